@@ -1,0 +1,41 @@
+# make demo: set up and run the main job on the CPU. make test: set up and run the tests. Each works on a fresh machine.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TORCH := torch==2.13.0
+
+.PHONY: demo test lint setup setup-test clean
+
+demo: setup
+	$(BIN)/grpo-colab train
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: setup-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(VENV)/.installed
+setup-test: $(VENV)/.installed-test
+
+# The stamps are made last, so that an install that was cut off is done again.
+$(VENV)/.installed: colab/lock-cpu.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "grpo_colab needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@echo "Setting up $(VENV) (a few minutes, once) ..."
+	$(PYTHON) -m venv $(VENV)
+	@# the CPU build of torch: from wherever pip is told to look, else from PyTorch's own index, which uv knows
+	$(PIP) install --no-deps "$(TORCH)+cpu" 2>/dev/null || { $(PIP) install uv && \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --torch-backend cpu "$(TORCH)"; }
+	$(PIP) install --no-deps -r colab/lock-cpu.txt
+	$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed colab/lock-test.txt
+	$(PIP) install --no-deps -r colab/lock-test.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,221 @@
+"""The one number parser: a short text goes in, the one number that it states comes out, exactly.
+
+Rewards, evaluation and the gold answers all read numbers here, so that what training pays is what evaluation counts.
+
+A text states a number when exactly one stands in it, in one of the ways people write one (`-3`, `$1,000.00`, `50%`,
+`1/2`, `\\frac{1}{2}`, `1.5e3`, `**18**`, `\\boxed{18}`, `5 km/h`, "The answer is 18.", `3 * 6 = 18`), and nothing
+around it changes its meaning ("not 18", "about 18", "5 thousand"). What is doubtful is refused: paying for a doubtful
+answer teaches doubtful answers, refusing one costs a single sample. So mixed numbers ("3 1/2"), number words, a
+detached minus ("- 18") and digits of other scripts are no numbers here.
+
+A text longer than `MAX_CHARACTERS` is refused before it is looked at, so the cost is bounded; `first_number` and
+`last_number` find one digit by a linear scan, then look at as many characters around it. No string makes this raise.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Final, Literal, NamedTuple
+
+MAX_CHARACTERS: Final = 1_000  # of a text that is to state one number
+MAX_WORDS: Final = 20  # of the sentence around it
+MAX_DIGITS: Final = 400  # of a numeral: more than any float has, fewer than the least limit Python can set on int()
+MAX_EXPONENT: Final = 400  # of ten, either way: beyond what a float can hold
+
+Refusal = Literal["many_numbers", "not_a_number", "too_long"]
+
+
+class Reading(NamedTuple):
+    """What was read: a `value`, or the `refusal` that says why there is none. Exactly one of them is None."""
+
+    value: Fraction | None
+    refusal: Refusal | None = None
+
+
+_LETTER: Final = "A-Za-zµÀ-ÖØ-öø-ɏ"  # Latin letters only: in other scripts we could not tell "or" and "not"
+_MONEY: Final = "$€£¥₹¢"
+# [0-9], never \d: that one also matches the digits of every other script.
+_NUMERAL: Final = r"(?:(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
+_TOKEN: Final = re.compile(
+    rf"""(?P<sign>[-+−]?)(?:\\?[{_MONEY}]\s?)?(?P<inner>[-+−]?)
+    (?:\\[dtc]?frac
+        (?:\{{\s?(?P<top_sign>[-+−]?)(?P<top>{_NUMERAL})\s?\}}\s?\{{\s?(?P<bottom>{_NUMERAL})\s?\}}
+        |(?P<digit_top>[0-9])(?P<digit_bottom>[0-9]))
+    |(?P<whole>{_NUMERAL})(?:[eE](?P<exponent>[-+−]?[0-9]+)|\s?/\s?(?P<divisor>{_NUMERAL}))?)""",
+    re.VERBOSE,
+)
+_PLAIN: Final = re.compile(r"-?[0-9]{1,18}")  # nine answers of ten: no need for all that follows
+_DIGIT: Final = re.compile(r"[0-9]")
+
+# Markup. Each piece becomes a backtick, not nothing, so that unwrapping never joins two numbers into one.
+_MARKUP: Final = frozenset("\\{*_`^²³")
+_ESCAPE: Final = re.compile(r"\\([$%])")
+_SPACING: Final = re.compile(r"\\[,;:!()\[\] ]")
+_WRAPPER: Final = re.compile(
+    r"\\(?:boxed|fbox|mbox|text(?:bf|it|rm)?|math(?:bf|it|rm))\s?\{((?:[^{}]++|\{[^{}]*+\})*+)\}"
+)
+_WRAPPER_DEPTH: Final = 4
+_EMPHASIS: Final = re.compile(r"(?<![\w*`])[*_`]++(?=\S)|(?<=[^\s*_`])[*_`]++(?!\w)")
+_UNIT_POWER: Final = re.compile(rf"(?<=[{_LETTER}])(`?)(?:\^(?:[23]|\{{[23]\}})(?![0-9]|\.[0-9])|[²³])")
+
+# What may stand around the number.
+_BEFORE_EQUALS: Final = re.compile(rf"[{_LETTER}{_MONEY}0-9\s.,;:'\"“”‘’()\[\]{{}}|%°`#&@*_^+/\\×÷·²³=−–—-]*(?<!/)")
+_TWO_EQUATIONS: Final = re.compile(r"=[^=\n]*(?:[,;](?![0-9])|\band\b)")  # "x = 17, y = 18"
+_EDGE_LEFT: Final = re.compile(rf"(?:^|[\s\"'“‘`:$]|(?<![{_LETTER}`])\()\Z")
+_EDGE_RIGHT: Final = re.compile(
+    rf"\Z|[\s)%°\"'”’`;:{_MONEY}{_LETTER}]|\.(?!\.)|,\s+[^\s)]|-(?=[{_LETTER}])|\s?/(?=\s?[{_LETTER}])"
+)
+_PROSE: Final = re.compile(
+    rf"(?:[{_LETTER}{_MONEY}\s.,;:'\"“”‘’()%°`#–—]|(?<=[{_LETTER}])[!&]|(?<=[{_LETTER}%])-(?=[{_LETTER}])"
+    rf"|(?<=[{_LETTER}%])/(?=\s?[{_LETTER}])|(?<=[{_LETTER}%]\s)/(?=\s?[{_LETTER}]))*"
+)
+_WORD: Final = re.compile(rf"[{_LETTER}]+")
+_NEGATED: Final = re.compile(r"n['’]t\b", re.IGNORECASE)
+_NUMBER_WORDS: Final = frozenset(
+    _WORD.findall("""zero two three four five six seven eight nine ten eleven twelve thirteen fourteen
+    fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety""")
+)
+_CHANGES_MEANING: Final = frozenset(
+    _WORD.findall("""not no never nor neither none cannot except but unlike wrong incorrect false or either
+    maybe perhaps possibly probably likely might could between vs versus unknown least most approximately
+    approx roughly nearly almost circa estimate estimated half halves tenths hundredths thousandths hundred
+    hundreds thousand thousands million millions billion billions trillion trillions dozen dozens lakh lakhs
+    crore crores minus negative plus opposite divided multiplied power root factorial sqrt log ln infinity inf
+    nan ne neq sim le leq ge geq lt gt pm""")  # ne to pm are LaTeX's: \neq, \sim, \leq
+)
+_CHANGES_WHAT_FOLLOWS: Final = frozenset(
+    _WORD.findall("""about around than over under above below beyond exceed exceeds exceeding times twice
+    thrice double triple third thirds quarter quarters fifth fifths tenth tenths percent""")
+)
+_NEXT_WORD: Final = re.compile(rf"[\s`%°]*([{_LETTER}]+)")
+_SCALES: Final = frozenset({"k", "K", "M", "B", "T", "bn", "mn", "mln", "mil"})  # case matters: 5 m is a length
+_FACTORS: Final = frozenset({"x", "y", "z", "n", "i", "j", "e", "pi", "squared", "cubed", "mod"})
+_SUFFIXES: Final = frozenset({"st", "nd", "rd", "th", "ish"})  # 5th, 18ish
+
+
+def parse_number(text: str) -> Fraction | None:
+    """The one number that `text` states, exactly, or None; `read_number` also says why there is none."""
+    return read_number(text).value
+
+
+def read_number(text: str) -> Reading:
+    """The one number that `text` states; of an equation, the value after the last `=`. A few milliseconds at most."""
+    text = text.strip()
+    if len(text) > MAX_CHARACTERS:
+        return Reading(None, "too_long")
+    if _PLAIN.fullmatch(text):
+        return Reading(Fraction(int(text)))
+    before, _, statement = _unwrap(text).rpartition("=")
+    tokens = list(_TOKEN.finditer(statement))
+    if len(tokens) != 1:
+        many = len(tokens) > 1 and not _glued(statement, tokens)
+        return Reading(None, "many_numbers" if many else "not_a_number")
+    token = tokens[0]
+    refusal = _doubt(before, statement[: token.start()], token.group(), statement[token.end() :])
+    return Reading(None, refusal) if refusal else _value(token)
+
+
+def first_number(text: str) -> Reading:
+    """The first numeral in `text`, whatever stands around it. Linear in the length of `text`."""
+    digit = _DIGIT.search(text)
+    if digit is None:
+        return Reading(None, "not_a_number")
+    start = max(0, digit.start() - 20)  # room for a sign, a currency sign and `\frac{`
+    window = text[start : start + MAX_CHARACTERS]
+    token = next(_TOKEN.finditer(window))
+    cut = token.end() == len(window) < len(text) - start
+    return Reading(None, "too_long") if cut else _value(token, window)
+
+
+def last_number(text: str) -> Reading:
+    """The last numeral in `text`, whatever stands around it. Linear in the length of `text`."""
+    end = max(text.rfind(digit) for digit in "0123456789") + 1
+    if end == 0:
+        return Reading(None, "not_a_number")
+    start = max(0, end - MAX_CHARACTERS)
+    window = text[start : end + 2]  # room for the end of `\frac{1}{2 }`
+    *_, token = _TOKEN.finditer(window)
+    return Reading(None, "too_long") if token.start() == 0 < start else _value(token, window)
+
+
+def _unwrap(text: str) -> str:
+    """`text` without LaTeX wrappers, emphasis and the powers of units."""
+    if _MARKUP.isdisjoint(text):
+        return text
+    if "\\" in text or "{" in text:
+        text = text.replace("{,}", ",").replace(",\\!", ",")  # thousands, as LaTeX writes them
+        text = _SPACING.sub(" ", _ESCAPE.sub(r"\1", text))
+        for _ in range(_WRAPPER_DEPTH):
+            text = _WRAPPER.sub(r" `\1`", text)
+    return _UNIT_POWER.sub(r"\1", _EMPHASIS.sub("`", text))
+
+
+def _glued(text: str, tokens: list[re.Match[str]]) -> bool:
+    """Whether the first two numerals are parts of one word (12:30, 0x12, 1.2.3) and not two numbers (4 or 5; 1,2)."""
+    gap = text[tokens[0].end() : tokens[1].start()]
+    return not re.search(r"[\s,;]", gap) and tokens[1].group()[0] not in "-+−" + _MONEY
+
+
+def _doubt(before: str, left: str, token: str, right: str) -> Refusal | None:
+    """Why the one numeral, between `left` and `right` and after the equation `before`, is not the number stated."""
+    leading, trailing = _words(f"{before} {left}"), _words(right)
+    words = {*leading, *trailing}
+    if len(leading) + len(trailing) > MAX_WORDS:
+        return "too_long"
+    if not _NUMBER_WORDS.isdisjoint(words) or _TWO_EQUATIONS.search(before):
+        return "many_numbers"
+    clear = (
+        _BEFORE_EQUALS.fullmatch(before)
+        and _stands_alone(left, token, right)
+        and _PROSE.fullmatch(f"{left}N{right}")  # with a letter for the numeral, "18-inch" has a hyphen between letters
+        and _CHANGES_MEANING.isdisjoint(words)
+        and _CHANGES_WHAT_FOLLOWS.isdisjoint(_words(left))
+        and leading[-2:] != ["up", "to"]
+        and trailing[:2] != ["and", "a"]  # "18 and a quarter"
+        and not _NEGATED.search(f"{before} {left} {right}")
+    )
+    return None if clear else "not_a_number"
+
+
+def _words(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+def _stands_alone(left: str, token: str, right: str) -> bool:
+    """Whether no letter, sign or suffix next to the numeral makes it something else (x12, 5th, 18!, 5k, 18x, 3...)."""
+    foreign_money = token[0] in _MONEY and left[-1:].isalpha()  # US$5
+    if not (foreign_money or _EDGE_LEFT.search(left)) or not _EDGE_RIGHT.match(right):
+        return False
+    following = _NEXT_WORD.match(right)
+    if following is None:
+        return True
+    word, attached = following[1], following.start(1) == 0
+    return not (word in _SCALES or word.lower() in _FACTORS or (attached and word.lower() in _SUFFIXES))
+
+
+def _value(token: re.Match[str], text: str = "") -> Reading:
+    """The value of one numeral. In running `text`, a sign right after a letter, a digit or `)` is an operator."""
+    part = token.groupdict()
+    top = (part["whole"] or part["top"] or part["digit_top"]).replace(",", "")
+    bottom = (part["divisor"] or part["bottom"] or part["digit_bottom"] or "1").replace(",", "")
+    exponent = (part["exponent"] or "0").replace("−", "-")
+    if max(len(top), len(bottom)) > MAX_DIGITS or len(exponent.lstrip("+-0")) > len(str(MAX_EXPONENT)):
+        return Reading(None, "too_long")
+    if abs(power := int(exponent)) > MAX_EXPONENT:
+        return Reading(None, "too_long")
+    previous = text[token.start() - 1 : token.start()]
+    outer = "" if previous.isalnum() or previous in tuple(")]}%") else part["sign"]
+    (numerator, decimals), (divisor, divisor_decimals) = _scaled(top), _scaled(bottom)
+    if (outer and part["inner"]) or divisor == 0:
+        return Reading(None, "not_a_number")
+    if sum(sign in ("-", "−") for sign in (outer, part["inner"], part["top_sign"])) % 2:
+        numerator = -numerator
+    power += divisor_decimals - decimals
+    return Reading(Fraction(numerator * 10 ** max(power, 0), divisor * 10 ** max(-power, 0)))
+
+
+def _scaled(numeral: str) -> tuple[int, int]:
+    """`1234.50` as 123450 and its 2 decimals. At most `MAX_DIGITS` characters: int() is quadratic in them."""
+    whole, _, decimals = numeral.partition(".")
+    return int(whole + decimals), len(decimals)

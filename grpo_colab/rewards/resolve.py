@@ -1,0 +1,99 @@
+"""From the name of a reward, as a recipe or a command line gives it, to the function; and whether TRL can call it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Callable, Collection
+from types import ModuleType
+from typing import Any, Final
+
+from grpo_colab.errors import nearest, one_line
+from grpo_colab.rewards import functions
+
+SHORT_NAMES: Final = {n.removesuffix("_reward"): f for n, f in vars(functions).items() if n.endswith("_reward")}
+# What TRL passes to every reward function beside the columns of the data set, and the columns that it holds back.
+_ALWAYS_PASSED: Final = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+_HELD_BACK: Final = frozenset({"prompt", "completion", "completion_ids"})
+
+
+def resolve_reward(name: str) -> Callable[..., Any]:
+    """The reward function called `name`.
+
+    A short name of ours (`correctness` or `correctness_reward`), a dotted path (`package.module.function`), or a file
+    (`path/to/file.py:function`), which is run afresh each time. Everything that can be wrong with it is a ValueError of
+    one line.
+    """
+    origin, colon, attribute = name.rpartition(":")
+    if not (colon and origin.endswith(".py")):
+        origin, _, attribute = name.rpartition(".")
+    if not origin:
+        short = name.removesuffix("_reward")
+        if short not in SHORT_NAMES:
+            hint = nearest(short, SHORT_NAMES) or f"; there are {', '.join(sorted(SHORT_NAMES))}"
+            raise ValueError(f"no reward {name!r}{hint}, or package.module.function, or path/to/file.py:function")
+        return SHORT_NAMES[short]
+    try:
+        module = _run_file(origin) if colon else importlib.import_module(origin)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{origin!r} does not import: {one_line(error)}") from error
+    if not hasattr(module, attribute):
+        raise ValueError(f"{origin!r} has no {attribute!r}{nearest(attribute, vars(module))}")
+    function = getattr(module, attribute)
+    if not callable(function):
+        raise ValueError(f"{attribute!r} in {origin!r} is of type {type(function).__name__}, not a function")
+    return function
+
+
+def check_signature(function: Callable[..., Any], columns: Collection[str]) -> None:
+    """Raises ValueError unless TRL can call `function` for a data set with `columns`; names the parameter in its way.
+
+    TRL calls every reward function by keyword: prompts, completions, completion_ids, trainer_state, log_extra,
+    log_metric, and every column but `prompt` and `completion`.
+    """
+    import inspect
+
+    name = _callable_name(function)
+    parameters = inspect.signature(function).parameters.values()
+    available = sorted(set(columns) - _HELD_BACK)
+    passed = {*_ALWAYS_PASSED, *available}
+    for p in parameters:
+        if p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            continue
+        if p.kind is p.POSITIONAL_ONLY:
+            raise ValueError(f"{name} takes {p.name!r} by position only, and TRL passes everything by keyword")
+        if p.name not in passed:
+            raise ValueError(f"{name} needs a column {p.name!r}; the columns are {', '.join(available) or 'none'}")
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    if not takes_all and (refused := sorted(passed - named)):
+        raise ValueError(f"{name} must accept {', '.join(refused)}, which TRL passes: add **kwargs to its parameters")
+
+
+def reward_name(function: Callable[..., Any]) -> str:
+    """The name of its metric: `correctness` for `correctness_reward`."""
+    name = _callable_name(function)
+    return name.removesuffix("_reward") or name
+
+
+def _callable_name(function: Callable[..., Any]) -> str:
+    """The name that TRL knows it by: of what a partial wraps, of the class of a callable object."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _run_file(file: str) -> ModuleType:
+    """The module in the file, also entered in `sys.modules`, without which its functions could not be pickled."""
+    import importlib.util  # a third of what importing the rewards would cost, for what few of their users call
+    import zlib
+    from pathlib import Path
+
+    path = Path(file)
+    name = f"{path.stem}_{zlib.crc32(bytes(path.resolve())):08x}"  # files of one name in two folders are two modules
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # the name ends in .py
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,48 @@
+"""What the tests share: where the real data lies, and how a command is run as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# One thread: two cores are shared with the processes that some tests start, and waiting for each other costs tenfold.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+ROOT = Path(__file__).parents[1]
+GSM8K = ROOT.parent / "shared" / "gsm8k"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `stack` train in this process, where unsloth must be imported before anything of its stack is."""
+    if any(item.get_closest_marker("stack") for item in items):
+        import unsloth  # noqa: F401
+
+
+@pytest.fixture
+def gsm8k() -> Path:
+    if not (GSM8K / "train.jsonl").is_file():
+        pytest.skip(f"real GSM8K is not at {GSM8K.relative_to(ROOT.parent)} beside the checkout")
+    return GSM8K
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python -m grpo_colab ...` in an empty folder, with no way to a model hub; the process as it ended."""
+
+    def run(*arguments: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "grpo_colab", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,142 @@
+"""From a name to a reward function, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+from pathlib import Path
+
+import pytest
+
+from grpo_colab import rewards
+from grpo_colab.rewards import check_signature, correctness_reward, resolve_reward, reward_name, strict_format_reward
+
+OWN = "def brevity_reward(completions, **kwargs):\n    return [1 / (1 + len(c)) for c in completions]\nLIMIT = 3\n"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "my_rewards.py"
+    path.write_text(OWN)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in rewards.__all__ if name.endswith("_reward") and name != "resolve_reward"]
+)
+def test_every_reward_has_a_short_name(name: str) -> None:
+    function = getattr(rewards, name)
+    assert resolve_reward(name) is resolve_reward(name.removesuffix("_reward")) is function
+    assert resolve_reward(f"grpo_colab.rewards.{name}") is function
+    assert reward_name(function) == name.removesuffix("_reward")
+
+
+def test_a_file_of_ones_own(own: Path) -> None:
+    function = resolve_reward(f"{own}:brevity_reward")
+    assert function(completions=["", "x"]) == [1.0, 0.5]
+    assert reward_name(function) == "brevity"
+    assert pickle.loads(pickle.dumps(function)) is function
+    own.write_text(OWN.replace("1 /", "2 /"))
+    assert resolve_reward(f"{own}:brevity_reward")(completions=[""]) == [2.0]
+
+
+def test_files_of_one_name_in_two_folders(own: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / own.name
+    other.parent.mkdir()
+    other.write_text(OWN)
+    first, second = (resolve_reward(f"{path}:brevity_reward") for path in (own, other))
+    assert pickle.loads(pickle.dumps(first)) is first
+    assert pickle.loads(pickle.dumps(second)) is second
+
+
+def test_a_module_of_ones_own(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(own.parent)
+    assert resolve_reward("my_rewards.brevity_reward")(completions=[""]) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("corectness", "no reward 'corectness'; did you mean 'correctness'"),
+        ("strict_fromat_reward", "did you mean 'strict_format'"),
+        ("zzz", "no reward 'zzz'; there are correctness, exact_answer, integer"),
+        ("", "no reward ''"),
+        ("no_such_module.f", "'no_such_module' does not import: ModuleNotFoundError: No module named"),
+        ("json.nope", "'json' has no 'nope'"),
+        ("json.lods", "'json' has no 'lods'; did you mean 'loads'"),
+        ("json.", "'json' has no ''"),
+        ("..x", "does not import"),
+        ("json.__name__", "'__name__' in 'json' is of type str, not a function"),
+        ("no/such/file.py:f", "no/such/file.py' does not import: FileNotFoundError"),
+        ("{own}:LIMIT", "'LIMIT' in .* is of type int, not a function"),
+        ("{own}:brevty_reward", "has no 'brevty_reward'; did you mean 'brevity_reward'"),
+        ("{own}:", "has no ''"),
+    ],
+)
+def test_what_is_wrong_with_a_name_is_said_in_one_line(name: str, words: str, own: Path) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        resolve_reward(name.format(own=own))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["1 / 0", "def broken(", "raise SystemExit(3)", "import no_such_module", "raise KeyError('a\\nb')"]
+)
+def test_a_file_that_fails_is_named_with_its_error(line: str, own: Path) -> None:
+    own.write_text(line)
+    with pytest.raises(ValueError, match=r"my_rewards\.py' does not import: [A-Z]") as error:
+        resolve_reward(f"{own}:brevity_reward")
+    assert "\n" not in str(error.value)
+
+
+def everything(prompts, completions, completion_ids, answer, trainer_state, log_extra, log_metric): ...
+def keywords_only(*, completions, answer, **kwargs): ...
+def kwargs_only(**kwargs): ...
+def optional(completions, level=1, *args, **kwargs): ...
+
+
+class Grader:
+    def __call__(self, completions, answer, **kwargs): ...
+
+
+def needs_level(completions, level, **kwargs): ...
+def wants_prompt(completions, prompt, **kwargs): ...
+def by_position(completions, /, **kwargs): ...
+def no_kwargs(completions, answer): ...
+def no_completions(prompts, completion_ids, answer, trainer_state, log_extra, log_metric): ...
+
+
+@pytest.mark.parametrize(
+    "function",
+    [correctness_reward, strict_format_reward, everything, keywords_only, kwargs_only, optional, Grader()],
+)
+def test_signatures_that_trl_can_call(function) -> None:
+    check_signature(function, ["prompt", "answer"])
+
+
+def test_a_partial_that_supplies_the_column() -> None:
+    function = functools.partial(needs_level, level=3)
+    check_signature(function, ["prompt"])
+    assert reward_name(function) == "needs_level"
+    assert reward_name(Grader()) == "Grader"
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (needs_level, "needs_level needs a column 'level'; the columns are answer, difficulty"),
+        (wants_prompt, "wants_prompt needs a column 'prompt'"),
+        (by_position, "by_position takes 'completions' by position only"),
+        (no_kwargs, r"no_kwargs must accept completion_ids, .*prompts, .*: add \*\*kwargs"),
+        (no_completions, "no_completions must accept completions, difficulty"),
+    ],
+)
+def test_signatures_that_trl_cannot_call(function, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        check_signature(function, {"prompt", "answer", "difficulty"})
+    assert "\n" not in str(error.value)
+
+
+def test_without_columns() -> None:
+    with pytest.raises(ValueError, match="correctness_reward needs a column 'answer'; the columns are none"):
+        check_signature(correctness_reward, ["prompt"])
