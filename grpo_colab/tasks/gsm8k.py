@@ -1,0 +1,66 @@
+"""GSM8K: 7,473 training and 1,319 test word problems (Cobbe et al. 2021, arXiv 2110.14168), MIT licence.
+
+From the hub (`openai/gsm8k`, configuration `main`) or, with `path`, from a folder that holds `train.jsonl` and
+`test.jsonl` with the columns `question` and `answer`. A solution ends in `#### <number>`: that number is the gold
+answer, and the lines before it are the steps, whose `<<48/2=24>>` calculator marks are taken out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from grpo_colab.errors import SettingError, one_line
+from grpo_colab.tasks import Problem, Task, seeded_order
+from grpo_colab.tasks.rows import checked_gold, column, read_jsonl, shown
+
+HUB_NAME, HUB_CONFIGURATION = "openai/gsm8k", "main"
+CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
+
+
+class GSM8K(Task):
+    """Grade-school mathematics; the answer is always one number."""
+
+    name = "gsm8k"
+    default_system_prompt = "Respond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>"
+
+    def __init__(self, *, path: str | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.path = None if path is None else Path(path).expanduser()
+        if self.path is not None:
+            for split in ("train", "test"):
+                if not (self.path / f"{split}.jsonl").is_file():
+                    raise SettingError(f"task.path = {path!r}: no {split}.jsonl there; give a folder that has it")
+
+    def problems(self, split: str, n: int | None = None) -> list[Problem]:
+        found = [self._problem(where, row) for where, row in self._rows(split)]
+        if not found:
+            raise SettingError(f"task.path = {str(self.path)!r}: {split}.jsonl has no rows")
+        return seeded_order(found, split, self.seed)[:n]
+
+    def _rows(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        if self.path is not None:
+            yield from read_jsonl(self.path / f"{split}.jsonl")
+            return
+        from datasets import load_dataset  # heavy, and only the hub needs it
+
+        try:
+            rows = load_dataset(HUB_NAME, HUB_CONFIGURATION, split=split)
+        except OSError as error:  # no network, no such repository, no access, no disk
+            raise SettingError(
+                f"task.name = 'gsm8k': {HUB_NAME} cannot be had from the hub ({one_line(error)}); with a copy of its "
+                "train.jsonl and test.jsonl, write task.path = their folder"
+            ) from error
+        for number, row in enumerate(rows, 1):
+            yield f"{HUB_NAME} {split} row {number}", dict(row)
+
+    def _problem(self, where: str, row: dict[str, Any]) -> Problem:
+        question = column(row, "question", where, "task.name = 'jsonl' and its column names")
+        solution = column(row, "answer", where, "task.name = 'jsonl' and its column names")
+        worked, mark, gold = str(solution).rpartition("####")
+        if not mark:
+            raise SettingError(f"{where}: the solution has no '####' before its gold answer: {shown(str(solution))}")
+        steps = tuple(CALCULATOR_MARK.sub("", line).strip() for line in worked.splitlines() if line.strip())
+        return Problem(str(question), checked_gold(gold.strip(), where), where, steps)

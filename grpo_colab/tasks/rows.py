@@ -1,0 +1,59 @@
+"""Reading a file of JSON objects, one a line, and checking each row where it stands. Standard library only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from grpo_colab.errors import SettingError
+from grpo_colab.rewards import gold_number
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (`file:line`, row) for every line that is not blank; raises SettingError at the first that is no object."""
+    try:
+        file = path.open(encoding="utf-8")
+    except OSError as error:
+        raise SettingError(f"task: cannot read {path}: {error.strerror}") from None
+    with file:
+        for number, line in enumerate(_decoded(file, path), 1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise SettingError(f"{where}: not JSON ({error.msg} at column {error.colno}): {shown(line)}") from None
+            if not isinstance(row, dict):
+                raise SettingError(f"{where}: a row must be a JSON object, not {type(row).__name__}: {shown(line)}")
+            yield where, row
+
+
+def _decoded(file: Any, path: Path) -> Iterator[str]:
+    try:
+        yield from file
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+
+
+def checked_gold(text: str, where: str) -> str:
+    """`text` when it is one number by the parser of the rewards; otherwise an error that names the row and the text."""
+    try:
+        gold_number(text)
+    except ValueError:
+        raise SettingError(f"{where}: the gold answer is not one number: {shown(text)}") from None
+    return text
+
+
+def column(row: dict[str, Any], name: str, where: str, setting: str) -> Any:
+    """`row[name]`, or an error that names the row, the columns it has, and the setting that chooses the column."""
+    if name not in row or row[name] is None:
+        raise SettingError(f"{where}: no column {name!r}; it has {', '.join(map(repr, row))}. Set {setting}")
+    return row[name]
+
+
+def shown(text: str, limit: int = 80) -> str:
+    """`text` quoted for an error message, control characters escaped, cut to `limit` characters."""
+    return repr(text.strip() if len(text) <= limit else text.strip()[:limit] + "...")

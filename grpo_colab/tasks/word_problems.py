@@ -1,0 +1,146 @@
+"""Word problems of one to three steps: generated, endless, seeded, and small enough for a model of half a million
+parameters.
+
+A problem is a short story: an opening sets a number of things, events change it, and a closing asks for it or for
+something made of it. Every number in the text is 2 to 29, every result along the way 1 to 99, and every division comes
+out even.
+
+    >>> make_problem("train", seed=0, index=1).question
+    'Uma has 15 red coins and 22 blue ones. How many coins are there in the end?'
+
+A problem belongs to a split by a hash of its own text, so no seed can put one problem in both splits.
+Left out on purpose: numbers past 99, fractions, numbers that the story does not need, steps that use a result twice.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+
+from grpo_colab.tasks import Problem, Task
+
+OPERAND_MAX = 29
+RESULT_MAX = 99
+STEP_WEIGHTS: Mapping[int, int] = {1: 31, 2: 39, 3: 30}  # how often a problem has this many steps, in percent
+DEFAULT_SIZES = {"train": 4096, "test": 256}
+TEST_SHARE = 8  # one question text in this many belongs to the test split
+
+NAMES = {
+    "Ada": "she", "Ben": "he", "Carla": "she", "Dan": "he", "Elif": "she", "Finn": "he", "Grace": "she", "Hugo": "he",
+    "Hana": "she", "Ivan": "he", "June": "she", "Kofi": "he", "Lena": "she", "Marco": "he", "Nina": "she", "Omar": "he",
+    "Priya": "she", "Quinn": "he", "Rosa": "she", "Sam": "he", "Sara": "she", "Tom": "he", "Uma": "she", "Wei": "he",
+}  # fmt: skip
+THINGS = (
+    "apple", "balloon", "bead", "book", "button", "card", "coin", "cookie", "egg", "flower", "lemon", "marble",
+    "muffin", "orange", "pencil", "plum", "postcard", "ribbon", "seed", "shell", "stamp", "sticker", "stone", "ticket",
+)  # fmt: skip
+
+# Each entry: the operation it adds to the chain ("" for none) and its sentence. {a} is the first number of the chain
+# and {b} the next one; {name} is the owner, with {she}/{She}/{her} as pronouns, {friend} is somebody else.
+OPENINGS = (
+    ("", "{name} has {a} {things}."),
+    ("", "{name} starts the day with {a} {things}."),
+    ("", "There are {a} {things} in {name}'s basket."),
+    ("+", "{name} has {a} red {things} and {b} blue ones."),
+    ("+", "{name} collects {a} {things} on Monday and {b} on Tuesday."),
+    ("*", "{name} has {a} bags with {b} {things} in each."),
+    ("*", "{name} fills {a} boxes with {b} {things} each."),
+    ("-", "{name} takes {a} {things} to school and leaves {b} of them there."),
+)
+EVENTS = (
+    ("+", "{friend} gives {her} {b} more {things}."),
+    ("+", "Then {she} buys {b} more."),
+    ("+", "{She} finds {b} more {things} at home."),
+    ("-", "{She} gives {b} of them to {friend}."),
+    ("-", "Then {she} loses {b} {things}."),
+    ("-", "{She} trades {b} of them for a kite."),
+    ("*", "By the next morning there are {b} times as many."),
+)
+CLOSINGS = (
+    ("", "How many {things} does {name} have now?"),
+    ("", "How many {things} are there in the end?"),
+    ("+", "{friend} has {b} {things} more than {name}. How many {things} does {friend} have?"),
+    ("-", "{friend} has {b} {things} fewer than {name}. How many {things} does {friend} have?"),
+    ("*", "{She} sells every {thing} for {b} dollars. How many dollars does {she} get?"),
+    ("*", "{friend} has {b} times as many {things} as {name}. How many {things} does {friend} have?"),
+    ("/", "{She} shares them equally among {b} friends. How many {things} does each friend get?"),
+    ("/", "{She} packs them into {b} bags of the same size. How many {things} are in each bag?"),
+)
+
+
+class WordProblems(Task):
+    """The CPU default: the task that the shipped tiny model learns in about a minute."""
+
+    name = "word_problems"
+    default_system_prompt = "Think in <reasoning>, then give the number in <answer>."
+
+    def problems(self, split: str, n: int | None = None) -> list[Problem]:
+        """The first `n` problems of `split`; for None, 4,096 for training and 256 for testing."""
+        _check(split)
+        if n is None:
+            n = DEFAULT_SIZES[split]
+        return [make_problem(split, self.seed, index) for index in range(n)]
+
+
+def make_problem(split: str, seed: int, index: int, step_weights: Mapping[int, int] = STEP_WEIGHTS) -> Problem:
+    """Problem `index` of the stream `seed` of `split` ("train" or "test"): the same one on every machine.
+
+    The random state is a hash of all three (a sum would make item 1 of seed 0 item 0 of seed 1), and draws that belong
+    to the other split are thrown away.
+    """
+    _check(split)
+    rng = random.Random(hashlib.blake2b(f"{split}/{seed}/{index}".encode(), digest_size=16).digest())
+    n_steps = rng.choices(list(step_weights), list(step_weights.values()))[0]
+    while True:
+        problem = _draw(rng, n_steps)
+        if problem is not None and split_of(problem.question) == split:
+            return replace(problem, source=f"word_problems/{split}/{seed}/{index}")
+
+
+def _check(split: str) -> None:
+    if split not in DEFAULT_SIZES:
+        raise ValueError(f"split = {split!r}: word problems have {' and '.join(map(repr, DEFAULT_SIZES))}")
+
+
+def split_of(question: str) -> str:
+    """The split that a question's text belongs to, whatever its case and spacing."""
+    text = " ".join(question.lower().split())
+    return "test" if hashlib.blake2b(text.encode(), digest_size=8).digest()[0] % TEST_SHARE == 0 else "train"
+
+
+def apply(left: int, operation: str, right: int) -> int | None:
+    """`left operation right`, or None when it is not a whole number from 1 to 99."""
+    if operation == "/":
+        result = left // right if left % right == 0 else 0
+    else:
+        result = {"+": left + right, "-": left - right, "*": left * right}[operation]
+    return result if 1 <= result <= RESULT_MAX else None
+
+
+def _draw(rng: random.Random, n_steps: int) -> Problem | None:
+    """One story of `n_steps` steps, or None when its clauses or its numbers do not work out (most draws do not)."""
+    opening, closing = rng.choice(OPENINGS), rng.choice(CLOSINGS)
+    n_events = n_steps - bool(opening[0]) - bool(closing[0])
+    if n_events < 0 or (n_events == 0 and not opening[0] and not closing[0]):
+        return None
+    clauses = [opening, *rng.sample(EVENTS, n_events), closing]
+
+    name, friend = rng.sample(list(NAMES), 2)
+    she, thing = NAMES[name], rng.choice(THINGS)
+    pronouns = {"she": she, "She": she.capitalize(), "her": "her" if she == "she" else "him"}
+    words = {"name": name, "friend": friend, "thing": thing, "things": thing + "s", **pronouns}
+    value = first = rng.randint(2, OPERAND_MAX)
+    sentences, steps = [], []
+    for operation, sentence in clauses:
+        operand = rng.randint(2, OPERAND_MAX if operation in ("+", "-") else 9)
+        if operation:
+            result = apply(value, operation, operand)
+            if result is None:
+                return None
+            steps.append(f"{value} {operation} {operand} = {result}")
+            value = result
+        sentences.append(sentence.format(a=first, b=operand, **words))
+    return Problem(" ".join(sentences), str(value), steps=tuple(steps))

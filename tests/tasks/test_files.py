@@ -1,0 +1,173 @@
+"""GSM8K and a user's own file: every row is checked where it stands, and the splits never share a problem."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from grpo_colab.errors import SettingError
+from grpo_colab.rewards import (
+    correctness_reward,
+    exact_answer_reward,
+    gold_number,
+    soft_format_reward,
+    strict_format_reward,
+)
+from grpo_colab.tasks import load_task
+from grpo_colab.tasks.gsm8k import GSM8K
+from grpo_colab.tasks.jsonl import JSONL
+
+
+@pytest.mark.parametrize(("split", "size"), [("train", 7473), ("test", 1319)])
+def test_every_row_of_gsm8k(gsm8k: Path, split: str, size: int) -> None:
+    task = GSM8K(path=str(gsm8k))
+    problems = task.problems(split)
+    assert len(problems) == size
+    rows = {row["question"]: row["answer"] for row in map(json.loads, (gsm8k / f"{split}.jsonl").open())}
+    for problem in problems:
+        assert gold_number(problem.answer) == gold_number(rows[problem.question].split("####")[1])
+    golden = [task.golden_completion(problem) for problem in problems]
+    answers = [problem.answer for problem in problems]
+    for reward in (correctness_reward, exact_answer_reward):
+        assert reward(golden, answers) == [1.0] * size
+    for format_reward in (strict_format_reward, soft_format_reward):
+        assert format_reward(golden) == [1.0] * size
+
+
+def test_gsm8k_is_read_as_the_hub_serves_it(gsm8k: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The datasets library reads a folder of the repository's name in the same way as the repository."""
+    repository = tmp_path / "openai" / "gsm8k"
+    repository.mkdir(parents=True)
+    (repository / "README.md").write_text(
+        "---\nconfigs:\n- config_name: main\n  data_files:\n  - split: train\n    path: train.jsonl\n"
+        "  - split: test\n    path: test.jsonl\n---\n"
+    )
+    for split in ("train", "test"):
+        (repository / f"{split}.jsonl").write_bytes((gsm8k / f"{split}.jsonl").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    from_hub, from_folder = GSM8K().problems("test"), GSM8K(path=str(gsm8k)).problems("test")
+    assert [(p.question, p.answer, p.steps) for p in from_hub] == [(p.question, p.answer, p.steps) for p in from_folder]
+    assert from_hub[0].source.startswith("openai/gsm8k test row ")
+
+
+def test_without_a_hub_gsm8k_says_what_to_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingError, match=r"openai/gsm8k cannot be had from the hub .*write task\.path"):
+        GSM8K().problems("test")
+
+
+def test_steps_are_the_solution_without_calculator_marks(gsm8k: Path) -> None:
+    first = json.loads((gsm8k / "train.jsonl").open().readline())
+    (problem,) = [p for p in GSM8K(path=str(gsm8k)).problems("train") if p.question == first["question"]]
+    assert problem.steps == (
+        "Natalia sold 48/2 = 24 clips in May.",
+        "Natalia sold 48+24 = 72 clips altogether in April and May.",
+    )
+    assert problem.answer == "72"
+    assert problem.source.endswith("train.jsonl:1")
+
+
+def test_the_order_is_the_seeds(gsm8k: Path) -> None:
+    def first(seed: int, n: int | None = None) -> list[str]:
+        return [problem.question for problem in GSM8K(path=str(gsm8k), seed=seed).problems("test", n)]
+
+    assert first(1, 256) == first(1)[:256]
+    assert first(1) != first(2)
+    assert Counter(first(1)) == Counter(first(2))
+
+
+def test_the_prompt_is_the_system_prompt_and_the_bare_question() -> None:
+    from grpo_colab.tasks import Problem
+
+    task = load_task("gsm8k")
+    messages = task.messages(Problem("How many?", "3"))
+    assert [message["role"] for message in messages] == ["system", "user"]
+    assert messages[1]["content"] == "How many?"
+    assert all(tag in messages[0]["content"] for tag in ("<reasoning>", "</reasoning>", "<answer>", "</answer>"))
+    assert load_task("gsm8k", system_prompt="").messages(Problem("How many?", "3")) == messages[1:]
+
+
+def write(path: Path, rows: list[object]) -> str:
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return str(path)
+
+
+def test_jsonl_takes_texts_and_conversations_numbers_and_strings(tmp_path: Path) -> None:
+    conversation = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
+    path = write(
+        tmp_path / "rows.jsonl",
+        [
+            {"prompt": "1 + 1?", "answer": 2, "level": "easy"},
+            {"prompt": conversation, "answer": "4", "level": "easy"},
+            "",
+            {"prompt": "1 / 2?", "answer": 0.5, "level": "hard"},
+        ],
+    )
+    task = JSONL(path=path, test_path=path)
+    problems = {problem.question: problem for problem in task.problems("train")}
+    assert {question: problem.answer for question, problem in problems.items()} == {
+        "1 + 1?": "2",
+        "2 + 2?": "4",
+        "1 / 2?": "0.5",
+    }
+    assert task.messages(problems["2 + 2?"]) == conversation  # its own system message stays
+    assert task.messages(problems["1 + 1?"])[0]["role"] == "system"
+    assert problems["1 / 2?"].columns == {"level": "hard"}
+    assert problems["1 / 2?"].source == f"{path}:4"
+    assert task.reward_columns() == ["answer", "level"]
+
+
+def test_jsonl_holds_out_a_tenth_by_the_prompt(tmp_path: Path) -> None:
+    rows: list[object] = [{"prompt": f"What is {i} + 1?", "answer": i + 1} for i in range(2000)]
+    path = write(tmp_path / "rows.jsonl", rows + rows)  # each row twice
+    train = {problem.question for problem in JSONL(path=path).problems("train")}
+    test = {problem.question for problem in JSONL(path=path).problems("test")}
+    assert not train & test
+    assert len(train) + len(test) == 2000
+    assert 120 < len(test) < 280
+    assert {problem.question for problem in JSONL(path=path, seed=5).problems("test")} == test
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{", r"rows\.jsonl:2: not JSON .* column"),
+        ("[1]", r"rows\.jsonl:2: a row must be a JSON object, not list"),
+        ({"prompt": "?"}, r"rows\.jsonl:2: no column 'answer'; it has 'prompt'. Set task\.answer_column"),
+        ({"prompt": "?", "answer": None}, r"rows\.jsonl:2: no column 'answer'"),
+        ({"prompt": "?", "answer": "4 or 5"}, r"rows\.jsonl:2: the gold answer is not one number: '4 or 5'"),
+        ({"prompt": "?", "answer": True}, r"rows\.jsonl:2: the gold answer is not one number: 'True'"),
+        ({"prompt": "?", "answer": float("nan")}, r"rows\.jsonl:2: the gold answer is not one number: 'nan'"),
+        ({"prompt": "", "answer": 4}, r"rows\.jsonl:2: the prompt is neither"),
+        ({"prompt": [{"text": "?"}], "answer": 4}, r"rows\.jsonl:2: the prompt is neither"),
+        ({"prompt": "?", "answer": "x" * 5000}, r"rows\.jsonl:2: the gold answer .*\.\.\."),
+    ],
+)
+def test_a_bad_row_is_named(row: object, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"prompt": "1 + 1?", "answer": 2}, row])
+    with pytest.raises(SettingError, match=message) as caught:
+        JSONL(path=path, test_path=path).problems("train")
+    assert len(str(caught.value)) < 300 + len(path)
+
+
+def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"prompt": "\xff\xfe"}')
+    with pytest.raises(SettingError, match=r"rows\.jsonl: not UTF-8"):
+        JSONL(path=str(tmp_path / "rows.jsonl")).problems("train")
+
+
+def test_too_few_rows_to_hold_any_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"prompt": "1 + 1?", "answer": 2}])
+    with pytest.raises(SettingError, match=r"too few rows to hold any out .* task\.test_path"):
+        [JSONL(path=path).problems(split) for split in ("train", "test")]
+
+
+def test_gsm8k_without_its_mark_is_named(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write(tmp_path / f"{split}.jsonl", [{"question": "1 + 1?", "answer": "It is 2"}])
+    with pytest.raises(SettingError, match=r"train\.jsonl:1: the solution has no '####'"):
+        GSM8K(path=str(tmp_path)).problems("train")
