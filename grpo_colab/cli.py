@@ -1,0 +1,132 @@
+"""The command line: parse, call one function, print. Results go to stdout, chatter to stderr; bad input is status 2."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from grpo_colab.errors import SettingError
+
+EXAMPLES = """\b
+  grpo-colab train                                  the CPU default: minutes, no account, no download
+  grpo-colab train gsm8k-llama31-8b --grpo.learning-rate 1e-5
+  grpo-colab train mine.toml --out runs/mine        a file of yours: preset = "gsm8k-tiny", then tables
+  grpo-colab recipes gsm8k-tiny                     every setting of a recipe, resolved
+  grpo-colab evaluate runs/2026-11-21-gsm8k-tiny    ask a trained adapter again
+"""
+
+PASS_ON = {"ignore_unknown_options": True}  # --table.setting is the recipe's to know
+words_argument = click.argument(
+    "words", nargs=-1, type=click.UNPROCESSED, metavar="[RECIPE] [--TABLE.SETTING VALUE]..."
+)
+
+
+@click.group(
+    help="Teach an open model to reason with GRPO on one GPU, or a tiny one on the CPU.\n\nExamples:\n\n" + EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(package_name="grpo_colab")
+def cli() -> None:
+    pass
+
+
+@cli.command(
+    context_settings=PASS_ON,
+    short_help="Train a recipe, and evaluate it before and after.",
+    help="Train RECIPE (a preset's name or a .toml file), and evaluate it before and after.\n\n"
+    "Any setting of the recipe can follow as --TABLE.SETTING VALUE, such as --budget.max-steps 20, --task.path DIR, "
+    "--lora.r 16 or --rewards.integer false; `grpo-colab recipes RECIPE` shows them all.",
+)
+@words_argument
+@click.option("--out", metavar="DIR", help="The run folder. [default: runs/<date>-<recipe>]")
+@click.option("--resume", metavar="RUN", help="Go on with a stopped run from its last checkpoint.")
+def train(words: tuple[str, ...], out: str | None, resume: str | None) -> None:
+    if resume and (words or out):
+        raise SettingError(f"--resume {resume!r}: goes on with the run's own recipe and folder; leave the rest away")
+    from grpo_colab import train as run_training
+
+    run = run_training(None if resume else read_recipe(words), out=out, resume=resume)
+    if run.evaluation is not None:
+        click.echo(evaluation_text(run.evaluation))
+
+
+@cli.command(
+    context_settings=PASS_ON,
+    short_help="List the recipes, or print one resolved.",
+    help="List the presets, or print RECIPE with every setting resolved, as TOML; settings can follow as with train.",
+)
+@words_argument
+def recipes(words: tuple[str, ...]) -> None:
+    from grpo_colab.recipe import Recipe, preset_names
+
+    if words:
+        click.echo(read_recipe(words).to_toml(), nl=False)
+    else:
+        names = preset_names()
+        for name in names:
+            click.echo(f"{name:<{max(map(len, names)) + 2}}{Recipe.load(name).description}")
+
+
+@cli.command(short_help="Ask a run's trained adapter its held-out problems again.")
+@click.argument("run")
+def evaluate(run: str) -> None:
+    """Load the adapter of the folder RUN, answer its held-out problems again, and print the comparison as JSON."""
+    import json
+
+    from grpo_colab.evaluate import evaluate_run
+
+    click.echo(json.dumps(evaluate_run(run), indent=2))
+
+
+def read_recipe(words: Sequence[str]) -> Any:
+    """The recipe that `[RECIPE] [--table.setting VALUE | --table.setting=VALUE]...` means, in any order."""
+    from grpo_colab.recipe import DEFAULT_PRESET, TABLES, Recipe, Text
+
+    names: list[str] = []
+    overrides: dict[str, dict[str, Any]] = {}
+    remaining = iter(words)
+    for word in remaining:
+        if not word.startswith("-"):
+            names.append(word)
+            continue
+        setting, equals, value = word.lstrip("-").partition("=")
+        table, dot, key = setting.partition(".")
+        if not dot:
+            raise SettingError(f"{word}: no such option; a setting is --TABLE.SETTING with one of {', '.join(TABLES)}")
+        if not equals:
+            try:
+                value = next(remaining)
+            except StopIteration:
+                raise SettingError(f"{word}: no value; write {word} VALUE") from None
+        overrides.setdefault(table, {})[key.replace("-", "_")] = Text(value)
+    if len(names) > 1:
+        raise SettingError(f"{' '.join(names)}: one recipe at a time")
+    return Recipe.load(names[0] if names else DEFAULT_PRESET, **overrides)
+
+
+def evaluation_text(evaluation: dict[str, Any]) -> str:
+    """What a person wants to know at the end: three lines."""
+
+    def side(name: str) -> str:
+        values = evaluation[name]
+        low, high = values["ci95"]
+        return f"{name:<7}{values['accuracy']:6.1%}  (95 % interval {low:.1%} to {high:.1%})"
+
+    paired = evaluation["paired"]
+    return (
+        f"{evaluation['task']}, {evaluation['n']} held-out problems, greedy:\n  {side('before')}\n  {side('after')}\n"
+        f"  gained {paired['gained']}, lost {paired['lost']}, exact McNemar p = {paired['p_value']:.2g}"
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script: a SettingError becomes a line on stderr and exit status 2."""
+    sys.path.append("")  # a reward of the user's own is named from where they stand, as with `python -m`
+    try:
+        cli(arguments, prog_name="grpo-colab")
+    except SettingError as error:
+        click.echo(f"grpo-colab: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,165 @@
+"""What this machine has, and how a recipe's step is cut to fit it.
+
+A recipe says prompts a step and completions a prompt. TRL wants a per-device batch, accumulation steps and a generation
+batch; `geometry` derives them, so that one optimiser step is always exactly prompts x completions and only the
+micro-batch (completions in one backward pass) depends on memory.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grpo_colab.errors import SettingError
+from grpo_colab.recipe import Recipe
+
+GIB = 2**30
+# Share of the memory left after loading that one backward pass may take; the rest is for generation's KV cache, the
+# optimiser, and what the allocator loses.
+BACKWARD_SHARE = 0.4
+# What a run folder needs beside the adapter and the checkpoints: logs, samples, a picture.
+RUN_FOLDER_BYTES = 2 * 2**20
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One process's device; `processes` is torchrun's world size."""
+
+    kind: str  # "cuda" or "cpu"
+    name: str
+    capability: tuple[int, int] | None
+    bf16: bool
+    processes: int
+
+    @property
+    def free_bytes(self) -> int:
+        """The memory that this process may still take on its device, now."""
+        if self.kind == "cuda":
+            import torch
+
+            return torch.cuda.mem_get_info()[0]
+        import psutil
+
+        return psutil.virtual_memory().available // self.processes
+
+    @property
+    def vllm(self) -> bool:
+        """Whether vLLM can generate here; it needs CUDA and its own package."""
+        return self.kind == "cuda" and importlib.util.find_spec("vllm") is not None
+
+
+def this_machine() -> Machine:
+    """Look at the device that training would use."""
+    import torch
+
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_properties(torch.cuda.current_device())
+        capability = (device.major, device.minor)
+        # bfloat16 needs Ampere; earlier cards such as the T4 (7.5) emulate it slowly or not at all
+        return Machine("cuda", device.name, capability, capability >= (8, 0), processes)
+    return Machine("cpu", "CPU", None, False, processes)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One optimiser step in TRL's words; completions a step = micro_batch x accumulation x processes."""
+
+    micro_batch: int
+    accumulation: int
+    processes: int
+    prompts_per_step: int
+    group: int
+
+    @property
+    def completions(self) -> int:
+        return self.micro_batch * self.accumulation * self.processes
+
+    def as_grpo(self) -> dict[str, int]:
+        """The arguments of GRPOConfig. The generation batch is one step's completions, TRL's default."""
+        return {"per_device_train_batch_size": self.micro_batch, "gradient_accumulation_steps": self.accumulation}
+
+    def __str__(self) -> str:
+        devices = f" x {self.processes} processes" if self.processes > 1 else ""
+        return (
+            f"{self.prompts_per_step} prompts x {self.group} completions = {self.completions} a step"
+            f" ({self.micro_batch} a backward pass x {self.accumulation} accumulated{devices})"
+        )
+
+
+def geometry(recipe: Recipe, processes: int, model_config: Any = None, memory_bytes: int = 0) -> Geometry:
+    """Cut the recipe's step into micro-batches: the largest that divides it and fits `memory_bytes`.
+
+    Raises SettingError when the step does not divide among the processes, or budget.micro_batch does not divide it.
+    """
+    total = recipe.completions_per_step
+    if total % processes:
+        raise SettingError(
+            f"budget.prompts_per_step = {recipe.budget.prompts_per_step}: {total} completions a step do not divide "
+            f"among {processes} processes; make prompts_per_step x grpo.num_generations a multiple of {processes}"
+        )
+    share = total // processes
+    asked = recipe.budget.micro_batch
+    if asked is not None:
+        if share % asked:
+            raise SettingError(
+                f"budget.micro_batch = {asked}: does not divide the {share} completions that one process has in a "
+                f"step; write one of {', '.join(map(str, _divisors(share)))}"
+            )
+        micro_batch = asked
+    else:
+        fitting = share
+        if model_config is not None:
+            tokens = recipe.prompts.max_prompt_tokens + recipe.grpo["max_completion_length"]
+            fitting = max(1, int(BACKWARD_SHARE * memory_bytes / backward_bytes(model_config, tokens)))
+        micro_batch = max(divisor for divisor in _divisors(share) if divisor <= max(1, fitting))
+    return Geometry(
+        micro_batch, share // micro_batch, processes, recipe.budget.prompts_per_step, recipe.grpo["num_generations"]
+    )
+
+
+def backward_bytes(config: Any, tokens: int) -> int:
+    """A rough upper estimate of one sequence's forward and backward pass with gradient checkpointing, in bytes.
+
+    Kept: one hidden state a layer. Live: one layer's activations (about 16 hidden + 6 feed-forward widths a token), and
+    the logits of the chunk that is being turned into log-probabilities, in float32, with their gradient.
+    """
+    width, inner = config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)
+    kept = config.num_hidden_layers * width * 2
+    live = (16 * width + 6 * inner) * 2
+    logits = 2 * config.vocab_size * 4
+    return tokens * (kept + live + logits)
+
+
+def _divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def adapter_bytes(recipe: Recipe) -> int:
+    """What the adapter and two checkpoints of it (weights and two moments each, float32) take on the disk, in bytes.
+
+    The shapes come from a local config.json; without one (a model on the hub) those of an 8B Llama are assumed.
+    """
+    path = Path(recipe.model_path) / "config.json"
+    config = json.loads(path.read_text()) if path.is_file() else {}
+    hidden, inner = config.get("hidden_size", 4096), config.get("intermediate_size", 14336)
+    layers = config.get("num_hidden_layers", 32)
+    parameters = layers * recipe.lora.get("r", 16) * (4 * 2 * hidden + 3 * (hidden + inner))
+    return parameters * 4 * (1 + 2 * 3)
+
+
+def check_disk(recipe: Recipe, out: Path) -> None:
+    """Raise SettingError when the disk under `out` cannot hold the run."""
+    folder = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
+    free, needed = shutil.disk_usage(folder).free, adapter_bytes(recipe) + RUN_FOLDER_BYTES
+    if free < needed:
+        raise SettingError(
+            f"--out {str(out)!r}: {free / 2**20:.0f} MiB free there, but the adapter and its checkpoints need "
+            f"{math.ceil(needed / 2**20)} MiB; free some, or choose another disk"
+        )

@@ -1,0 +1,183 @@
+"""The policy: a causal language model with its tokenizer and its LoRA adapter, loaded, asked and saved here.
+
+The only file that imports `unsloth`, and it does so before anything else of the stack: Unsloth rewrites parts of trl,
+transformers and peft, which works only when it comes first. On a GPU this is Unsloth's 4-bit loader, with vLLM where
+the recipe wants it and the machine has it; without a GPU the same two calls give Unsloth's CPU backend.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grpo_colab.errors import SettingError, one_line
+
+if TYPE_CHECKING:
+    from grpo_colab.plan import Machine
+    from grpo_colab.recipe import Recipe
+    from grpo_colab.tasks import Message
+
+ONE_THREAD_PARAMETERS = 10_000_000
+MUST_COME_AFTER_UNSLOTH = ("trl", "transformers", "peft")
+
+
+@dataclass
+class Policy:
+    """What is trained and asked. `model` is a transformers causal model with a PEFT adapter."""
+
+    model: Any
+    tokenizer: Any
+
+    def generate(self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, batch_size: int = 64) -> list[str]:
+        """Answer each conversation greedily; the completions' texts, special tokens left out, in the prompts' order."""
+        texts = [self.prompt_text(prompt) for prompt in prompts]
+        if getattr(self.model, "vllm_engine", None) is not None:
+            return self._generate_with_vllm(texts, max_new_tokens)
+        # of like length together, so that little of a batch is padding
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        answers: dict[int, str] = {}
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            answers.update(zip(batch, self._generate_batch([texts[i] for i in batch], max_new_tokens), strict=True))
+        return [answers[index] for index in range(len(texts))]
+
+    def prompt_text(self, prompt: Sequence[Message]) -> str:
+        return self.tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
+
+    def prompt_tokens(self, prompt: Sequence[Message]) -> int:
+        """The prompt's length in tokens, the template's own included."""
+        return len(self.tokenizer(self.prompt_text(prompt), add_special_tokens=False)["input_ids"])
+
+    def _generate_batch(self, texts: list[str], max_new_tokens: int) -> list[str]:
+        import torch
+
+        was_training = self.model.training
+        self._mode(training=False)
+        try:
+            # Unsloth pads right for training; a batch that is continued must end where the answer begins
+            inputs = self.tokenizer(
+                texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
+            ).to(self.model.device)
+            with torch.inference_mode():
+                tokens = self.model.generate(
+                    **inputs,
+                    max_new_tokens=max_new_tokens,
+                    do_sample=False,
+                    temperature=None,
+                    top_p=None,
+                    top_k=None,
+                    pad_token_id=self.tokenizer.pad_token_id,
+                )
+        finally:
+            self._mode(training=was_training)
+        return self.tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    def _generate_with_vllm(self, texts: list[str], max_new_tokens: int) -> list[str]:
+        from vllm import SamplingParams
+
+        greedy = SamplingParams(temperature=0.0, max_tokens=max_new_tokens)
+        with tempfile.TemporaryDirectory() as folder:  # vLLM takes an adapter from a folder
+            self.model.save_lora(folder)
+            outputs = self.model.fast_generate(texts, greedy, lora_request=self.model.load_lora(folder))
+        return [output.outputs[0].text for output in outputs]
+
+    def _mode(self, training: bool) -> None:
+        """Unsloth's switches where the model has them: they also turn its inference kernels on and off."""
+        switch = "for_training" if training else "for_inference"
+        if hasattr(self.model, switch):
+            getattr(self.model, switch)()
+        else:
+            self.model.train(training)
+
+    def save(self, path: Path) -> None:
+        """The adapter and the tokenizer, as PEFT and transformers save them."""
+        self.model.save_pretrained(path)
+        self.tokenizer.save_pretrained(path)
+
+
+def import_unsloth() -> Any:
+    """Import unsloth, or raise SettingError when it is too late for that or it is not installed."""
+    if "unsloth" not in sys.modules:
+        early = [name for name in MUST_COME_AFTER_UNSLOTH if name in sys.modules]
+        if early:
+            raise SettingError(
+                f"{', '.join(early)} was imported before unsloth, which cannot patch it any more; put "
+                "`import unsloth` first in your script, or restart the notebook's runtime and call grpo_colab first"
+            )
+    # said at every import where there is no triton, and nothing that a person could do about
+    for name in ("torch.utils._pytree", "torchao.kernel.intmm"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        import unsloth
+    except ModuleNotFoundError as error:
+        if error.name != "unsloth":
+            raise
+        raise SettingError("unsloth is not installed; `pip install grpo_colab[train]`, or `make setup`") from None
+    return unsloth
+
+
+def load_policy(recipe: Recipe, machine: Machine, adapter: Path | None = None) -> Policy:
+    """Load the recipe's model and give it an adapter: FastLanguageModel.from_pretrained, then get_peft_model.
+
+    The adapter is fresh, or holds the weights that `Policy.save` wrote to the folder `adapter`.
+    """
+    loader = import_unsloth().FastLanguageModel
+    arguments = model_arguments(recipe, machine)
+    try:
+        model, tokenizer = loader.from_pretrained(**_taken(loader.from_pretrained, arguments, machine))
+    except (OSError, ValueError) as error:  # no network, no access, no disk; a folder that is no model
+        raise SettingError(
+            f"model.model_name = {recipe.model['model_name']!r}: cannot be loaded ({one_line(error)}); write the name "
+            "of a model on the hub that you can reach, or the folder of a copy"
+        ) from error
+    if machine.kind == "cpu":
+        _choose_threads(model)
+    model = loader.get_peft_model(model, **recipe.lora)
+    if adapter is not None:
+        from peft import load_peft_weights, set_peft_model_state_dict
+
+        set_peft_model_state_dict(model, load_peft_weights(str(adapter), device=str(model.device)))
+    return Policy(model, tokenizer)
+
+
+def _choose_threads(model: Any) -> None:
+    """One thread for a small model, unless OMP_NUM_THREADS says otherwise.
+
+    Its matrices are too small to share out: a second thread gains nothing on idle cores, and where another process has
+    them, each of thousands of small operations waits for it (measured: tests/benchmarks/LOG.md).
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and model.num_parameters() < ONE_THREAD_PARAMETERS:
+        torch.set_num_threads(1)
+
+
+def model_arguments(recipe: Recipe, machine: Machine) -> dict[str, Any]:
+    """The recipe's [model] table as from_pretrained takes it: paths and dtypes resolved, vLLM only where it can run."""
+    import torch
+
+    arguments = {**recipe.model, "model_name": recipe.model_path}
+    if isinstance(arguments.get("dtype"), str):
+        arguments["dtype"] = getattr(torch, arguments["dtype"], None)
+        if not isinstance(arguments["dtype"], torch.dtype):
+            raise SettingError(f"model.dtype = {recipe.model['dtype']!r}: no such dtype; write 'float16' or 'bfloat16'")
+    if machine.kind == "cuda" and "dtype" not in arguments:
+        arguments["dtype"] = torch.bfloat16 if machine.bf16 else torch.float16
+    arguments["fast_inference"] = bool(arguments.get("fast_inference")) and machine.vllm
+    if arguments["fast_inference"]:
+        arguments.setdefault("max_lora_rank", recipe.lora.get("r", 16))
+    return arguments
+
+
+def _taken(function: Any, arguments: dict[str, Any], machine: Machine) -> dict[str, Any]:
+    """On the CPU, without what only the GPU loader has: its **kwargs would reach the model's constructor."""
+    if machine.kind == "cuda":
+        return arguments
+    return {key: value for key, value in arguments.items() if key in inspect.signature(function).parameters}

@@ -1,0 +1,338 @@
+"""A recipe says what to run: seven tables, typed and checked before anything is downloaded.
+
+    Recipe.load()                                             the CPU default
+    Recipe.load("gsm8k-llama31-8b", grpo={"learning_rate": 1e-5})
+    Recipe.load("mine.toml")                                  a file whose `preset = "..."` names where it starts from
+
+`[model]`, `[lora]` and `[grpo]` hold the arguments of FastLanguageModel.from_pretrained, get_peft_model and GRPOConfig
+under their own names; `[task]` holds those of the task's class. `[rewards]` maps a reward to its weight (false takes
+one out). The other two are ours: see Budget and Evaluation. Later sources win key by key: preset, file, overrides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from grpo_colab import signatures
+from grpo_colab.errors import SettingError, nearest
+from grpo_colab.rewards import check_signature, resolve_reward
+from grpo_colab.tasks import TASKS, Task, load_task, task_class, task_options
+from grpo_colab.tiny import TINY_MODEL
+
+PRESETS = Path(__file__).parent / "recipes"
+DEFAULT_PRESET = "word-problems-tiny"
+STEP_CAP = 250
+TABLES = ("task", "model", "lora", "grpo", "rewards", "budget", "evaluation")
+PASSED_THROUGH = ("model", "lora", "grpo")
+
+# Names that another release of the libraries has, or that live elsewhere here: old place -> where it is now.
+RENAMED = {
+    "grpo.max_steps": "budget.max_steps",
+    "grpo.max_prompt_length": "task.max_prompt_tokens",
+    "grpo.warmup_ratio": "grpo.warmup_steps",  # since transformers 5 a warmup_steps below 1 is a share of all steps
+    "model.torch_dtype": "model.dtype",
+    "lora.rank": "lora.r",
+    "lora.alpha": "lora.lora_alpha",
+}
+# What follows from the rest, and what to write instead.
+DERIVED = {
+    "grpo.per_device_train_batch_size": "budget.micro_batch",
+    "grpo.gradient_accumulation_steps": "budget.prompts_per_step",
+    "grpo.generation_batch_size": "budget.prompts_per_step",
+    "grpo.steps_per_generation": "budget.prompts_per_step",
+    "grpo.num_train_epochs": "budget.max_steps",
+    "grpo.output_dir": "--out (or train(recipe, out=...))",
+    "grpo.reward_weights": "the weights in [rewards]",
+    "grpo.logging_steps": "nothing: a run keeps a line a step",
+    "grpo.resume_from_checkpoint": "--resume RUN",
+    "grpo.use_vllm": "model.fast_inference",
+}
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Budget(_Table):
+    """How much is learnt: steps, and completions a step (prompts_per_step x grpo.num_generations)."""
+
+    max_steps: int = Field(STEP_CAP, ge=1, description="optimiser steps; more than 250 needs uncapped = true")
+    uncapped: bool = Field(False, description="allow more than 250 steps")
+    prompts_per_step: int = Field(1, ge=1, description="different prompts in one optimiser step")
+    micro_batch: int | None = Field(
+        None, ge=1, description="completions in one backward pass on one device; chosen by memory when left out"
+    )
+
+
+class Evaluation(_Table):
+    """The held-out problems that are answered greedily before and after."""
+
+    n: int = Field(256, ge=1, description="problems")
+    split: str = Field("test", pattern="^(train|test)$", description="train or test")
+    batch_size: int = Field(64, ge=1, description="problems answered at once")
+    max_completion_tokens: int | None = Field(None, ge=1, description="grpo.max_completion_length when left out")
+
+
+class Prompts(_Table):
+    """What every task has in its [task] table beside its own options."""
+
+    name: str
+    max_prompt_tokens: int = Field(256, ge=1, description="longer prompts are left out, and counted")
+    limit: int | None = Field(None, ge=1, description="train on the first so many problems only")
+
+
+class Recipe(_Table):
+    """What to run, resolved: every value that was chosen stands in it, and running it again repeats the run."""
+
+    name: str
+    description: str = ""
+    task: dict[str, Any]
+    model: dict[str, Any]
+    lora: dict[str, Any]
+    grpo: dict[str, Any]
+    rewards: dict[str, float]
+    budget: Budget
+    evaluation: Evaluation
+
+    @classmethod
+    def load(cls, source: str | Path = DEFAULT_PRESET, **overrides: Mapping[str, Any]) -> Recipe:
+        """Resolve a preset's name or a TOML file, with overrides a table (`grpo={"learning_rate": 1e-5}`).
+
+        Raises SettingError, which names the setting, its value and what to write instead.
+        """
+        tables = _read(source)
+        for table, values in overrides.items():
+            if table not in TABLES:
+                raise SettingError(f"{table}: no such table{nearest(table, TABLES)} There are: {', '.join(TABLES)}")
+            tables[table] = {**tables.get(table, {}), **_moved(table, values)}
+        return _resolve(tables)
+
+    @property
+    def completions_per_step(self) -> int:
+        return self.budget.prompts_per_step * self.grpo["num_generations"]
+
+    @property
+    def model_path(self) -> str:
+        """A folder or a name on the hub; "tiny" is the model that comes with the package."""
+        name = self.model["model_name"]
+        return str(TINY_MODEL) if name == "tiny" else name
+
+    @property
+    def prompts(self) -> Prompts:
+        return Prompts(**{key: self.task[key] for key in Prompts.model_fields if key in self.task})
+
+    @property
+    def max_completion_tokens(self) -> int:
+        """Of the evaluation: as many as in training unless it says otherwise."""
+        return self.evaluation.max_completion_tokens or self.grpo["max_completion_length"]
+
+    def load_task(self) -> Task:
+        return load_task(
+            self.task["name"], **{key: value for key, value in self.task.items() if key not in Prompts.model_fields}
+        )
+
+    def reward_functions(self) -> list[Callable[..., Any]]:
+        """The functions of [rewards], in its order."""
+        return [_reward(name) for name in self.rewards]
+
+    def to_toml(self) -> str:
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+def preset_names() -> list[str]:
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    """The tables of a preset or a file, on top of those of the preset that the file starts from."""
+    path = Path(source)
+    if path.suffix != ".toml":
+        path = PRESETS / f"{source}.toml"
+        if str(source) not in preset_names():
+            raise SettingError(
+                f"recipe {str(source)!r}: no such preset{nearest(str(source), preset_names())} "
+                f"There are: {', '.join(preset_names())}; or give the path of a .toml file"
+            )
+    try:
+        read = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(f"recipe {str(source)!r}: cannot read it ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"recipe {str(source)!r}: not TOML: {error}") from None
+    known = ("preset", "name", "description", *TABLES)
+    for key, value in read.items():
+        if key not in known:
+            raise SettingError(f"{path.name}: {key}: no such table{nearest(key, known)} There are: {', '.join(known)}")
+        if (key in TABLES) is not isinstance(value, dict):
+            raise SettingError(f"{path.name}: {key} = {value!r}: must be {'a table' if key in TABLES else 'a text'}")
+    if "preset" in read:
+        base = _read(read["preset"])
+    else:  # what nothing stands below says all of its rewards, or has its task's
+        base = {"rewards": {} if "rewards" in read else _default_rewards(read)}
+    for table in TABLES:
+        base[table] = {**base.get(table, {}), **_moved(table, read.get(table, {}))}
+    return base | {"name": read.get("name", path.stem), "description": read.get("description", "")}
+
+
+def _default_rewards(read: Mapping[str, Any]) -> dict[str, float]:
+    name = read.get("task", {}).get("name")
+    return dict(task_class(name).default_rewards) if name in TASKS else {}
+
+
+def _moved(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` under today's names; a name whose value moved to another table says where it went."""
+    moved = {}
+    for key, value in values.items():
+        setting = f"{table}.{key}"
+        if setting in DERIVED:
+            raise SettingError(f"{setting} = {value!r}: follows from the rest; set {DERIVED[setting]} instead")
+        now_table, now = RENAMED.get(setting, setting).split(".", 1)
+        if now_table != table:
+            raise SettingError(f"{setting} = {value!r}: lives elsewhere; write {now_table}.{now} = {value}")
+        moved[now] = value
+    return moved
+
+
+def _resolve(read: Mapping[str, Any]) -> Recipe:
+    tables = {table: dict(read.get(table, {})) for table in TABLES}
+    for table in PASSED_THROUGH:
+        tables[table] = {key: _passed_through(table, key, value) for key, value in tables[table].items()}
+    task = _checked_task(tables["task"], seed=tables["grpo"].setdefault("seed", 42))
+    tables["lora"].setdefault("random_state", tables["grpo"]["seed"])
+    for setting, table, key in (("a model", "model", "model_name"), ("a group's size", "grpo", "num_generations")):
+        if key not in tables[table]:
+            raise SettingError(f"{table}.{key} is missing: a recipe needs {setting}")
+    if tables["grpo"]["num_generations"] < 2:
+        raise SettingError(
+            f"grpo.num_generations = {tables['grpo']['num_generations']}: a group of one has no advantage; "
+            "write 2 or more"
+        )
+    completion = tables["grpo"].setdefault("max_completion_length", 512)  # TRL's own default, made visible
+    longest, room = task.get("max_prompt_tokens", 0) + completion, tables["model"].get("max_seq_length")
+    if room is not None and longest > room:
+        raise SettingError(
+            f"model.max_seq_length = {room}: task.max_prompt_tokens + grpo.max_completion_length = {longest} do not "
+            f"fit; write {longest} or more, or make one of them smaller"
+        )
+    budget = _own_table(Budget, "budget", tables["budget"])
+    if budget.max_steps > STEP_CAP and not budget.uncapped:
+        raise SettingError(
+            f"budget.max_steps = {budget.max_steps}: more than {STEP_CAP}; write {STEP_CAP} or fewer, "
+            "or budget.uncapped = true"
+        )
+    recipe = Recipe(
+        name=read["name"],
+        description=read["description"],
+        task=task,
+        model=tables["model"],
+        lora=tables["lora"],
+        grpo=tables["grpo"],
+        rewards=_weights(tables["rewards"]),
+        budget=budget,
+        evaluation=_own_table(Evaluation, "evaluation", tables["evaluation"]),
+    )
+    columns = recipe.load_task().reward_columns()
+    for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
+        try:
+            check_signature(function, columns)
+        except ValueError as error:
+            raise SettingError(f"rewards.{name}: {error}") from None
+    return recipe
+
+
+class Text(str):
+    """A value from the command line: TOML where that fits the setting's type, the bare text otherwise."""
+
+
+def _typed(kind: Any, value: Any, setting: str) -> Any:
+    """`value` if it is of the type `kind` (an int counts as a float), else a SettingError."""
+    candidates = [value]
+    if isinstance(value, Text):
+        candidates = [str(value)]
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            candidates.insert(0, tomllib.loads(f"value = {value}")["value"])
+    problems = []
+    for candidate in candidates:
+        try:
+            return TypeAdapter(kind).validate_python(candidate, strict=True)
+        except ValidationError as error:
+            problems.append(error.errors()[0]["msg"])
+    raise SettingError(f"{setting} = {value if isinstance(value, Text) else repr(value)}: {problems[0]}")
+
+
+def _passed_through(table: str, key: str, value: Any) -> Any:
+    known = signatures.accepted(table)
+    if known is None:  # the library is not here, as where a recipe is only looked at
+        return _typed(Any, value, f"{table}.{key}")
+    if key not in known:
+        raise SettingError(
+            f"{table}.{key} = {value!r}: {signatures.OWNERS[table]} has no such argument{nearest(key, known)}"
+        )
+    return _typed(known[key], value, f"{table}.{key}")
+
+
+TableT = TypeVar("TableT", bound=_Table)
+
+
+def _own_table(kind: type[TableT], table: str, values: Mapping[str, Any]) -> TableT:
+    fields = kind.model_fields
+    for key in values:
+        if key not in fields:
+            raise SettingError(f"{table}.{key}: no such setting{nearest(key, fields)} There are: {', '.join(fields)}")
+    typed = {key: _typed(fields[key].annotation, value, f"{table}.{key}") for key, value in values.items()}
+    try:
+        return kind(**typed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise SettingError(f"{table}.{key} = {first.get('input')!r}: {first['msg']}") from None
+
+
+def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The [task] table with its seed, its paths absolute, and nothing in it that the task does not take."""
+    common = _own_table(Prompts, "task", {key: value for key, value in values.items() if key in Prompts.model_fields})
+    options = task_options(common.name)
+    for key in values:
+        if key not in options and key not in Prompts.model_fields:
+            known = [*Prompts.model_fields, *options]
+            raise SettingError(
+                f"task.{key}: the task {common.name!r} has no such setting{nearest(key, known)} "
+                f"It has: {', '.join(known)}"
+            )
+    chosen = {key: _typed(options[key], values[key], f"task.{key}") for key in options if key in values}
+    for key in ("path", "test_path"):
+        if chosen.get(key) is not None:
+            chosen[key] = str(Path(chosen[key]).expanduser().absolute())
+    chosen.setdefault("seed", seed)
+    return common.model_dump(exclude_none=True) | chosen
+
+
+def _weights(rewards: Mapping[str, Any]) -> dict[str, float]:
+    """Reward -> weight, without those that are set to false; 0 keeps a reward in the log alone."""
+    weights = {}
+    for name, given in rewards.items():
+        weight = _typed(float | bool, given, f"rewards.{name}")
+        if weight is False:
+            continue
+        if weight is True or not math.isfinite(weight):
+            raise SettingError(f"rewards.{name} = {weight!r}: must be a finite weight, or false to take the reward out")
+        _reward(name)
+        weights[name] = float(weight)
+    if not any(weights.values()):
+        raise SettingError("rewards: none has a weight that is not 0; write for instance correctness = 1.0")
+    return weights
+
+
+def _reward(name: str) -> Callable[..., Any]:
+    try:
+        return resolve_reward(name)
+    except ValueError as error:
+        raise SettingError(f"rewards.{name}: {error}") from None

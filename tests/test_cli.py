@@ -1,0 +1,139 @@
+"""The command as a user types it: results on stdout, one or two lines on stderr and exit status 2 for bad input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from grpo_colab import Recipe
+from grpo_colab.cli import read_recipe
+from grpo_colab.errors import SettingError
+from grpo_colab.recipe import preset_names
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_recipes_lists_every_preset_with_its_description(command: Command) -> None:
+    done = command("recipes")
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == preset_names()
+    assert all(len(line.split()) > 3 for line in lines)
+    assert done.stderr == ""
+
+
+def test_recipes_prints_one_resolved_and_it_is_a_recipe(command: Command, tmp_path: Path) -> None:
+    done = command("recipes", "gsm8k-tiny", "--grpo.learning-rate", "1e-5", "--budget.max-steps=7")
+    assert tomllib.loads(done.stdout)["grpo"]["learning_rate"] == 1e-5
+    (tmp_path / "printed.toml").write_text(done.stdout)
+    expected = Recipe.load("gsm8k-tiny", grpo={"learning_rate": 1e-5}, budget={"max_steps": 7})
+    assert Recipe.load(tmp_path / "printed.toml") == expected
+
+
+def test_help_opens_with_examples(command: Command) -> None:
+    done = command("--help")
+    assert done.returncode == 0
+    assert done.stdout.index("grpo-colab train gsm8k-llama31-8b") < done.stdout.index("Commands:")
+    assert "--TABLE.SETTING" in command("train", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("gsm8k-tiny", "--budget.max-steps", "5"),
+        ("--budget.max-steps", "5", "gsm8k-tiny"),
+        ("--budget.max-steps=5", "gsm8k-tiny"),
+        ("--budget.max_steps", "5", "gsm8k-tiny"),
+    ],
+)
+def test_settings_stand_anywhere(words: tuple[str, ...]) -> None:
+    assert read_recipe(words) == Recipe.load("gsm8k-tiny", budget={"max_steps": 5})
+
+
+def test_a_negative_number_is_a_value() -> None:
+    with pytest.raises(SettingError, match=r"budget\.max_steps = -5"):
+        read_recipe(("--budget.max-steps", "-5"))
+
+
+FILES = {
+    "torn.jsonl": '{"prompt": "1 + 1", "answer": "2"}\n{"prompt": "2 +\n',
+    "empty.jsonl": "",
+    "no_gold.jsonl": '{"prompt": "1 + 1", "answer": "two or three"}\n',
+    "no_column.jsonl": '{"question": "1 + 1", "answer": "2"}\n',
+    "wrong.py": "def no_completions_reward(texts):\n    return [0.0]\n",
+    "broken.py": "import no_such_thing\n",
+    "taken/recipe.toml": Recipe.load().to_toml(),
+    "full/file": "mine",
+}
+JSONL = ("gsm8k-tiny", "--task.name", "jsonl", "--task.path")
+BAD_INPUT: dict[str, tuple[tuple[str, ...], str]] = {
+    "unknown recipe": (("gsm8k-tinny",), "'gsm8k-tiny'"),
+    "misspelt key": (("--grpo.learning-rat", "1"), "'learning_rate'"),
+    "misspelt table": (("--grop.learning-rate", "1"), "'grpo'"),
+    "wrong type": (("--grpo.learning-rate", "fast"), "grpo.learning_rate = fast"),
+    "251 steps": (("--budget.max-steps", "251"), "budget.uncapped = true"),
+    "a group of one": (("--grpo.num-generations", "1"), "write 2 or more"),
+    "no such folder": (("gsm8k-tiny", "--task.path", "absent"), "no train.jsonl there"),
+    "no such file": ((*JSONL, "absent.jsonl"), "there is no such file"),
+    "a line that does not parse": ((*JSONL, "torn.jsonl"), "torn.jsonl:2: not JSON"),
+    "an empty data set": ((*JSONL, "empty.jsonl"), "empty.jsonl: the data set is empty"),
+    "a gold answer that is no number": (
+        (*JSONL, "no_gold.jsonl"),
+        "no_gold.jsonl:1: the gold answer is not one number: 'two",
+    ),
+    "a missing column": ((*JSONL, "no_column.jsonl"), "no column 'prompt'; it has 'question', 'answer'"),
+    "a reward that does not import": (("--rewards.broken.py:some_reward", "1"), "no_such_thing"),
+    "a reward without its module": (("--rewards.absent_module.some_reward", "1"), "absent_module"),
+    "a reward with the wrong signature": (("--rewards.wrong.py:no_completions_reward", "1"), "no_completions_reward"),
+    "a folder that holds a run": (("--out", "taken"), "--resume taken"),
+    "a folder that holds something": (("--out", "full"), "is not an empty folder"),
+    "nothing to resume": (("--resume", "taken"), "there is no checkpoint in it"),
+    "no run to resume": (("--resume", "absent"), "it is no run folder"),
+    "a setting without a value": (("--budget.max-steps",), "no value"),
+    "an option that is none": (("--learning-rate", "1"), "--TABLE.SETTING"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_INPUT)
+def test_bad_input_gets_a_line_and_status_2(kind: str, command: Command, tmp_path: Path) -> None:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    arguments, said = BAD_INPUT[kind]
+    done = command("train", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert done.stdout == ""
+    after = [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in path.parts]
+    assert after == before  # nothing half-written
+
+
+def test_a_full_disk_is_seen_before_anything_is_written(command: Command, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    try:
+        done = command("train", "--out", str(disk / "run"))
+        assert done.returncode == 2
+        assert "MiB free there, but the adapter and its checkpoints need" in done.stderr
+        assert not (disk / "run").exists()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_importing_the_stack_before_unsloth_is_refused(tmp_path: Path) -> None:
+    code = "import transformers\nfrom grpo_colab import train\ntrain(out='run')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "transformers was imported before unsloth" in done.stderr
+    assert "put `import unsloth` first" in done.stderr
+    assert not (tmp_path / "run").exists()

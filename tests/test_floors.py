@@ -1,0 +1,103 @@
+"""The house stands: a file imports only from floors below its own, and the two lowest floors work without torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import grpo_colab
+
+PACKAGE = Path(grpo_colab.__file__).parent
+# The house's floors. Where one room of a floor calls another (train calls evaluate, policy asks plan, tiny makes its
+# corpus of tasks), the caller stands half a floor higher, so that a cycle can never form.
+FLOORS = {
+    "__main__": 7,
+    "cli": 6,
+    "train": 5,
+    "evaluate": 4.5,
+    "report": 4.5,
+    "callbacks": 4,
+    "policy": 3.5,
+    "plan": 3,
+    "run": 2.5,
+    "recipe": 2,
+    "tasks": 1,
+    "tiny": 1.5,
+    "rewards": 0.5,
+    "signatures": 0.5,
+    "errors": 0,
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """The package's rooms that a file imports anywhere in it, type-checking imports too."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "grpo_colab":
+            inner = node.module.split(".")[1:]
+            rooms |= {inner[0]} if inner else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            rooms |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("grpo_colab.")}
+    return rooms
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.parent != PACKAGE or path.name != "__init__.py"], ids=str
+)
+def test_imports_point_down(path: Path) -> None:
+    room = room_of(path)
+    assert room in FLOORS, f"{room} has no floor: give it one here and in the house's plan"
+    for imported in imported_rooms(path) - {room, "Recipe", "Run"}:
+        assert FLOORS[imported] < FLOORS[room], f"{path.name} ({room}) imports up or sideways: {imported}"
+
+
+def test_only_policy_imports_unsloth() -> None:
+    importing = [
+        path.name
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "unsloth" for alias in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "unsloth")
+    ]
+    assert set(importing) == {"policy.py"}
+
+
+HEAVY = "torch transformers trl peft unsloth datasets accelerate numpy pandas matplotlib pydantic"
+
+
+@pytest.mark.parametrize(
+    ("statement", "allowed"),
+    [
+        ("import grpo_colab", ""),
+        ("import grpo_colab.rewards", ""),
+        ("from grpo_colab.tasks.gsm8k import GSM8K", ""),
+        ("from grpo_colab.tasks.jsonl import JSONL", ""),
+        ("from grpo_colab.tasks.word_problems import WordProblems", ""),
+        ("import grpo_colab.tiny", ""),
+        ("from grpo_colab import Recipe; Recipe.load()", "pydantic"),
+    ],
+)
+def test_light_imports_stay_light(statement: str, allowed: str) -> None:
+    heavy = sorted(set(HEAVY.split()) - set(allowed.split()))
+    code = f"{statement}\nimport sys\nprint([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_train_is_the_function_whatever_was_imported_before() -> None:
+    code = (
+        "import grpo_colab.train as module\nfrom grpo_colab import train\nimport grpo_colab\n"
+        "print(callable(train), train is grpo_colab.train, callable(grpo_colab.train))"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "True"]

@@ -1,0 +1,73 @@
+"""A step is always prompts x completions, however memory and processes cut it."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import SimpleNamespace
+
+import pytest
+
+from grpo_colab import Recipe
+from grpo_colab.errors import SettingError
+from grpo_colab.plan import adapter_bytes, backward_bytes, geometry, this_machine
+
+LLAMA_8B = SimpleNamespace(hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, vocab_size=128256)
+GIB = 2**30
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("memory_gib", [0.1, 2, 8, 30, 500])
+def test_a_step_is_whole_on_every_machine(processes: int, memory_gib: float) -> None:
+    recipe = Recipe.load("gsm8k-llama31-8b", budget={"prompts_per_step": 3})
+    shape = geometry(recipe, processes, LLAMA_8B, int(memory_gib * GIB))
+    assert shape.completions == recipe.completions_per_step == 24
+    assert shape.micro_batch * shape.accumulation * processes == 24
+    assert str(shape).startswith("3 prompts x 8 completions = 24 a step")
+
+
+def test_more_memory_never_means_a_smaller_micro_batch() -> None:
+    recipe = Recipe.load("gsm8k-llama31-8b")
+    sizes = [geometry(recipe, 1, LLAMA_8B, gib * GIB).micro_batch for gib in (1, 4, 8, 16, 32, 64, 128)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == 1
+    assert sizes[-1] == 8
+
+
+def test_the_estimate_covers_what_a_backward_pass_must_keep() -> None:
+    """Lower bounds that need no guess: a bfloat16 hidden state a layer, and float32 logits, for every token."""
+    tokens = 1024
+    hidden = tokens * 4096 * 32 * 2
+    logits = tokens * 128256 * 4
+    assert backward_bytes(LLAMA_8B, tokens) > hidden + logits
+
+
+def test_a_micro_batch_of_ones_own() -> None:
+    assert geometry(Recipe.load(budget={"micro_batch": 4}), 1).micro_batch == 4
+    with pytest.raises(SettingError, match=r"budget\.micro_batch = 5: .* write one of 1, 2, 4, 8, 16$"):
+        geometry(Recipe.load(budget={"micro_batch": 5}), 1)
+
+
+def test_completions_that_do_not_divide_among_the_processes() -> None:
+    with pytest.raises(SettingError, match=r"budget\.prompts_per_step = 1: 8 completions .* 3 processes"):
+        geometry(Recipe.load(budget={"prompts_per_step": 1}), 3)
+
+
+def test_adapter_size_is_that_of_the_real_shapes() -> None:
+    """r x (inputs + outputs) over the seven modules of each layer, from the shipped model's own configuration."""
+    recipe = Recipe.load(lora={"r": 32})
+    saved = adapter_bytes(recipe) / 7  # an adapter, and twice an adapter with two moments
+    assert 3 * 32 * 128 * 7 * 4 < saved < 3 * 32 * 1024 * 7 * 4
+    assert adapter_bytes(Recipe.load(lora={"r": 64})) == 2 * adapter_bytes(recipe)
+    assert adapter_bytes(Recipe.load("gsm8k-llama31-8b")) > 2 * GIB
+
+
+def test_this_machine_says_what_torch_sees() -> None:
+    import torch
+
+    machine = this_machine()
+    assert (machine.kind == "cuda") == torch.cuda.is_available()
+    assert machine.free_bytes > 0
+    if machine.kind == "cpu":
+        assert not machine.vllm
+    else:
+        assert machine.vllm == (importlib.util.find_spec("vllm") is not None)

@@ -1,0 +1,223 @@
+"""Recipes resolve, travel as TOML, and refuse what cannot work in words that name the setting and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grpo_colab import Recipe
+from grpo_colab.errors import SettingError
+from grpo_colab.recipe import PRESETS, Text, preset_names
+
+PRESET_NAMES = {
+    "word-problems-tiny",
+    "gsm8k-tiny",
+    "gsm8k-llama31-8b",
+    "gsm8k-llama31-8b-study",
+    "gsm8k-qwen25-1.5b",
+    "one-example-qwen25-math-1.5b",
+    "rockets-qwen25-7b",
+}
+
+
+def test_presets_are_there_and_described() -> None:
+    assert set(preset_names()) == PRESET_NAMES
+    assert all(Recipe.load(name).description for name in preset_names())
+
+
+@pytest.mark.parametrize("name", sorted(PRESET_NAMES))
+def test_a_resolved_recipe_loads_as_itself(name: str, tmp_path: Path) -> None:
+    recipe = Recipe.load(name)
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe.to_toml())
+    assert Recipe.load(path) == recipe
+
+
+def test_the_default_is_the_cpu_one() -> None:
+    assert Recipe.load() == Recipe.load("word-problems-tiny")
+    assert Recipe.load().model["model_name"] == "tiny"
+
+
+def test_the_cap_is_250_unless_said_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "bare.toml"
+    path.write_text('[task]\nname = "gsm8k"\n[model]\nmodel_name = "tiny"\n[grpo]\nnum_generations = 4\n')
+    assert Recipe.load(path).budget.max_steps == 250
+    assert Recipe.load(budget={"max_steps": 250}).budget.max_steps == 250
+    assert Recipe.load(budget={"max_steps": 251, "uncapped": True}).budget.max_steps == 251
+
+
+def test_the_study_is_exact() -> None:
+    """Every number of the study in the reference: model, adapter, optimiser, batch, prompt, rewards, evaluation."""
+    study = Recipe.load("gsm8k-llama31-8b-study")
+    expected_model = {
+        "max_seq_length": 1024,
+        "load_in_4bit": True,
+        "fast_inference": True,
+        "gpu_memory_utilization": 0.9,
+    }
+    assert expected_model.items() <= study.model.items()
+    assert study.lora["r"] == study.lora["lora_alpha"] == study.model["max_lora_rank"] == 32
+    assert len(study.lora["target_modules"]) == 7
+    assert study.lora["use_gradient_checkpointing"] == "unsloth"
+    assert study.lora["random_state"] == study.model["random_state"] == 3407
+    expected_grpo = {
+        "learning_rate": 5e-6,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.99,
+        "weight_decay": 0.001,
+        "optim": "paged_adamw_8bit",
+        "max_grad_norm": 0.1,
+        "num_generations": 8,
+        "max_completion_length": 768,
+    }
+    assert expected_grpo.items() <= study.grpo.items()
+    assert (study.budget.max_steps, study.completions_per_step, study.task["max_prompt_tokens"]) == (250, 16, 256)
+    assert study.rewards == {
+        "exact_answer": 1.0,
+        "soft_correctness": 1.0,
+        "integer": 0.5,
+        "strict_format": 0.5,
+        "soft_format": 0.5,
+        "tag_count": 0.5,
+    }
+    lines = study.load_task().system_prompt.strip().splitlines()
+    assert lines[0] == "Respond in the following format:"
+    assert lines[1:7] == ["<reasoning>", "...", "</reasoning>", "<answer>", "...", "</answer>"]
+    assert lines[7:] == [
+        "You must put your reasoning between the <reasoning> tags and answer between the <answer> tags."
+    ]
+    assert study.evaluation.n == 1319 // 2 + 1
+
+
+def test_the_reference_parametrisations() -> None:
+    one = Recipe.load("one-example-qwen25-math-1.5b")
+    assert (one.grpo["num_generations"], one.budget.prompts_per_step, one.task["limit"]) == (8, 128, 1)
+    assert (one.grpo["learning_rate"], one.grpo["temperature"], one.budget.max_steps) == (1e-6, 0.6, 2000)
+    assert Recipe.load("rockets-qwen25-7b").completions_per_step == 64
+
+
+def test_a_seed_reaches_everything_that_draws() -> None:
+    recipe = Recipe.load(grpo={"seed": 7})
+    assert (recipe.grpo["seed"], recipe.task["seed"], recipe.lora["random_state"]) == (7, 7, 7)
+    assert Recipe.load(grpo={"seed": 7}, task={"seed": 1}).task["seed"] == 1
+
+
+def test_a_file_starts_from_a_preset(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'preset = "gsm8k-tiny"\n[grpo]\nlearning_rate = 1e-4\n[rewards]\ninteger = false\ncorrectness = 1\n'
+    )
+    mine, base = Recipe.load(path), Recipe.load("gsm8k-tiny")
+    assert mine.name == "mine"
+    assert mine.grpo == base.grpo | {"learning_rate": 1e-4}
+    assert mine.rewards == {**{k: v for k, v in base.rewards.items() if k != "integer"}, "correctness": 1.0}
+    assert Recipe.load(path, grpo={"learning_rate": 2e-4}).grpo["learning_rate"] == 2e-4
+
+
+def test_a_weight_of_nought_is_logged_without_rewarding() -> None:
+    assert Recipe.load(rewards={"integer": 0}).rewards["integer"] == 0.0
+
+
+def test_paths_are_absolute_in_a_resolved_recipe(gsm8k: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(gsm8k.parent)
+    assert Recipe.load("gsm8k-tiny", task={"path": "gsm8k"}).task["path"] == str(gsm8k.absolute())
+
+
+@pytest.mark.parametrize(
+    ("setting", "text", "value"),
+    [
+        ("grpo.learning_rate", "1e-5", 1e-5),
+        ("grpo.num_generations", "4", 4),
+        ("grpo.warmup_steps", "0", 0.0),
+        ("grpo.lr_scheduler_type", "cosine", "cosine"),
+        ("model.load_in_4bit", "true", True),
+        ("model.model_name", "unsloth/Qwen2.5-7B", "unsloth/Qwen2.5-7B"),
+        ("lora.target_modules", '["q_proj", "v_proj"]', ["q_proj", "v_proj"]),
+        ("lora.use_gradient_checkpointing", "unsloth", "unsloth"),
+        ("lora.use_gradient_checkpointing", "false", False),
+        ("task.system_prompt", "12", "12"),
+        ("model.revision", "main", "main"),
+    ],
+)
+def test_text_from_the_command_line_gets_its_settings_type(setting: str, text: str, value: object) -> None:
+    table, key = setting.split(".")
+    read = getattr(Recipe.load(**{table: {key: Text(text)}}), table)[key]
+    assert read == value
+    assert type(read) is type(value)
+
+
+BAD: list[tuple[Mapping[str, Any], str]] = [
+    ({"grpo": {"learning_rat": 1e-5}}, r"grpo\.learning_rat = 1e-05: GRPOConfig has no such argument.*'learning_rate'"),
+    ({"grpo": {"learning_rate": "fast"}}, r"grpo\.learning_rate = 'fast'"),
+    ({"grpo": {"learning_rate": Text("fast")}}, r"grpo\.learning_rate = fast"),
+    ({"grpo": {"num_generations": 1}}, r"grpo\.num_generations = 1: a group of one .* write 2 or more"),
+    ({"grpo": {"num_generations": True}}, r"grpo\.num_generations = True"),
+    ({"grpo": {"max_steps": 10}}, r"write budget\.max_steps = 10"),
+    ({"grpo": {"max_prompt_length": 256}}, r"write task\.max_prompt_tokens = 256"),
+    ({"grpo": {"per_device_train_batch_size": 8}}, r"set budget\.micro_batch instead"),
+    ({"grpo": {"reward_weights": [1.0]}}, r"\[rewards\]"),
+    ({"model": {"load_in_4bits": True}}, r"model\.load_in_4bits = True: .*'load_in_4bit'"),
+    ({"model": {"load_in_4bit": "yes"}}, r"model\.load_in_4bit = 'yes'"),
+    ({"lora": {"rr": 8}}, r"lora\.rr = 8"),
+    ({"lora": {"bias": "some"}}, r"lora\.bias = 'some'"),
+    ({"model": {"max_seq_length": 200}}, r"model\.max_seq_length = 200: .* = 208 do not fit; write 208 or more"),
+    ({"budget": {"max_steps": 251}}, r"budget\.max_steps = 251: .* write 250 or fewer, or budget\.uncapped = true"),
+    ({"budget": {"max_steps": 0}}, r"budget\.max_steps = 0"),
+    ({"budget": {"max_stepz": 5}}, r"budget\.max_stepz.*'max_steps'"),
+    ({"budget": {"max_steps": 2.5}}, r"budget\.max_steps = 2\.5"),
+    ({"evaluation": {"split": "validation"}}, r"evaluation\.split = 'validation'"),
+    ({"task": {"name": "gsm9k"}}, r"task\.name = 'gsm9k'.*'gsm8k'"),
+    ({"task": {"path": "/nowhere"}}, r"task\.path: the task 'word_problems' has no such setting"),
+    ({"task": {"name": "gsm8k", "path": "/nowhere"}}, r"task\.path = '/nowhere': no train\.jsonl there"),
+    ({"task": {"name": "jsonl", "path": "/nowhere.jsonl"}}, r"task\.path = '/nowhere\.jsonl': there is no such file"),
+    ({"task": {"name": "jsonl"}}, r"task\.path is missing"),
+    ({"rewards": {"corectness": 1.0}}, r"rewards\.corectness.*correctness"),
+    ({"rewards": {"no_such_module.reward": 1.0}}, r"rewards\.no_such_module\.reward.*no_such_module"),
+    ({"rewards": {"correctness": "high"}}, r"rewards\.correctness = 'high'"),
+    ({"rewards": {"correctness": float("nan")}}, r"rewards\.correctness = nan"),
+    ({"rewards": {"json.dumps": 1.0}}, r"rewards\.json\.dumps"),
+    ({"reward": {"correctness": 1.0}}, r"reward: no such table.*'rewards'"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), BAD, ids=[message for _, message in BAD])
+def test_what_cannot_work_is_refused_in_one_or_two_lines(overrides: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message) as caught:
+        Recipe.load(**overrides)
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[grpo\n", "not TOML"),
+        ('preset = "gsm8k-tinny"\n', "no such preset.*'gsm8k-tiny'"),
+        ('preset = "gsm8k-tiny"\n[grp]\nseed = 1\n', "grp: no such table.*'grpo'"),
+        ('preset = "gsm8k-tiny"\ngrpo = 3\n', "grpo = 3: must be a table"),
+        ('[task]\nname = "gsm8k"\n', r"model\.model_name is missing|grpo\.num_generations is missing"),
+        ("", "task"),
+    ],
+)
+def test_a_bad_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(SettingError, match=message):
+        Recipe.load(path)
+
+
+def test_an_unknown_recipe_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"'gsm8k-llama'.*'gsm8k-llama31-8b'"):
+        Recipe.load("gsm8k-llama")
+    with pytest.raises(SettingError, match="cannot read it"):
+        Recipe.load(tmp_path / "absent.toml")
+
+
+def test_every_preset_is_a_file_that_says_its_model() -> None:
+    assert len(list(PRESETS.glob("*.toml"))) == len(PRESET_NAMES)
+    assert Recipe.load("gsm8k-llama31-8b").model["model_name"] == "unsloth/meta-Llama-3.1-8B-Instruct"
+    assert Recipe.load("gsm8k-qwen25-1.5b").model["fast_inference"] is False

@@ -1,0 +1,101 @@
+"""Whatever class `trl.GRPOTrainer` names: test_train.py has stock TRL, here is Unsloth's rewrite; and two processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grpo_colab import Run
+from grpo_colab.recipe import preset_names
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def patched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("patched")
+    done = subprocess.run(
+        [sys.executable, str(HERE / "unsloth_patched.py"), str(folder / "run")],
+        cwd=folder,  # Unsloth writes the trainer that it generates into a folder beside
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_unsloths_trainer_trains_through_the_same_code(patched: dict[str, Any]) -> None:
+    assert patched["trainer"] == patched["config_from"] == "UnslothGRPOTrainer"
+    assert [row["step"] for row in patched["metrics"]] == [1, 2, 3]
+    assert all(0.0 <= row["rewards/correctness_reward/mean"] <= 1.0 for row in patched["metrics"])
+    assert patched["completions"] == 3 * 2 * 8
+    assert patched["evaluation"]["n"] == 8
+    assert patched["changed"]
+    assert all("lora_" in name for name in patched["changed"])
+
+
+def test_every_presets_arguments_are_taken_as_they_are_by_unsloths_config(patched: dict[str, Any]) -> None:
+    assert patched["configurations"] == {name: [] for name in preset_names()}
+
+
+def test_every_presets_loading_arguments_exist_in_unsloths_gpu_loader(patched: dict[str, Any]) -> None:
+    assert patched["loader"] == {name: [] for name in preset_names()}
+
+
+def test_every_presets_arguments_are_taken_by_stock_trl(tmp_path: Path) -> None:
+    """In a process without unsloth, whose CPU backend changes a config's optimiser."""
+    code = f"""
+import json
+from grpo_colab import Recipe, Run
+from grpo_colab.plan import geometry, this_machine
+from grpo_colab.recipe import preset_names
+from grpo_colab.train import grpo_arguments
+import trl
+run = Run.create(Recipe.load(), {str(tmp_path / "run")!r})
+for name in preset_names():
+    recipe = Recipe.load(name)
+    arguments = grpo_arguments(recipe, run, geometry(recipe, 1), this_machine())
+    config = trl.GRPOConfig(**arguments)
+    assert config.generation_batch_size == recipe.completions_per_step, name
+    for key in ("learning_rate", "optim", "beta", "loss_type", "num_generations", "max_completion_length", "max_steps"):
+        if key in arguments:
+            assert getattr(config, key) == arguments[key], (name, key)
+print("all taken")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip().endswith("all taken"), done.stderr[-3000:]
+
+
+def test_two_processes_make_one_run(tmp_path: Path) -> None:
+    torchrun = Path(sys.executable).with_name("torchrun")
+    settings = ["--budget.max-steps", "2", "--budget.prompts-per-step", "2", "--evaluation.n", "9", "--out", "run"]
+    done = subprocess.run(
+        [str(torchrun), "--nproc_per_node", "2", "-m", "grpo_colab", "train", *settings],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    run = Run(tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert [row["step"] for row in run.metrics()] == [1, 2]  # written once, by the main process
+    rows = run.completions()
+    assert len(rows) == 2 * 2 * 8  # those of both processes
+    groups: dict[tuple[int, int], set[str]] = {}
+    for row in rows:
+        groups.setdefault((row["step"], row["group"]), set()).add(json.dumps(row["prompt"]))
+    assert all(len(prompts) == 1 for prompts in groups.values())
+    assert run.evaluation is not None
+    assert run.evaluation["n"] == 9  # an odd number, shared out and gathered
+    assert run.recipe.budget.micro_batch == 8
+    assert done.stdout.count("held-out problems, greedy") == 1
+    assert json.loads((run.path / "environment.json").read_text())["processes"] == 2

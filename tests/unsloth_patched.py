@@ -1,0 +1,89 @@
+"""Run in a process of its own: Unsloth's rewritten GRPOTrainer, generated and used without a GPU.
+
+    python unsloth_patched.py OUT     trains the tiny model with it through our `train`; prints JSON for the tests
+
+On a GPU `import unsloth` replaces trl.GRPOTrainer and trl.GRPOConfig; its CPU backend does not, so the replacement is
+asked for here, and the model is a plain one with PEFT, given the two methods that Unsloth's models have.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ["UNSLOTH_ALLOW_CPU"] = "1"  # the GPU side of the package, imported without one
+import unsloth  # noqa: F401
+
+del os.environ["UNSLOTH_ALLOW_CPU"]
+
+import torch
+from unsloth.models import rl
+from unsloth.models.llama import FastLlamaModel
+from unsloth.models.loader import FastLanguageModel
+
+rl.patch_trl_rl_trainers()
+
+import trl  # noqa: E402
+from peft import LoraConfig, get_peft_model  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+
+from grpo_colab import Recipe, Run, train  # noqa: E402
+from grpo_colab.plan import geometry, this_machine  # noqa: E402
+from grpo_colab.policy import Policy  # noqa: E402
+from grpo_colab.recipe import preset_names  # noqa: E402
+from grpo_colab.train import grpo_arguments  # noqa: E402
+
+
+def changed_arguments(run: Run) -> dict[str, list[str]]:
+    """Preset -> those of its arguments that the rewritten GRPOConfig refuses or silently changes."""
+    found = {}
+    for name in preset_names():
+        recipe = Recipe.load(name)
+        arguments = grpo_arguments(recipe, run, geometry(recipe, 1), this_machine())
+        config = trl.GRPOConfig(**arguments)
+        found[name] = [
+            f"{key}: {value!r} -> {getattr(config, key)!r}"
+            for key, value in arguments.items()
+            if key not in ("report_to", "lr_scheduler_type", "save_strategy", "optim")  # become lists and enums
+            and getattr(config, key) != value
+        ]
+    return found
+
+
+def unknown_loader_arguments() -> dict[str, list[str]]:
+    """Preset -> arguments that Unsloth's GPU loader lacks."""
+    loading = inspect.signature(FastLanguageModel.from_pretrained).parameters
+    adapting = inspect.signature(FastLlamaModel.get_peft_model).parameters
+    recipes = {name: Recipe.load(name) for name in preset_names()}
+    return {
+        name: [key for key in recipe.model if key not in loading] + [key for key in recipe.lora if key not in adapting]
+        for name, recipe in recipes.items()
+    }
+
+
+def train_the_tiny_model(out: Path) -> dict[str, object]:
+    recipe = Recipe.load(budget={"max_steps": 3, "prompts_per_step": 2, "micro_batch": 4}, evaluation={"n": 8})
+    model = AutoModelForCausalLM.from_pretrained(recipe.model_path, dtype=torch.float32)
+    lora = {key: value for key, value in recipe.lora.items() if key in LoraConfig.__dataclass_fields__}
+    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora))
+    model.for_training = lambda *args, **kwargs: model.train()
+    model.for_inference = lambda *args, **kwargs: model.eval()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    run = train(recipe, out=out, loaded=Policy(model, AutoTokenizer.from_pretrained(recipe.model_path)))
+    changed = [name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])]
+    return {
+        "trainer": trl.GRPOTrainer.__name__,
+        "config_from": trl.GRPOConfig.__init__.__module__,
+        "metrics": run.metrics(),
+        "completions": len(run.completions()),
+        "evaluation": run.evaluation,
+        "changed": changed,
+        "configurations": changed_arguments(run),
+    }
+
+
+if __name__ == "__main__":
+    print("\n" + json.dumps({**train_the_tiny_model(Path(sys.argv[1])), "loader": unknown_loader_arguments()}))
