@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +50,13 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None) -> None:
         raise SettingError(f"--resume {resume!r}: goes on with the run's own recipe and folder; leave the rest away")
     from grpo_colab import train as run_training
 
-    run = run_training(None if resume else read_recipe(words), out=out, resume=resume)
+    if resume or any(word.endswith(".toml") or word.startswith("--rewards.") for word in words):
+        from grpo_colab.policy import import_unsloth
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            import_unsloth()  # now, for a reward of the user's own may import what must come after it
+    with chatter_to_stderr():
+        run = run_training(None if resume else read_recipe(words), out=out, resume=resume)
     if run.evaluation is not None:
         click.echo(evaluation_text(run.evaluation))
 
@@ -78,7 +86,14 @@ def evaluate(run: str) -> None:
 
     from grpo_colab.evaluate import evaluate_run
 
-    click.echo(json.dumps(evaluate_run(run), indent=2))
+    with chatter_to_stderr():
+        evaluation = evaluate_run(run)
+    click.echo(json.dumps(evaluation, indent=2))
+
+
+def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:
+    """Unsloth and its neighbours print to stdout, where only our results belong."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def read_recipe(words: Sequence[str]) -> Any:
@@ -101,7 +116,8 @@ def read_recipe(words: Sequence[str]) -> Any:
                 value = next(remaining)
             except StopIteration:
                 raise SettingError(f"{word}: no value; write {word} VALUE") from None
-        overrides.setdefault(table, {})[key.replace("-", "_")] = Text(value)
+        # a reward's key may be a path, in which a dash is a dash
+        overrides.setdefault(table, {})[key if table == "rewards" else key.replace("-", "_")] = Text(value)
     if len(names) > 1:
         raise SettingError(f"{' '.join(names)}: one recipe at a time")
     return Recipe.load(names[0] if names else DEFAULT_PRESET, **overrides)

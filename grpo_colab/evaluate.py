@@ -34,7 +34,7 @@ def evaluate_run(path: str | Path) -> dict[str, Any]:
 
     Returns what evaluation.json holds; writes nothing.
     """
-    from grpo_colab.plan import this_machine
+    from grpo_colab.plan import answers_at_once, this_machine
     from grpo_colab.policy import load_policy
 
     run = Run(path)
@@ -45,8 +45,11 @@ def evaluate_run(path: str | Path) -> dict[str, Any]:
         raise SettingError(f"run {str(path)!r}: no {BEFORE} in it, so there is nothing to compare with")
     task = recipe.load_task()
     problems = evaluation_problems(task, recipe)
-    learner = load_policy(recipe, this_machine(), run.adapter)
-    return comparison(recipe, before, answer(learner, recipe, task, problems))
+    machine = this_machine()
+    learner = load_policy(recipe, machine, run.adapter)
+    problems = fitting_problems(learner, recipe, task, problems)
+    at_once = answers_at_once(recipe, learner.model.config, machine.free_bytes)
+    return comparison(recipe, before, answer(learner, recipe, task, problems, at_once))
 
 
 def comparison(
@@ -71,8 +74,19 @@ def evaluation_problems(task: Task, recipe: Recipe) -> list[Problem]:
     return problems
 
 
-def answer(policy: Policy, recipe: Recipe, task: Task, problems: Sequence[Problem]) -> list[dict[str, Any]]:
-    """Ask the policy every problem greedily and grade what it writes; one dict a problem, in their order.
+def fitting_problems(policy: Policy, recipe: Recipe, task: Task, problems: Sequence[Problem]) -> list[Problem]:
+    """Those whose prompts are within the recipe's limit in tokens, as in training."""
+    limit = recipe.prompts.max_prompt_tokens
+    fitting = [problem for problem in problems if policy.prompt_tokens(task.messages(problem)) <= limit]
+    if not fitting:
+        raise SettingError(f"task.max_prompt_tokens = {limit}: the prompt of every held-out problem is longer")
+    return fitting
+
+
+def answer(
+    policy: Policy, recipe: Recipe, task: Task, problems: Sequence[Problem], at_once: int
+) -> list[dict[str, Any]]:
+    """Ask the policy every problem greedily, `at_once` together, and grade what it writes; one dict a problem.
 
     Under torchrun every process answers its share and all get the whole list.
     """
@@ -85,7 +99,7 @@ def answer(policy: Policy, recipe: Recipe, task: Task, problems: Sequence[Proble
         completions = policy.generate(
             [task.messages(problem) for problem in mine],
             max_new_tokens=recipe.max_completion_tokens,
-            batch_size=recipe.evaluation.batch_size,
+            batch_size=at_once,
         )
         token_ids = policy.tokenizer(completions, add_special_tokens=False)["input_ids"] if mine else []
         rows = grade_all(recipe, task, mine, completions, token_ids)
@@ -141,6 +155,11 @@ def call_reward(
     if inspect.iscoroutine(result):  # TRL takes async rewards; a thread of its own, as a notebook's loop is running
         with ThreadPoolExecutor(1) as thread:
             result = thread.submit(asyncio.run, result).result()
+    if not isinstance(result, Sequence) or isinstance(result, str):
+        kind = type(result).__name__
+        raise SettingError(
+            f"rewards: {reward_name(function)} gave a {kind}; a reward gives a list, one number a completion"
+        )
     return list(result)
 
 

@@ -23,8 +23,11 @@ GIB = 2**30
 # Share of the memory left after loading that one backward pass may take; the rest is for generation's KV cache, the
 # optimiser, and what the allocator loses.
 BACKWARD_SHARE = 0.4
-# What a run folder needs beside the adapter and the checkpoints: logs, samples, a picture.
+GENERATION_SHARE = 0.4  # likewise, that the KV cache of an evaluation's answers may take
+# What a run folder needs beside the adapter and the checkpoints: logs, samples, a picture; and each of those three has
+# the tokenizer's files, some 17 MiB where the vocabulary is large.
 RUN_FOLDER_BYTES = 2 * 2**20
+HUB_TOKENIZER_BYTES = 17 * 2**20
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def geometry(recipe: Recipe, processes: int, model_config: Any = None, memory_by
         )
     share = total // processes
     asked = recipe.budget.micro_batch
-    if asked is not None:
+    if asked:
         if share % asked:
             raise SettingError(
                 f"budget.micro_batch = {asked}: does not divide the {share} completions that one process has in a "
@@ -117,11 +120,27 @@ def geometry(recipe: Recipe, processes: int, model_config: Any = None, memory_by
         fitting = share
         if model_config is not None:
             tokens = recipe.prompts.max_prompt_tokens + recipe.grpo["max_completion_length"]
-            fitting = max(1, int(BACKWARD_SHARE * memory_bytes / backward_bytes(model_config, tokens)))
+            text_config = model_config.get_text_config()
+            fitting = max(1, int(BACKWARD_SHARE * memory_bytes / backward_bytes(text_config, tokens)))
         micro_batch = max(divisor for divisor in _divisors(share) if divisor <= max(1, fitting))
     return Geometry(
         micro_batch, share // micro_batch, processes, recipe.budget.prompts_per_step, recipe.grpo["num_generations"]
     )
+
+
+def answers_at_once(recipe: Recipe, model_config: Any, memory_bytes: int) -> int:
+    """How many held-out problems are answered together: the recipe's word, else what fits with its KV cache, up to 128.
+
+    KV cache of one answer: 2 x layers x key-value heads x head size x tokens, at two bytes a number.
+    """
+    if recipe.evaluation.batch_size:
+        return recipe.evaluation.batch_size
+    config = model_config.get_text_config()
+    heads = config.num_attention_heads
+    kv_width = getattr(config, "num_key_value_heads", heads) * config.hidden_size // heads
+    tokens = recipe.prompts.max_prompt_tokens + recipe.max_completion_tokens
+    cache = 2 * config.num_hidden_layers * kv_width * tokens * 2
+    return max(1, min(128, int(GENERATION_SHARE * memory_bytes / cache)))
 
 
 def backward_bytes(config: Any, tokens: int) -> int:
@@ -151,7 +170,7 @@ def adapter_bytes(recipe: Recipe) -> int:
     hidden, inner = config.get("hidden_size", 4096), config.get("intermediate_size", 14336)
     layers = config.get("num_hidden_layers", 32)
     parameters = layers * recipe.lora.get("r", 16) * (4 * 2 * hidden + 3 * (hidden + inner))
-    return parameters * 4 * (1 + 2 * 3)
+    return parameters * 4 * (1 + 2 * 3) + (0 if config else 3 * HUB_TOKENIZER_BYTES)
 
 
 def check_disk(recipe: Recipe, out: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ class Policy:
     def generate(self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, batch_size: int = 64) -> list[str]:
         """Answer each conversation greedily; the completions' texts, special tokens left out, in the prompts' order."""
         texts = [self.prompt_text(prompt) for prompt in prompts]
+        if not texts:
+            return []
         if getattr(self.model, "vllm_engine", None) is not None:
             return self._generate_with_vllm(texts, max_new_tokens)
         # of like length together, so that little of a batch is padding
@@ -85,7 +88,10 @@ class Policy:
         greedy = SamplingParams(temperature=0.0, max_tokens=max_new_tokens)
         with tempfile.TemporaryDirectory() as folder:  # vLLM takes an adapter from a folder
             self.model.save_lora(folder)
-            outputs = self.model.fast_generate(texts, greedy, lora_request=self.model.load_lora(folder))
+            # as ids: the template writes the beginning of the text itself, and vLLM would add another
+            ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+            prompts = [{"prompt_token_ids": prompt} for prompt in ids]
+            outputs = self.model.fast_generate(prompts, greedy, lora_request=self.model.load_lora(folder))
         return [output.outputs[0].text for output in outputs]
 
     def _mode(self, training: bool) -> None:
@@ -97,20 +103,34 @@ class Policy:
             self.model.train(training)
 
     def save(self, path: Path) -> None:
-        """The adapter and the tokenizer, as PEFT and transformers save them."""
-        self.model.save_pretrained(path)
-        self.tokenizer.save_pretrained(path)
+        """The adapter and the tokenizer, as PEFT and transformers save them: whole, or what stood there before."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            self.model.save_pretrained(temporary)
+            self.tokenizer.save_pretrained(temporary)
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def load_adapter(self, path: Path) -> None:
+        """Give the model's adapter the weights in the folder `path`; SettingError when they are not all there."""
+        from peft import load_peft_weights, set_peft_model_state_dict
+
+        weights = load_peft_weights(str(path), device=str(self.model.device))
+        result = set_peft_model_state_dict(self.model, weights)
+        missing = [name for name in result.missing_keys if "lora_" in name]
+        if missing or result.unexpected_keys:
+            raise SettingError(
+                f"{path}: is no adapter of this model with this [lora] table ({len(missing)} of its matrices are "
+                f"missing there, {len(result.unexpected_keys)} do not belong to it)"
+            )
 
 
 def import_unsloth() -> Any:
     """Import unsloth, or raise SettingError when it is too late for that or it is not installed."""
-    if "unsloth" not in sys.modules:
-        early = [name for name in MUST_COME_AFTER_UNSLOTH if name in sys.modules]
-        if early:
-            raise SettingError(
-                f"{', '.join(early)} was imported before unsloth, which cannot patch it any more; put "
-                "`import unsloth` first in your script, or restart the notebook's runtime and call grpo_colab first"
-            )
+    check_import_order()
     # said at every import where there is no triton, and nothing that a person could do about
     for name in ("torch.utils._pytree", "torchao.kernel.intmm"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -123,6 +143,16 @@ def import_unsloth() -> Any:
     return unsloth
 
 
+def check_import_order() -> None:
+    """Raise SettingError when something of the stack was imported before unsloth, which then cannot patch it."""
+    early = [name for name in MUST_COME_AFTER_UNSLOTH if name in sys.modules]
+    if early and "unsloth" not in sys.modules:
+        raise SettingError(
+            f"{', '.join(early)} was imported before unsloth, which cannot patch it any more; put `import unsloth` "
+            "first in your script, or restart the notebook's runtime and call grpo_colab first"
+        )
+
+
 def load_policy(recipe: Recipe, machine: Machine, adapter: Path | None = None) -> Policy:
     """Load the recipe's model and give it an adapter: FastLanguageModel.from_pretrained, then get_peft_model.
 
@@ -130,28 +160,36 @@ def load_policy(recipe: Recipe, machine: Machine, adapter: Path | None = None) -
     """
     loader = import_unsloth().FastLanguageModel
     arguments = model_arguments(recipe, machine)
+    import torch
+
     try:
         model, tokenizer = loader.from_pretrained(**_taken(loader.from_pretrained, arguments, machine))
-    except (OSError, ValueError) as error:  # no network, no access, no disk; a folder that is no model
+    except torch.OutOfMemoryError:
+        raise
+    # no network, no access, no disk; a folder that is no model; Unsloth's GPU loader says most of it as a RuntimeError
+    except (OSError, ValueError, RuntimeError, ImportError, NotImplementedError) as error:
         raise SettingError(
             f"model.model_name = {recipe.model['model_name']!r}: cannot be loaded ({one_line(error)}); write the name "
             "of a model on the hub that you can reach, or the folder of a copy"
         ) from error
     if machine.kind == "cpu":
         _choose_threads(model)
-    model = loader.get_peft_model(model, **recipe.lora)
+    try:
+        model = loader.get_peft_model(model, **recipe.lora)
+    except (ValueError, TypeError, KeyError) as error:
+        raise SettingError(f"[lora]: this model cannot be given such an adapter ({one_line(error)})") from error
+    learner = Policy(model, tokenizer)
     if adapter is not None:
-        from peft import load_peft_weights, set_peft_model_state_dict
-
-        set_peft_model_state_dict(model, load_peft_weights(str(adapter), device=str(model.device)))
-    return Policy(model, tokenizer)
+        learner.load_adapter(adapter)
+    return learner
 
 
 def _choose_threads(model: Any) -> None:
     """One thread for a small model, unless OMP_NUM_THREADS says otherwise.
 
-    Its matrices are too small to share out: a second thread gains nothing on idle cores, and where another process has
-    them, each of thousands of small operations waits for it (measured: tests/benchmarks/LOG.md).
+    Its matrices are too small to share out well: a second thread makes a step a quarter shorter on idle cores and six
+    times longer where another process has one of them, since each of thousands of small operations then waits for it
+    (tests/benchmarks/threads.py).
     """
     import torch
 

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from grpo_colab import signatures
 from grpo_colab.errors import SettingError, nearest
-from grpo_colab.rewards import check_signature, resolve_reward
+from grpo_colab.rewards import check_signature, resolve_reward, reward_name
 from grpo_colab.tasks import TASKS, Task, load_task, task_class, task_options
 from grpo_colab.tiny import TINY_MODEL
 
@@ -32,6 +32,7 @@ DEFAULT_PRESET = "word-problems-tiny"
 STEP_CAP = 250
 TABLES = ("task", "model", "lora", "grpo", "rewards", "budget", "evaluation")
 PASSED_THROUGH = ("model", "lora", "grpo")
+NAMES = ("model_name", "revision", "token")  # texts, though a commit may look like a number
 
 # Names that another release of the libraries has, or that live elsewhere here: old place -> where it is now.
 RENAMED = {
@@ -54,6 +55,8 @@ DERIVED = {
     "grpo.logging_steps": "nothing: a run keeps a line a step",
     "grpo.resume_from_checkpoint": "--resume RUN",
     "grpo.use_vllm": "model.fast_inference",
+    "grpo.eval_strategy": "[evaluation], which asks before and after",
+    "grpo.do_eval": "[evaluation], which asks before and after",
 }
 
 
@@ -67,9 +70,7 @@ class Budget(_Table):
     max_steps: int = Field(STEP_CAP, ge=1, description="optimiser steps; more than 250 needs uncapped = true")
     uncapped: bool = Field(False, description="allow more than 250 steps")
     prompts_per_step: int = Field(1, ge=1, description="different prompts in one optimiser step")
-    micro_batch: int | None = Field(
-        None, ge=1, description="completions in one backward pass on one device; chosen by memory when left out"
-    )
+    micro_batch: int = Field(0, ge=0, description="completions in one backward pass on one device; 0: by memory")
 
 
 class Evaluation(_Table):
@@ -77,7 +78,7 @@ class Evaluation(_Table):
 
     n: int = Field(256, ge=1, description="problems")
     split: str = Field("test", pattern="^(train|test)$", description="train or test")
-    batch_size: int = Field(64, ge=1, description="problems answered at once")
+    batch_size: int = Field(0, ge=0, description="problems answered at once; 0: by memory")
     max_completion_tokens: int | None = Field(None, ge=1, description="grpo.max_completion_length when left out")
 
 
@@ -112,7 +113,7 @@ class Recipe(_Table):
         for table, values in overrides.items():
             if table not in TABLES:
                 raise SettingError(f"{table}: no such table{nearest(table, TABLES)} There are: {', '.join(TABLES)}")
-            tables[table] = {**tables.get(table, {}), **_moved(table, values)}
+            tables[table] = {**tables[table], **_moved(table, values)}
         return _resolve(tables)
 
     @property
@@ -151,9 +152,11 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
-def _read(source: str | Path) -> dict[str, Any]:
+def _read(source: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The tables of a preset or a file, on top of those of the preset that the file starts from."""
     path = Path(source)
+    if path in above:
+        raise SettingError(f"recipe {str(source)!r}: starts from itself, by way of {above[-1]}")
     if path.suffix != ".toml":
         path = PRESETS / f"{source}.toml"
         if str(source) not in preset_names():
@@ -161,6 +164,21 @@ def _read(source: str | Path) -> dict[str, Any]:
                 f"recipe {str(source)!r}: no such preset{nearest(str(source), preset_names())} "
                 f"There are: {', '.join(preset_names())}; or give the path of a .toml file"
             )
+    read = _tables(path, source)
+    name = read.get("name", path.stem)
+    if Path(name).name != name:
+        raise SettingError(f"{path.name}: name = {name!r}: names the run folder, so it must be a plain file name")
+    if "preset" in read:
+        base = _read(read["preset"], (*above, path))
+    else:  # what nothing stands below says all of its rewards, or has its task's
+        base = {"rewards": {} if "rewards" in read else _default_rewards(read)}
+    for table in TABLES:
+        base[table] = {**base.get(table, {}), **_moved(table, read.get(table, {}))}
+    return base | {"name": name, "description": read.get("description", "")}
+
+
+def _tables(path: Path, source: str | Path) -> dict[str, Any]:
+    """A recipe file's content, every table known and every other value a text."""
     try:
         read = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -173,18 +191,14 @@ def _read(source: str | Path) -> dict[str, Any]:
             raise SettingError(f"{path.name}: {key}: no such table{nearest(key, known)} There are: {', '.join(known)}")
         if (key in TABLES) is not isinstance(value, dict):
             raise SettingError(f"{path.name}: {key} = {value!r}: must be {'a table' if key in TABLES else 'a text'}")
-    if "preset" in read:
-        base = _read(read["preset"])
-    else:  # what nothing stands below says all of its rewards, or has its task's
-        base = {"rewards": {} if "rewards" in read else _default_rewards(read)}
-    for table in TABLES:
-        base[table] = {**base.get(table, {}), **_moved(table, read.get(table, {}))}
-    return base | {"name": read.get("name", path.stem), "description": read.get("description", "")}
+        if key not in TABLES and not isinstance(value, str):
+            raise SettingError(f"{path.name}: {key} = {value!r}: must be a text")
+    return read
 
 
 def _default_rewards(read: Mapping[str, Any]) -> dict[str, float]:
     name = read.get("task", {}).get("name")
-    return dict(task_class(name).default_rewards) if name in TASKS else {}
+    return dict(task_class(name).default_rewards) if isinstance(name, str) and name in TASKS else {}
 
 
 def _moved(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,12 +211,23 @@ def _moved(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
         now_table, now = RENAMED.get(setting, setting).split(".", 1)
         if now_table != table:
             raise SettingError(f"{setting} = {value!r}: lives elsewhere; write {now_table}.{now} = {value}")
+        if table == "rewards":
+            now = _reward_key(now)
         moved[now] = value
     return moved
 
 
+def _reward_key(name: str) -> str:
+    """One spelling for each reward: a short name without its suffix, a file with its whole path."""
+    file, colon, function = name.rpartition(":")
+    if colon and file.endswith(".py"):
+        return f"{Path(file).expanduser().absolute()}:{function}"
+    return name if "." in name else name.removesuffix("_reward")
+
+
 def _resolve(read: Mapping[str, Any]) -> Recipe:
-    tables = {table: dict(read.get(table, {})) for table in TABLES}
+    # None is how Python says "leave it to the library"; TOML has no word for it
+    tables = {table: {key: value for key, value in read[table].items() if value is not None} for table in TABLES}
     for table in PASSED_THROUGH:
         tables[table] = {key: _passed_through(table, key, value) for key, value in tables[table].items()}
     task = _checked_task(tables["task"], seed=tables["grpo"].setdefault("seed", 42))
@@ -210,6 +235,9 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
     for setting, table, key in (("a model", "model", "model_name"), ("a group's size", "grpo", "num_generations")):
         if key not in tables[table]:
             raise SettingError(f"{table}.{key} is missing: a recipe needs {setting}")
+    if Path(tables["model"]["model_name"]).is_dir():
+        tables["model"]["model_name"] = str(Path(tables["model"]["model_name"]).absolute())
+    _check_values(tables["grpo"])
     if tables["grpo"]["num_generations"] < 2:
         raise SettingError(
             f"grpo.num_generations = {tables['grpo']['num_generations']}: a group of one has no advantage; "
@@ -239,6 +267,12 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
         budget=budget,
         evaluation=_own_table(Evaluation, "evaluation", tables["evaluation"]),
     )
+    try:
+        recipe.to_toml()
+    except TypeError as error:
+        raise SettingError(
+            f"recipe {recipe.name!r}: a value that TOML cannot hold ({error}); write it as a text"
+        ) from None
     columns = recipe.load_task().reward_columns()
     for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
         try:
@@ -246,6 +280,18 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
         except ValueError as error:
             raise SettingError(f"rewards.{name}: {error}") from None
     return recipe
+
+
+def _check_values(grpo: Mapping[str, Any]) -> None:
+    """Values that TRL itself would refuse only in the middle of a run."""
+    if grpo.get("temperature", 1.0) <= 0:
+        raise SettingError(f"grpo.temperature = {grpo['temperature']}: a group is sampled; write a number above 0")
+    losses = signatures.compared("loss_type")
+    if losses and grpo.get("loss_type", "dapo") not in losses:
+        name = grpo["loss_type"]
+        raise SettingError(
+            f"grpo.loss_type = {name!r}: no such loss{nearest(name, losses)} There are: {', '.join(losses)}"
+        )
 
 
 class Text(str):
@@ -258,7 +304,10 @@ def _typed(kind: Any, value: Any, setting: str) -> Any:
     if isinstance(value, Text):
         candidates = [str(value)]
         with contextlib.suppress(tomllib.TOMLDecodeError):
-            candidates.insert(0, tomllib.loads(f"value = {value}")["value"])
+            read = tomllib.loads(f"value = {value}")["value"]
+            # where the library says no type, a number that would be printed otherwise was meant as a text
+            if kind is not Any or isinstance(read, bool | list | dict) or str(read) == str(value):
+                candidates.insert(0, read)
     problems = []
     for candidate in candidates:
         try:
@@ -276,7 +325,7 @@ def _passed_through(table: str, key: str, value: Any) -> Any:
         raise SettingError(
             f"{table}.{key} = {value!r}: {signatures.OWNERS[table]} has no such argument{nearest(key, known)}"
         )
-    return _typed(known[key], value, f"{table}.{key}")
+    return _typed(str if key in NAMES else known[key], value, f"{table}.{key}")
 
 
 TableT = TypeVar("TableT", bound=_Table)
@@ -317,14 +366,20 @@ def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
 
 def _weights(rewards: Mapping[str, Any]) -> dict[str, float]:
     """Reward -> weight, without those that are set to false; 0 keeps a reward in the log alone."""
-    weights = {}
+    weights: dict[str, float] = {}
+    metrics: dict[str, str] = {}
     for name, given in rewards.items():
         weight = _typed(float | bool, given, f"rewards.{name}")
         if weight is False:
             continue
         if weight is True or not math.isfinite(weight):
             raise SettingError(f"rewards.{name} = {weight!r}: must be a finite weight, or false to take the reward out")
-        _reward(name)
+        metric = reward_name(_reward(name))
+        if metric in metrics:
+            raise SettingError(
+                f"rewards.{name}: would be logged as {metric!r}, and so would {metrics[metric]}; rename one"
+            )
+        metrics[metric] = name
         weights[name] = float(weight)
     if not any(weights.values()):
         raise SettingError("rewards: none has a weight that is not 0; write for instance correctness = 1.0")

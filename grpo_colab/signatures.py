@@ -31,6 +31,8 @@ SOURCES: Mapping[str, tuple[tuple[str, str, str, str | None], ...]] = {
     ),
 }
 
+# Arguments whose documentation allows more than their default's type tells.
+WIDER = {"load_in_fp8": bool | str}
 OWNERS = {"model": "FastLanguageModel.from_pretrained", "lora": "get_peft_model", "grpo": "GRPOConfig"}
 
 
@@ -51,6 +53,18 @@ def accepted(table: str) -> dict[str, Any] | None:
         for name, kind in read.items():
             found.setdefault(name, kind)
     return found
+
+
+@functools.cache
+def compared(argument: str) -> list[str]:
+    """The texts with which the installed GRPOTrainer compares `self.<argument>`: the values that it knows."""
+    root = _package_folder("trl")
+    found: set[str] = set()
+    for node in ast.walk(_parsed(root / "trainer" / "grpo_trainer.py")) if root is not None else ():
+        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute) and node.left.attr == argument:
+            constants = (inner for side in node.comparators for inner in ast.walk(side))
+            found |= {c.value for c in constants if isinstance(c, ast.Constant) and isinstance(c.value, str)}
+    return sorted(found)
 
 
 def _package_folder(package: str) -> Path | None:
@@ -77,7 +91,7 @@ def _parameters(node: ast.ClassDef, method: str) -> dict[str, Any]:
     names = [*function.args, *function.kwonlyargs]
     padded = [None] * (len(function.args) - len(function.defaults)) + [*function.defaults, *function.kw_defaults]
     read = {arg.arg: _of_default(default) for arg, default in zip(names, padded, strict=True)}
-    return {name: kind for name, kind in read.items() if name not in ("self", "cls", "model")}
+    return {name: WIDER.get(name, kind) for name, kind in read.items() if name not in ("self", "cls", "model")}
 
 
 def _of_default(default: ast.expr | None) -> Any:

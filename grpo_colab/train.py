@@ -13,11 +13,11 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from grpo_colab import evaluate, policy
-from grpo_colab.errors import SettingError
-from grpo_colab.plan import Geometry, Machine, check_disk, geometry, this_machine
+from grpo_colab.errors import SettingError, one_line
+from grpo_colab.plan import Geometry, Machine, answers_at_once, check_disk, geometry, this_machine
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import Run, check_free, free_path, read_lines
 from grpo_colab.tasks import Problem, Task
@@ -39,56 +39,68 @@ def train(
     its last checkpoint and with its own recipe. `loaded` brings a policy that is loaded already, adapter and all.
     Raises SettingError for what cannot work, before anything is downloaded or written.
     """
-    run = None
-    if resume is not None:
-        run = Run(resume)
-        recipe = run.recipe
-        if run.last_checkpoint() is None:
-            raise SettingError(f"--resume {str(resume)!r}: there is no checkpoint in it; start it anew with --out")
-    recipe = recipe or Recipe.load()
+    run = Run(resume) if resume is not None else None
+    if run is not None and run.evaluation is not None:
+        raise SettingError(f"--resume {str(resume)!r}: is finished, and evaluated; start another with --out")
+    recipe = run.recipe if run else recipe or Recipe.load()
     path = run.path if run else Path(out) if out else free_path(recipe)
     if run is None and int(os.environ.get("RANK", "0")) == 0:
         check_free(path)
         check_disk(recipe, path)
+    machine = this_machine()
+    geometry(recipe, machine.processes)  # whether the step divides at all; how, when the model has its memory
+    policy.check_import_order()
     task = recipe.load_task()
     problems = training_problems(task, recipe)
     held_out = evaluate.evaluation_problems(task, recipe)
 
-    machine = this_machine()
     say(f"Loading {recipe.model['model_name']} on {machine.name} ...")
-    learner = loaded or policy.load_policy(recipe, machine)
+    policy.import_unsloth()
     join_processes(machine)
+    check_arguments(recipe, path, machine)
+    learner = loaded or policy.load_policy(recipe, machine)
     rows, too_long = prompt_rows(learner, task, recipe, problems)
+    held_out = evaluate.fitting_problems(learner, recipe, task, held_out)
     check_rewards(learner, task, recipe, problems)
 
-    shape = geometry(recipe, machine.processes, learner.model.config, machine.free_bytes)
+    shape = agreed(geometry(recipe, machine.processes, learner.model.config, machine.free_bytes))
+    at_once = agreed(answers_at_once(recipe, learner.model.config, machine.free_bytes))
     say(f"{shape}. {coverage(recipe, len(rows), too_long)}")
     run = run or open_run(recipe, path, shape, machine)
-
-    from grpo_colab import callbacks  # these need transformers, which unsloth must precede
-
     trainer = make_trainer(learner, run, recipe, shape, machine, rows)
-    before = answer_before(run, learner, recipe, task, held_out)
+    before = answer_before(run, learner, recipe, task, held_out, at_once)
     say(f"Before: {described(before)}")
 
-    checkpoint = run.last_checkpoint()
-    if checkpoint is not None and is_main_process():
-        run.forget_after(int(checkpoint.name.rpartition("-")[2]))
-    with callbacks.StopOnInterrupt() as interrupt:
-        trainer.add_callback(interrupt)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finished = train_on(trainer, run, learner, recipe)
     if is_main_process():
         learner.save(run.adapter)
-    if interrupt.stopped:
+    if not finished:
         step = trainer.state.global_step
         say(f"Stopped after step {step} of {recipe.budget.max_steps}; go on with: grpo-colab train --resume {run.path}")
         return run
 
-    after = evaluate.answer(learner, recipe, task, held_out)
+    after = evaluate.answer(learner, recipe, task, held_out, at_once)
     if is_main_process():
         finish(run, recipe, before, after)
     say(f"After:  {described(after)}\nEverything is in {run.path}")
     return run
+
+
+def train_on(trainer: Any, run: Run, learner: policy.Policy, recipe: Recipe) -> bool:
+    """Train from the run's last checkpoint, or from the start; whether all steps are done, which Ctrl-C may prevent."""
+    from grpo_colab.callbacks import StopOnInterrupt  # needs transformers, which unsloth must precede
+
+    checkpoint = run.last_checkpoint()
+    done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    if is_main_process():
+        run.forget_after(done)
+    if checkpoint is not None and done >= recipe.budget.max_steps:
+        learner.load_adapter(checkpoint)  # only the evaluation is missing; the trainer would add a step to a full run
+        return True
+    with StopOnInterrupt() as interrupt:
+        trainer.add_callback(interrupt)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return trainer.state.global_step >= recipe.budget.max_steps
 
 
 def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
@@ -130,7 +142,8 @@ def check_rewards(learner: policy.Policy, task: Task, recipe: Recipe, problems: 
     columns = evaluate.reward_columns([golden])
     for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
         paid = evaluate.call_reward(function, [task.messages(golden)], [text], [tokens], columns)
-        if len(paid) != 1 or (paid[0] is not None and not math.isfinite(paid[0])):
+        numbers = [value for value in paid if isinstance(value, int | float) and math.isfinite(value)]
+        if len(paid) != 1 or (paid != [None] and not numbers):
             raise SettingError(
                 f"rewards.{name}: gave {paid!r} for one completion; a reward gives one finite number each"
             )
@@ -150,17 +163,37 @@ def coverage(recipe: Recipe, rows: int, too_long: int) -> str:
     return f"{steps} steps see {seen} prompts ({share}{left_out})."
 
 
+def check_arguments(recipe: Recipe, path: Path, machine: Machine) -> None:
+    """Let TRL look at its arguments before a model is loaded; SettingError with what it says of them."""
+    import trl
+
+    arguments = grpo_arguments(recipe, path / "checkpoints", geometry(recipe, machine.processes), machine)
+    try:
+        trl.GRPOConfig(**arguments)
+    except (ValueError, TypeError, KeyError, ImportError) as error:
+        raise SettingError(f"[grpo]: TRL refuses it ({one_line(error)})") from error
+
+
+T = TypeVar("T")
+
+
+def agreed(value: T) -> T:
+    """The main process's value in all of them: each may see another amount of free memory."""
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([value])[0]
+
+
 def open_run(recipe: Recipe, path: Path, shape: Geometry, machine: Machine) -> Run:
     """The run folder, made by the main process; its recipe.toml holds the micro-batch that was chosen, too."""
     from accelerate import PartialState
-    from accelerate.utils import broadcast_object_list
 
     if is_main_process():
         budget = recipe.budget.model_copy(update={"micro_batch": shape.micro_batch})
         run = Run.create(recipe.model_copy(update={"budget": budget}), path)
         run.write_json("environment.json", environment(recipe, machine))
     PartialState().wait_for_everyone()
-    return Run(broadcast_object_list([path])[0])  # two processes may have read the clock on two days
+    return Run(agreed(path))  # two processes may have read the clock on two days
 
 
 def join_processes(machine: Machine) -> None:
@@ -220,7 +253,7 @@ def make_trainer(
         model=learner.model,
         processing_class=learner.tokenizer,
         reward_funcs=recipe.reward_functions(),
-        args=trl.GRPOConfig(**grpo_arguments(recipe, run, shape, machine)),
+        args=trl.GRPOConfig(**grpo_arguments(recipe, run.checkpoints, shape, machine, learner.model.dtype)),
         train_dataset=Dataset.from_list(repeated),
         callbacks=[log, Progress()],
     )
@@ -229,21 +262,28 @@ def make_trainer(
     return trainer
 
 
-def grpo_arguments(recipe: Recipe, run: Run, shape: Geometry, machine: Machine) -> dict[str, Any]:
-    """GRPOConfig's arguments: defaults that suit a run folder, the recipe's own, and what follows from the rest."""
+def grpo_arguments(
+    recipe: Recipe, output: Path, shape: Geometry, machine: Machine, dtype: Any = None
+) -> dict[str, Any]:
+    """GRPOConfig's arguments: defaults that suit a run folder, the recipe's own, and what follows from the rest.
+
+    `dtype` is the loaded model's, which the mixed precision on a GPU must be; without it, the one that the machine has.
+    """
+    bf16 = machine.bf16 if dtype is None else str(dtype) == "torch.bfloat16"
+    chosen = [key for key in ("bf16", "fp16") if recipe.grpo.get(key)]
+    precision = {key: key in chosen for key in ("bf16", "fp16")} if chosen else {"bf16": bf16, "fp16": not bf16}
     defaults: dict[str, Any] = {
         "save_strategy": "steps",
-        "save_steps": 50,
+        "save_steps": 20,
         "save_total_limit": 2,
         "report_to": "none",
         "disable_tqdm": True,
-        "bf16": machine.bf16,
-        "fp16": machine.kind == "cuda" and not machine.bf16,
+        **(precision if machine.kind == "cuda" else {"bf16": False, "fp16": False}),
         "use_cpu": machine.kind == "cpu",
         "ddp_find_unused_parameters": False,  # every matrix of an adapter is in every forward pass
     }
     derived: dict[str, Any] = {
-        "output_dir": str(run.checkpoints),
+        "output_dir": str(output),
         "max_steps": recipe.budget.max_steps,
         "reward_weights": list(recipe.rewards.values()),
         "logging_steps": 1,
@@ -253,12 +293,12 @@ def grpo_arguments(recipe: Recipe, run: Run, shape: Geometry, machine: Machine) 
 
 
 def answer_before(
-    run: Run, learner: policy.Policy, recipe: Recipe, task: Task, held_out: list[Problem]
+    run: Run, learner: policy.Policy, recipe: Recipe, task: Task, held_out: list[Problem], at_once: int
 ) -> list[dict[str, Any]]:
     """What the untrained policy answers; a resumed run, whose policy is untrained no more, has it in its folder."""
     rows = read_lines(run.path / evaluate.BEFORE)
     if len(rows) != len(held_out):
-        rows = evaluate.answer(learner, recipe, task, held_out)
+        rows = evaluate.answer(learner, recipe, task, held_out, at_once)
         if is_main_process():
             run.write_lines(evaluate.BEFORE, rows)
     return rows

@@ -105,6 +105,9 @@ def test_a_seed_reaches_everything_that_draws() -> None:
     recipe = Recipe.load(grpo={"seed": 7})
     assert (recipe.grpo["seed"], recipe.task["seed"], recipe.lora["random_state"]) == (7, 7, 7)
     assert Recipe.load(grpo={"seed": 7}, task={"seed": 1}).task["seed"] == 1
+    llama = Recipe.load("gsm8k-llama31-8b", grpo={"seed": 7})
+    assert (llama.task["seed"], llama.lora["random_state"]) == (7, 7)
+    assert Recipe.load("gsm8k-llama31-8b").lora["random_state"] == 3407
 
 
 def test_a_file_starts_from_a_preset(tmp_path: Path) -> None:
@@ -117,6 +120,19 @@ def test_a_file_starts_from_a_preset(tmp_path: Path) -> None:
     assert mine.grpo == base.grpo | {"learning_rate": 1e-4}
     assert mine.rewards == {**{k: v for k, v in base.rewards.items() if k != "integer"}, "correctness": 1.0}
     assert Recipe.load(path, grpo={"learning_rate": 2e-4}).grpo["learning_rate"] == 2e-4
+
+
+def test_one_reward_under_two_spellings_is_one_reward(tmp_path: Path) -> None:
+    assert Recipe.load(rewards={"correctness_reward": 1.0}).rewards["correctness"] == 1.0
+    (tmp_path / "mine.py").write_text("def correctness_reward(completions, **kwargs):\n    return []\n")
+    with pytest.raises(SettingError, match="would be logged as 'correctness', and so would correctness; rename one"):
+        Recipe.load(rewards={f"{tmp_path}/mine.py:correctness_reward": 1.0})
+
+
+def test_none_leaves_a_setting_to_the_library() -> None:
+    recipe = Recipe.load(model={"dtype": None}, grpo={"epsilon_high": None}, task={"system_prompt": None})
+    assert "dtype" not in recipe.model
+    assert "epsilon_high" not in recipe.grpo
 
 
 def test_a_weight_of_nought_is_logged_without_rewarding() -> None:
@@ -142,6 +158,10 @@ def test_paths_are_absolute_in_a_resolved_recipe(gsm8k: Path, monkeypatch: pytes
         ("lora.use_gradient_checkpointing", "false", False),
         ("task.system_prompt", "12", "12"),
         ("model.revision", "main", "main"),
+        ("model.revision", "12e4567", "12e4567"),
+        ("model.revision", "1234567", "1234567"),
+        ("model.load_in_fp8", "block", "block"),
+        ("grpo.lr_scheduler_type", "cosine_with_restarts", "cosine_with_restarts"),
     ],
 )
 def test_text_from_the_command_line_gets_its_settings_type(setting: str, text: str, value: object) -> None:
@@ -181,6 +201,11 @@ BAD: list[tuple[Mapping[str, Any], str]] = [
     ({"rewards": {"correctness": "high"}}, r"rewards\.correctness = 'high'"),
     ({"rewards": {"correctness": float("nan")}}, r"rewards\.correctness = nan"),
     ({"rewards": {"json.dumps": 1.0}}, r"rewards\.json\.dumps"),
+    ({"grpo": {"eval_strategy": "steps"}}, r"set \[evaluation\]"),
+    ({"grpo": {"loss_type": "dapoo"}}, r"grpo\.loss_type = 'dapoo': no such loss.*'dapo'"),
+    ({"grpo": {"temperature": 0.0}}, r"grpo\.temperature = 0\.0"),
+    ({"grpo": {"num_generations": None}}, r"grpo\.num_generations is missing"),
+    ({"model": {"dtype": object()}}, r"a value that TOML cannot hold"),
     ({"reward": {"correctness": 1.0}}, r"reward: no such table.*'rewards'"),
 ]
 
@@ -201,13 +226,18 @@ def test_what_cannot_work_is_refused_in_one_or_two_lines(overrides: Mapping[str,
         ('preset = "gsm8k-tiny"\ngrpo = 3\n', "grpo = 3: must be a table"),
         ('[task]\nname = "gsm8k"\n', r"model\.model_name is missing|grpo\.num_generations is missing"),
         ("", "task"),
+        ("name = 3\n", "name = 3: must be a text"),
+        ('name = "a/b"\n', "must be a plain file name"),
+        ("preset = 3\n", "preset = 3: must be a text"),
+        ('preset = "bad.toml"\n', "starts from itself"),
+        ('[task]\nname = ["x"]\n', r"task\.name = \['x'\]"),
     ],
 )
-def test_a_bad_file_is_refused(text: str, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "bad.toml"
-    path.write_text(text)
+def test_a_bad_file_is_refused(text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.toml").write_text(text)
     with pytest.raises(SettingError, match=message):
-        Recipe.load(path)
+        Recipe.load("bad.toml")
 
 
 def test_an_unknown_recipe_names_the_nearest(tmp_path: Path) -> None:

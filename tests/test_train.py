@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,8 @@ def test_the_saved_adapter_learnt_something_and_answers_as_the_policy_did(finish
     b_matrices = {name: tensor for name, tensor in weights.items() if "lora_B" in name}
     assert len(b_matrices) == 7 * 3  # modules x layers; B starts at nought
     assert all(tensor.abs().max() > 0 for tensor in b_matrices.values())
+    answers = [(finished.path / name).read_text() for name in ("evaluation-before.jsonl", "evaluation-after.jsonl")]
+    assert answers[0] != answers[1]  # so that an adapter that was not loaded would be seen
     assert evaluate_run(finished.path) == finished.evaluation
 
 
@@ -129,12 +132,20 @@ def test_four_bit_trains_the_adapter_and_leaves_the_base_alone(tmp_path: Path) -
     assert changed == {name for name in before if "lora_" in name}
 
 
-def test_real_gsm8k_goes_through(gsm8k: Path, tmp_path: Path) -> None:
-    recipe = Recipe.load(
-        "gsm8k-tiny", task={"path": str(gsm8k)}, budget={"max_steps": 5}, evaluation={"n": 16},
-        grpo={"max_completion_length": 32},
-    )  # fmt: skip
-    run = train(recipe, out=tmp_path / "gsm8k")
+def test_real_gsm8k_goes_through_the_command(gsm8k: Path, tmp_path: Path) -> None:
+    settings = ["--task.path", os.path.relpath(gsm8k, tmp_path), "--budget.max-steps", "5", "--evaluation.n", "16"]
+    done = subprocess.run(
+        [sys.executable, "-m", "grpo_colab", "train", "gsm8k-tiny", *settings, "--out", "gsm8k"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith("gsm8k, 16 held-out problems, greedy:")
+    assert len(done.stdout.splitlines()) == 4  # the result alone, none of the libraries' chatter
+    run = Run(tmp_path / "gsm8k")
     assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4, 5]
     questions = {json.loads(line)["question"] for line in (gsm8k / "train.jsonl").open()}
     assert {row["prompt"][-1]["content"] for row in run.completions()} <= questions
@@ -145,7 +156,11 @@ def test_real_gsm8k_goes_through(gsm8k: Path, tmp_path: Path) -> None:
 
 
 def test_a_users_own_file_reward_and_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [{"q": f"What is {i} plus 2?", "a": i + 2, "hint": f"h{i}"} for i in range(40)]
+    rows = [
+        # with columns beside that bear the names of what the package and TRL pass themselves
+        {"q": f"What is {i} plus 2?", "a": i + 2, "hint": f"h{i}", "prompt": "no", "answer": "no", "completions": "no"}
+        for i in range(40)
+    ]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "mine_rewards.py").write_text(
         "async def hint_reward(completions, completion_ids, hint, trainer_state, log_metric, **kwargs):\n"
@@ -165,8 +180,41 @@ def test_a_users_own_file_reward_and_columns(tmp_path: Path, monkeypatch: pytest
     run = train(recipe, out=tmp_path / "run")
     assert run.metrics()[0]["rewards/hint_reward/mean"] == 0.25
     assert run.metrics()[0]["ids"] == 16
+    assert all(row["prompt"][-1]["content"].startswith("What is") for row in run.completions())
+    assert all(row["answer"].isdigit() for row in run.completions())
     assert run.evaluation is not None
     assert run.evaluation["after"]["rewards"]["hint"] == 0.25
+
+
+def test_resuming_a_run_that_only_lacks_its_evaluation_adds_no_step(finished: Run, tmp_path: Path) -> None:
+    copy = Run(shutil.copytree(finished.path, tmp_path / "copy"))
+    (copy.path / "evaluation.json").unlink()
+    (copy.path / "evaluation-after.jsonl").unlink()
+    train(resume=copy.path)
+    assert copy.metrics() == finished.metrics()
+    assert copy.evaluation == finished.evaluation
+    with pytest.raises(SettingError, match="is finished, and evaluated"):
+        train(resume=copy.path)
+
+
+def test_a_run_cut_before_its_first_checkpoint_starts_again(finished: Run, tmp_path: Path) -> None:
+    copy = Run(shutil.copytree(finished.path, tmp_path / "copy"))
+    shutil.rmtree(copy.checkpoints)
+    shutil.rmtree(copy.adapter)
+    (copy.path / "evaluation.json").unlink()
+    copy.forget_after(2)
+    train(resume=copy.path)
+    assert without_times(copy.metrics()) == without_times(finished.metrics())
+    assert copy.completions() == finished.completions()
+    assert copy.evaluation == finished.evaluation
+
+
+def test_an_adapter_of_another_shape_is_refused(finished: Run, tmp_path: Path) -> None:
+    copy = Run(shutil.copytree(finished.path, tmp_path / "copy"))
+    text = (copy.path / "recipe.toml").read_text()
+    (copy.path / "recipe.toml").write_text(text.replace('    "q_proj",\n', ""))
+    with pytest.raises(SettingError, match="is no adapter of this model"):
+        evaluate_run(copy.path)
 
 
 def test_a_model_that_cannot_be_had_is_named(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ import trl
 run = Run.create(Recipe.load(), {str(tmp_path / "run")!r})
 for name in preset_names():
     recipe = Recipe.load(name)
-    arguments = grpo_arguments(recipe, run, geometry(recipe, 1), this_machine())
+    arguments = grpo_arguments(recipe, run.checkpoints, geometry(recipe, 1), this_machine())
     config = trl.GRPOConfig(**arguments)
     assert config.generation_batch_size == recipe.completions_per_step, name
     for key in ("learning_rate", "optim", "beta", "loss_type", "num_generations", "max_completion_length", "max_steps"):

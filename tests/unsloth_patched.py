@@ -42,7 +42,7 @@ def changed_arguments(run: Run) -> dict[str, list[str]]:
     found = {}
     for name in preset_names():
         recipe = Recipe.load(name)
-        arguments = grpo_arguments(recipe, run, geometry(recipe, 1), this_machine())
+        arguments = grpo_arguments(recipe, run.checkpoints, geometry(recipe, 1), this_machine())
         config = trl.GRPOConfig(**arguments)
         found[name] = [
             f"{key}: {value!r} -> {getattr(config, key)!r}"

@@ -58,7 +58,7 @@ def _total(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
     axes.plot(steps, reward, color=COLOURS[0], alpha=0.35, linewidth=1)
     axes.plot(steps, trend(reward), color=COLOURS[0], linewidth=2.2, label="weighted sum of the rewards")
     axes.set(title="Reward", xlabel="step")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="lower right", edgecolor="none", framealpha=0.85)
 
 
 def _parts(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
@@ -80,7 +80,7 @@ def _parts(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
             label=" = ".join(together),
         )
     axes.set(title="Its parts, unweighted", xlabel="step", ylim=(-0.03, 1.05))
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="lower right", edgecolor="none", framealpha=0.85)
 
 
 def _accuracy(axes: Axes, evaluation: dict[str, Any] | None) -> None:

@@ -18,6 +18,11 @@ from grpo_colab.tasks.gsm8k import GSM8K
 from grpo_colab.tasks.rows import checked_gold, column, read_jsonl, shown
 
 TEST_ONE_IN = 10
+# Names under which TRL passes something of its own to a reward, and ours for the gold answer.
+RESERVED = frozenset((
+    "prompt", "answer", "completion", "prompts", "completions", "completion_ids",
+    "trainer_state", "log_extra", "log_metric",
+))  # fmt: skip
 
 
 class JSONL(Task):
@@ -64,8 +69,13 @@ class JSONL(Task):
         return seeded_order(found, split, self.seed)[:n]
 
     def reward_columns(self) -> list[str]:
-        others = (self.prompt_column, self.answer_column)
-        return ["answer", *(key for _, row in islice(read_jsonl(self.path), 1) for key in row if key not in others)]
+        first = islice(read_jsonl(self.path), 1)
+        return ["answer", *(key for _, row in first for key in self._columns(row))]
+
+    def _columns(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What a reward gets beside prompt and answer: not what TRL passes itself, nor another column called answer."""
+        taken = {self.prompt_column, self.answer_column, *RESERVED}
+        return {key: value for key, value in row.items() if key not in taken}
 
     def _problem(self, where: str, row: dict[str, Any]) -> Problem:
         prompt = column(row, self.prompt_column, where, "task.prompt_column")
@@ -73,7 +83,7 @@ class JSONL(Task):
         if isinstance(answer, bool) or not isinstance(answer, str | int | float):
             raise SettingError(f"{where}: the gold answer is not one number: {shown(repr(answer))}")
         gold = checked_gold(str(answer), where)
-        columns = {key: value for key, value in row.items() if key not in (self.prompt_column, self.answer_column)}
+        columns = self._columns(row)
         if isinstance(prompt, str) and prompt.strip():
             return Problem(prompt, gold, where, columns=columns)
         if isinstance(prompt, list) and prompt and all(_is_message(message) for message in prompt):

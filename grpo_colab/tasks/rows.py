@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from grpo_colab.errors import SettingError
+from grpo_colab.errors import SettingError, one_line
 from grpo_colab.rewards import gold_number
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (`file:line`, row) for every line that is not blank; raises SettingError at the first that is no object."""
     try:
-        file = path.open(encoding="utf-8")
+        file = path.open(encoding="utf-8-sig")  # some editors open a file with a byte order mark
     except OSError as error:
         raise SettingError(f"task: cannot read {path}: {error.strerror}") from None
     with file:
@@ -26,6 +26,8 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise SettingError(f"{where}: not JSON ({error.msg} at column {error.colno}): {shown(line)}") from None
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+                raise SettingError(f"{where}: not JSON that can be read ({one_line(error)}): {shown(line)}") from None
             if not isinstance(row, dict):
                 raise SettingError(f"{where}: a row must be a JSON object, not {type(row).__name__}: {shown(line)}")
             yield where, row

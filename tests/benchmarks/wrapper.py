@@ -1,123 +1,168 @@
 """What the wrapper costs: seconds a step of `grpo_colab.train` against a bare script with the same TRL trainer.
 
-    python tests/benchmarks/wrapper.py [--steps 20] [--rounds 5]
+    python tests/benchmarks/wrapper.py [--steps 150]
 
-Both sides train the shipped tiny model with the same GRPOConfig, rewards, rows and seed, in this process, in turns
-(the order swaps each round). The answer is the ratio of the medians of TRL's own `step_time`; below it that of the
-trainer's whole train() call, in which the callbacks' work between steps is counted too.
+Both sides train the shipped tiny model with the same GRPOConfig, rewards, rows and seed, in one process, and take turns
+step by step: a machine whose speed drifts by a quarter within a minute (as shared ones do) then slows both alike. Each
+side keeps its own random states, so that both do the same work, which is checked. A step is timed from its beginning to
+the beginning of the next, so what the callbacks do between steps counts. Printed is the median of the ratios of the
+pairs, with its interval from the binomial distribution of ranks.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import math
+import os
+import random
 import statistics
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import unsloth  # noqa: F401  # first, as everywhere
 
+import torch  # isort: skip
+from transformers import TrainerCallback  # isort: skip
 
-def bare(steps: int) -> tuple[list[float], float]:
+from grpo_colab import Recipe
+
+wrapper = importlib.import_module("grpo_colab.train")  # the module; the package's attribute is the function
+WARM_UP = 5  # steps a side that are not counted
+SIDES = ("bare", "wrapped")
+
+
+class Turns:
+    """Lets one of two threads go on at a time, each with its own random states."""
+
+    def __init__(self) -> None:
+        self.ready = threading.Barrier(len(SIDES))
+        self.may_go = {side: threading.Event() for side in SIDES}
+        self.may_go[SIDES[0]].set()
+        self.done = dict.fromkeys(SIDES, False)
+
+    def wait(self, side: str) -> None:
+        self.may_go[side].wait()
+        self.may_go[side].clear()
+
+    def give(self, side: str) -> None:
+        other = SIDES[1 - SIDES.index(side)]
+        self.may_go[side if self.done[other] else other].set()
+
+
+class Timed(TrainerCallback):
+    """Times the steps of one side while it has the turn."""
+
+    def __init__(self, side: str, turns: Turns) -> None:
+        self.side, self.turns = side, turns
+        self.seconds: list[float] = []
+        self.rewards: list[float] = []
+        self.began: float | None = None
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        states = torch.get_rng_state(), random.getstate()
+        if self.began is None:
+            self.turns.ready.wait()
+        else:
+            self.seconds.append(time.perf_counter() - self.began)
+            self.turns.give(self.side)
+        self.turns.wait(self.side)
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        self.began = time.perf_counter()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "reward" in logs:
+            self.rewards.append(logs["reward"])
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.turns.done[self.side] = True
+        self.turns.give(self.side)
+
+
+def bare(recipe: Recipe, timed: Timed, folder: Path) -> None:
     """TRL by hand, as its documentation shows it."""
     import trl
     from datasets import Dataset
-    from transformers import TrainerCallback
     from transformers.trainer_callback import PrinterCallback
     from unsloth import FastLanguageModel
 
-    from grpo_colab import Recipe
-
-    recipe = Recipe.load(budget={"max_steps": steps})
     model, tokenizer = FastLanguageModel.from_pretrained(recipe.model_path, max_seq_length=512, load_in_4bit=False)
     model = FastLanguageModel.get_peft_model(model, **recipe.lora)
     task = recipe.load_task()
-    rows = [{"prompt": task.messages(p), "answer": p.answer} for p in task.problems("train")]
-    seconds: list[float] = []
-
-    class Times(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if "step_time" in logs:
-                seconds.append(logs["step_time"])
-
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = trl.GRPOTrainer(
-            model=model,
-            processing_class=tokenizer,
-            reward_funcs=recipe.reward_functions(),
-            train_dataset=Dataset.from_list(rows),
-            callbacks=[Times()],
-            args=trl.GRPOConfig(
-                output_dir=folder,
-                max_steps=steps,
-                per_device_train_batch_size=recipe.completions_per_step,
-                gradient_accumulation_steps=1,
-                reward_weights=list(recipe.rewards.values()),
-                logging_steps=1,
-                disable_tqdm=True,
-                report_to="none",
-                use_cpu=True,
-                bf16=False,
-                save_strategy="no",
-                **recipe.grpo,
-            ),
-        )
-        trainer.remove_callback(PrinterCallback)
-        began = time.perf_counter()
-        trainer.train()
-        return seconds, time.perf_counter() - began
+    trainer = trl.GRPOTrainer(
+        model=model,
+        processing_class=tokenizer,
+        reward_funcs=recipe.reward_functions(),
+        train_dataset=Dataset.from_list(
+            [{"prompt": task.messages(p), "answer": p.answer} for p in task.problems("train")]
+        ),
+        callbacks=[timed],
+        args=trl.GRPOConfig(
+            output_dir=str(folder),
+            max_steps=recipe.budget.max_steps,
+            per_device_train_batch_size=recipe.completions_per_step,
+            gradient_accumulation_steps=1,
+            reward_weights=list(recipe.rewards.values()),
+            logging_steps=1,
+            disable_tqdm=True,
+            report_to="none",
+            use_cpu=True,
+            bf16=False,
+            **recipe.grpo,
+        ),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
 
 
-def wrapped(steps: int) -> tuple[list[float], float]:
-    """The same through the package; its two evaluations stand outside what is timed, as the bare script has none."""
-    import trl
+def wrapped(recipe: Recipe, timed: Timed, folder: Path) -> None:
+    """The same through the package."""
+    make_trainer = wrapper.make_trainer
 
-    from grpo_colab import Recipe, train
+    def make_timed_trainer(*args: Any, **kwargs: Any) -> Any:
+        trainer = make_trainer(*args, **kwargs)
+        trainer.add_callback(timed)
+        return trainer
 
-    took: list[float] = []
-    original = trl.GRPOTrainer.train
-
-    def timed(self: Any, *args: Any, **kwargs: Any) -> Any:
-        began = time.perf_counter()
-        result = original(self, *args, **kwargs)
-        took.append(time.perf_counter() - began)
-        return result
-
-    trl.GRPOTrainer.train = timed
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            recipe = Recipe.load(budget={"max_steps": steps}, evaluation={"n": 1}, grpo={"save_strategy": "no"})
-            run = train(recipe, out=Path(folder) / "run")
-            return [row["step_time"] for row in run.metrics()], took[0]
-    finally:
-        trl.GRPOTrainer.train = original
+    wrapper.make_trainer = make_timed_trainer
+    wrapper.train(recipe, out=folder / "run")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    sides = {"bare": bare, "wrapped": wrapped}
-    steps: dict[str, list[float]] = {name: [] for name in sides}
-    whole: dict[str, list[float]] = {name: [] for name in sides}
-    for round_number in range(options.rounds + 1):
-        for name in sorted(sides, reverse=bool(round_number % 2)):
-            seconds, total = sides[name](options.steps)
-            if round_number:  # the first round warms both up
-                steps[name] += seconds
-                whole[name].append(total)
-                print(
-                    f"round {round_number}  {name:<8} {statistics.median(seconds):.4f} s a step, {total:.2f} s in all"
-                )
-    medians = {name: statistics.median(values) for name, values in steps.items()}
-    totals = {name: statistics.median(values) for name, values in whole.items()}
+    parser.add_argument("--steps", type=int, default=150)
+    steps = parser.parse_args().steps
+    recipe = Recipe.load(budget={"max_steps": steps}, evaluation={"n": 1}, grpo={"save_strategy": "no"})
+    turns = Turns()
+    timed = {side: Timed(side, turns) for side in SIDES}
+    with tempfile.TemporaryDirectory() as folder:
+        threads = []
+        for side, function in zip(SIDES, (bare, wrapped), strict=True):
+            threads.append(
+                threading.Thread(target=function, args=(recipe, timed[side], Path(folder) / side), daemon=True)
+            )
+            threads[-1].start()
+            while len(threads) == 1 and turns.ready.n_waiting == 0 and threads[0].is_alive():
+                time.sleep(0.1)  # one loads after the other: both set the global random state
+        for thread in threads:
+            thread.join()
+    if timed["bare"].rewards != timed["wrapped"].rewards:
+        raise SystemExit("the two sides did not do the same work, so their times cannot be compared")
+    pairs = list(zip(timed["bare"].seconds, timed["wrapped"].seconds, strict=True))[WARM_UP:]
+    ratios = sorted(w / b for b, w in pairs)
+    half = math.ceil(0.98 * math.sqrt(len(ratios)))  # ranks of a 95 % interval of the median
+    low, high = ratios[max(0, len(ratios) // 2 - half)], ratios[min(len(ratios) - 1, len(ratios) // 2 + half)]
+    for side, seconds in zip(SIDES, zip(*pairs, strict=True), strict=True):
+        print(f"{side:<8} median {statistics.median(seconds):.4f} s a step, {sum(seconds):.1f} s in all")
     print(
-        f"\nstep_time, median of {len(steps['bare'])} steps: bare {medians['bare']:.4f} s, wrapped "
-        f"{medians['wrapped']:.4f} s, ratio {medians['wrapped'] / medians['bare']:.3f}\n"
-        f"trainer.train(), median of {options.rounds}: bare {totals['bare']:.2f} s, wrapped {totals['wrapped']:.2f} s, "
-        f"ratio {totals['wrapped'] / totals['bare']:.3f}"
+        f"{len(pairs)} pairs of steps on the same work: median ratio wrapped / bare {statistics.median(ratios):.4f} "
+        f"(95 % interval {low:.4f} to {high:.4f})"
     )
 
 

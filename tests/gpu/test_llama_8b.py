@@ -92,7 +92,7 @@ def test_three_steps_of_groups_of_six_at_full_length(random_llama: Path, tmp_pat
         pytest.importorskip("vllm")
     recipe = Recipe.load(
         "gsm8k-llama31-8b",
-        task={"name": "word_problems", "max_prompt_tokens": 256},
+        task={"name": "word_problems", "max_prompt_tokens": 256, "system_prompt": "Reason. " * 33},
         model={"model_name": str(random_llama), "fast_inference": vllm},
         grpo={"num_generations": 6, "mask_truncated_completions": False, "max_completion_length": 768},
         budget={"max_steps": 3, "prompts_per_step": 1},
@@ -103,6 +103,7 @@ def test_three_steps_of_groups_of_six_at_full_length(random_llama: Path, tmp_pat
     metrics = run.metrics()
     assert [row["step"] for row in metrics] == [1, 2, 3]
     assert all(row["completions/max_length"] == 768 for row in metrics)
+    assert metrics[0]["num_tokens"] / 6 > 200 + 768  # the questions themselves are some 60 tokens long
     seconds = [row["step_time"] for row in metrics]
     peak_gib = torch.cuda.max_memory_reserved() / GIB
     print(

@@ -135,6 +135,8 @@ def test_jsonl_holds_out_a_tenth_by_the_prompt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
+        ('{"answer": ' + "9" * 5000 + "}", r"rows\.jsonl:2: not JSON that can be read"),
+        ("[" * 100_000, r"rows\.jsonl:2: not JSON that can be read"),
         ("{", r"rows\.jsonl:2: not JSON .* column"),
         ("[1]", r"rows\.jsonl:2: a row must be a JSON object, not list"),
         ({"prompt": "?"}, r"rows\.jsonl:2: no column 'answer'; it has 'prompt'. Set task\.answer_column"),
