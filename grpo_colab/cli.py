@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -57,7 +58,7 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None) -> None:
             import_unsloth()  # now, for a reward of the user's own may import what must come after it
     with chatter_to_stderr():
         run = run_training(None if resume else read_recipe(words), out=out, resume=resume)
-    if run.evaluation is not None:
+    if run.evaluation is not None and os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
         click.echo(evaluation_text(run.evaluation))
 
 

@@ -141,7 +141,9 @@ def test_a_weight_of_nought_is_logged_without_rewarding() -> None:
 
 def test_paths_are_absolute_in_a_resolved_recipe(gsm8k: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(gsm8k.parent)
-    assert Recipe.load("gsm8k-tiny", task={"path": "gsm8k"}).task["path"] == str(gsm8k.absolute())
+    path = Path(Recipe.load("gsm8k-tiny", task={"path": "gsm8k"}).task["path"])
+    assert path.is_absolute()
+    assert path.samefile(gsm8k)
 
 
 @pytest.mark.parametrize(

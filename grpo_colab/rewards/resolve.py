@@ -93,7 +93,10 @@ def _run_file(file: str) -> ModuleType:
     path = Path(file)
     name = f"{path.stem}_{zlib.crc32(bytes(path.resolve())):08x}"  # files of one name in two folders are two modules
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # the name ends in .py
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    assert spec is not None  # the name ends in .py
+    module = importlib.util.module_from_spec(spec)
+    # not the loader's exec_module: its byte code is stale when a file is saved twice within a second
+    code = compile(path.read_bytes(), str(path), "exec")
+    sys.modules[name] = module
+    exec(code, module.__dict__)  # noqa: S102 - the user's own file, named by the user
     return module
