@@ -8,7 +8,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Where CI is set the property tests draw the same cases every time: a new case is for a person at work to meet.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 # One thread: two cores are shared with the processes that some tests start, and waiting for each other costs tenfold.
 os.environ["OMP_NUM_THREADS"] = "1"

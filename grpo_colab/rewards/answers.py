@@ -6,10 +6,9 @@ several times or to think past the end of its budget; both are known to pay unde
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 from grpo_colab.rewards.numbers import first_number, last_number, read_number
 
@@ -20,8 +19,7 @@ Reason = Literal["right", "wrong", "no_tag", "many_tags", "unclosed", "many_numb
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a grader decided. `value` is the number that was read; None when none was, which `reason` then explains."""
 
     reason: Reason
