@@ -253,7 +253,7 @@ def make_trainer(
         model=learner.model,
         processing_class=learner.tokenizer,
         reward_funcs=recipe.reward_functions(),
-        args=trl.GRPOConfig(**grpo_arguments(recipe, run.checkpoints, shape, machine, learner.model.dtype)),
+        args=trl.GRPOConfig(**grpo_arguments(recipe, run.checkpoints, shape, machine)),
         train_dataset=Dataset.from_list(repeated),
         callbacks=[log, Progress()],
     )
@@ -262,23 +262,16 @@ def make_trainer(
     return trainer
 
 
-def grpo_arguments(
-    recipe: Recipe, output: Path, shape: Geometry, machine: Machine, dtype: Any = None
-) -> dict[str, Any]:
-    """GRPOConfig's arguments: defaults that suit a run folder, the recipe's own, and what follows from the rest.
-
-    `dtype` is the loaded model's, which the mixed precision on a GPU must be; without it, the one that the machine has.
-    """
-    bf16 = machine.bf16 if dtype is None else str(dtype) == "torch.bfloat16"
-    chosen = [key for key in ("bf16", "fp16") if recipe.grpo.get(key)]
-    precision = {key: key in chosen for key in ("bf16", "fp16")} if chosen else {"bf16": bf16, "fp16": not bf16}
+def grpo_arguments(recipe: Recipe, output: Path, shape: Geometry, machine: Machine) -> dict[str, Any]:
+    """GRPOConfig's arguments: defaults that suit a run folder, the recipe's own, and what follows from the rest."""
     defaults: dict[str, Any] = {
         "save_strategy": "steps",
         "save_steps": 20,
         "save_total_limit": 2,
         "report_to": "none",
         "disable_tqdm": True,
-        **(precision if machine.kind == "cuda" else {"bf16": False, "fp16": False}),
+        "bf16": False,  # with neither, Unsloth's trainer takes the precision of the model that it loaded
+        "fp16": False,
         "use_cpu": machine.kind == "cpu",
         "ddp_find_unused_parameters": False,  # every matrix of an adapter is in every forward pass
     }
