@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,16 +133,11 @@ def test_four_bit_trains_the_adapter_and_leaves_the_base_alone(tmp_path: Path) -
     assert changed == {name for name in before if "lora_" in name}
 
 
-def test_real_gsm8k_goes_through_the_command(gsm8k: Path, tmp_path: Path) -> None:
+def test_real_gsm8k_goes_through_the_command(
+    gsm8k: Path, tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     settings = ["--task.path", os.path.relpath(gsm8k, tmp_path), "--budget.max-steps", "5", "--evaluation.n", "16"]
-    done = subprocess.run(
-        [sys.executable, "-m", "grpo_colab", "train", "gsm8k-tiny", *settings, "--out", "gsm8k"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = command("train", "gsm8k-tiny", *settings, "--out", "gsm8k")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("gsm8k, 16 held-out problems, greedy:")
     assert len(done.stdout.splitlines()) == 4  # the result alone, none of the libraries' chatter
