@@ -13,14 +13,12 @@ The six of the study ("LLM Reinforcement Learning with GRPO", 2025) and their we
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from grpo_colab.rewards.answers import ANSWER_CLOSE, REASONS, TAGS, answer_block, grade, last_block, soft_grade
+from grpo_colab.rewards.inputs import Completions, Golds, graded_pairs, texts_of
 from grpo_colab.rewards.numbers import parse_number
-
-Completions = Sequence[str] | Sequence[Sequence[Mapping[str, Any]]]
-Golds = Sequence[str | None]
 
 # A character after the answer. The notebook that made these rewards known takes 0.001 twice, on a scale of 0.5.
 TRAILING_PENALTY: Final = 0.004
@@ -35,7 +33,7 @@ def correctness_reward(completions: Completions, answer: Golds, **kwargs: Any) -
     the share of each verdict among the graded completions is logged as `verdict/<reason>`. Raises ValueError for a gold
     that is no number.
     """
-    pairs = _pairs("correctness_reward", completions, answer)
+    pairs = graded_pairs("correctness_reward", completions, answer)
     verdicts = [None if gold is None else grade(text, gold) for text, gold in pairs]
     _log_shares(kwargs.get("log_metric"), [verdict.reason for verdict in verdicts if verdict is not None])
     return [None if verdict is None else float(verdict.right) for verdict in verdicts]
@@ -47,7 +45,7 @@ def exact_answer_reward(completions: Completions, answer: Golds, **kwargs: Any) 
     The answer is what stands between the last `<answer>` and the `</answer>` that follows it, as in the study, so other
     answer blocks before it are not punished here. Both texts are stripped of white space. None without a gold.
     """
-    pairs = _pairs("exact_answer_reward", completions, answer)
+    pairs = graded_pairs("exact_answer_reward", completions, answer)
     return [None if gold is None else float(_is_gold_text(last_block(text), gold)) for text, gold in pairs]
 
 
@@ -58,13 +56,13 @@ def soft_correctness_reward(completions: Completions, answer: Golds, **kwargs: A
     unclosed tag it is nothing. What else the answer says is not read ("18 or 19" pays for 18), so let
     `correctness_reward` decide where that matters. None without a gold; ValueError for a gold that is no number.
     """
-    pairs = _pairs("soft_correctness_reward", completions, answer)
+    pairs = graded_pairs("soft_correctness_reward", completions, answer)
     return [None if gold is None else float(soft_grade(text, gold).right) for text, gold in pairs]
 
 
 def integer_reward(completions: Completions, **kwargs: Any) -> list[float]:
     """1.0 where the one closed answer block is an integer and nothing else: 18, -3, 1,200; not 18.0, $18 or 18 eggs."""
-    return [float(_is_integer(text)) for text in _texts("integer_reward", completions)]
+    return [float(_is_integer(text)) for text in texts_of("integer_reward", completions)]
 
 
 def strict_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
@@ -72,7 +70,7 @@ def strict_format_reward(completions: Completions, **kwargs: Any) -> list[float]
 
     One line break may follow. Either block may have several lines, neither may be blank, and each tag stands once.
     """
-    return [float(_is_strict(text)) for text in _texts("strict_format_reward", completions)]
+    return [float(_is_strict(text)) for text in texts_of("strict_format_reward", completions)]
 
 
 def soft_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
@@ -81,7 +79,7 @@ def soft_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
     White space may stand before, between and within, and anything after. Neither block may be blank, and each tag
     stands once. Linear in the length of the completion, which the well-known pattern for this is not.
     """
-    return [float(_is_soft(text)) for text in _texts("soft_format_reward", completions)]
+    return [float(_is_soft(text)) for text in texts_of("soft_format_reward", completions)]
 
 
 def tag_count_reward(completions: Completions, **kwargs: Any) -> list[float]:
@@ -90,7 +88,7 @@ def tag_count_reward(completions: Completions, **kwargs: Any) -> list[float]:
     Characters count from the first `</answer>` on, so that repeating it hides nothing; one line break is free. Never
     below 0.0.
     """
-    return [_tag_score(text) for text in _texts("tag_count_reward", completions)]
+    return [_tag_score(text) for text in texts_of("tag_count_reward", completions)]
 
 
 def _is_gold_text(block: str | None, gold: str) -> bool:
@@ -133,39 +131,3 @@ def _log_shares(log_metric: Callable[[str, float], None] | None, met: list[str])
     if log_metric is not None and met:
         for reason in REASONS:
             log_metric(f"verdict/{reason}", met.count(reason) / len(met))
-
-
-def _pairs(function: str, completions: Completions, answer: Golds) -> list[tuple[str, str | None]]:
-    texts = _texts(function, completions)
-    _need_list(function, "answer", answer)
-    if len(answer) != len(texts):
-        raise ValueError(f"{function}: {len(answer)} answers for {len(texts)} completions")
-    for gold in answer:
-        if gold is not None and not isinstance(gold, str):
-            raise TypeError(f"{function}: a gold answer is a string or None, got {type(gold).__name__}: {gold!r}")
-    return list(zip(texts, answer, strict=True))
-
-
-def _texts(function: str, completions: Completions) -> list[str]:
-    _need_list(function, "completions", completions)
-    return [item if isinstance(item, str) else _said(function, item) for item in completions]
-
-
-def _said(function: str, conversation: Any) -> str:
-    """The content of the last assistant message: none when it only calls a tool, joined when it is a list of parts."""
-    if not isinstance(conversation, Sequence) or not all(isinstance(message, Mapping) for message in conversation):
-        raise TypeError(f"{function}: a completion is a string or a list of messages, got {conversation!r:.80}")
-    spoken = [message.get("content") for message in conversation if message.get("role") == "assistant"]
-    if not spoken:
-        raise TypeError(f"{function}: no message of the role 'assistant' in the completion {conversation!r:.80}")
-    content = "" if spoken[-1] is None else spoken[-1]
-    if isinstance(content, list | tuple) and all(isinstance(part, Mapping) for part in content):
-        content = "".join(part["text"] for part in content if part.get("type") == "text")
-    if not isinstance(content, str):
-        raise TypeError(f"{function}: a message's content is a string or a list of parts, got {content!r:.80}")
-    return content
-
-
-def _need_list(function: str, name: str, value: object) -> None:
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise TypeError(f"{function}: {name} must be a list with one entry a completion, got {type(value).__name__}")

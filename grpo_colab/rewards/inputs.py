@@ -1,0 +1,47 @@
+"""What TRL hands to a reward, read into texts and gold answers; what is of the wrong type or length is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Completions = Sequence[str] | Sequence[Sequence[Mapping[str, Any]]]
+Golds = Sequence[str | None]
+
+
+def graded_pairs(function: str, completions: Completions, answer: Golds) -> list[tuple[str, str | None]]:
+    """Each completion's text with its gold answer."""
+    texts = texts_of(function, completions)
+    _need_list(function, "answer", answer)
+    if len(answer) != len(texts):
+        raise ValueError(f"{function}: {len(answer)} answers for {len(texts)} completions")
+    for gold in answer:
+        if gold is not None and not isinstance(gold, str):
+            raise TypeError(f"{function}: a gold answer is a string or None, got {type(gold).__name__}: {gold!r}")
+    return list(zip(texts, answer, strict=True))
+
+
+def texts_of(function: str, completions: Completions) -> list[str]:
+    """What each completion says, for the reward called `function`; TypeError names it and what it was given."""
+    _need_list(function, "completions", completions)
+    return [item if isinstance(item, str) else _said(function, item) for item in completions]
+
+
+def _said(function: str, conversation: Any) -> str:
+    """The content of the last assistant message: none when it only calls a tool, joined when it is a list of parts."""
+    if not isinstance(conversation, Sequence) or not all(isinstance(message, Mapping) for message in conversation):
+        raise TypeError(f"{function}: a completion is a string or a list of messages, got {conversation!r:.80}")
+    spoken = [message.get("content") for message in conversation if message.get("role") == "assistant"]
+    if not spoken:
+        raise TypeError(f"{function}: no message of the role 'assistant' in the completion {conversation!r:.80}")
+    content = "" if spoken[-1] is None else spoken[-1]
+    if isinstance(content, list | tuple) and all(isinstance(part, Mapping) for part in content):
+        content = "".join(part["text"] for part in content if part.get("type") == "text")
+    if not isinstance(content, str):
+        raise TypeError(f"{function}: a message's content is a string or a list of parts, got {content!r:.80}")
+    return content
+
+
+def _need_list(function: str, name: str, value: object) -> None:
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise TypeError(f"{function}: {name} must be a list with one entry a completion, got {type(value).__name__}")
