@@ -7,33 +7,64 @@ GRPOTrainer(..., reward_funcs=[correctness_reward, strict_format_reward])
 from __future__ import annotations
 
 from grpo_colab.rewards.answers import REASONS, Verdict, gold_number, grade, lenient_grade
+from grpo_colab.rewards.combine import combine
+from grpo_colab.rewards.format import (
+    get_soft_format_reward,
+    get_strict_format_reward,
+    get_tag_count_reward,
+    get_think_format_reward,
+    soft_format_reward,
+    strict_format_reward,
+    tag_count_reward,
+    think_format_reward,
+)
 from grpo_colab.rewards.functions import (
     correctness_reward,
     exact_answer_reward,
     integer_reward,
     soft_correctness_reward,
-    soft_format_reward,
-    strict_format_reward,
-    tag_count_reward,
 )
+from grpo_colab.rewards.guard import RewardError, guard
 from grpo_colab.rewards.numbers import parse_number
 from grpo_colab.rewards.resolve import check_signature, resolve_reward, reward_name
+from grpo_colab.rewards.shaping import (
+    get_cosine_scaled_reward,
+    get_reasoning_steps_reward,
+    get_repetition_penalty_reward,
+    get_soft_overlong_punishment_reward,
+    length_reward,
+    reasoning_steps_reward,
+)
 
 __all__ = [
     "REASONS",
+    "RewardError",
     "Verdict",
     "check_signature",
+    "combine",
     "correctness_reward",
     "exact_answer_reward",
+    "get_cosine_scaled_reward",
+    "get_reasoning_steps_reward",
+    "get_repetition_penalty_reward",
+    "get_soft_format_reward",
+    "get_soft_overlong_punishment_reward",
+    "get_strict_format_reward",
+    "get_tag_count_reward",
+    "get_think_format_reward",
     "gold_number",
     "grade",
+    "guard",
     "integer_reward",
+    "length_reward",
     "lenient_grade",
     "parse_number",
+    "reasoning_steps_reward",
     "resolve_reward",
     "reward_name",
     "soft_correctness_reward",
     "soft_format_reward",
     "strict_format_reward",
     "tag_count_reward",
+    "think_format_reward",
 ]

@@ -1,9 +1,10 @@
-"""The reward functions, with TRL's signature: `noun_reward(completions, <column>, **kwargs) -> list[float | None]`.
+"""Whether the answer is right: `noun_reward(completions, <column>, **kwargs) -> list[float | None]`, as TRL calls it.
 
-`completions` is a list with one entry a completion: a string, or a conversation (a list of messages, of which the
-content of the last assistant message counts). A column is a list of the same length. Each function pays from 0.0 to 1.0
-a completion; weights come from the recipe. All are deterministic, thread-safe and picklable, and ignore what else TRL
-passes. What is of the wrong type raises a TypeError, a column of the wrong length a ValueError.
+This holds for all rewards of the package: `completions` is a list with one entry a completion: a string, or a
+conversation (a list of messages, of which the content of the last assistant message counts). A column is a list of the
+same length. All are deterministic, thread-safe and picklable, give None where they cannot judge, and ignore what else
+TRL passes. What is of the wrong type raises a TypeError, a column of the wrong length a ValueError. Where nothing else
+is said a completion is paid from 0.0 to 1.0; weights come from the recipe.
 
 The six of the study ("LLM Reinforcement Learning with GRPO", 2025) and their weights there: `exact_answer_reward` 1.0,
 `soft_correctness_reward` 1.0, and `integer_reward`, `strict_format_reward`, `soft_format_reward`, `tag_count_reward`
@@ -16,13 +17,10 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from grpo_colab.rewards.answers import ANSWER_CLOSE, REASONS, TAGS, answer_block, grade, last_block, soft_grade
+from grpo_colab.rewards.answers import REASONS, answer_block, grade, last_block, soft_grade
 from grpo_colab.rewards.inputs import Completions, Golds, graded_pairs, texts_of
 from grpo_colab.rewards.numbers import parse_number
 
-# A character after the answer. The notebook that made these rewards known takes 0.001 twice, on a scale of 0.5.
-TRAILING_PENALTY: Final = 0.004
-_TAG: Final = re.compile(f"({'|'.join(TAGS)})")
 _INTEGER: Final = re.compile(r"[-+−]?[0-9,]+")  # of what already parses as one number
 
 
@@ -65,32 +63,6 @@ def integer_reward(completions: Completions, **kwargs: Any) -> list[float]:
     return [float(_is_integer(text)) for text in texts_of("integer_reward", completions)]
 
 
-def strict_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
-    r"""1.0 where the whole completion is `<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>`, else 0.0.
-
-    One line break may follow. Either block may have several lines, neither may be blank, and each tag stands once.
-    """
-    return [float(_is_strict(text)) for text in texts_of("strict_format_reward", completions)]
-
-
-def soft_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
-    """1.0 where the completion opens with a reasoning block and an answer block follows it, else 0.0.
-
-    White space may stand before, between and within, and anything after. Neither block may be blank, and each tag
-    stands once. Linear in the length of the completion, which the well-known pattern for this is not.
-    """
-    return [float(_is_soft(text)) for text in texts_of("soft_format_reward", completions)]
-
-
-def tag_count_reward(completions: Completions, **kwargs: Any) -> list[float]:
-    """A quarter for each of the four tags that stands exactly once, less 0.004 a character after the answer.
-
-    Characters count from the first `</answer>` on, so that repeating it hides nothing; one line break is free. Never
-    below 0.0.
-    """
-    return [_tag_score(text) for text in texts_of("tag_count_reward", completions)]
-
-
 def _is_gold_text(block: str | None, gold: str) -> bool:
     return block is not None and block.strip() == gold.strip()
 
@@ -98,32 +70,6 @@ def _is_gold_text(block: str | None, gold: str) -> bool:
 def _is_integer(text: str) -> bool:
     block = answer_block(text)
     return isinstance(block, str) and parse_number(block) is not None and bool(_INTEGER.fullmatch(block.strip()))
-
-
-def _blocks(text: str) -> list[str] | None:
-    """What stands before, in, between, in and after the two blocks; None unless each tag stands once, in order."""
-    parts = _TAG.split(text, maxsplit=len(TAGS) + 1)  # one more than may be, so that megabytes of tags cost nothing
-    between_tags = parts[::2]
-    return between_tags if tuple(parts[1::2]) == TAGS and parts[2].strip() and parts[6].strip() else None
-
-
-def _is_strict(text: str) -> bool:
-    if (blocks := _blocks(text)) is None:
-        return False
-    before, reasoning, between, answer, after = blocks
-    own_lines = all(block[0] == block[-1] == "\n" for block in (reasoning, answer))
-    return own_lines and before == "" and between == "\n" and after in ("", "\n")
-
-
-def _is_soft(text: str) -> bool:
-    blocks = _blocks(text)
-    return blocks is not None and not blocks[0].strip() and not blocks[2].strip()
-
-
-def _tag_score(text: str) -> float:
-    _, _, trailing = text.partition(ANSWER_CLOSE)
-    once = sum(text.count(tag) == 1 for tag in TAGS)
-    return max(0.0, once / len(TAGS) - TRAILING_PENALTY * len(trailing.removeprefix("\n")))
 
 
 def _log_shares(log_metric: Callable[[str, float], None] | None, met: list[str]) -> None:

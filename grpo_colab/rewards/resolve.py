@@ -7,12 +7,19 @@ import importlib
 import sys
 from collections.abc import Callable, Collection
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from grpo_colab.errors import nearest, one_line
-from grpo_colab.rewards import functions
+from grpo_colab.rewards import format as formats
+from grpo_colab.rewards import functions, shaping
 
-SHORT_NAMES: Final = {n.removesuffix("_reward"): f for n, f in vars(functions).items() if n.endswith("_reward")}
+_OURS: Final = {
+    name: value
+    for module in (functions, formats, shaping)
+    for name, value in vars(module).items()
+    if name.endswith("_reward") and name[0] != "_"
+}
+SHORT_NAMES: Final = tuple(dict.fromkeys(n.removeprefix("get_").removesuffix("_reward") for n in _OURS))
 # What TRL passes to every reward function beside the columns of the data set, and the columns that it holds back.
 _ALWAYS_PASSED: Final = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 _HELD_BACK: Final = frozenset({"prompt", "completion", "completion_ids"})
@@ -22,18 +29,16 @@ def resolve_reward(name: str) -> Callable[..., Any]:
     """The reward function called `name`.
 
     A short name of ours (`correctness` or `correctness_reward`), a dotted path (`package.module.function`), or a file
-    (`path/to/file.py:function`), which is run afresh each time. Everything that can be wrong with it is a ValueError of
-    one line.
+    (`path/to/file.py:function`), which is run afresh each time. With settings behind it, as in
+    `cosine_scaled(max_len=512)`, it is what `get_cosine_scaled_reward(max_len=512)` returns; a path then names the
+    `get_...` function itself. Everything that can be wrong with it is a ValueError of one line.
     """
+    name, settings = _settings(name)
     origin, colon, attribute = name.rpartition(":")
     if not (colon and origin.endswith(".py")):
         origin, _, attribute = name.rpartition(".")
     if not origin:
-        short = name.removesuffix("_reward")
-        if short not in SHORT_NAMES:
-            hint = nearest(short, SHORT_NAMES) or f"; there are {', '.join(sorted(SHORT_NAMES))}"
-            raise ValueError(f"no reward {name!r}{hint}, or package.module.function, or path/to/file.py:function")
-        return SHORT_NAMES[short]
+        return _ours(name, settings)
     try:
         module = _run_file(origin) if colon else importlib.import_module(origin)
     except (Exception, SystemExit) as error:
@@ -43,7 +48,45 @@ def resolve_reward(name: str) -> Callable[..., Any]:
     function = getattr(module, attribute)
     if not callable(function):
         raise ValueError(f"{attribute!r} in {origin!r} is of type {type(function).__name__}, not a function")
-    return function
+    return function if settings is None else _made(name, function, settings)
+
+
+def _settings(name: str) -> tuple[str, dict[str, Any] | None]:
+    """`cosine_scaled(max_len=512)` as its name and its settings, which are None without parentheses."""
+    head, opened, inside = name.partition("(")
+    if not opened:
+        return name, None
+    import ast
+
+    try:
+        call = ast.parse(f"call({inside.strip()}", mode="eval").body
+        assert isinstance(call, ast.Call) and not call.args
+        return head.strip(), {str(pair.arg): ast.literal_eval(pair.value) for pair in call.keywords}
+    except (SyntaxError, ValueError, AssertionError):
+        raise ValueError(f"{name!r}: settings are written as in cosine_scaled(max_len=512)") from None
+
+
+def _ours(name: str, settings: dict[str, Any] | None) -> Callable[..., Any]:
+    short = name.removesuffix("_reward")
+    if short not in SHORT_NAMES:
+        hint = nearest(short, SHORT_NAMES) or f"; there are {', '.join(sorted(SHORT_NAMES))}"
+        raise ValueError(f"no reward {name!r}{hint}, or package.module.function, or path/to/file.py:function")
+    plain, factory = _OURS.get(f"{short}_reward"), _OURS.get(f"get_{short}_reward")
+    if plain is not None and settings is None:
+        return plain
+    if factory is None:
+        raise ValueError(f"the reward {name!r} has no settings")
+    return _made(name, factory, settings or {})
+
+
+def _made(name: str, factory: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
+    try:
+        made = factory(**settings)
+    except Exception as error:
+        raise ValueError(f"{name!r} with {settings or 'no settings'}: {one_line(error)}") from error
+    if not callable(made):
+        raise ValueError(f"{name!r} with {settings} gives a {type(made).__name__}, not a function")
+    return cast(Callable[..., Any], made)
 
 
 def check_signature(function: Callable[..., Any], columns: Collection[str]) -> None:
@@ -54,7 +97,7 @@ def check_signature(function: Callable[..., Any], columns: Collection[str]) -> N
     """
     import inspect
 
-    name = _callable_name(function)
+    name = callable_name(function)
     parameters = inspect.signature(function).parameters.values()
     available = sorted(set(columns) - _HELD_BACK)
     passed = {*_ALWAYS_PASSED, *available}
@@ -73,15 +116,28 @@ def check_signature(function: Callable[..., Any], columns: Collection[str]) -> N
 
 def reward_name(function: Callable[..., Any]) -> str:
     """The name of its metric: `correctness` for `correctness_reward`."""
-    name = _callable_name(function)
+    name = callable_name(function)
     return name.removesuffix("_reward") or name
 
 
-def _callable_name(function: Callable[..., Any]) -> str:
+def callable_name(function: Callable[..., Any]) -> str:
     """The name that TRL knows it by: of what a partial wraps, of the class of a callable object."""
+    function = _unwrapped(function)
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it gives a coroutine, which TRL then awaits."""
+    import inspect
+
+    function = _unwrapped(function)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, functools.partial):
         function = function.func
-    return str(getattr(function, "__name__", type(function).__name__))
+    return function
 
 
 def _run_file(file: str) -> ModuleType:

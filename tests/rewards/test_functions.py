@@ -28,26 +28,41 @@ from grpo_colab.rewards import (
 from grpo_colab.rewards.answers import TAGS
 
 ROOT = Path(__file__).parents[2]
-ALL = [getattr(rewards, name) for name in rewards.__all__ if name.endswith("_reward") and name != "resolve_reward"]
+GOLDEN_PAY = [  # a golden completion earns full marks from each of these, and nothing true costs more than 1.0
+    correctness_reward, exact_answer_reward, soft_correctness_reward, integer_reward,
+    strict_format_reward, soft_format_reward, tag_count_reward,
+]  # fmt: skip
+SETTINGS = {"get_cosine_scaled_reward": [40], "get_soft_overlong_punishment_reward": [40, 30]}
+EVERY = [
+    getattr(rewards, name)(*SETTINGS.get(name, [])) if name.startswith("get_") else getattr(rewards, name)
+    for name in rewards.__all__
+    if name.endswith("_reward") and name != "resolve_reward"
+]
 OF_THE_ANSWER = [correctness_reward, exact_answer_reward, soft_correctness_reward]
 GOLDEN = "<reasoning>\nNine eggs.\nAt $2 each: 9 * 2 = 18.\n</reasoning>\n<answer>\n18\n</answer>\n"
+
+
+def _call(function, completions, answer, **kwargs):
+    """With a token a word, which some of the rewards need."""
+    said = [item if isinstance(item, str) else str(item) for item in completions]
+    return function(completions=completions, answer=answer, completion_ids=[t.split() for t in said], **kwargs)
 
 
 def _pays(function, completion: str, gold: str = "18") -> float:
     return function(completions=[completion], answer=[gold])[0]
 
 
-@pytest.mark.parametrize("function", ALL)
+@pytest.mark.parametrize("function", GOLDEN_PAY)
 @pytest.mark.parametrize("completion", [GOLDEN, GOLDEN.removesuffix("\n")])
 def test_a_golden_completion_earns_full_marks(function, completion: str) -> None:
     assert _pays(function, completion) == 1.0
 
 
 def test_all_are_here() -> None:
-    assert len(ALL) == 7
+    assert len(EVERY) == len({repr(function) for function in EVERY}) == 18
 
 
-@pytest.mark.parametrize("function", ALL)
+@pytest.mark.parametrize("function", GOLDEN_PAY)
 @pytest.mark.parametrize(
     "completion", ["", " \n", "eighteen", "\x00", "<answer", "</answer><answer>", "<answer></answer>" * 9]
 )
@@ -162,7 +177,7 @@ def test_tag_count(completion: str, pays: float) -> None:
     assert _pays(tag_count_reward, completion) == pytest.approx(pays)
 
 
-@pytest.mark.parametrize("function", ALL)
+@pytest.mark.parametrize("function", EVERY, ids=repr)
 @pytest.mark.parametrize(
     "conversation",
     [
@@ -187,7 +202,10 @@ def test_tag_count(completion: str, pays: float) -> None:
     ],
 )
 def test_conversations_pay_what_their_text_pays(function, conversation) -> None:
-    assert function(completions=[conversation, GOLDEN], answer=["18", "18"]) == [1.0, 1.0]
+    ids = [[1, 2, 3]] * 2
+    said, text = (function(completions=[c] * 2, answer=["18"] * 2, completion_ids=ids) for c in (conversation, GOLDEN))
+    assert said == text
+    assert function not in GOLDEN_PAY or said == [1.0, 1.0]
 
 
 def test_a_message_that_only_calls_a_tool_says_nothing() -> None:
@@ -199,44 +217,46 @@ def test_no_gold_no_judgement(function) -> None:
     assert function(completions=[GOLDEN, "", GOLDEN], answer=["18", None, None]) == [1.0, None, None]
 
 
-@pytest.mark.parametrize("function", ALL)
+@pytest.mark.parametrize("function", EVERY, ids=repr)
 def test_what_trl_passes_beside_and_unknown_columns_change_nothing(function) -> None:
     completions = [[{"role": "assistant", "content": text}] for text in (GOLDEN, "no", GOLDEN)]
-    bare = function(completions=completions, answer=["18", "18", "19"])
-    beside = {"prompts": ["a"] * 3, "completion_ids": [[1]] * 3, "trainer_state": object(), "log_extra": print}
-    called = function(
-        completions=completions, answer=["18", "18", "19"], log_metric=lambda *_: None, gold=[1] * 3, x=None, **beside
-    )
+    bare = _call(function, completions, ["18", "18", "19"])
+    beside = {"prompts": ["a"] * 3, "trainer_state": object(), "log_extra": print, "log_metric": lambda *_: None}
+    columns = {"gold": [1] * 3, "x": None, "max_len": [1] * 3, "reasoning_tag": ["a"] * 3, "steps": [1] * 3}
+    called = _call(function, completions, ["18", "18", "19"], **beside, **columns)
     assert called == bare
     assert all(type(reward) is float for reward in called)
 
 
-@pytest.mark.parametrize("function", ALL)
+@pytest.mark.parametrize("function", EVERY, ids=repr)
 def test_picklable_and_empty_batches(function) -> None:
-    assert pickle.loads(pickle.dumps(function)) is function
+    again = pickle.loads(pickle.dumps(function))
+    assert again is function or (again.__name__ == function.__name__ and repr(again) == repr(function))
+    assert _call(again, [GOLDEN, "no"], ["18", "18"]) == _call(function, [GOLDEN, "no"], ["18", "18"])
     assert function(completions=[], answer=[]) == []
 
 
-@pytest.mark.parametrize("function", ALL)
+@pytest.mark.parametrize("function", EVERY, ids=repr)
 def test_threads_agree_and_order_does_not_matter(function) -> None:
     texts = [GOLDEN, "no", "<answer>18</answer>", "<answer>$1,800</answer>x", "18", "".join(TAGS)] * 20
     golds = [str(18 + index % 3) for index in range(len(texts))]
-    expected = function(completions=texts, answer=golds)
+    expected = _call(function, texts, golds)
     with ThreadPoolExecutor(8) as pool:
-        for got in pool.map(lambda _: function(completions=texts, answer=golds), range(32)):
+        for got in pool.map(lambda _: _call(function, texts, golds), range(32)):
             assert got == expected
     order = random.Random(0).sample(range(len(texts)), len(texts))
-    shuffled = function(completions=[texts[i] for i in order], answer=[golds[i] for i in order])
+    shuffled = _call(function, [texts[i] for i in order], [golds[i] for i in order])
     assert shuffled == [expected[i] for i in order]
 
 
 @given(completions=st.lists(st.text() | st.lists(st.sampled_from([*TAGS, "\n", "18", "x"]), max_size=12).map("".join)))
 @settings(deadline=None)
-def test_every_reward_lies_between_0_and_1(completions: list[str]) -> None:
-    for function in ALL:
-        paid = function(completions=completions, answer=["18"] * len(completions))
+def test_every_reward_lies_between_its_bounds(completions: list[str]) -> None:
+    for function in EVERY:
+        paid = _call(function, completions, ["18"] * len(completions))
         assert len(paid) == len(completions)
-        assert all(0.0 <= reward <= 1.0 for reward in paid)
+        lowest = 0.0 if function in GOLDEN_PAY or "format" in function.__name__ else -1.0
+        assert all(lowest <= reward <= 1.0 for reward in paid)
 
 
 @given(st.lists(st.sampled_from([*TAGS, "\n", " ", "18"]), max_size=12).map("".join))
@@ -273,7 +293,7 @@ def test_broken_columns_raise(function) -> None:
             function(completions=["<answer>18</answer>"], answer=["eighteen"])
 
 
-@pytest.mark.parametrize("function", ALL)
+@pytest.mark.parametrize("function", EVERY, ids=repr)
 @pytest.mark.parametrize(
     ("completions", "words"),
     [
@@ -299,7 +319,7 @@ def test_broken_completions_raise_and_name_the_function(function, completions, w
 MEGABYTES = ["<reasoning>", "<reasoning>\n</reasoning>", "<answer>", "</answer>", " ", "\n", "x", "18 "]
 
 
-@pytest.mark.parametrize("function", ALL)
+@pytest.mark.parametrize("function", EVERY, ids=repr)
 @pytest.mark.parametrize("unit", MEGABYTES)
 def test_time_is_linear_at_megabytes(function, unit: str) -> None:
     def seconds(size: int) -> float:
@@ -312,7 +332,7 @@ def test_time_is_linear_at_megabytes(function, unit: str) -> None:
 
 def _timed(function, texts: list[str]) -> float:
     start = time.perf_counter()
-    function(completions=texts, answer=["18"] * len(texts))
+    _call(function, texts, ["18"] * len(texts))
     return time.perf_counter() - start
 
 

@@ -11,6 +11,10 @@ import pytest
 from grpo_colab import rewards
 from grpo_colab.rewards import check_signature, correctness_reward, resolve_reward, reward_name, strict_format_reward
 
+SETTINGS = {
+    "get_cosine_scaled_reward": "max_len=40",
+    "get_soft_overlong_punishment_reward": "max_completion_len=40, soft_punish_cache=30",
+}
 OWN = "def brevity_reward(completions, **kwargs):\n    return [1 / (1 + len(c)) for c in completions]\nLIMIT = 3\n"
 
 
@@ -26,6 +30,12 @@ def own(tmp_path: Path) -> Path:
 )
 def test_every_reward_has_a_short_name(name: str) -> None:
     function = getattr(rewards, name)
+    if name.startswith("get_"):
+        short, settings = name.removeprefix("get_").removesuffix("_reward"), SETTINGS.get(name, "")
+        made = resolve_reward(f"{short}({settings})")
+        assert reward_name(made) == short
+        assert made.settings == resolve_reward(f"grpo_colab.rewards.{name}({settings})").settings
+        return
     assert resolve_reward(name) is resolve_reward(name.removesuffix("_reward")) is function
     assert resolve_reward(f"grpo_colab.rewards.{name}") is function
     assert reward_name(function) == name.removesuffix("_reward")
@@ -59,7 +69,7 @@ def test_a_module_of_ones_own(own: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ("corectness", "no reward 'corectness'; did you mean 'correctness'"),
         ("strict_fromat_reward", "did you mean 'strict_format'"),
-        ("zzz", "no reward 'zzz'; there are correctness, exact_answer, integer"),
+        ("zzz", "no reward 'zzz'; there are correctness, cosine_scaled, exact_answer, integer"),
         ("", "no reward ''"),
         ("no_such_module.f", "'no_such_module' does not import: ModuleNotFoundError: No module named"),
         ("json.nope", "'json' has no 'nope'"),
@@ -71,6 +81,14 @@ def test_a_module_of_ones_own(own: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ("{own}:LIMIT", "'LIMIT' in .* is of type int, not a function"),
         ("{own}:brevty_reward", "has no 'brevty_reward'; did you mean 'brevity_reward'"),
         ("{own}:", "has no ''"),
+        ("cosine_scaled", "'cosine_scaled' with no settings: TypeError: .*'max_len'"),
+        ("cosine_scaled(max_len=0)", "max_len = 0: write a number of tokens, 1 or more"),
+        ("cosine_scaled(max_lne=3)", "unexpected keyword argument 'max_lne'"),
+        ("cosine_scaled(512)", r"settings are written as in cosine_scaled\(max_len=512\)"),
+        ("cosine_scaled(max_len=print(1))", "settings are written as in"),
+        ("cosine_scaled(max_len=1", "settings are written as in"),
+        ("correctness(a=1)", "the reward 'correctness' has no settings"),
+        ("json.dumps(obj=1)", "gives a str, not a function"),
     ],
 )
 def test_what_is_wrong_with_a_name_is_said_in_one_line(name: str, words: str, own: Path) -> None:

@@ -1,0 +1,141 @@
+"""Whether the completion has the form that was asked for: `<reasoning>` and `<answer>`, or `<think>`.
+
+The `get_...` variants take the name of the reasoning tag, so that `get_strict_format_reward("think")` asks for
+`<think>...</think>` and then `<answer>...</answer>`. `think_format_reward` asks for what reasoning models write by
+themselves: `<think>...</think>` and then the answer, without a tag of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any, Final
+
+from grpo_colab.rewards.answers import ANSWER_CLOSE, TAGS
+from grpo_colab.rewards.inputs import Completions, texts_of
+from grpo_colab.rewards.parametrised import Parametrised, require
+
+# A character after the answer. The notebook that made these rewards known takes 0.001 twice, on a scale of 0.5.
+TRAILING_PENALTY: Final = 0.004
+Tags = tuple[str, ...]
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
+
+def strict_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
+    r"""1.0 where the whole completion is `<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>`, else 0.0.
+
+    One line break may follow. Either block may have several lines, neither may be blank, and each tag stands once.
+    """
+    return _strict_format_reward(TAGS, completions)
+
+
+def soft_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
+    """1.0 where the completion opens with a reasoning block and an answer block follows it, else 0.0.
+
+    White space may stand before, between and within, and anything after. Neither block may be blank, and each tag
+    stands once. Linear in the length of the completion, which the well-known pattern for this is not.
+    """
+    return _soft_format_reward(TAGS, completions)
+
+
+def tag_count_reward(completions: Completions, **kwargs: Any) -> list[float]:
+    """A quarter for each of the four tags that stands exactly once, less 0.004 a character after the answer.
+
+    Characters count from the first `</answer>` on, so that repeating it hides nothing; one line break is free. Never
+    below 0.0.
+    """
+    return _tag_count_reward(TAGS, completions)
+
+
+def think_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
+    """1.0 where the completion is `<think>...</think>` and then an answer, else 0.0: TRL's, but neither may be blank.
+
+    White space may stand before. Each tag stands once. When the chat template itself ends the prompt with `<think>`,
+    no completion has it: see `get_think_format_reward`.
+    """
+    return _think_format_reward(False, completions)
+
+
+def get_strict_format_reward(reasoning_tag: str = "think") -> Parametrised:
+    """`strict_format_reward` with another reasoning tag. ValueError for what is no tag's name."""
+    return Parametrised(_strict_format_reward, _tags(reasoning_tag))
+
+
+def get_soft_format_reward(reasoning_tag: str = "think") -> Parametrised:
+    """`soft_format_reward` with another reasoning tag. ValueError for what is no tag's name."""
+    return Parametrised(_soft_format_reward, _tags(reasoning_tag))
+
+
+def get_tag_count_reward(reasoning_tag: str = "think") -> Parametrised:
+    """`tag_count_reward` with another reasoning tag. ValueError for what is no tag's name."""
+    return Parametrised(_tag_count_reward, _tags(reasoning_tag))
+
+
+def get_think_format_reward(prefilled: bool = False) -> Parametrised:
+    """`think_format_reward`; with `prefilled`, for chat templates that end the prompt with `<think>`.
+
+    Such a completion begins inside the block, so it must close it once and never open it.
+    """
+    require(isinstance(prefilled, bool), "prefilled", prefilled, "True or False")
+    return Parametrised(_think_format_reward, prefilled)
+
+
+def _strict_format_reward(tags: Tags, /, completions: Completions, **kwargs: Any) -> list[float]:
+    return [float(_is_strict(text, tags)) for text in texts_of("strict_format_reward", completions)]
+
+
+def _soft_format_reward(tags: Tags, /, completions: Completions, **kwargs: Any) -> list[float]:
+    return [float(_is_soft(text, tags)) for text in texts_of("soft_format_reward", completions)]
+
+
+def _tag_count_reward(tags: Tags, /, completions: Completions, **kwargs: Any) -> list[float]:
+    return [_tag_score(text, tags) for text in texts_of("tag_count_reward", completions)]
+
+
+def _think_format_reward(prefilled: bool, /, completions: Completions, **kwargs: Any) -> list[float]:
+    return [float(_thinks(text, prefilled)) for text in texts_of("think_format_reward", completions)]
+
+
+def _tags(reasoning_tag: str) -> Tags:
+    good = isinstance(reasoning_tag, str) and re.fullmatch(r"[A-Za-z_]\w*", reasoning_tag) and reasoning_tag != "answer"
+    require(bool(good), "reasoning_tag", reasoning_tag, "the name alone, such as 'think'")
+    return (f"<{reasoning_tag}>", f"</{reasoning_tag}>", *TAGS[2:])
+
+
+@lru_cache
+def _pattern(tags: Tags) -> re.Pattern[str]:
+    return re.compile(f"({'|'.join(tags)})")
+
+
+def _blocks(text: str, tags: Tags) -> list[str] | None:
+    """What stands before, in, between, in and after the two blocks; None unless each tag stands once, in order."""
+    parts = _pattern(tags).split(text, maxsplit=len(tags) + 1)  # one too many is enough: megabytes of tags cost nothing
+    between_tags = parts[::2]
+    return between_tags if tuple(parts[1::2]) == tags and parts[2].strip() and parts[6].strip() else None
+
+
+def _is_strict(text: str, tags: Tags) -> bool:
+    if (blocks := _blocks(text, tags)) is None:
+        return False
+    before, reasoning, between, answer, after = blocks
+    own_lines = all(block[0] == block[-1] == "\n" for block in (reasoning, answer))
+    return own_lines and before == "" and between == "\n" and after in ("", "\n")
+
+
+def _is_soft(text: str, tags: Tags) -> bool:
+    blocks = _blocks(text, tags)
+    return blocks is not None and not blocks[0].strip() and not blocks[2].strip()
+
+
+def _tag_score(text: str, tags: Tags) -> float:
+    _, _, trailing = text.partition(ANSWER_CLOSE)
+    once = sum(text.count(tag) == 1 for tag in tags)
+    return max(0.0, once / len(tags) - TRAILING_PENALTY * len(trailing.removeprefix("\n")))
+
+
+def _thinks(text: str, prefilled: bool) -> bool:
+    if text.count(THINK_OPEN) != (not prefilled) or text.count(THINK_CLOSE) != 1:
+        return False
+    opening, _, rest = ("", "", text) if prefilled else text.partition(THINK_OPEN)
+    thought, closed, answer = rest.partition(THINK_CLOSE)
+    return not opening.strip() and bool(closed and thought.strip() and answer.strip())

@@ -1,0 +1,144 @@
+"""A guard around any reward: what it gives is checked, and a broken one says where it broke instead of training on.
+
+TRL turns NaN into "cannot judge" in silence, lets infinity through, and knows an exception only by its traceback.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from grpo_colab.errors import SettingError, one_line
+from grpo_colab.rewards.resolve import callable_name, is_async
+
+if TYPE_CHECKING:
+    from inspect import Signature
+
+
+class RewardError(SettingError):
+    """A reward that broke its contract. `record` says all about it: reward, step, what, completion, columns."""
+
+    def __init__(self, message: str, record: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.record = record
+
+
+def guard(function: Callable[..., Any], save: Callable[[dict[str, Any]], Any] | None = None) -> Guard:
+    """`function` under the same name, whose rewards are checked: one finite number, or None, a completion.
+
+    Otherwise, and when it raises, RewardError names the function, the step and the completion. `save` gets the whole
+    record first, and may return where it put it. Async functions stay async.
+    """
+    return (_AsyncGuard if is_async(function) else Guard)(function, save)
+
+
+class Guard:
+    def __init__(self, function: Callable[..., Any], save: Callable[[dict[str, Any]], Any] | None) -> None:
+        self.function, self.save = function, save
+        self.__name__ = callable_name(function)
+
+    @property
+    def __signature__(self) -> Signature:
+        import inspect
+
+        return inspect.signature(self.function)
+
+    def __call__(self, **kwargs: Any) -> Any:
+        try:
+            given = self.function(**kwargs)
+        except Exception as error:
+            raise self._failure(f"raised {one_line(error)}", self._culprit(kwargs), kwargs, error) from error
+        return self._checked(given, kwargs)
+
+    def _checked(self, given: Any, kwargs: Mapping[str, Any]) -> list[float | None]:
+        expected = len(kwargs["completions"])
+        if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__len__"):
+            kind = type(given).__name__
+            raise self._failure(f"gave a {kind}; a reward gives a list, one number a completion", None, kwargs)
+        if len(given) != expected:
+            raise self._failure(f"gave {len(given)} rewards for {expected} completions", None, kwargs)
+        paid: list[float | None] = []
+        for index, value in enumerate(given):
+            try:
+                number = None if value is None else float(value)
+            except (TypeError, ValueError, OverflowError):
+                number = math.nan
+            if isinstance(value, str | bytes) or (number is not None and not math.isfinite(number)):
+                what = f"gave {value!r:.80}; a reward is a finite number, or None where it cannot judge"
+                raise self._failure(what, index, kwargs)
+            paid.append(number)
+        return paid
+
+    def _culprit(self, kwargs: Mapping[str, Any]) -> int | None:
+        """Which completion it fails on when it is asked about each alone; None when that tells nothing."""
+        for index in range(len(kwargs["completions"])):
+            try:
+                self.function(**_alone(kwargs, index))
+            except Exception:  # noqa: BLE001 - whatever it raises, this is the one
+                return index
+        return None
+
+    def _failure(
+        self, what: str, index: int | None, kwargs: Mapping[str, Any], error: Exception | None = None
+    ) -> RewardError:
+        import traceback
+
+        state, completions = kwargs.get("trainer_state"), kwargs["completions"]
+        step = None if state is None else state.global_step + 1
+        record = {
+            "reward": self.__name__,
+            "step": step,
+            "what": what,
+            "index": index,
+            # the one completion with its columns; all of them where no one is to blame
+            **{key: value for key, value in _alone(kwargs, index).items() if isinstance(value, Sequence)},
+            "traceback": None if error is None else "".join(traceback.format_exception(error)),
+        }
+        where = "outside of training" if step is None else f"at step {step}"
+        if index is not None:
+            where += f", on completion {index + 1} of {len(completions)}: {_shown(completions[index])}"
+        saved = None if self.save is None else self.save(record)
+        return RewardError(
+            f"rewards.{self.__name__} {what} ({where}{'' if saved is None else f'; see {saved}'})", record
+        )
+
+
+class _AsyncGuard(Guard):
+    async def __call__(self, **kwargs: Any) -> Any:
+        try:
+            given = await self.function(**kwargs)
+        except Exception as error:
+            raise self._failure(f"raised {one_line(error)}", await self._culprit_of(kwargs), kwargs, error) from error
+        return self._checked(given, kwargs)
+
+    async def _culprit_of(self, kwargs: Mapping[str, Any]) -> int | None:
+        for index in range(len(kwargs["completions"])):
+            try:
+                await self.function(**_alone(kwargs, index))
+            except Exception:  # noqa: BLE001 - as above
+                return index
+        return None
+
+
+def _alone(kwargs: Mapping[str, Any], index: int | None) -> dict[str, Any]:
+    """What TRL passed, for one completion only, and with nothing logged; all of it for None."""
+    size = len(kwargs["completions"])
+    quiet = {name: _nothing for name in ("log_extra", "log_metric") if name in kwargs}
+    return {
+        key: value[index : index + 1] if index is not None and _is_column(value, size) else value
+        for key, value in kwargs.items()
+    } | quiet
+
+
+def _is_column(value: Any, size: int) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == size
+
+
+def _nothing(name: str, value: Any) -> None:
+    pass
+
+
+def _shown(completion: Any) -> str:
+    text = completion if isinstance(completion, str) else completion[-1].get("content")
+    return repr(text) if len(repr(text)) <= 200 else f"{repr(text)[:200]}..."

@@ -1,0 +1,94 @@
+"""The `<think>` forms, and the reasoning/answer forms under another tag's name. The plain ones: test_functions."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from grpo_colab.rewards import (
+    get_soft_format_reward,
+    get_strict_format_reward,
+    get_tag_count_reward,
+    get_think_format_reward,
+    strict_format_reward,
+    think_format_reward,
+)
+
+STRICT = "<think>\nwhy\n</think>\n<answer>\n18\n</answer>"
+
+
+@pytest.mark.parametrize(
+    ("text", "paid"),
+    [
+        ("<think>why</think>18", 1.0),
+        ("\n<think>\nwhy\nand how\n</think>\n\nThe answer is 18.", 1.0),
+        (STRICT, 1.0),
+        ("<think>why</think>", 0.0),  # no answer
+        ("<think>why</think>  \n", 0.0),
+        ("<think> \n</think>18", 0.0),  # no thought
+        ("Well. <think>why</think>18", 0.0),  # does not begin with it
+        ("<think>why 18", 0.0),
+        ("why</think>18", 0.0),
+        ("</think>18<think>why", 0.0),
+        ("<think>a</think>b<think>c</think>18", 0.0),
+        ("<think>a<think>b</think>18", 0.0),
+        ("<think>a</think>b</think>18", 0.0),
+        ("<Think>why</Think>18", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_think_format(text: str, paid: float) -> None:
+    assert think_format_reward([text]) == [paid]
+    assert think_format_reward([[{"role": "assistant", "content": text}]]) == [paid]
+
+
+@pytest.mark.parametrize(
+    ("text", "paid"),
+    [("why</think>18", 1.0), ("<think>why</think>18", 0.0), ("</think>18", 0.0), ("why</think>", 0.0), ("why", 0.0)],
+)
+def test_think_format_where_the_template_opens_the_block(text: str, paid: float) -> None:
+    assert get_think_format_reward(prefilled=True)(completions=[text]) == [paid]
+
+
+def test_the_other_forms_under_the_think_tag() -> None:
+    reasoning = STRICT.replace("think", "reasoning")
+    assert get_strict_format_reward("think")(completions=[STRICT, reasoning, STRICT[1:]]) == [1.0, 0.0, 0.0]
+    assert strict_format_reward([STRICT, reasoning]) == [0.0, 1.0]
+    soft = "<think>why</think> <answer>18</answer> bye"
+    assert get_soft_format_reward("think")(completions=[soft, f"x{soft}"]) == [1.0, 0.0]
+    # all four; without </think>; all four and 10 characters after the answer at 0.004 each
+    texts = [STRICT, STRICT.replace("</think>", ""), STRICT + "0123456789"]
+    assert get_tag_count_reward("think")(completions=texts) == pytest.approx([1.0, 0.75, 0.96])
+
+
+@pytest.mark.parametrize("tag", ["<think>", "", "a b", "think|x", "answer", None, 3])
+def test_what_is_no_tags_name_is_refused(tag: Any) -> None:
+    for make in (get_strict_format_reward, get_soft_format_reward, get_tag_count_reward):
+        with pytest.raises(ValueError, match=r"reasoning_tag = .*: write the name alone"):
+            make(tag)
+
+
+def test_prefilled_is_yes_or_no() -> None:
+    with pytest.raises(ValueError, match="prefilled = 'yes'"):
+        get_think_format_reward("yes")  # type: ignore[arg-type]
+
+
+def test_names_and_pickles() -> None:
+    for reward in (
+        get_strict_format_reward(),
+        get_soft_format_reward(),
+        get_tag_count_reward(),
+        get_think_format_reward(),
+    ):
+        again = pickle.loads(pickle.dumps(reward))
+        assert again.__name__ == reward.__name__
+        assert reward.__name__.endswith("_reward")
+        columns: dict[str, Any] = {"reasoning_tag": ["x"], "prefilled": [True], "tags": ["x"]}
+        assert again(completions=[STRICT], **columns) == reward(completions=[STRICT]) == [1.0]
+
+
+@pytest.mark.parametrize("text", ["<think>" * 1_000_000, "</think>" * 1_000_000, "<think>" + "a" * 10_000_000])
+def test_megabytes_of_tags(text: str) -> None:
+    assert think_format_reward([text]) == get_think_format_reward(True)(completions=[text]) == [0.0]

@@ -1,0 +1,150 @@
+"""The guard: what is well formed goes through unchanged, what is not is named with its step and completion."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import math
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import numpy
+import pytest
+
+from grpo_colab.rewards import RewardError, check_signature, correctness_reward, guard, reward_name
+
+TEXTS = ["one", "two", "three"]
+TOLD = [[{"role": "assistant", "content": text}] for text in TEXTS]
+
+
+def gives(value: Any) -> Any:
+    def own_reward(completions: list[Any], **kwargs: Any) -> Any:
+        return value
+
+    return own_reward
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[0.0, 1, None], (0.5, True, -3), numpy.array([1.0, 2.0, 3.0]), [numpy.float32(1), Fraction(1, 2), None]],
+    ids=str,
+)
+def test_what_is_well_formed_goes_through(value: Any) -> None:
+    paid = guard(gives(value))(completions=TEXTS)
+    assert paid == [None if item is None else float(item) for item in value]
+    assert all(item is None or type(item) is float for item in paid)
+
+
+def test_torch_tensors_are_lists_of_numbers_too() -> None:
+    torch = pytest.importorskip("torch")
+    assert guard(gives(torch.tensor([1.0, 2.0, 0.0])))(completions=TEXTS) == [1.0, 2.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ([1.0, 2.0], "gave 2 rewards for 3 completions"),
+        ([], "gave 0 rewards for 3 completions"),
+        (1.0, "gave a float; a reward gives a list"),
+        (None, "gave a NoneType; a reward gives a list"),
+        ("111", "gave a str"),
+        ({"a": 1, "b": 2, "c": 3}, "gave a dict"),
+        ((x for x in (1, 2, 3)), "gave a generator"),
+        ([0.0, math.nan, 1.0], r"gave nan; .* on completion 2 of 3: 'two'"),
+        ([0.0, 0.0, math.inf], r"gave inf; .* on completion 3 of 3: 'three'"),
+        ([-math.inf, 0.0, 0.0], r"gave -inf; .* on completion 1 of 3: 'one'"),
+        ([0.0, "1.0", 0.0], r"gave '1.0'; a reward is a finite number, or None .* on completion 2 of 3"),
+        ([0.0, [1.0], 0.0], r"gave \[1.0\]; .* on completion 2 of 3"),
+        ([0.0, 1j, 0.0], r"gave 1j; .* on completion 2"),
+        ([0.0, 10**400, 0.0], r"gave 1000.*; .* on completion 2"),
+    ],
+)
+@pytest.mark.parametrize("completions", [TEXTS, TOLD], ids=["texts", "conversations"])
+def test_what_is_not_is_named(value: Any, says: str, completions: list[Any]) -> None:
+    with pytest.raises(RewardError, match=r"rewards\.own_reward " + says):
+        guard(gives(value))(completions=completions, trainer_state=SimpleNamespace(global_step=6))
+
+
+def fragile_reward(completions: list[str], answer: list[str], log_metric: Any = None, **kwargs: Any) -> list[float]:
+    if log_metric:
+        log_metric("seen", len(completions))
+    return [1 / len(text.removeprefix("two")) for text in completions]
+
+
+def test_an_exception_names_the_function_the_step_and_the_completion_it_fails_on() -> None:
+    saved: list[dict[str, Any]] = []
+
+    def save(record: dict[str, Any]) -> str:
+        saved.append(record)
+        return "runs/x/reward-failure.json"
+
+    logged: list[Any] = []
+    passed = {"prompts": ["p1", "p2", "p3"], "answer": ["1", "2", "3"], "completion_ids": [[1], [2], [3]]}
+    with pytest.raises(RewardError) as caught:
+        guard(fragile_reward, save)(
+            completions=TEXTS,
+            trainer_state=SimpleNamespace(global_step=6),
+            log_metric=lambda *metric: logged.append(metric),
+            **passed,
+        )
+    assert str(caught.value) == (
+        "rewards.fragile_reward raised ZeroDivisionError: division by zero "
+        "(at step 7, on completion 2 of 3: 'two'; see runs/x/reward-failure.json)"
+    )
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    (record,) = saved
+    assert record is caught.value.record
+    assert (record["reward"], record["step"], record["index"]) == ("fragile_reward", 7, 1)
+    assert (record["completions"], record["prompts"], record["answer"]) == (["two"], ["p2"], ["2"])
+    assert "fragile_reward" in record["traceback"]
+    assert logged == [("seen", 3)]  # looking for the culprit logs nothing
+
+
+def test_when_no_completion_is_to_blame_alone_all_are_kept() -> None:
+    def crowd_reward(completions: list[str], **kwargs: Any) -> list[float]:
+        raise_if = len(completions) > 2
+        return [1 / (not raise_if)] * len(completions)
+
+    with pytest.raises(RewardError, match=r"ZeroDivisionError: division by zero \(outside of training\)$") as caught:
+        guard(crowd_reward)(completions=TEXTS)
+    assert caught.value.record["index"] is None
+    assert caught.value.record["completions"] == TEXTS
+
+
+def test_an_interrupt_is_no_failure() -> None:
+    def stopped_reward(completions: list[str], **kwargs: Any) -> list[float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        guard(stopped_reward)(completions=TEXTS)
+
+
+async def waiting_reward(completions: list[str], **kwargs: Any) -> list[float]:
+    await asyncio.sleep(0)
+    return [1 / (text != "three") for text in completions]
+
+
+def test_async_rewards_stay_async() -> None:
+    guarded = guard(waiting_reward)
+    assert inspect.iscoroutinefunction(type(guarded).__call__)
+    assert asyncio.run(guarded(completions=["one", "two"])) == [1.0, 1.0]
+    with pytest.raises(RewardError, match=r"on completion 3 of 3: 'three'"):
+        asyncio.run(guarded(completions=TEXTS))
+
+
+def test_it_bears_the_name_and_signature_of_what_it_guards() -> None:
+    guarded = guard(functools.partial(correctness_reward))
+    assert (guarded.__name__, reward_name(guarded)) == ("correctness_reward", "correctness")
+    with pytest.raises(ValueError, match="correctness_reward needs a column 'answer'"):
+        check_signature(guarded, ["prompt"])
+    assert guarded(completions=["<answer>18</answer>"], answer=["18"]) == [1.0]
+
+
+def test_a_long_completion_is_shortened_in_the_message_and_whole_in_the_record() -> None:
+    text = "x" * 100_000
+    with pytest.raises(RewardError) as caught:
+        guard(gives([math.nan]))(completions=[text])
+    assert len(str(caught.value)) < 500
+    assert caught.value.record["completions"] == [text]
