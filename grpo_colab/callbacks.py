@@ -1,17 +1,24 @@
-"""What happens beside a training step: the run folder grows by a line, a person sees how it goes, Ctrl-C is safe."""
+"""What happens beside a training step: the run folder grows by a line, a person sees how it goes and what goes wrong,
+and nothing of a whole step is lost to Ctrl-C or a broken reward.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import random
 import signal
 import sys
 from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import numpy
+import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from grpo_colab.alarms import Watch
 
 if TYPE_CHECKING:
     from grpo_colab.run import Run
@@ -56,6 +63,7 @@ class RunLog(TrainerCallback):
         rows = zip(
             logs["prompt"], logs["completion"], logs["advantages"], *(logs["rewards"][n] for n in names), strict=True
         )
+        extra = {name: list(values) for name, values in logs["extra"].items()}  # what rewards gave to log_extra
         for index, (prompt, completion, advantage, *rewards) in enumerate(rows):
             yield {
                 "step": step,
@@ -67,6 +75,7 @@ class RunLog(TrainerCallback):
                     name: None if math.isnan(value) else value for name, value in zip(names, rewards, strict=True)
                 },
                 "advantage": advantage,
+                **({"extra": {name: values[index] for name, values in extra.items()}} if extra else {}),
             }
 
 
@@ -127,6 +136,58 @@ def in_notebook() -> bool:
         "ZMQInteractiveShell",
         "Shell",
     )  # Colab's: Shell
+
+
+class Alarms(TrainerCallback):
+    """Says what `grpo_colab.alarms` sees in the metrics, on stderr and in the run's warnings.jsonl.
+
+    Without a run it only speaks: `GRPOTrainer(..., callbacks=[Alarms()])` works in anyone's script.
+    """
+
+    def __init__(self, run: Run | None = None) -> None:
+        self.run = run
+        self.watch = Watch()
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        for row in self.run.metrics() if self.run else ():  # of a resumed run
+            self.watch.see(row)
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero or logs is None or "reward" not in logs:
+            return
+        from tqdm.auto import tqdm
+
+        if warnings := self.watch.see({"step": state.global_step, **logs}):
+            tqdm.write("\n".join(f"Warning, step {state.global_step}: {w['text']}" for w in warnings), file=sys.stderr)
+            if self.run:
+                self.run.append("warnings.jsonl", warnings)
+
+
+class LastStep(TrainerCallback):
+    """Remembers the random states and counters at the end of each step, so that one that breaks can be begun again."""
+
+    def __init__(self) -> None:
+        self.states: tuple[Any, ...] | None = None
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        counted = {name: value for name, value in vars(state).items() if isinstance(value, int | float)}  # tokens seen
+        self.states = (random.getstate(), numpy.random.get_state(), torch.get_rng_state(), cuda, counted)
+
+    def save(self, trainer: Any) -> None:
+        """A checkpoint as of the last whole step. Among several processes only one may have stopped: there is none."""
+        if self.states is None or trainer.args.world_size > 1:
+            return
+        python, arrays, tensors, cuda, counted = self.states
+        random.setstate(python)
+        numpy.random.set_state(arrays)
+        torch.set_rng_state(tensors)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        vars(trainer.state).update(counted)
+        trainer._save_checkpoint(trainer.model, trial=None)
 
 
 class StopOnInterrupt(TrainerCallback):

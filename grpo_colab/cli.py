@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -108,7 +109,8 @@ def read_recipe(words: Sequence[str]) -> Any:
         if not word.startswith("-"):
             names.append(word)
             continue
-        setting, equals, value = word.lstrip("-").partition("=")
+        # a reward's own settings, in parentheses, have equals signs of their own
+        setting, equals, value = re.match(r"([^=(]*(?:\([^)]*\))?)(=?)(.*)", word.lstrip("-"), re.DOTALL).groups()  # type: ignore[union-attr]
         table, dot, key = setting.partition(".")
         if not dot:
             raise SettingError(f"{word}: no such option; a setting is --TABLE.SETTING with one of {', '.join(TABLES)}")

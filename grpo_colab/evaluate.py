@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import NormalDist, fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe import Recipe
-from grpo_colab.rewards import lenient_grade, reward_name
+from grpo_colab.rewards import guard, lenient_grade, reward_name
 from grpo_colab.run import Run, read_lines
 from grpo_colab.tasks import Message, Problem, Task
 
@@ -142,8 +142,8 @@ def call_reward(
     token_ids: Sequence[Sequence[int]],
     columns: Mapping[str, Sequence[Any]],
 ) -> list[float | None]:
-    """Call a reward as the trainer does, with all that TRL passes; outside of training there is no trainer's state."""
-    result = function(
+    """Call a reward as the trainer does, with all that TRL passes and under the guard; there is no trainer's state."""
+    result = guard(function)(
         prompts=prompts,
         completions=[[{"role": "assistant", "content": text}] for text in completions],
         completion_ids=token_ids,
@@ -155,12 +155,7 @@ def call_reward(
     if inspect.iscoroutine(result):  # TRL takes async rewards; a thread of its own, as a notebook's loop is running
         with ThreadPoolExecutor(1) as thread:
             result = thread.submit(asyncio.run, result).result()
-    if not isinstance(result, Sequence) or isinstance(result, str):
-        kind = type(result).__name__
-        raise SettingError(
-            f"rewards: {reward_name(function)} gave a {kind}; a reward gives a list, one number a completion"
-        )
-    return list(result)
+    return cast(list[float | None], result)
 
 
 def reward_columns(problems: Sequence[Problem]) -> dict[str, list[Any]]:

@@ -9,6 +9,8 @@
         adapter/            the trained LoRA with its tokenizer
         evaluation.json     before, after, and the paired test
         evaluation-before.jsonl, evaluation-after.jsonl     what was answered, one row a problem
+        warnings.jsonl      what looked wrong, and at which step
+        reward-failure.json the completion on which a reward broke, when one did
         rewards.png         the curves
 
 A file is written under a temporary name and then renamed, so that a run that is killed leaves whole files. The two
@@ -94,6 +96,12 @@ class Run:
         with (self.path / name).open("a", encoding="utf-8") as file:
             file.write(text)
 
+    def save_failure(self, record: Mapping[str, Any]) -> Path:
+        """Keep what a reward broke on; returns the file. What JSON cannot hold is written as Python shows it."""
+        path = self.path / "reward-failure.json"
+        write_text(path, json.dumps(record, indent=2, default=repr) + "\n")
+        return path
+
     def last_checkpoint(self) -> Path | None:
         """The newest `checkpoint-<step>` that has its trainer state, which is the last file of a checkpoint."""
         found = [path for path in self.checkpoints.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
@@ -101,7 +109,7 @@ class Run:
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps after `step`, which a resumed run writes again."""
-        for name in ("metrics.jsonl", "completions.jsonl"):
+        for name in ("metrics.jsonl", "completions.jsonl", "warnings.jsonl"):
             path = self.path / name
             if path.is_file():
                 self.write_lines(name, [row for row in read_lines(path) if row["step"] <= step])

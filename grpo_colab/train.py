@@ -19,9 +19,12 @@ from grpo_colab import evaluate, policy
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.plan import Geometry, Machine, answers_at_once, check_disk, geometry, this_machine
 from grpo_colab.recipe import Recipe
+from grpo_colab.rewards import RewardError, guard
 from grpo_colab.run import Run, check_free, free_path, read_lines
 from grpo_colab.tasks import Problem, Task
 
+# Rewards that must pay a golden completion in full; the others judge by length or by another form.
+GOLDEN = ["correctness", "exact_answer", "soft_correctness", "integer", "strict_format", "soft_format", "tag_count"]
 # What shapes a run and is worth a line in environment.json.
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "unsloth", "unsloth_zoo")
 
@@ -87,8 +90,11 @@ def train(
 
 
 def train_on(trainer: Any, run: Run, learner: policy.Policy, recipe: Recipe) -> bool:
-    """Train from the run's last checkpoint, or from the start; whether all steps are done, which Ctrl-C may prevent."""
-    from grpo_colab.callbacks import StopOnInterrupt  # needs transformers, which unsloth must precede
+    """Train from the run's last checkpoint, or from the start; whether all steps are done, which Ctrl-C may prevent.
+
+    A reward that breaks ends it with RewardError, after a checkpoint of the last whole step.
+    """
+    from grpo_colab.callbacks import LastStep, StopOnInterrupt  # needs transformers, which unsloth must precede
 
     checkpoint = run.last_checkpoint()
     done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
@@ -99,7 +105,16 @@ def train_on(trainer: Any, run: Run, learner: policy.Policy, recipe: Recipe) -> 
         return True
     with StopOnInterrupt() as interrupt:
         trainer.add_callback(interrupt)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        last_step = LastStep()
+        trainer.add_callback(last_step)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except RewardError as error:
+            trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)  # as the trainer would
+            last_step.save(trainer)
+            raise RewardError(
+                f"{error}; once it is mended: grpo-colab train --resume {run.path}", error.record
+            ) from error
     return trainer.state.global_step >= recipe.budget.max_steps
 
 
@@ -133,7 +148,7 @@ def check_rewards(learner: policy.Policy, task: Task, recipe: Recipe, problems: 
     """A golden completion must earn full marks from each of the package's rewards, after its way through the tokenizer.
 
     A reward that cannot be earned is the commonest reason for a run that learns nothing. A user's own reward has no
-    known maximum; it must give a finite number or None.
+    known maximum; the guard asks it for a finite number or None.
     """
     golden = next((problem for problem in problems if problem.answer.strip().lstrip("-").isdigit()), problems[0])
     text = task.golden_completion(golden)
@@ -142,12 +157,7 @@ def check_rewards(learner: policy.Policy, task: Task, recipe: Recipe, problems: 
     columns = evaluate.reward_columns([golden])
     for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
         paid = evaluate.call_reward(function, [task.messages(golden)], [text], [tokens], columns)
-        numbers = [value for value in paid if isinstance(value, int | float) and math.isfinite(value)]
-        if len(paid) != 1 or (paid != [None] and not numbers):
-            raise SettingError(
-                f"rewards.{name}: gave {paid!r} for one completion; a reward gives one finite number each"
-            )
-        if function.__module__.startswith("grpo_colab.rewards") and paid[0] != 1.0:
+        if name in GOLDEN and paid[0] != 1.0:
             raise SettingError(
                 f"rewards.{name}: pays {paid[0]} of 1.0 for a golden completion, so the policy could never earn it; "
                 f"take it out with {name} = false, or change the task's format. The completion was {text!r}"
@@ -244,7 +254,7 @@ def make_trainer(
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
-    from grpo_colab.callbacks import Progress, RunLog, prompt_key
+    from grpo_colab.callbacks import Alarms, Progress, RunLog, prompt_key
 
     # the sampler draws whole steps of different prompts, so that fewer rows than that would give no step at all
     repeated = rows * math.ceil(recipe.budget.prompts_per_step / len(rows))
@@ -252,10 +262,10 @@ def make_trainer(
     trainer = trl.GRPOTrainer(
         model=learner.model,
         processing_class=learner.tokenizer,
-        reward_funcs=recipe.reward_functions(),
+        reward_funcs=[guard(function, run.save_failure) for function in recipe.reward_functions()],
         args=trl.GRPOConfig(**grpo_arguments(recipe, run.checkpoints, shape, machine)),
         train_dataset=Dataset.from_list(repeated),
-        callbacks=[log, Progress()],
+        callbacks=[log, Progress(), Alarms(run)],
     )
     log.trainer = trainer
     trainer.remove_callback(PrinterCallback)  # prints each step's dict; Progress shows the same to a person

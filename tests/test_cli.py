@@ -101,6 +101,8 @@ BAD_INPUT: dict[str, tuple[tuple[str, ...], str]] = {
     "a temperature of nought": (("--grpo.temperature", "0"), "write a number above 0"),
     "a micro-batch that does not divide": (("--budget.micro-batch", "5"), "write one of 1, 2, 4, 8, 16"),
     "a module to adapt that is not there": (("--lora.target-modules", '["foo_proj"]'), "[lora]: this model"),
+    "a reward without its settings": (("--rewards.cosine_scaled", "1"), "missing 1 required positional argument"),
+    "a reward with a bad setting": (("--rewards.cosine_scaled(max_len=0)", "1"), "max_len = 0: write a number of"),
     "a reward twice": (("--rewards.twice.py:correctness_reward", "1"), "rename one"),
     "no run to resume": (("--resume", "absent"), "it is no run folder"),
     "a setting without a value": (("--budget.max-steps",), "no value"),
@@ -127,6 +129,15 @@ def test_bad_input_gets_a_line_and_status_2(kind: str, command: Command, tmp_pat
     assert done.stdout == ""
     after = [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in path.parts]
     assert after == before  # nothing half-written
+
+
+def test_a_reward_with_settings_and_a_value_with_brackets(command: Command) -> None:
+    wanted = ("--rewards.cosine_scaled(max_len=48)=0.5", "--rewards.repetition_penalty(ngram_size=2)", "0.25")
+    done = command("recipes", "gsm8k-tiny", *wanted, "--task.system_prompt=Say (x = 1) now")
+    assert done.returncode == 0, done.stderr
+    assert '"cosine_scaled(max_len=48)" = 0.5' in done.stdout
+    assert '"repetition_penalty(ngram_size=2)" = 0.25' in done.stdout
+    assert 'system_prompt = "Say (x = 1) now"' in done.stdout
 
 
 def test_a_full_disk_is_seen_before_anything_is_written(command: Command, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ FLOORS = {
     "plan": 3,
     "run": 2.5,
     "recipe": 2,
+    "alarms": 2,
     "tasks": 1,
     "tiny": 1.5,
     "rewards": 0.5,
