@@ -20,6 +20,7 @@ EXAMPLES = """\b
   grpo-colab train mine.toml --out runs/mine        a file of yours: preset = "gsm8k-tiny", then tables
   grpo-colab recipes gsm8k-tiny                     every setting of a recipe, resolved
   grpo-colab evaluate runs/2026-11-21-gsm8k-tiny    ask a trained adapter again
+  grpo-colab score completions.jsonl --rewards correctness,my_rewards.py:brevity_reward
 """
 
 PASS_ON = {"ignore_unknown_options": True}  # --table.setting is the recipe's to know
@@ -91,6 +92,32 @@ def evaluate(run: str) -> None:
     with chatter_to_stderr():
         evaluation = evaluate_run(run)
     click.echo(json.dumps(evaluation, indent=2))
+
+
+@cli.command(short_help="What rewards pay for the completions in a file.")
+@click.argument("file")
+@click.option(
+    "--rewards",
+    default="correctness,strict_format",
+    show_default=True,
+    metavar="A,B,...",
+    help="Names of ours (settings as in cosine_scaled(max_len=512)), package.module.function, or file.py:function.",
+)
+@click.option("--answer-column", default="answer", show_default=True, metavar="NAME", help="Where the gold answer is.")
+@click.option("--out", metavar="FILE", help="Write every row with its scores, as JSON lines.")
+def score(file: str, rewards: str, answer_column: str, out: str | None) -> None:
+    """Score the completions in FILE (.jsonl, or TRL's .parquet) or in a run folder, without a model.
+
+    Each row has a `completion`, and the columns that the rewards ask for, such as `answer`.
+    """
+    from grpo_colab.score import score as score_file
+
+    names = [name.strip() for name in re.split(r",(?![^(]*\))", rewards) if name.strip()]
+    with chatter_to_stderr():
+        scores = score_file(file, names, answer_column)
+        if out:
+            scores.write(out)
+    click.echo(scores.text())
 
 
 def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:

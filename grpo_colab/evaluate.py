@@ -20,7 +20,7 @@ from grpo_colab.errors import SettingError
 from grpo_colab.recipe import Recipe
 from grpo_colab.rewards import guard, lenient_grade, reward_name
 from grpo_colab.run import Run, read_lines
-from grpo_colab.tasks import Message, Problem, Task
+from grpo_colab.tasks import Problem, Task
 
 if TYPE_CHECKING:
     from grpo_colab.policy import Policy
@@ -137,19 +137,23 @@ def grade_all(
 
 def call_reward(
     function: Callable[..., Any],
-    prompts: Sequence[Sequence[Message]],
-    completions: Sequence[str],
-    token_ids: Sequence[Sequence[int]],
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    token_ids: Sequence[Sequence[int]] | None,
     columns: Mapping[str, Sequence[Any]],
+    log_metric: Callable[[str, float], None] = lambda name, value: None,
 ) -> list[float | None]:
-    """Call a reward as the trainer does, with all that TRL passes and under the guard; there is no trainer's state."""
+    """Call a reward as the trainer does, with all that TRL passes and under the guard; there is no trainer's state.
+
+    `completions` are texts or conversations. Without `token_ids` no `completion_ids` are passed, which TRL never does.
+    """
     result = guard(function)(
         prompts=prompts,
-        completions=[[{"role": "assistant", "content": text}] for text in completions],
-        completion_ids=token_ids,
+        completions=[[{"role": "assistant", "content": c}] if isinstance(c, str) else c for c in completions],
         trainer_state=None,
         log_extra=lambda column, values: None,
-        log_metric=lambda name, value: None,
+        log_metric=log_metric,
+        **({} if token_ids is None else {"completion_ids": token_ids}),
         **columns,
     )
     if inspect.iscoroutine(result):  # TRL takes async rewards; a thread of its own, as a notebook's loop is running

@@ -18,6 +18,7 @@ FLOORS = {
     "__main__": 7,
     "cli": 6,
     "train": 5,
+    "score": 4.7,
     "evaluate": 4.5,
     "report": 4.5,
     "callbacks": 4,

@@ -140,5 +140,7 @@ def _nothing(name: str, value: Any) -> None:
 
 
 def _shown(completion: Any) -> str:
-    text = completion if isinstance(completion, str) else completion[-1].get("content")
-    return repr(text) if len(repr(text)) <= 200 else f"{repr(text)[:200]}..."
+    if isinstance(completion, list) and completion and isinstance(completion[-1], Mapping):
+        completion = completion[-1].get("content")
+    text = repr(completion)
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -16,7 +16,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         file = path.open(encoding="utf-8-sig")  # some editors open a file with a byte order mark
     except OSError as error:
-        raise SettingError(f"task: cannot read {path}: {error.strerror}") from None
+        raise SettingError(f"{path}: cannot read it ({error.strerror})") from None
     with file:
         for number, line in enumerate(_decoded(file, path), 1):
             if not line.strip():

@@ -148,3 +148,9 @@ def test_a_long_completion_is_shortened_in_the_message_and_whole_in_the_record()
         guard(gives([math.nan]))(completions=[text])
     assert len(str(caught.value)) < 500
     assert caught.value.record["completions"] == [text]
+
+
+@pytest.mark.parametrize("completion", [[], [3], None, {"a": 1}, [{"role": "assistant"}]], ids=str)
+def test_a_completion_that_is_none_is_shown_as_it_is(completion: Any) -> None:
+    with pytest.raises(RewardError, match="on completion 1 of 1: "):
+        guard(gives([math.nan]))(completions=[completion])

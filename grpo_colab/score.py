@@ -1,0 +1,201 @@
+"""`score`: a file of completions goes in, what each reward pays for them comes out. No model, no torch.
+
+A row has a `completion` (a text, or a conversation as TRL logs it) and whatever columns the rewards ask for: the lines
+of a run's completions.jsonl, TRL's own completions tables (.parquet), or rows of `prompt`, `completion` and `answer`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grpo_colab.errors import SettingError
+from grpo_colab.evaluate import call_reward
+from grpo_colab.rewards import RewardError, resolve_reward, reward_name
+from grpo_colab.run import write_text
+from grpo_colab.tasks.rows import read_jsonl
+
+# Columns of a row that TRL passes under another name, or that say how it was paid before.
+NOT_COLUMNS = frozenset({"prompt", "completion", "completion_ids", "rewards", "scores", "trainer_state", "extra"})
+Row = dict[str, Any]
+Logged = dict[str, list[tuple[float, int]]]  # by metric: each batch's value, and its size
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What `score` found: the rows and, by reward, what each row was paid and the means of what the reward logged."""
+
+    source: Path
+    where: list[str]
+    rows: list[Row]
+    paid: dict[str, list[float | None]]
+    logged: dict[str, dict[str, float]]
+
+    def write(self, out: str | Path) -> None:
+        """Every row with its `scores` by reward, one JSON object a line."""
+        scored = [
+            row | {"scores": {name: values[index] for name, values in self.paid.items()}}
+            for index, row in enumerate(self.rows)
+        ]
+        try:
+            write_text(Path(out), "".join(json.dumps(row) + "\n" for row in scored))
+        except OSError as error:
+            raise SettingError(f"--out {str(out)!r}: cannot write there ({error.strerror})") from None
+
+    def disagreements(self) -> Iterator[tuple[str, str, list[int], list[int]]]:
+        """Of every two rewards that can pay: the rows that only the first pays, and those that only the second does.
+
+        A reward pays a row where it gives more than 0, so one that only ever punishes is left out.
+        """
+        pays = {n: v for n, v in self.paid.items() if any(value is not None and value > 0 for value in v)}
+        for (first, a), (second, b) in itertools.combinations(pays.items(), 2):
+            judged = [index for index in range(len(self.rows)) if a[index] is not None and b[index] is not None]
+            only_a, only_b = ([i for i in judged if (x[i] or 0) > 0 >= (y[i] or 0)] for x, y in ((a, b), (b, a)))
+            if only_a or only_b:
+                yield first, second, only_a, only_b
+
+    def text(self) -> str:
+        """The table that the command prints."""
+        width = max(map(len, self.paid))
+        lines = [
+            f"{self.source}: {len(self.rows)} completions",
+            "",
+            f"{'reward':<{width}}{'mean':>9}{'std':>9}{'least':>9}{'most':>9}{'above 0':>9}{'no judgement':>14}",
+        ]
+        for name, values in self.paid.items():
+            known = [value for value in values if value is not None]
+            if not known:
+                lines.append(f"{name:<{width}}{'-':>9}{'-':>9}{'-':>9}{'-':>9}{'-':>9}{len(values):>14}")
+                continue
+            mean = math.fsum(known) / len(known)
+            spread = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / len(known))
+            above = sum(value > 0 for value in known) / len(known)
+            lines.append(
+                f"{name:<{width}}{mean:>9.3f}{spread:>9.3f}{min(known):>9.3g}{max(known):>9.3g}{above:>9.1%}"
+                f"{len(values) - len(known):>14}"
+            )
+        for name, metrics in self.logged.items():
+            shares = {key.removeprefix("verdict/"): v for key, v in metrics.items() if key.startswith("verdict/") and v}
+            if shares:
+                reasons = sorted(shares.items(), key=lambda pair: -pair[1])
+                lines += ["", f"{name}: " + ", ".join(f"{reason} {share:.1%}" for reason, share in reasons)]
+        for first, second, *only in self.disagreements():
+            lines += ["", f"{first} and {second} disagree on {len(only[0]) + len(only[1])} of {len(self.rows)}:"]
+            for name, rows in zip((first, second), only, strict=True):
+                if rows:
+                    examples = ", ".join(self.where[index].rpartition(":")[2] for index in rows[:5])
+                    lines.append(f"  only {name} pays {len(rows)}: {self._unit} {examples}{', ...' * (len(rows) > 5)}")
+        return "\n".join(lines)
+
+    @property
+    def _unit(self) -> str:
+        return "row" if self.source.suffix == ".parquet" else "line"
+
+
+def score(source: str | Path, rewards: Sequence[str], answer_column: str = "answer") -> Scores:
+    """What `rewards` (names, as a recipe has them) pay for the completions in the file, or run folder, `source`.
+
+    Raises SettingError for a line that does not parse, a column that a reward needs and a row lacks, a reward that
+    cannot be imported, and for one that breaks, with the line.
+    """
+    path = Path(source)
+    if path.is_dir():
+        path = path / "completions.jsonl"
+    functions = _functions(rewards)
+    where, rows = [], []
+    for place, row in _parquet(path) if path.suffix == ".parquet" else read_jsonl(path):
+        for column in {"completion", answer_column} - {"answer"}:
+            if column not in row:
+                raise SettingError(f"{place}: no column {column!r}; it has {_names(row)}")
+        if not isinstance(row["completion"], str | list):
+            raise SettingError(f"{place}: a completion is a text or a list of messages, not {row['completion']!r:.80}")
+        where.append(place)
+        rows.append(row | {"answer": row[answer_column]} if answer_column in row else row)
+    if not rows:
+        raise SettingError(f"{path}: no completion in it")
+    for name, function in functions.items():
+        _check_columns(name, function, where, rows)
+    paid: dict[str, list[float | None]] = {name: [] for name in functions}
+    logged: dict[str, Logged] = {name: defaultdict(list) for name in functions}
+    # as in training, a step's completions are one batch: some rewards compare the completions of a prompt
+    for _, batch in itertools.groupby(range(len(rows)), key=lambda index: rows[index].get("step")):
+        indices = list(batch)
+        for name, function in functions.items():
+            paid[name] += _pay(function, [rows[i] for i in indices], [where[i] for i in indices], logged[name])
+    means = {
+        name: {key: sum(value * n for value, n in parts) / sum(n for _, n in parts) for key, parts in metrics.items()}
+        for name, metrics in logged.items()
+    }
+    return Scores(path, where, rows, paid, means)
+
+
+def _functions(rewards: Sequence[str]) -> dict[str, Callable[..., Any]]:
+    functions: dict[str, Callable[..., Any]] = {}
+    for name in rewards:
+        try:
+            function = resolve_reward(name)
+        except ValueError as error:
+            raise SettingError(f"--rewards {name}: {error}") from None
+        if reward_name(function) in functions:
+            raise SettingError(f"--rewards {name}: there is another reward of that name; rename one")
+        functions[reward_name(function)] = function
+    if not functions:
+        raise SettingError("--rewards: names no reward; write, for example, --rewards correctness,strict_format")
+    return functions
+
+
+def _check_columns(name: str, function: Callable[..., Any], where: Sequence[str], rows: Sequence[Row]) -> None:
+    """Every row must have what the function cannot do without."""
+    passed = ("prompts", "completions", "trainer_state", "log_extra", "log_metric")
+    parameters = inspect.signature(function).parameters.values()
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind in named and p.name not in passed]
+    for column in needed:
+        for place, row in zip(where, rows, strict=True):
+            if column not in row:
+                hint = "; --answer-column names another one" if column == "answer" else ""
+                raise SettingError(f"{place}: no column {column!r}, which {name} needs; it has {_names(row)}{hint}")
+
+
+def _pay(function: Callable[..., Any], rows: Sequence[Row], where: Sequence[str], logged: Logged) -> list[float | None]:
+    def log_metric(metric: str, value: float) -> None:
+        logged[metric].append((value, len(rows)))
+
+    ids = [row.get("completion_ids") for row in rows]
+    names = {name: None for row in rows for name in row if name not in NOT_COLUMNS}
+    try:
+        return call_reward(
+            function,
+            [row.get("prompt", row.get("question")) for row in rows],
+            [row["completion"] for row in rows],
+            None if None in ids else ids,  # type: ignore[arg-type]
+            {name: [row.get(name) for row in rows] for name in names},
+            log_metric,
+        )
+    except RewardError as error:
+        index = error.record["index"]
+        raise SettingError(f"{where[0 if index is None else index]}: {error}") from error
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise SettingError(f"{path}: reading .parquet needs pyarrow; pip install pyarrow, or give a .jsonl") from None
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ArrowException) as error:
+        raise SettingError(f"{path}: cannot read it ({error})") from None
+    for number, row in enumerate(table.to_pylist(), 1):
+        yield f"{path}:{number}", row
+
+
+def _names(row: Mapping[str, Any]) -> str:
+    return ", ".join(map(repr, row)) or "none"

@@ -1,0 +1,203 @@
+"""Scoring a file of completions: the numbers by hand, from every kind of file, and what is said of a bad one."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grpo_colab.errors import SettingError
+from grpo_colab.rewards import correctness_reward
+from grpo_colab.score import score
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+GOOD = "<reasoning>\nbecause\n</reasoning>\n<answer>\n18\n</answer>"
+ROWS: list[dict[str, Any]] = [
+    {"prompt": "a", "completion": GOOD, "answer": "18"},
+    {"prompt": "a", "completion": "<answer>$18</answer>", "answer": "18"},
+    {"prompt": "b", "completion": GOOD, "answer": "19"},
+    {"prompt": "b", "completion": "<answer>18 or 19</answer>", "answer": "19"},
+    {"prompt": "c", "completion": "18", "answer": None},
+]
+OWN = """
+def loud_reward(completions, prompts, **kwargs):
+    print("noise")
+    return [float(prompt == "a") for prompt in prompts]
+
+def thin_reward(completions, **kwargs):
+    return [1 / len(c[0]["content"].removeprefix("18")) for c in completions]
+
+def topic_reward(completions, topic, **kwargs):
+    return [1.0] * len(completions)
+
+def ids_reward(completion_ids, **kwargs):
+    return [float(len(ids)) for ids in completion_ids]
+"""
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write(tmp_path / "completions.jsonl", ROWS)
+
+
+def test_what_each_reward_pays_and_why(file: Path) -> None:
+    scores = score(file, ["correctness", "strict_format"])
+    assert scores.paid == {"correctness": [1.0, 1.0, 0.0, 0.0, None], "strict_format": [1.0, 0.0, 1.0, 0.0, 0.0]}
+    shares = {name.removeprefix("verdict/"): share for name, share in scores.logged["correctness"].items() if share}
+    assert shares == {"right": 0.5, "wrong": 0.25, "many_numbers": 0.25}
+    assert list(scores.disagreements()) == [("correctness", "strict_format", [1], [2])]
+
+
+def test_the_table_on_stdout_the_rows_in_a_file_and_noise_on_neither(file: Path, command: Command) -> None:
+    (file.parent / "own.py").write_text(OWN)
+    rewards = "correctness,strict_format,own.py:loud_reward,repetition_penalty(ngram_size=1, max_penalty=-0.5)"
+    done = command("score", "completions.jsonl", "--rewards", rewards, "--out", "scored.jsonl")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "completions.jsonl: 5 completions"
+    table = {line.split()[0]: line.split()[1:] for line in lines[3:7]}
+    assert table["correctness"] == ["0.500", "0.500", "0", "1", "50.0%", "1"]
+    assert table["loud"] == ["0.400", "0.490", "0", "1", "40.0%", "0"]
+    # of each GOOD's five words none repeats; of "18 or 19" none; so nothing is punished
+    assert table["repetition_penalty"] == ["0.000", "0.000", "0", "0", "0.0%", "0"]
+    assert "correctness: right 50.0%, wrong 25.0%, many_numbers 25.0%" in lines
+    assert "correctness and strict_format disagree on 2 of 5:" in lines
+    assert "  only correctness pays 1: line 2" in lines
+    assert not any("repetition_penalty disagree" in line for line in lines)
+    assert "noise" not in done.stdout
+    scored = [json.loads(line) for line in (file.parent / "scored.jsonl").read_text().splitlines()]
+    assert [{key: row[key] for key in ROWS[0]} for row in scored] == ROWS
+    assert scored[1]["scores"] == {"correctness": 1.0, "strict_format": 0.0, "loud": 1.0, "repetition_penalty": 0.0}
+    assert scored[4]["scores"]["correctness"] is None
+
+
+def test_it_needs_no_torch(file: Path) -> None:
+    code = (
+        "import sys\nfrom grpo_colab.cli import main\n"
+        f"try: main(['score', {str(file)!r}])\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'transformers', 'numpy', 'datasets', 'accelerate'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "correctness  " in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_conversations_other_columns_and_token_ids(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    rows = [
+        {
+            "completion": [{"role": "assistant", "content": GOOD}],
+            "gold": "18",
+            "topic": "eggs",
+            "completion_ids": [1, 2],
+        },
+        {"completion": GOOD, "gold": "7", "topic": "bacon", "completion_ids": [1]},
+    ]
+    own = [f"{tmp_path}/own.py:{name}_reward" for name in ("topic", "ids")]
+    scores = score(write(tmp_path / "c.jsonl", rows), ["correctness", "cosine_scaled(max_len=2)", *own], "gold")
+    assert scores.paid["correctness"] == [1.0, 0.0]
+    assert scores.paid["topic"] == [1.0, 1.0]
+    assert scores.paid["ids"] == [2.0, 1.0]
+    assert scores.paid["cosine_scaled"] == pytest.approx([0.5, -0.75])
+
+
+def test_a_run_folder_and_its_batches(tmp_path: Path) -> None:
+    """A step is a batch: the lengths of one prompt's completions are compared within it, not with a later step's."""
+    rows = [
+        {"step": step, "prompt": "p", "completion": f"{'word ' * n}{GOOD}", "answer": "18", "rewards": {}}
+        for step, n in ((1, 0), (1, 4), (2, 8), (2, 10))
+    ]  # fmt: skip
+    write(tmp_path / "completions.jsonl", rows)
+    assert score(tmp_path, ["length"]).paid == {"length": [0.5, -0.5, 0.5, -0.5]}
+
+
+def test_trls_own_tables(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    table = {
+        "step": [1, 1],
+        "prompt": ["p", "p"],
+        "completion": [[{"role": "assistant", "content": GOOD}], [{"role": "assistant", "content": "18"}]],
+        "correctness_reward": [0.0, 0.0],
+        "answer": ["18", "18"],
+        "advantage": [0.0, 0.0],
+    }
+    pandas.DataFrame(table).to_parquet(tmp_path / "completions_00001.parquet")
+    assert score(tmp_path / "completions_00001.parquet", ["correctness"]).paid == {"correctness": [1.0, 0.0]}
+    pandas.DataFrame(table).to_json(tmp_path / "c.jsonl", orient="records", lines=True)
+    assert score(tmp_path / "c.jsonl", ["correctness"]).paid == {"correctness": [1.0, 0.0]}
+
+
+def test_every_real_gsm8k_solution(gsm8k: Path, tmp_path: Path) -> None:
+    parts = [json.loads(line)["answer"].split("\n#### ") for line in (gsm8k / "test.jsonl").open()]
+    form = "<reasoning>\n{}\n</reasoning>\n<answer>\n{}\n</answer>"
+    rows = [{"completion": form.format(text, gold), "answer": gold} for text, gold in parts]
+    scores = score(write(tmp_path / "c.jsonl", rows), ["correctness", "strict_format"])
+    assert scores.paid == {name: [1.0] * 1319 for name in ("correctness", "strict_format")}
+
+
+BAD = {
+    "a line that is no JSON": ('{"completion": "x", "answer": "1"}\n{"completion": \n', [], r"c\.jsonl:2: not JSON"),
+    "a line that is no object": ("[1]\n", [], r"c\.jsonl:1: a row must be a JSON object, not list"),
+    "no completion": ('{"text": "x"}\n', [], r"c\.jsonl:1: no column 'completion'; it has 'text'"),
+    "a completion that is none": ('{"completion": 3}\n', [], r"c\.jsonl:1: a completion is a text or .* not 3"),
+    "messages that are none": ('{"completion": [3], "answer": "1"}', [], r"c\.jsonl:1: .*or a list of messages"),
+    "no gold answer": (
+        '{"completion": "x", "answer": "1"}\n{"completion": "x", "solution": "1"}\n',
+        [],
+        r"c\.jsonl:2: no column 'answer', which correctness needs; it has 'completion', 'solution'; --answer-column",
+    ),
+    "a gold answer that is no number": ('{"completion": "x", "answer": "4 or 5"}', [], r"c\.jsonl:1: .*'4 or 5'"),
+    "another column that is not there": ('{"completion": "x"}', ["--answer-column", "gold"], r":1: no column 'gold'"),
+    "no line": ("\n\n", [], r"c\.jsonl: no completion in it"),
+    "no file": (None, [], r"c\.jsonl: cannot read it"),
+    "a reward that is none": ('{"completion": "x"}', ["--rewards", "corectness"], "did you mean 'correctness'"),
+    "a reward that does not import": ('{"completion": "x"}', ["--rewards", "nope.f"], "'nope' does not import"),
+    "no reward": ('{"completion": "x"}', ["--rewards", ","], "--rewards: names no reward"),
+    "a reward twice": (
+        '{"completion": "x", "answer": "1"}', ["--rewards", "correctness,correctness_reward"], "rename one"
+    ),
+    "a reward that breaks": (
+        '{"completion": "x"}\n{"completion": "18"}', ["--rewards", "own.py:thin_reward"],
+        r"c\.jsonl:2: rewards\.thin_reward raised ZeroDivisionError",
+    ),
+    "a column of the user's own": (
+        '{"completion": "x"}', ["--rewards", "own.py:topic_reward"], r":1: no column 'topic', which topic needs"
+    ),
+    "no tokens": ('{"completion": "x"}', ["--rewards", "own.py:ids_reward"], "no column 'completion_ids'"),
+    "no folder to write to": ('{"completion": "x"}', ["--rewards", "tag_count", "--out", "no/such"], "--out 'no/such'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_gets_a_line_and_status_2(kind: str, command: Command, tmp_path: Path) -> None:
+    content, arguments, says = BAD[kind]
+    (tmp_path / "own.py").write_text(OWN)
+    if content is not None:
+        (tmp_path / "c.jsonl").write_text(content)
+    done = command("score", "c.jsonl", *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert re.search(says, done.stderr), done.stderr
+
+
+def test_a_parquet_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "c.parquet").write_text("no")
+    with pytest.raises(SettingError, match=r"c\.parquet: cannot read it"):
+        score(tmp_path / "c.parquet", ["correctness"])
+
+
+def test_scores_are_those_of_the_function_itself(file: Path) -> None:
+    paid = correctness_reward([row["completion"] for row in ROWS], [row["answer"] for row in ROWS])
+    assert score(file, ["correctness"]).paid["correctness"] == paid
