@@ -77,14 +77,13 @@ def gold_number(text: str) -> Fraction:
 
 def answer_block(completion: str) -> str | Verdict:
     """The text in the one closed answer block, or the verdict that says why there is none."""
-    opened, closed = completion.count(ANSWER_OPEN), completion.count(ANSWER_CLOSE)
-    if opened > 1 or closed > 1:
+    opened, closed = completion.find(ANSWER_OPEN), completion.find(ANSWER_CLOSE)
+    again = completion.find(ANSWER_OPEN, opened + 1) if opened >= 0 else -1
+    if again >= 0 or (closed >= 0 and completion.find(ANSWER_CLOSE, closed + 1) >= 0):
         return Verdict("many_tags")
-    if opened == 0:
+    if opened < 0:
         return Verdict("no_tag")
-    start = completion.index(ANSWER_OPEN) + len(ANSWER_OPEN)
-    end = completion.find(ANSWER_CLOSE, start)
-    return Verdict("unclosed") if end < 0 else completion[start:end]
+    return Verdict("unclosed") if closed < opened else completion[opened + len(ANSWER_OPEN) : closed]
 
 
 def last_block(completion: str) -> str | None:
@@ -100,7 +99,7 @@ def last_block(completion: str) -> str | None:
 def _judge(value: Fraction | None, refusal: Reason | None, target: Fraction) -> Verdict:
     if refusal is not None:
         return Verdict(refusal)
-    return Verdict("right" if value == target else "wrong", value)
+    return Verdict("right" if value is target or value == target else "wrong", value)
 
 
 def _need_strings(function: str, completion: object, gold: object) -> None:

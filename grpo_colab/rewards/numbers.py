@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 MAX_CHARACTERS: Final = 1_000  # of a text that is to state one number
@@ -105,7 +106,7 @@ def read_number(text: str) -> Reading:
     if len(text) > MAX_CHARACTERS:
         return Reading(None, "too_long")
     if _PLAIN.fullmatch(text):
-        return Reading(Fraction(int(text)))
+        return _plain(text)
     before, _, statement = _unwrap(text).rpartition("=")
     tokens = list(_TOKEN.finditer(statement))
     if len(tokens) != 1:
@@ -114,6 +115,11 @@ def read_number(text: str) -> Reading:
     token = tokens[0]
     refusal = _doubt(before, statement[: token.start()], token.group(), statement[token.end() :])
     return Reading(None, refusal) if refusal else _value(token)
+
+
+@lru_cache(maxsize=4096)  # a group of completions gives a handful of answers, one of which is the gold
+def _plain(text: str) -> Reading:
+    return Reading(Fraction(int(text)))
 
 
 def first_number(text: str) -> Reading:
