@@ -432,6 +432,20 @@ def test_no_text_raises_and_a_value_is_exact_or_refused(text: str) -> None:
         assert value is None or type(value) is Fraction
 
 
+@given(text=st.text() | near_numbers, times=st.sampled_from([1, 30, 1_000, 100_000]))
+@settings(deadline=None, max_examples=200)
+def test_no_text_takes_over_50_ms(text: str, times: int) -> None:
+    """Of this thread's own time, the best of three: the machine may be busy."""
+    text = (text * times)[:1_000_000]
+
+    def thread_seconds() -> float:
+        start = time.thread_time()
+        read_number(text), first_number(text), last_number(text)
+        return time.thread_time() - start
+
+    assert min(thread_seconds() for _ in range(3)) < 0.05
+
+
 @given(text=near_numbers)
 @settings(deadline=None)
 def test_two_numbers_are_never_one(text: str) -> None:
