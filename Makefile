@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH := torch==2.13.0
+# Trainers whose own code calls our rewards in the tests. Pure Python, though OpenRLHF's file is marked for one Python.
+NEIGHBOURS := verifiers==0.2.1 verl==0.9.1 openrlhf==0.11.2
 
 .PHONY: demo test lint setup setup-test clean
 
@@ -19,7 +21,7 @@ lint: setup-test
 	$(BIN)/mypy
 
 setup: $(VENV)/.installed
-setup-test: $(VENV)/.installed-test
+setup-test: $(VENV)/.installed-test $(VENV)/.installed-verifiers
 
 # The stamps are made last, so that an install that was cut off is done again.
 $(VENV)/.installed: colab/lock-cpu.txt pyproject.toml
@@ -35,6 +37,14 @@ $(VENV)/.installed: colab/lock-cpu.txt pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed colab/lock-test.txt
 	$(PIP) install --no-deps -r colab/lock-test.txt
+	@touch $@
+
+# In folders beside the environment's own packages: tests/rewards/test_adapters.py shows them to processes of its own.
+$(VENV)/.installed-verifiers: $(VENV)/.installed colab/lock-verifiers.txt Makefile
+	rm -rf $(VENV)/verifiers $(VENV)/neighbours
+	$(PIP) install --no-deps --no-compile --target $(VENV)/verifiers -r colab/lock-verifiers.txt
+	$(PIP) install --no-deps --no-compile --target $(VENV)/neighbours --only-binary :all: \
+		--python-version 3.11 --platform manylinux1_x86_64 $(NEIGHBOURS)
 	@touch $@
 
 clean:

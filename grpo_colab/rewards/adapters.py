@@ -1,0 +1,157 @@
+"""The same rewards in other trainers: verifiers, verl and OpenRLHF. Importing this file imports none of them.
+
+verifiers, in a Rubric where the release has one, or in a task:
+
+    vf.Rubric(funcs=[verifiers_reward(correctness_reward)], weights=[1.0])
+
+    class Problem(vf.Task[ProblemData]):  # verifiers.v1
+        correct = vf.reward(verifiers_reward(correctness_reward), weight=1.0)
+
+verl, on its command line; without the last line it is `correctness_reward` alone:
+
+    reward.custom_reward_function.path=pkg://grpo_colab.rewards.adapters
+    reward.custom_reward_function.name=compute_score
+    '+reward.custom_reward_function.reward_kwargs.rewards={correctness: 1.0, strict_format: 0.2}'
+
+OpenRLHF, in the file that `--reward.remote_url` names; for `correctness_reward` alone, import `reward_func` itself:
+
+    from grpo_colab.rewards import adapters
+    reward_func = functools.partial(adapters.reward_func, rewards={"correctness": 1.0, "strict_format": 0.2})
+
+All three ask about one completion at a time and pass no token counts: `length_reward` has nothing to compare with, and
+what needs `completion_ids` cannot judge.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from grpo_colab.rewards.combine import combine
+from grpo_colab.rewards.inputs import Golds
+from grpo_colab.rewards.resolve import callable_name, is_async, resolve_reward
+
+Rewards = Mapping[str, float] | combine
+_DEFAULT: Final[Rewards] = {"correctness": 1.0}
+# What chat models end their turn with: <|eot_id|>, <|im_end|>, DeepSeek's wide bars, </s>, <eos>, <end_of_turn>.
+_END: Final = re.compile(r"(?:<[|｜][^\s<>]+[|｜]>|</s>|<eos>|<end_of_turn>)\Z")
+_END_SIZE: Final = 64  # the longest of them, so that searching is linear in the length of the text
+_PROMPT_END: Final = 20  # characters by which a prompt is still known when OpenRLHF has cut off its beginning
+
+
+class verifiers_reward:
+    """`reward` as verifiers calls it, under its own name; the columns are the fields of the row or of the task's data.
+
+    In verifiers.v1 the gold is the task's `answer` and the completion the trace's last reply; what the reward cannot
+    judge leaves no mark on the trace. A Rubric has no word for that, so there it is a ValueError. It logs every
+    exception as an error and counts 0.0; a v1 task fails with it.
+    """
+
+    def __init__(self, reward: Callable[..., Any]) -> None:
+        self._function, self.__name__ = reward, callable_name(reward)  # vf.reward marks it by setting .reward
+
+    # verifiers passes what the signature names; a name in the plural, or a list as the result, would mean a group
+    async def __call__(
+        self, completion: Any = None, prompt: Any = None, task: Any = None, trace: Any = None, **row: Any
+    ) -> float | dict[str, float]:
+        row = {**row, "task": task} if trace is None else dict(task)
+        if trace is not None:
+            completion, prompt = trace.last_reply, row.pop("prompt")
+        columns = {name: [value] for name, value in row.items()}
+        paid = self._function(completions=[_plain(completion)], prompts=[_plain(prompt)], **columns)
+        [number] = await paid if is_async(self._function) else paid
+        if number is None and trace is None:
+            raise ValueError(f"{self.__name__} cannot judge this completion, and a Rubric has no word for that")
+        return {} if number is None else float(number)
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str | None,
+    extra_info: Mapping[str, Any] | None = None,
+    rewards: Rewards = _DEFAULT,
+    **kwargs: Any,
+) -> dict[str, float | str | None]:
+    """What verl asks of a reward function. `rewards` are names as in a recipe with their weights, or a `combine`.
+
+    `score` is the weighted sum, 0.0 where none can judge; `rewards/<name>` what each pays, None where it cannot, which
+    verl's means leave out; `acc` what the first pays, which verl reports as the accuracy; `reason` the verdict of
+    `correctness_reward`, None without one. The columns are `extra_info`'s and `data_source`. All rows get the same
+    keys, as verl needs. Raises what a reward raises, and ValueError or TypeError for `rewards` that cannot work.
+    """
+    columns = {name: [value] for name, value in (extra_info or {}).items()} | {"data_source": [data_source]}
+    logged: dict[str, float] = {}  # of a single completion, one verdict has the whole share
+    [score], parts = _graded(rewards, [solution_str], [ground_truth], {**columns, "log_metric": logged.__setitem__})
+    met = [name.removeprefix("verdict/") for name, share in logged.items() if name.startswith("verdict/") and share]
+    paid = {name: value for name, [value] in parts.items()}
+    return {**paid, "reason": met[0] if met else None, "acc": next(iter(paid.values())), "score": score}
+
+
+def reward_func(
+    queries: Sequence[str], prompts: Sequence[str], labels: Golds, rewards: Rewards = _DEFAULT, **kwargs: Any
+) -> dict[str, Any]:
+    """What OpenRLHF asks of a reward function, with `rewards` as in `compute_score`. All tensors are float32 of (B,).
+
+    A completion is what follows its prompt in the query, less the special tokens that end a turn, which OpenRLHF keeps
+    in the text. `rewards` is the weighted sum, 0.0 where none can judge; `scores`, by which OpenRLHF filters groups,
+    what the first pays; `extra_logs` what each pays, as `rewards/<name>`. In these two NaN says that it cannot judge.
+    Raises what a reward raises, and ValueError for a query that does not begin with its prompt, nor with a later part
+    of it, which is all that OpenRLHF leaves of a long one. It only logs an exception.
+    """
+    import torch
+
+    texts = [_completion(query, prompt) for query, prompt in zip(queries, prompts, strict=True)]
+    total, parts = _graded(rewards, texts, list(labels), {"prompts": list(prompts)})
+    logs = {n: torch.tensor([float("nan") if v is None else v for v in values]) for n, values in parts.items()}
+    return {"rewards": torch.tensor(total), "scores": next(iter(logs.values())), "extra_logs": logs}
+
+
+def _graded(
+    rewards: Rewards, texts: list[str], golds: list[str | None], columns: Mapping[str, Any]
+) -> tuple[list[float], dict[str, list[float | None]]]:
+    """The sum of each completion, and what each part pays."""
+    reward = rewards if isinstance(rewards, combine) else _combined(tuple(rewards.items()))
+    paid: dict[str, list[float | None]] = {}
+    total = reward(**{**columns, "completions": texts, "answer": golds, "log_extra": paid.__setitem__})
+    parts = {
+        f"rewards/{callable_name(part)}": paid[name] for part, name in zip(reward.parts, reward.names, strict=True)
+    }
+    return [0.0 if value is None else value for value in total], parts
+
+
+@functools.lru_cache  # a reward from a file is run once, not for each completion
+def _combined(rewards: tuple[tuple[str, float], ...]) -> combine:
+    parts = [resolve_reward(name) for name, _ in rewards]
+    return combine([_settled(p) if is_async(p) else p for p in parts], weights=[weight for _, weight in rewards])
+
+
+def _settled(reward: Callable[..., Any]) -> Callable[..., Any]:
+    """An async reward for the threads of verl and OpenRLHF, which have no event loop."""
+
+    def settled(**kwargs: Any) -> Any:
+        import asyncio
+
+        return asyncio.run(reward(**kwargs))
+
+    settled.__name__ = callable_name(reward)
+    return settled
+
+
+def _completion(query: str, prompt: str) -> str:
+    for start in range(max(1, len(prompt) - _PROMPT_END)):
+        if query.startswith(prompt[start:]):
+            begin, end = len(prompt) - start, len(query)
+            while found := _END.search(query, max(begin, end - _END_SIZE), end):
+                end = found.start()
+            return query[begin:end]
+    raise ValueError(f"reward_func: the query does not begin with its prompt: {query!r:.80}")
+
+
+def _plain(messages: Any) -> Any:
+    """A Rubric's and a task's messages may be pydantic models; a reward is given mappings."""
+    if messages is None or isinstance(messages, str):
+        return messages
+    return [message if isinstance(message, Mapping) else message.model_dump() for message in messages]
