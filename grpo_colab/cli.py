@@ -21,6 +21,7 @@ EXAMPLES = """\b
   grpo-colab recipes gsm8k-tiny                     every setting of a recipe, resolved
   grpo-colab evaluate runs/2026-11-21-gsm8k-tiny    ask a trained adapter again
   grpo-colab score completions.jsonl --rewards correctness,my_rewards.py:brevity_reward
+  grpo-colab audit my_rewards.py:brevity_reward     what could a model exploit in it?
 """
 
 PASS_ON = {"ignore_unknown_options": True}  # --table.setting is the recipe's to know
@@ -118,6 +119,28 @@ def score(file: str, rewards: str, answer_column: str, out: str | None) -> None:
         if out:
             scores.write(out)
     click.echo(scores.text())
+
+
+@cli.command(short_help="What could a model exploit in a reward? Status 1 when something.")
+@click.argument("reward", metavar="PATH:FUNCTION")
+@click.option("--kind", metavar="KIND", help="What it promises; found out when left away.")
+@click.option("--time-limit", type=float, default=1.0, show_default=True, metavar="S", help="Seconds a completion.")
+def audit(reward: str, kind: str | None, time_limit: float) -> None:
+    """Play an adversary against a reward: my_rewards.py:my_reward, package.module.function, or a name of ours.
+
+    A battery of completions that cheat or say nothing, and of right answers as people write them; and whether the
+    function is deterministic, independent of the order, picklable, thread-safe and quick.
+    """
+    from grpo_colab.audit import audit as play_the_adversary
+    from grpo_colab.rewards import resolve_reward
+
+    try:
+        function = resolve_reward(reward)
+    except ValueError as error:
+        raise SettingError(f"audit {reward}: {error}") from None
+    found = play_the_adversary(function, kind, time_limit_s=time_limit)
+    click.echo(str(found))
+    sys.exit(0 if found.ok else 1)
 
 
 def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:

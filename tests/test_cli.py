@@ -140,6 +140,40 @@ def test_a_reward_with_settings_and_a_value_with_brackets(command: Command) -> N
     assert 'system_prompt = "Say (x = 1) now"' in done.stdout
 
 
+def test_audit_prints_what_it_found_and_says_it_in_its_status(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def last_word_reward(completions, answer, **kwargs):\n"
+        "    print('noise')\n"
+        "    return [float(c[-1]['content'].split()[-1:] == [a]) for c, a in zip(completions, answer)]\n"
+    )
+    good, bad = command("audit", "correctness"), command("audit", "own.py:last_word_reward")
+    assert (good.returncode, bad.returncode) == (0, 1), good.stderr + bad.stderr
+    assert good.stdout.splitlines()[-1] == "ok"
+    assert "pays, and should not" in bad.stdout
+    assert "  the bare gold, 1.0 of 1: '1,450' for 1,450" in bad.stdout
+    assert "noise" not in bad.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("own.py:nope",), "has no 'nope'"),
+        (("no_such_module.f",), "'no_such_module' does not import"),
+        (("corectness",), "did you mean 'correctness'"),
+        (("correctness", "--kind", "formt"), "did you mean 'format'"),
+        (("correctness", "--time-limit", "0"), "time_limit_s = 0.0: write a number of seconds above 0"),
+    ],
+)
+def test_what_audit_cannot_ask_is_said_in_a_line(
+    command: Command, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "own.py").write_text("")
+    done = command("audit", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_full_disk_is_seen_before_anything_is_written(command: Command, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -27,6 +27,7 @@ FLOORS = {
     "run": 2.5,
     "recipe": 2,
     "alarms": 2,
+    "audit": 1,
     "tasks": 1,
     "tiny": 1.5,
     "rewards": 0.5,

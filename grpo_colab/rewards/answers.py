@@ -54,13 +54,13 @@ def lenient_grade(completion: str, gold: str) -> Verdict:
 def soft_grade(completion: str, gold: str) -> Verdict:
     """Whether the first number of the answer equals `gold`: the study's soft correctness. Raises as `grade` does.
 
-    The answer is `last_block`, or the whole completion when it has no answer tag at all.
+    The answer is the one closed answer block, or the whole completion when it has no answer tag at all.
     """
     _need_strings("soft_grade", completion, gold)
     target = gold_number(gold)
     tagged = ANSWER_OPEN in completion or ANSWER_CLOSE in completion
-    answer = last_block(completion) if tagged else completion
-    return Verdict("unclosed") if answer is None else _judge(*first_number(answer), target)
+    answer = answer_block(completion) if tagged else completion
+    return answer if isinstance(answer, Verdict) else _judge(*first_number(answer), target)
 
 
 @lru_cache(maxsize=4096)  # a group of completions shares its gold answer
@@ -84,16 +84,6 @@ def answer_block(completion: str) -> str | Verdict:
     if opened < 0:
         return Verdict("no_tag")
     return Verdict("unclosed") if closed < opened else completion[opened + len(ANSWER_OPEN) : closed]
-
-
-def last_block(completion: str) -> str | None:
-    """The study's extraction: what stands between the last `<answer>` and the `</answer>` that follows it, if one does.
-
-    Other answer blocks before it do not matter. Unlike in the study, an unclosed block is none.
-    """
-    _, opened, rest = completion.rpartition(ANSWER_OPEN)
-    block, closed, _ = rest.partition(ANSWER_CLOSE)
-    return block if opened and closed else None
 
 
 def _judge(value: Fraction | None, refusal: Reason | None, target: Fraction) -> Verdict:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from grpo_colab.rewards.answers import REASONS, answer_block, grade, last_block, soft_grade
+from grpo_colab.rewards.answers import REASONS, Verdict, answer_block, grade, soft_grade
 from grpo_colab.rewards.inputs import Completions, Golds, graded_pairs, texts_of
 from grpo_colab.rewards.numbers import parse_number
 
@@ -40,19 +40,19 @@ def correctness_reward(completions: Completions, answer: Golds, **kwargs: Any) -
 def exact_answer_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
     """1.0 where the answer's text is the gold text, character for character: the study's hard correctness.
 
-    The answer is what stands between the last `<answer>` and the `</answer>` that follows it, as in the study, so other
-    answer blocks before it are not punished here. Both texts are stripped of white space. None without a gold.
+    The answer is the one closed answer block. (The study took the last one, which pays for closing a hundred.) Both
+    texts are stripped of white space. None without a gold.
     """
     pairs = graded_pairs("exact_answer_reward", completions, answer)
-    return [None if gold is None else float(_is_gold_text(last_block(text), gold)) for text, gold in pairs]
+    return [None if gold is None else float(_is_gold_text(answer_block(text), gold)) for text, gold in pairs]
 
 
 def soft_correctness_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
     """1.0 where the first number of the answer equals the gold number: the study's, so "96%", "72 units", "$27" count.
 
-    The answer is `exact_answer_reward`'s block, or the whole completion when it has no answer tag at all; with an
-    unclosed tag it is nothing. What else the answer says is not read ("18 or 19" pays for 18), so let
-    `correctness_reward` decide where that matters. None without a gold; ValueError for a gold that is no number.
+    The answer is the one closed answer block, or the whole completion when it has no answer tag at all. What else it
+    says is not read ("18 or 19" pays for 18), so let `correctness_reward` decide where that matters. None without a
+    gold; ValueError for a gold that is no number.
     """
     pairs = graded_pairs("soft_correctness_reward", completions, answer)
     return [None if gold is None else float(soft_grade(text, gold).right) for text, gold in pairs]
@@ -63,8 +63,8 @@ def integer_reward(completions: Completions, **kwargs: Any) -> list[float]:
     return [float(_is_integer(text)) for text in texts_of("integer_reward", completions)]
 
 
-def _is_gold_text(block: str | None, gold: str) -> bool:
-    return block is not None and block.strip() == gold.strip()
+def _is_gold_text(block: str | Verdict, gold: str) -> bool:
+    return isinstance(block, str) and block.strip() == gold.strip()
 
 
 def _is_integer(text: str) -> bool:

@@ -17,7 +17,7 @@ from grpo_colab.rewards.parametrised import Parametrised, require
 
 Ids = Sequence[Sequence[int]]
 _STEP: Final = re.compile(
-    r"[ \t]*(?:#+ )?(?:\*\*)?(?:Step [0-9]+[:.)]?|[0-9]+[.)](?=[ \t])|[-*•](?=[ \t])"
+    r"[ \t]*+(?:#++ )?(?:\*\*)?(?:Step [0-9]+[:.)]?|[0-9]+[.)](?=[ \t])|[-*•](?=[ \t])"
     r"|(?:First|Second|Third|Next|Then|Finally)\b[,:]?)(.*)",
     re.IGNORECASE,
 )

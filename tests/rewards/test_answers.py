@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grpo_colab.rewards import REASONS, Verdict, gold_number, grade, lenient_grade
-from grpo_colab.rewards.answers import TAGS, answer_block, last_block, soft_grade
+from grpo_colab.rewards.answers import TAGS, answer_block, soft_grade
 
 VERDICTS = [
     ("<answer>18</answer>", "right"),
@@ -125,9 +125,6 @@ def test_lenient_takes_the_last_number(completion: str, reason: str) -> None:
 
 def test_blocks() -> None:
     assert answer_block("a<answer> b </answer>c") == " b "
-    assert last_block("<answer>a</answer><answer>b</answer>c</answer>") == "b"
-    assert last_block("<answer>a</answer><answer>b") is None
-    assert last_block("a</answer>") is None
     assert TAGS == ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 
 

@@ -113,7 +113,7 @@ def test_what_an_answer_pays(answer: str, gold: str, pays: tuple[float, ...]) ->
         ("First 3, then 18", (0, 0, 0, 0)),
         ("<answer>18", (0, 0, 0, 0)),
         ("18</answer>", (0, 0, 0, 0)),
-        ("<answer>17</answer><answer>18</answer>", (0, 1, 1, 0)),
+        ("<answer>17</answer><answer>18</answer>", (0, 0, 0, 0)),
         ("<answer>18</answer><answer>17</answer>", (0, 0, 0, 0)),
         ("<answer>18</answer><answer>", (0, 0, 0, 0)),
         ("18 <answer>none</answer>", (0, 0, 0, 0)),
