@@ -25,6 +25,7 @@ from grpo_colab.rewards.functions import (
     soft_correctness_reward,
 )
 from grpo_colab.rewards.guard import RewardError, guard
+from grpo_colab.rewards.latex import get_math_reward, math_reward
 from grpo_colab.rewards.numbers import parse_number
 from grpo_colab.rewards.resolve import check_signature, resolve_reward, reward_name
 from grpo_colab.rewards.shaping import (
@@ -45,6 +46,7 @@ __all__ = [
     "correctness_reward",
     "exact_answer_reward",
     "get_cosine_scaled_reward",
+    "get_math_reward",
     "get_reasoning_steps_reward",
     "get_repetition_penalty_reward",
     "get_soft_format_reward",
@@ -58,6 +60,7 @@ __all__ = [
     "integer_reward",
     "length_reward",
     "lenient_grade",
+    "math_reward",
     "parse_number",
     "reasoning_steps_reward",
     "resolve_reward",

@@ -33,7 +33,7 @@ def correctness_reward(completions: Completions, answer: Golds, **kwargs: Any) -
     """
     pairs = graded_pairs("correctness_reward", completions, answer)
     verdicts = [None if gold is None else grade(text, gold) for text, gold in pairs]
-    _log_shares(kwargs.get("log_metric"), [verdict.reason for verdict in verdicts if verdict is not None])
+    log_shares(kwargs.get("log_metric"), [verdict.reason for verdict in verdicts if verdict is not None])
     return [None if verdict is None else float(verdict.right) for verdict in verdicts]
 
 
@@ -72,7 +72,7 @@ def _is_integer(text: str) -> bool:
     return isinstance(block, str) and parse_number(block) is not None and bool(_INTEGER.fullmatch(block.strip()))
 
 
-def _log_shares(log_metric: Callable[[str, float], None] | None, met: list[str]) -> None:
+def log_shares(log_metric: Callable[[str, float], None] | None, met: list[str]) -> None:
     """Every reason each time, also those that nobody met: TRL averages over the calls that logged a name."""
     if log_metric is not None and met:
         for reason in REASONS:

@@ -73,11 +73,11 @@ _PROSE: Final = re.compile(
 )
 _WORD: Final = re.compile(rf"[{_LETTER}]+")
 _NEGATED: Final = re.compile(r"n['’]t\b", re.IGNORECASE)
-_NUMBER_WORDS: Final = frozenset(
+NUMBER_WORDS: Final = frozenset(
     _WORD.findall("""zero two three four five six seven eight nine ten eleven twelve thirteen fourteen
     fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety""")
 )
-_CHANGES_MEANING: Final = frozenset(
+CHANGES_MEANING: Final = frozenset(
     _WORD.findall("""not no never nor neither none cannot except but unlike wrong incorrect false or either
     maybe perhaps possibly probably likely might could between vs versus unknown least most approximately
     approx roughly nearly almost circa estimate estimated half halves tenths hundredths thousandths hundred
@@ -85,7 +85,7 @@ _CHANGES_MEANING: Final = frozenset(
     crore crores minus negative plus opposite divided multiplied power root factorial sqrt log ln infinity inf
     nan ne neq sim le leq ge geq lt gt pm""")  # ne to pm are LaTeX's: \neq, \sim, \leq
 )
-_CHANGES_WHAT_FOLLOWS: Final = frozenset(
+CHANGES_WHAT_FOLLOWS: Final = frozenset(
     _WORD.findall("""about around than over under above below beyond exceed exceeds exceeding times twice
     thrice double triple third thirds quarter quarters fifth fifths tenth tenths percent""")
 )
@@ -165,18 +165,18 @@ def _glued(text: str, tokens: list[re.Match[str]]) -> bool:
 
 def _doubt(before: str, left: str, token: str, right: str) -> Refusal | None:
     """Why the one numeral, between `left` and `right` and after the equation `before`, is not the number stated."""
-    leading, trailing = _words(f"{before} {left}"), _words(right)
-    words = {*leading, *trailing}
+    leading, trailing = words(f"{before} {left}"), words(right)
+    said = {*leading, *trailing}
     if len(leading) + len(trailing) > MAX_WORDS:
         return "too_long"
-    if not _NUMBER_WORDS.isdisjoint(words) or _TWO_EQUATIONS.search(before):
+    if not NUMBER_WORDS.isdisjoint(said) or _TWO_EQUATIONS.search(before):
         return "many_numbers"
     clear = (
         _BEFORE_EQUALS.fullmatch(before)
         and _stands_alone(left, token, right)
         and _PROSE.fullmatch(f"{left}N{right}")  # with a letter for the numeral, "18-inch" has a hyphen between letters
-        and _CHANGES_MEANING.isdisjoint(words)
-        and _CHANGES_WHAT_FOLLOWS.isdisjoint(_words(left))
+        and CHANGES_MEANING.isdisjoint(said)
+        and CHANGES_WHAT_FOLLOWS.isdisjoint(words(left))
         and leading[-2:] != ["up", "to"]
         and trailing[:2] != ["and", "a"]  # "18 and a quarter"
         and not _NEGATED.search(f"{before} {left} {right}")
@@ -184,7 +184,7 @@ def _doubt(before: str, left: str, token: str, right: str) -> Refusal | None:
     return None if clear else "not_a_number"
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 

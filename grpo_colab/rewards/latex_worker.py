@@ -1,0 +1,87 @@
+"""The process that compares formulas for `math_reward`: run as a program, it reads requests on stdin.
+
+A request is one line of JSON: a limit in seconds of CPU time, the gold answer, the answer. The reply is a line with the
+reason of a verdict. The process itself only imports and forks. Its fork compares, and is killed by the system when the
+limit is over, be it in the midst of a C function; the next fork takes milliseconds. At the end of stdin, which is also
+the end of the trainer, both are gone.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import sys
+from typing import Any, Final
+
+ADDRESS_SPACE: Final = 1 << 30  # bytes; sympy with all that it loads takes a tenth of them
+# The parser learns from what it has read, and sympy imports on demand: what is met here every fork knows. A formula
+# costs up to half a second of CPU time without it, and some 10 ms with it.
+WARM_UP: Final = r"""
+    \frac{\sqrt{2}}{2} | -\dfrac12\sqrt[3]{x} | (x+1)^2-\sin^2 x | x^{2}+2x+\cos^2 x | [0,1)\cup\{2\} | (-\infty,\infty)
+    \{1,-2.5\} | (1,2,3) | \left(\frac12,3\right) | x\le 3 | y=2x-1 | 2x+3y=6 | x=1\text{ or }x=-3 | 1,2 | \text{even}
+    \begin{pmatrix}1&2\\3&4\end{pmatrix} | \log_2 8+\ln e^{\pi} | 3+2i | |a|!+n! | 50\% | 90^\circ | 3\sqrt{13}\text{ m}
+    2^{10}\cdot3^{-4} | \binom{5}{2} | \tan\frac{\pi}{4} | \frac{x^3-1}{x-1} | \sqrt{x^2+1} | 11_{2} | \pm 4 | abc+de
+"""
+
+
+@functools.lru_cache(maxsize=1024)  # a group of completions shares its gold answer
+def read(formula: str) -> Any:
+    r"""What sympy makes of it, or None. A unit is cut off only when it is written as text: else `2t` were 2 tons."""
+    from latex2sympy2_extended import NormalizationConfig
+    from math_verify import LatexExtractionConfig, parse
+
+    units = re.search(r"\\(?:text|mathrm|mbox)", formula) is not None
+    rules = NormalizationConfig(units=units, malformed_operators=True, nits=True)
+    how = [LatexExtractionConfig(normalization_config=rules)]
+    found = parse(f"${formula}$", how, fallback_mode="no_fallback", parsing_timeout=None)
+    return found[0] if found else None
+
+
+def compare(gold: str, answer: str) -> str:
+    """Right, wrong, or not_a_number for what cannot be read. A list is never one value, not even 4, 4."""
+    from math_verify import verify
+    from sympy import Set, Tuple
+    from sympy.logic.boolalg import Boolean
+
+    expected, given = read(gold), read(answer)
+    if expected is None or given is None:
+        return "not_a_number"
+    if isinstance(given, Set | Tuple) and not isinstance(expected, Set | Tuple | Boolean):
+        return "wrong"
+    return "right" if verify(expected, given, timeout_seconds=None) else "wrong"
+
+
+def serve(reply: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    for line in sys.stdin.buffer:
+        limit_s, gold, answer = json.loads(line)
+        signal.setitimer(signal.ITIMER_PROF, limit_s)  # nobody handles its signal, which therefore kills
+        reason = compare(gold, answer)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        os.write(reply, f"{reason}\n".encode())
+    os._exit(0)
+
+
+def main() -> None:
+    logging.disable()  # math-verify warns that it has no time limit of its own
+    reply = os.dup(1)
+    os.dup2(2, 1)  # what sympy may print is no reply
+    first, *others = (formula.strip() for formula in WARM_UP.strip().replace("\n", " | ").split(" | "))
+    for formula in others:
+        compare(formula, formula)
+        compare(first, formula)
+    while (fork := os.fork()) != 0:
+        _, status = os.waitpid(fork, 0)
+        if -os.waitstatus_to_exitcode(status) not in (signal.SIGPROF, signal.SIGSEGV, signal.SIGABRT):
+            return  # the end of stdin, or what is no fault of the answer: who asked finds no reply, and starts anew
+        os.write(reply, b"too_long\n")  # it died of the limit, the stack or the memory
+    serve(reply)
+
+
+if __name__ == "__main__":
+    main()
