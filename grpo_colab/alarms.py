@@ -9,6 +9,7 @@ from typing import Any, Final
 
 WINDOW: Final = 20  # steps that a reward must stay the same, and that a trend is read off
 NO_VARIANCE: Final = 3  # steps in a row in which no group taught anything
+NOTHING: Final = 1e-6  # in 32 bits, eight times 0.1 have a spread of 8e-9
 RISE: Final = 0.05  # of a reward's mean from one half of the window to the other
 # How a reward's name tells what it pays for, where it is not one of ours.
 CORRECTNESS: Final = ("correct", "accuracy", "answer", "math", "cosine_scaled")
@@ -24,7 +25,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.rows: deque[Mapping[str, Any]] = deque(maxlen=WINDOW)
-        self.same: dict[str, tuple[float, int]] = {}  # a reward's value, and for how many steps it has had it
+        self.same: dict[str, tuple[float, float]] = {}  # a reward's value, and the step since which it has had it
         self.flat = 0  # steps in a row without variance
         self.told: dict[str, int] = {}
 
@@ -42,9 +43,13 @@ class Watch:
     def _constant(self, row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         for name in _rewards(row):
             mean, spread = row[f"rewards/{name}/mean"], row.get(f"rewards/{name}/std")
-            value, steps = self.same.get(name, (math.nan, 0))
-            self.same[name] = (mean, steps + 1 if mean == value else 1) if spread == 0 else (math.nan, 0)
-            if self.same[name][1] == WINDOW:
+            flat = mean is not None and spread is not None and abs(spread) < NOTHING
+            value, since = self.same.get(name, (math.nan, math.inf))
+            if not flat or not abs(mean - value) < NOTHING:
+                value, since = (mean, row["step"]) if flat else (math.nan, math.inf)
+            self.same[name] = value, since
+            if row["step"] - since >= WINDOW - 1:
+                self.same[name] = value, math.inf  # told; not again before it changes
                 meaning = (
                     "is never earned: see what it wants with `grpo-colab audit`"
                     if mean <= 0

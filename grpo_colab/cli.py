@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -105,17 +104,19 @@ def evaluate(run: str) -> None:
     help="Names of ours (settings as in cosine_scaled(max_len=512)), package.module.function, or file.py:function.",
 )
 @click.option("--answer-column", default="answer", show_default=True, metavar="NAME", help="Where the gold answer is.")
+@click.option("--golds", metavar="FILE", help="Problems (.jsonl) with the answers that the completions lack.")
 @click.option("--out", metavar="FILE", help="Write every row with its scores, as JSON lines.")
-def score(file: str, rewards: str, answer_column: str, out: str | None) -> None:
+def score(file: str, rewards: str, answer_column: str, golds: str | None, out: str | None) -> None:
     """Score the completions in FILE (.jsonl, or TRL's .parquet) or in a run folder, without a model.
 
     Each row has a `completion`, and the columns that the rewards ask for, such as `answer`.
     """
+    from grpo_colab.rewards.resolve import split_names
     from grpo_colab.score import score as score_file
 
-    names = [name.strip() for name in re.split(r",(?![^(]*\))", rewards) if name.strip()]
+    names = split_names(rewards)
     with chatter_to_stderr():
-        scores = score_file(file, names, answer_column)
+        scores = score_file(file, names, answer_column, golds)
         if out:
             scores.write(out)
     click.echo(scores.text())
@@ -124,8 +125,11 @@ def score(file: str, rewards: str, answer_column: str, out: str | None) -> None:
 @cli.command(short_help="What could a model exploit in a reward? Status 1 when something.")
 @click.argument("reward", metavar="PATH:FUNCTION")
 @click.option("--kind", metavar="KIND", help="What it promises; found out when left away.")
+@click.option(
+    "--answer-column", metavar="NAME", help="The parameter that takes the gold answer, where it is a rare one."
+)
 @click.option("--time-limit", type=float, default=1.0, show_default=True, metavar="S", help="Seconds a completion.")
-def audit(reward: str, kind: str | None, time_limit: float) -> None:
+def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: float) -> None:
     """Play an adversary against a reward: my_rewards.py:my_reward, package.module.function, or a name of ours.
 
     A battery of completions that cheat or say nothing, and of right answers as people write them; and whether the
@@ -138,7 +142,7 @@ def audit(reward: str, kind: str | None, time_limit: float) -> None:
         function = resolve_reward(reward)
     except ValueError as error:
         raise SettingError(f"audit {reward}: {error}") from None
-    found = play_the_adversary(function, kind, time_limit_s=time_limit)
+    found = play_the_adversary(function, kind, time_limit_s=time_limit, answer_column=answer_column)
     click.echo(str(found))
     sys.exit(0 if found.ok else 1)
 
@@ -159,8 +163,10 @@ def read_recipe(words: Sequence[str]) -> Any:
         if not word.startswith("-"):
             names.append(word)
             continue
-        # a reward's own settings, in parentheses, have equals signs of their own
-        setting, equals, value = re.match(r"([^=(]*(?:\([^)]*\))?)(=?)(.*)", word.lstrip("-"), re.DOTALL).groups()  # type: ignore[union-attr]
+        # a reward's own settings, in brackets, have equals signs of their own
+        start = word.rfind(")") + 1 if word.lstrip("-").startswith("rewards.") else 0
+        setting, equals, value = word[start:].partition("=")
+        setting = (word[:start] + setting).lstrip("-")
         table, dot, key = setting.partition(".")
         if not dot:
             raise SettingError(f"{word}: no such option; a setting is --TABLE.SETTING with one of {', '.join(TABLES)}")

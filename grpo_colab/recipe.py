@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from grpo_colab import signatures
 from grpo_colab.errors import SettingError, nearest
 from grpo_colab.rewards import check_signature, resolve_reward, reward_name
+from grpo_colab.rewards.resolve import split_settings
 from grpo_colab.tasks import TASKS, Task, load_task, task_class, task_options
 from grpo_colab.tiny import TINY_MODEL
 
@@ -219,10 +220,11 @@ def _moved(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _reward_key(name: str) -> str:
     """One spelling for each reward: a short name without its suffix, a file with its whole path."""
+    name, settings = split_settings(name)
     file, colon, function = name.rpartition(":")
     if colon and file.endswith(".py"):
-        return f"{Path(file).expanduser().absolute()}:{function}"
-    return name if "." in name else name.removesuffix("_reward")
+        return f"{Path(file).expanduser().absolute()}:{function}{settings}"
+    return (name if "." in name else name.removesuffix("_reward")) + settings
 
 
 def _resolve(read: Mapping[str, Any]) -> Recipe:

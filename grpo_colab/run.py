@@ -153,7 +153,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(json.dumps(row, ensure_ascii=False, default=plain) + "\n" for row in rows)
+
+
+def plain(value: Any) -> Any:
+    """What a reward logged, in JSON's types: arrays and tensors as lists or numbers, the rest as Python shows it."""
+    return value.tolist() if hasattr(value, "tolist") else repr(value)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,11 +18,13 @@ from typing import Any
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import call_reward
 from grpo_colab.rewards import RewardError, resolve_reward, reward_name
-from grpo_colab.run import write_text
+from grpo_colab.run import lines, write_text
 from grpo_colab.tasks.rows import read_jsonl
 
-# Columns of a row that TRL passes under another name, or that say how it was paid before.
-NOT_COLUMNS = frozenset({"prompt", "completion", "completion_ids", "rewards", "scores", "trainer_state", "extra"})
+# Columns of a row that TRL passes under another name, or has a use of its own for, or that say how it was paid before.
+NOT_COLUMNS = frozenset({"prompt", "completion", "completion_ids", "rewards", "scores", "extra"}) | frozenset(
+    ("prompts", "completions", "trainer_state", "log_extra", "log_metric")
+)
 Row = dict[str, Any]
 Logged = dict[str, list[tuple[float, int]]]  # by metric: each batch's value, and its size
 
@@ -45,7 +46,7 @@ class Scores:
             for index, row in enumerate(self.rows)
         ]
         try:
-            write_text(Path(out), "".join(json.dumps(row) + "\n" for row in scored))
+            write_text(Path(out), lines(scored))
         except OSError as error:
             raise SettingError(f"--out {str(out)!r}: cannot write there ({error.strerror})") from None
 
@@ -99,25 +100,32 @@ class Scores:
         return "row" if self.source.suffix == ".parquet" else "line"
 
 
-def score(source: str | Path, rewards: Sequence[str], answer_column: str = "answer") -> Scores:
+def score(
+    source: str | Path, rewards: Sequence[str], answer_column: str = "answer", golds: str | Path | None = None
+) -> Scores:
     """What `rewards` (names, as a recipe has them) pay for the completions in the file, or run folder, `source`.
 
-    Raises SettingError for a line that does not parse, a column that a reward needs and a row lacks, a reward that
-    cannot be imported, and for one that breaks, with the line.
+    `golds` is a file of problems (`prompt` or `question`, and `answer`) for completions that have none, as in TRL's
+    tables: a row gets the answer of the problem that is its prompt, or its prompt's last message. Of GSM8K's answers
+    what follows `####` counts. Raises SettingError for a line that does not parse, a column that a reward needs and a
+    row lacks, a reward that cannot be imported, and for one that breaks, with the line.
     """
     path = Path(source)
     if path.is_dir():
         path = path / "completions.jsonl"
     functions = _functions(rewards)
+    known = _golds(Path(golds)) if golds is not None else {}
     where, rows = [], []
     for place, row in _parquet(path) if path.suffix == ".parquet" else read_jsonl(path):
+        gold = known.get(_asked(row), row.get(answer_column))
         for column in {"completion", answer_column} - {"answer"}:
             if column not in row:
                 raise SettingError(f"{place}: no column {column!r}; it has {_names(row)}")
         if not isinstance(row["completion"], str | list):
             raise SettingError(f"{place}: a completion is a text or a list of messages, not {row['completion']!r:.80}")
         where.append(place)
-        rows.append(row | {"answer": row[answer_column]} if answer_column in row else row)
+        whole = isinstance(gold, int) and not isinstance(gold, bool)
+        rows.append(row if gold is None else row | {"answer": str(gold) if whole else gold})
     if not rows:
         raise SettingError(f"{path}: no completion in it")
     for name, function in functions.items():
@@ -134,6 +142,20 @@ def score(source: str | Path, rewards: Sequence[str], answer_column: str = "answ
         for name, metrics in logged.items()
     }
     return Scores(path, where, rows, paid, means)
+
+
+def _golds(path: Path) -> dict[str, str]:
+    return {
+        _asked(row): str(row["answer"]).rpartition("####")[2].strip() for _, row in read_jsonl(path) if "answer" in row
+    }
+
+
+def _asked(row: Row) -> str:
+    """The question of a row: its prompt's text, or the last message of it."""
+    asked = row.get("prompt", row.get("question"))
+    if isinstance(asked, list) and asked and isinstance(asked[-1], dict):
+        asked = asked[-1].get("content")
+    return str(asked).strip()
 
 
 def _functions(rewards: Sequence[str]) -> dict[str, Callable[..., Any]]:
@@ -154,13 +176,16 @@ def _functions(rewards: Sequence[str]) -> dict[str, Callable[..., Any]]:
 def _check_columns(name: str, function: Callable[..., Any], where: Sequence[str], rows: Sequence[Row]) -> None:
     """Every row must have what the function cannot do without."""
     passed = ("prompts", "completions", "trainer_state", "log_extra", "log_metric")
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        raise SettingError(f"--rewards {name}: has no signature that could be read, so it is no reward") from None
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     needed = [p.name for p in parameters if p.default is p.empty and p.kind in named and p.name not in passed]
     for column in needed:
         for place, row in zip(where, rows, strict=True):
             if column not in row:
-                hint = "; --answer-column names another one" if column == "answer" else ""
+                hint = "; --answer-column names another, --golds a file that has it" if column == "answer" else ""
                 raise SettingError(f"{place}: no column {column!r}, which {name} needs; it has {_names(row)}{hint}")
 
 

@@ -48,6 +48,17 @@ def test_nineteen_steps_are_no_alarm_and_a_change_starts_the_count_again() -> No
     assert seen([*flat, *other_level]) == [(39, "constant")]
 
 
+def test_rounding_is_no_change_and_no_spread() -> None:
+    rows = [row(n, floor_reward=0.1) | {"rewards/floor_reward/std": 7.9e-9 * (n % 2)} for n in range(1, 60)]
+    for n, line in enumerate(rows):
+        line["rewards/floor_reward/mean"] += 1e-9 * (n % 3)
+    assert seen(rows) == [(WINDOW, "constant")]
+
+
+def test_steps_are_counted_and_not_rows() -> None:
+    assert seen([row(n, tag_count_reward=1.0) for n in range(10, 100, 10)]) == [(30, "constant")]
+
+
 def test_a_mean_that_stays_with_a_spread_is_not_constant() -> None:
     assert seen([row(n, correctness_reward=0.5) for n in range(1, 60)]) == []
 

@@ -131,13 +131,16 @@ def test_bad_input_gets_a_line_and_status_2(kind: str, command: Command, tmp_pat
     assert after == before  # nothing half-written
 
 
-def test_a_reward_with_settings_and_a_value_with_brackets(command: Command) -> None:
+def test_a_reward_with_settings_and_a_value_with_brackets(command: Command, tmp_path: Path) -> None:
     wanted = ("--rewards.cosine_scaled(max_len=48)=0.5", "--rewards.repetition_penalty(ngram_size=2)", "0.25")
-    done = command("recipes", "gsm8k-tiny", *wanted, "--task.system_prompt=Say (x = 1) now")
+    (tmp_path / "own.py").write_text("def get_own_reward(at):\n    return lambda completions, **kwargs: [1.0]\n")
+    own = "--rewards.own.py:get_own_reward(at=('a:b', 'c)'))=2.0"
+    done = command("recipes", "gsm8k-tiny", *wanted, own, "--task.system_prompt=Say (x = 1) now")
     assert done.returncode == 0, done.stderr
     assert '"cosine_scaled(max_len=48)" = 0.5' in done.stdout
     assert '"repetition_penalty(ngram_size=2)" = 0.25' in done.stdout
     assert 'system_prompt = "Say (x = 1) now"' in done.stdout
+    assert f"{tmp_path}/own.py:get_own_reward(at=('a:b', 'c)'))\" = 2.0" in done.stdout  # from wherever it is resumed
 
 
 def test_audit_prints_what_it_found_and_says_it_in_its_status(command: Command, tmp_path: Path) -> None:

@@ -138,6 +138,24 @@ def test_trls_own_tables(tmp_path: Path) -> None:
     assert score(tmp_path / "c.jsonl", ["correctness"]).paid == {"correctness": [1.0, 0.0]}
 
 
+def test_golds_from_another_file_and_whole_numbers(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "How many? "}], "completion": GOOD},
+        {"prompt": "How old?", "completion": GOOD, "answer": 18},
+    ]
+    golds = [{"question": "How many?", "answer": "9 * 2 = 18\n#### 18"}, {"prompt": "Other", "answer": "1"}]
+    file = write(tmp_path / "c.jsonl", rows)
+    assert score(file, ["correctness"], golds=write(tmp_path / "g.jsonl", golds)).paid["correctness"] == [1.0, 1.0]
+    with pytest.raises(SettingError, match=r"c\.jsonl:1: no column 'answer', .* --golds a file that has it"):
+        score(file, ["correctness"])
+
+
+def test_columns_with_the_names_of_what_trl_passes(tmp_path: Path) -> None:
+    taken = {"completions": "x", "prompts": "x", "log_metric": 1, "log_extra": 1, "self": 1, "trainer_state": 2}
+    rows = [{"completion": GOOD, "answer": "18", "when": None} | taken]
+    assert score(write(tmp_path / "c.jsonl", rows), ["correctness"]).paid == {"correctness": [1.0]}
+
+
 def test_every_real_gsm8k_solution(gsm8k: Path, tmp_path: Path) -> None:
     parts = [json.loads(line)["answer"].split("\n#### ") for line in (gsm8k / "test.jsonl").open()]
     form = "<reasoning>\n{}\n</reasoning>\n<answer>\n{}\n</answer>"
@@ -164,6 +182,7 @@ BAD = {
     "a reward that is none": ('{"completion": "x"}', ["--rewards", "corectness"], "did you mean 'correctness'"),
     "a reward that does not import": ('{"completion": "x"}', ["--rewards", "nope.f"], "'nope' does not import"),
     "no reward": ('{"completion": "x"}', ["--rewards", ","], "--rewards: names no reward"),
+    "what has no signature": ('{"completion": "x"}', ["--rewards", "builtins.max"], "no signature that could be read"),
     "a reward twice": (
         '{"completion": "x", "answer": "1"}', ["--rewards", "correctness,correctness_reward"], "rename one"
     ),

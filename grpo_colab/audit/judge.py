@@ -22,6 +22,8 @@ from grpo_colab.errors import SettingError, nearest
 from grpo_colab.rewards.resolve import callable_name, check_signature
 
 MOST_HANGS: Final = 15
+SLOW_ONES: Final = 12  # completions that a slow function is asked about together
+GOLD_NAMES: Final = ("answer", "solution", "gold", "ground_truth", "target", "label", "reference", "final_answer")
 _MALFORMED: Final = frozenset({"form", "answer", "reasoning", "blank", "order"})
 _TINY: Final = 1e-9
 Style = Mapping[str, Any]
@@ -72,14 +74,25 @@ class Audit:
         return "\n".join([*lines, "ok" if self.ok else f"{len(self.findings)} found to be wrong"])
 
 
-def audit(function: Callable[..., Any], kind: str | None = None, *, time_limit_s: float = 1.0) -> Audit:
+def audit(
+    function: Callable[..., Any],
+    kind: str | None = None,
+    *,
+    time_limit_s: float = 1.0,
+    answer_column: str | None = None,
+) -> Audit:
     """Play an adversary against a reward function; `str()` of what comes back is the report, `ok` the verdict.
 
     `kind` (correctness, scaled, expression, exact, first_number, format, answer_format, tag_count, shaping) is found
-    out where it is not given. A completion that takes longer than `time_limit_s` is a finding; after fifteen such the
-    rest is left out. SettingError for settings that cannot work, and where the system cannot fork.
+    out where it is not given, and so is `answer_column`, the parameter that takes the gold. A completion that takes
+    longer than `time_limit_s` is a finding; after fifteen such the rest is left out. SettingError for settings that
+    cannot work, and where the system cannot fork.
     """
-    found, named = Audit(callable_name(function)), _gold_columns(function)
+    found = Audit(callable_name(function))
+    try:
+        named = [answer_column] if answer_column else _gold_columns(function)
+    except ValueError:
+        raise SettingError(f"{found.name} has no signature that could be read, so it is no reward") from None
     battery = Battery(named[0] if named else "answer")
     kinds = battery.data["kind"]
     if kind is not None and kind not in kinds:
@@ -105,8 +118,8 @@ def _gold_columns(function: Callable[..., Any]) -> list[str]:
     passed = arguments([], [], True, False)
     plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     found = [p for p in inspect.signature(function).parameters.values() if p.kind in plain and p.name not in passed]
-    names = [p.name for p in found if p.default is p.empty or p.name == "answer"]
-    return sorted(names, key=lambda name: name != "answer")
+    names = [p.name for p in found if p.default is p.empty or p.name in GOLD_NAMES]
+    return sorted(names, key=lambda name: name not in GOLD_NAMES)
 
 
 class Battery:
@@ -216,7 +229,9 @@ class _Judge:
         self.found.style = "any" if self.judges == "nothing" else style["name"]
         if self.judges != "nothing" and mark <= floor:
             low = "a wrong answer" if self.judges == "answers" else "an empty completion"
-            self.found.add("pays no golden completion more", f"{mark:g}, and {floor:g} for {low}, in every style")
+            known = "; ".join(style["name"] for style in self.battery.styles)
+            seen = f"{mark:g}, and {floor:g} for {low}, in every style that the audit knows ({known})"
+            self.found.add("pays no golden completion more", seen)
             floor = 0.0
         elif self.judges == "form" and style is styles[-1]:
             self.found.add("pays no blocks of several lines", "each block must be one line, or it gets less")
@@ -245,7 +260,9 @@ class _Judge:
     def contract(self, style: Style) -> None:
         """Asks again about all that was answered quickly, together, in every way in which a trainer may ask."""
         found = self.found
-        quick = [c for c, r in self.answers.items() if not r.trouble and len(c.text) < 9999 and r.seconds < 0.1]
+        short = [case for case, reply in self.answers.items() if not reply.trouble and len(case.text) < 9999]
+        short.sort(key=lambda case: self.answers[case].seconds >= 0.1)  # of a slow function, a few must do
+        quick = short[: max(SLOW_ONES, sum(self.answers[case].seconds < 0.1 for case in short))]
         alone = {case: self.answers[case].rewards[0] for case in quick}
         limit_s = 2 * self.limit_s + 20 * sum(self.answers[case].seconds for case in quick)
         first = self.worker.ask(quick, limit_s)
@@ -263,6 +280,9 @@ class _Judge:
         crowd = self.worker.ask(quick, limit_s, "threads")
         if crowd.trouble or in_order:  # each asks in another order
             self.check("thread-safe", quick, crowd, together)
+        turns = self.worker.ask(quick[:SLOW_ONES], limit_s, "turns") if self.worker.messages else None
+        if turns and turns.trouble:
+            found.notes.append(f"fails when a tool was called before the answer (content None): {turns.trouble}")
         other = self.worker.ask(quick, limit_s, "other")
         if other.trouble:
             found.notes.append(f"takes {'messages' if self.worker.messages else 'strings'} only: {other.trouble}")

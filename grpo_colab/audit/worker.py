@@ -24,6 +24,11 @@ from grpo_colab.errors import SettingError, one_line
 from grpo_colab.rewards import RewardError, guard
 
 THREADS: Final = 4
+QUESTIONS: Final = ("question", "prompt", "problem", "query", "instruction")  # columns that hold no gold
+CALLED: Final[tuple[dict[str, Any], ...]] = (
+    {"role": "assistant", "content": None, "tool_calls": []},
+    {"role": "tool", "content": "3"},
+)
 WARM_UP_S: Final = 60.0  # for a process's first call, which may import half of a machine learning stack
 
 
@@ -61,7 +66,8 @@ class Worker:
         """What one call pays for `cases`.
 
         `how`: "bare" (without what only newer releases of TRL pass), "copy" (after pickling), "other" (strings for
-        messages, or the other way round), or "threads" (several at once: one that got something else answers, if any).
+        messages, or the other way round), "turns" (the answer follows a tool's), or "threads" (several at once: one
+        that got something else answers, if any).
         """
         if self._process is None:
             context = multiprocessing.get_context("fork")
@@ -87,7 +93,7 @@ class Worker:
             self._pipe.send((cases, how, self.messages))
             if self._pipe.poll(limit_s):
                 return self._pipe.recv()
-            trouble = f"did not end within {limit_s:.3g} s"
+            trouble = f"did not end within {limit_s:.3g} s (--time-limit gives it more)"
         except (EOFError, OSError):
             self._process.join(1)
             trouble = f"ended the process, with exit code {self._process.exitcode}"
@@ -110,7 +116,7 @@ class Worker:
             if how == "threads":
                 return self._in_threads(cases, messages)
             function = pickle.loads(pickle.dumps(self.function)) if how == "copy" else self.function
-            return self._call(function, cases, messages ^ (how == "other"), how == "bare")
+            return self._call(function, cases, messages ^ (how == "other"), how == "bare", how == "turns")
         except RewardError as error:
             trouble = str(error.record["what"])
         except BaseException as error:  # noqa: BLE001 - a function that exits is as broken as one that raises
@@ -132,8 +138,17 @@ class Worker:
         usual = self._call(self.function, cases, messages).rewards
         return Reply(next((rewards for rewards in paid if rewards != usual), usual))
 
-    def _call(self, function: Callable[..., Any], cases: Sequence[Case], messages: bool, bare: bool = False) -> Reply:
+    def _call(
+        self,
+        function: Callable[..., Any],
+        cases: Sequence[Case],
+        messages: bool,
+        bare: bool = False,
+        turns: bool = False,
+    ) -> Reply:
         given, untouched = (arguments(cases, self.columns, messages, bare) for _ in range(2))
+        if turns:
+            given["completions"] = untouched["completions"] = [[*CALLED, *said] for said in given["completions"]]
         start = time.perf_counter()
         rewards = guard(function)(**given)
         if inspect.iscoroutine(rewards):
@@ -149,7 +164,7 @@ def arguments(cases: Sequence[Case], columns: Sequence[str], messages: bool, bar
         for name, role in (("prompts", "user"), ("completions", "assistant")):
             said[name] = [[{"role": role, "content": text}] for text in said[name]]
     said["completion_ids"] = [list(case.text[::4].encode()) for case in cases]
-    said |= {column: [case.gold for case in cases] for column in columns}
+    said |= {c: [case.prompt if c in QUESTIONS else case.gold for case in cases] for c in columns}
     beside = {"trainer_state": None, "log_extra": _nothing, "log_metric": _nothing, "unknown": ["18"] * len(cases)}
     return said if bare else said | beside
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import nearest
+from grpo_colab.rewards.guard import guard
 from grpo_colab.rewards.parametrised import require
 from grpo_colab.rewards.resolve import callable_name, is_async, reward_name
 
@@ -26,7 +27,8 @@ class combine:
 
     Where TRL passes `log_metric` and `log_extra`, each part's mean and spread, before weight and gate, are logged as
     `rewards/<part>/mean` and `rewards/<part>/std`, and its values in a column of the completions table. Raises
-    ValueError for settings that cannot work, TypeError for a part that is no function or an async one.
+    ValueError for settings that cannot work, TypeError for a part that is no function or an async one, and RewardError
+    for one that breaks, as `guard` does.
     """
 
     def __init__(
@@ -75,10 +77,7 @@ class combine:
         log_metric, log_extra = kwargs.get("log_metric"), kwargs.get("log_extra")
         paid: dict[str, list[float | None]] = {}
         for name, part in zip(self.names, self.parts, strict=True):
-            values = list(part(completions=completions, **kwargs))
-            if len(values) != len(completions):
-                raise ValueError(f"{name} gave {len(values)} rewards for {len(completions)} completions")
-            paid[name] = values
+            values = paid[name] = guard(part)(completions=completions, **kwargs)  # a clip would hide an infinity
             judged = [value for value in values if value is not None]
             if log_metric is not None and judged:
                 mean = math.fsum(judged) / len(judged)

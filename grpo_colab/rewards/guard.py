@@ -6,14 +6,18 @@ TRL turns NaN into "cannot judge" in silence, lets infinity through, and knows a
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.rewards.resolve import callable_name, is_async
 
 if TYPE_CHECKING:
     from inspect import Signature
+
+
+SEARCH_S: Final = 10.0  # for the completion that a reward fails on
 
 
 class RewardError(SettingError):
@@ -44,11 +48,13 @@ class Guard:
 
         return inspect.signature(self.function)
 
-    def __call__(self, **kwargs: Any) -> Any:
+    def __call__(self, /, **kwargs: Any) -> Any:
         try:
             given = self.function(**kwargs)
+        except RewardError as error:  # of a guarded part, which knows better
+            raise self._kept(error) from error
         except Exception as error:
-            raise self._failure(f"raised {one_line(error)}", self._culprit(kwargs), kwargs, error) from error
+            raise self._failure(f"raised {one_line(error)}", self._culprit(kwargs, error), kwargs, error) from error
         return self._checked(given, kwargs)
 
     def _checked(self, given: Any, kwargs: Mapping[str, Any]) -> list[float | None]:
@@ -70,14 +76,22 @@ class Guard:
             paid.append(number)
         return paid
 
-    def _culprit(self, kwargs: Mapping[str, Any]) -> int | None:
-        """Which completion it fails on when it is asked about each alone; None when that tells nothing."""
+    def _culprit(self, kwargs: Mapping[str, Any], raised: Exception) -> int | None:
+        """Which completion it fails on in the same way when asked about each alone; None when that tells nothing."""
+        deadline = time.monotonic() + SEARCH_S
         for index in range(len(kwargs["completions"])):
             try:
                 self.function(**_alone(kwargs, index))
-            except Exception:  # noqa: BLE001 - whatever it raises, this is the one
-                return index
+            except Exception as error:  # noqa: BLE001 - it is compared with the one that is told
+                if one_line(error) == one_line(raised):
+                    return index
+            if time.monotonic() > deadline:
+                break
         return None
+
+    def _kept(self, error: RewardError) -> RewardError:
+        saved = None if self.save is None else self.save(dict(error.record))
+        return RewardError(f"{error}{'' if saved is None else f'; see {saved}'}", error.record)
 
     def _failure(
         self, what: str, index: int | None, kwargs: Mapping[str, Any], error: Exception | None = None
@@ -105,20 +119,14 @@ class Guard:
 
 
 class _AsyncGuard(Guard):
-    async def __call__(self, **kwargs: Any) -> Any:
+    async def __call__(self, /, **kwargs: Any) -> Any:
         try:
             given = await self.function(**kwargs)
-        except Exception as error:
-            raise self._failure(f"raised {one_line(error)}", await self._culprit_of(kwargs), kwargs, error) from error
+        except RewardError as error:
+            raise self._kept(error) from error
+        except Exception as error:  # what waits for others is not asked again: it may cost minutes
+            raise self._failure(f"raised {one_line(error)}", None, kwargs, error) from error
         return self._checked(given, kwargs)
-
-    async def _culprit_of(self, kwargs: Mapping[str, Any]) -> int | None:
-        for index in range(len(kwargs["completions"])):
-            try:
-                await self.function(**_alone(kwargs, index))
-            except Exception:  # noqa: BLE001 - as above
-                return index
-        return None
 
 
 def _alone(kwargs: Mapping[str, Any], index: int | None) -> dict[str, Any]:

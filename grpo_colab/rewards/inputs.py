@@ -36,7 +36,8 @@ def _said(function: str, conversation: Any) -> str:
         raise TypeError(f"{function}: no message of the role 'assistant' in the completion {conversation!r:.80}")
     content = "" if spoken[-1] is None else spoken[-1]
     if isinstance(content, list | tuple) and all(isinstance(part, Mapping) for part in content):
-        content = "".join(part["text"] for part in content if part.get("type") == "text")
+        texts = [part.get("text") for part in content if part.get("type") == "text"]
+        content = "".join(texts) if all(isinstance(text, str) for text in texts) else content
     if not isinstance(content, str):
         raise TypeError(f"{function}: a message's content is a string or a list of parts, got {content!r:.80}")
     return content

@@ -83,12 +83,14 @@ CHANGES_MEANING: Final = frozenset(
     approx roughly nearly almost circa estimate estimated half halves tenths hundredths thousandths hundred
     hundreds thousand thousands million millions billion billions trillion trillions dozen dozens lakh lakhs
     crore crores minus negative plus opposite divided multiplied power root factorial sqrt log ln infinity inf
-    nan ne neq sim le leq ge geq lt gt pm""")  # ne to pm are LaTeX's: \neq, \sim, \leq
+    nan tens hexadecimal binary octal ne neq sim le leq ge geq lt gt pm""")  # ne to pm are LaTeX's: \neq, \sim, \leq
 )
 CHANGES_WHAT_FOLLOWS: Final = frozenset(
     _WORD.findall("""about around than over under above below beyond exceed exceeds exceeding times twice
-    thrice double triple third thirds quarter quarters fifth fifths tenth tenths percent""")
+    thrice double triple third thirds quarter quarters fifth fifths tenth tenths percent besides excluding
+    excludes sin cos tan""")
 )
+_BEFORE_IT: Final = [["up", "to"], ["close", "to"], ["square", "of"], ["cube", "of"]]
 _NEXT_WORD: Final = re.compile(rf"[\s`%°]*([{_LETTER}]+)")
 _SCALES: Final = frozenset({"k", "K", "M", "B", "T", "bn", "mn", "mln", "mil"})  # case matters: 5 m is a length
 _FACTORS: Final = frozenset({"x", "y", "z", "n", "i", "j", "e", "pi", "squared", "cubed", "mod"})
@@ -177,7 +179,7 @@ def _doubt(before: str, left: str, token: str, right: str) -> Refusal | None:
         and _PROSE.fullmatch(f"{left}N{right}")  # with a letter for the numeral, "18-inch" has a hyphen between letters
         and CHANGES_MEANING.isdisjoint(said)
         and CHANGES_WHAT_FOLLOWS.isdisjoint(words(left))
-        and leading[-2:] != ["up", "to"]
+        and leading[-2:] not in _BEFORE_IT
         and trailing[:2] != ["and", "a"]  # "18 and a quarter"
         and not _NEGATED.search(f"{before} {left} {right}")
     )

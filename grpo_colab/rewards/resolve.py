@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 import sys
 from collections.abc import Callable, Collection
 from types import ModuleType
@@ -51,17 +52,39 @@ def resolve_reward(name: str) -> Callable[..., Any]:
     return function if settings is None else _made(name, function, settings)
 
 
+def split_names(text: str) -> list[str]:
+    """`a,b(x=(1, 2), y="p,q")` as two names: commas in brackets and quotes do not part them."""
+    names, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        depth += (character in "([{") - (character in ")]}") if not quote else 0
+        if character == "," and not depth and not quote:
+            names.append("")
+        else:
+            names[-1] += character
+    return [name.strip() for name in names if name.strip()]
+
+
+def split_settings(name: str) -> tuple[str, str]:
+    """The function's name, and its settings with their brackets, or an empty string. Brackets in a path are none."""
+    found = re.fullmatch(r"(.+?\.py:\w+|[\w.]+)\s*(\(.*\))", name.strip(), re.DOTALL)
+    return (found[1], found[2]) if found else (name, "")
+
+
 def _settings(name: str) -> tuple[str, dict[str, Any] | None]:
     """`cosine_scaled(max_len=512)` as its name and its settings, which are None without parentheses."""
-    head, opened, inside = name.partition("(")
-    if not opened:
+    head, inside = split_settings(name)
+    if not inside and not re.fullmatch(r"[\w.]+\(.*", head, re.DOTALL):
         return name, None
     import ast
 
     try:
-        call = ast.parse(f"call({inside.strip()}", mode="eval").body
+        call = ast.parse(f"call{inside}", mode="eval").body
         assert isinstance(call, ast.Call) and not call.args
-        return head.strip(), {str(pair.arg): ast.literal_eval(pair.value) for pair in call.keywords}
+        return head, {str(pair.arg): ast.literal_eval(pair.value) for pair in call.keywords}
     except (SyntaxError, ValueError, AssertionError):
         raise ValueError(f"{name!r}: settings are written as in cosine_scaled(max_len=512)") from None
 
@@ -98,7 +121,12 @@ def check_signature(function: Callable[..., Any], columns: Collection[str]) -> N
     import inspect
 
     name = callable_name(function)
-    parameters = inspect.signature(function).parameters.values()
+    for part in getattr(function, "parts", ()):  # of combine
+        check_signature(part, columns)
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        raise ValueError(f"{name} has no signature that could be read, so it is no reward function") from None
     available = sorted(set(columns) - _HELD_BACK)
     passed = {*_ALWAYS_PASSED, *available}
     for p in parameters:

@@ -43,9 +43,10 @@ def length_reward(
     groups: dict[str, list[int]] = {}
     for key, length in zip(keys, lengths, strict=True):
         groups.setdefault(key, []).append(length)
+    bounds = {key: (min(group), max(group)) for key, group in groups.items()}
     paid: list[float | None] = []
     for (text, gold), key, length in zip(pairs, keys, lengths, strict=True):
-        shortest, longest = min(groups[key]), max(groups[key])
+        shortest, longest = bounds[key]
         share = 0.0 if shortest == longest else 0.5 - (length - shortest) / (longest - shortest)
         paid.append(None if gold is None else share if grade(text, gold).right else min(0.0, share))
     return paid

@@ -227,6 +227,13 @@ def hanging_reward(completions, answer, **kwargs):
     return careful_reward(completions, answer)
 
 
+def slow_random_reward(completions, answer, **kwargs):
+    """A judge that takes its time, and throws a die when it is asked about several at once."""
+    time.sleep(0.12)
+    paid = [_last_number(text, gold) for text, gold in zip(_said(completions), answer, strict=True)]
+    return paid if len(completions) == 1 else [random.random() for _ in paid]
+
+
 def hung_reward(completions, answer, **kwargs):
     time.sleep(3600)
 

@@ -147,7 +147,7 @@ IN_USE = [
     ("brevity_reward", "the bare gold|the gold after the answer|unclosed answer|wrong or gold", "a fraction"),
     ("leaking_reward", "the column's name|the column's name as the answer|the gold in JSON", ""),
     ("swallowing_reward", "empty|no idea|a number word|the column's name as the answer|all numbers", ""),
-    ("evaluating_reward", "hexadecimal|a sum left to do|an underscore between digits|a hair more", "dollars|a unit"),
+    ("evaluating_reward", "hexadecimal|a sum left to do|an underscore between digits", "dollars|a unit"),
 ]
 
 
@@ -278,6 +278,47 @@ def test_a_reward_that_never_looks_at_the_gold() -> None:
     found = audited("any_answer_reward")
     assert "pays no golden completion more" in whats(found)
     assert {"a wrong answer to 18", "the column's name"} <= names(found, "pays, and should not")
+
+
+def test_a_slow_function_is_asked_about_a_few_together() -> None:
+    found = audit(graders.slow_random_reward)
+    assert {"not deterministic"} <= whats(found)
+    assert "deterministic" not in found.held
+
+
+def test_other_names_for_the_gold_and_a_column_of_questions() -> None:
+    def own_reward(completions, question, ground_truth=None, **kwargs):
+        assert all(len(text) > 20 for text in question)
+        return rewards.correctness_reward(completions, ground_truth)
+
+    found = audit(own_reward)
+    assert (whats(found), found.kind) == ({"not picklable"}, "correctness")
+
+    def rare_reward(completions, **kwargs):
+        return rewards.correctness_reward(completions, kwargs["facit"])
+
+    assert "fails on a golden completion" in whats(audit(rare_reward))
+    assert whats(audit(rare_reward, answer_column="facit")) == {"not picklable"}
+
+
+def test_the_tags_of_unsloths_notebooks() -> None:
+    def solution_reward(completions, answer, **kwargs):
+        said = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
+        tagged = [text.replace("<SOLUTION>", "<answer>").replace("</SOLUTION>", "</answer>") for text in said]
+        return rewards.correctness_reward(tagged, answer)
+
+    found = audit(solution_reward)
+    assert (found.kind, found.style) == ("correctness", "<reasoning> and <answer>")  # it pays that one, too
+    assert audit(rewards.get_tag_count_reward("thinking")).ok
+
+
+def test_a_conversation_with_a_tool_is_told_as_a_note() -> None:
+    def first_message_reward(completions, answer, **kwargs):
+        return rewards.correctness_reward([c[0]["content"] if isinstance(c, list) else c for c in completions], answer)
+
+    notes = " ".join(audit(first_message_reward).notes)
+    assert "fails when a tool was called before the answer (content None)" in notes
+    assert "tool" not in " ".join(audit(rewards.correctness_reward).notes)
 
 
 def test_a_kind_that_it_is_not() -> None:

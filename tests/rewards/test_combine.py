@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from grpo_colab.rewards import check_signature, combine, correctness_reward, reward_name, strict_format_reward
+from grpo_colab.rewards import (
+    RewardError,
+    check_signature,
+    combine,
+    correctness_reward,
+    reward_name,
+    strict_format_reward,
+)
 
 GOOD = "<reasoning>\nbecause\n</reasoning>\n<answer>\n18\n</answer>"
 RIGHT, WRONG, NEITHER = "<answer>18</answer>", GOOD.replace("18", "19"), "18"
@@ -64,10 +71,30 @@ def test_it_is_a_reward_like_any_other() -> None:
     assert reward_name(reward) == "all"
     assert pickle.loads(pickle.dumps(reward))(TEXTS, answer=GOLDS, other=[1] * 4) == reward(TEXTS, answer=GOLDS)
     check_signature(reward, ["prompt", "answer", "other"])
-    with pytest.raises(ValueError, match="all_reward needs a column 'answer'; the columns are gold"):
+    with pytest.raises(ValueError, match="correctness_reward needs a column 'answer'; the columns are gold"):
         check_signature(reward, ["prompt", "gold"])
     inner = combine([reward, sometimes_reward])
     assert inner(TEXTS, answer=GOLDS) == [4.0, 3.0, 2.0, 0.0]
+
+
+def test_numbers_of_other_libraries_are_logged_as_plain_ones() -> None:
+    numpy = pytest.importorskip("numpy")
+    columns: dict[str, list[Any]] = {}
+
+    def array_reward(completions: list[str], **kwargs: Any) -> Any:
+        return numpy.array([0.5] * len(completions), dtype=numpy.float32)
+
+    combine([correctness_reward, array_reward])(TEXTS, answer=GOLDS, log_extra=columns.__setitem__)
+    assert columns["array"] == [0.5] * 4
+    assert all(type(value) is float for value in columns["array"])
+
+
+def test_a_part_that_trl_could_not_call_is_refused_by_its_signature() -> None:
+    def plain_reward(completions: list[str], answer: list[str]) -> list[float]:
+        return [1.0] * len(completions)
+
+    with pytest.raises(ValueError, match=r"plain_reward must accept .* add \*\*kwargs"):
+        check_signature(combine([correctness_reward, plain_reward]), ["answer"])
 
 
 async def async_reward(completions: list[str], **kwargs: Any) -> list[float]:
@@ -102,5 +129,5 @@ def test_a_part_of_the_wrong_length_is_named() -> None:
     def short_reward(completions: list[str], **kwargs: Any) -> list[float]:
         return [1.0]
 
-    with pytest.raises(ValueError, match="short gave 1 rewards for 4 completions"):
+    with pytest.raises(RewardError, match=r"rewards\.short_reward gave 1 rewards for 4 completions"):
         combine([short_reward])(TEXTS)

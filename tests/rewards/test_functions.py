@@ -308,6 +308,7 @@ def test_broken_columns_raise(function) -> None:
         ([[{"role": "user", "content": "18"}]], "no message of the role 'assistant'"),
         ([[{"role": "assistant", "content": 18}]], "content is a string or a list of parts, got 18"),
         ([[{"role": "assistant", "content": ["18"]}]], "content is a string or a list of parts"),
+        ([[{"role": "assistant", "content": [{"type": "text"}]}]], "content is a string or a list of parts"),
     ],
 )
 def test_broken_completions_raise_and_name_the_function(function, completions, words: str) -> None:

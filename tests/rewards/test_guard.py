@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 import pytest
 
-from grpo_colab.rewards import RewardError, check_signature, correctness_reward, guard, reward_name
+from grpo_colab.rewards import RewardError, check_signature, combine, correctness_reward, guard, reward_name
 
 TEXTS = ["one", "two", "three"]
 TOLD = [[{"role": "assistant", "content": text}] for text in TEXTS]
@@ -102,6 +102,25 @@ def test_an_exception_names_the_function_the_step_and_the_completion_it_fails_on
     assert logged == [("seen", 3)]  # looking for the culprit logs nothing
 
 
+def test_only_the_same_failure_makes_a_culprit() -> None:
+    def group_reward(completions: list[str], **kwargs: Any) -> list[float]:
+        if len(completions) % 3:
+            raise ValueError("groups of 3 expected")
+        raise KeyError("two")
+
+    with pytest.raises(RewardError, match=r"raised KeyError: 'two' \(outside of training\)$") as caught:
+        guard(group_reward)(completions=TEXTS)
+    assert caught.value.record["completions"] == TEXTS
+
+
+def test_a_guarded_part_is_named_and_saved_once_and_whole() -> None:
+    saved: list[dict[str, Any]] = []
+    parts = combine([correctness_reward, gives([0.0, math.inf, 0.0])], clip=(0.0, 1.0))
+    with pytest.raises(RewardError, match=r"rewards\.own_reward gave inf; .* on completion 2 of 3: 'two'\); see 0$"):
+        guard(parts, lambda record: saved.append(record) or len(saved) - 1)(completions=TEXTS, answer=["1"] * 3)
+    assert [(record["reward"], record["completions"]) for record in saved] == [("own_reward", ["two"])]
+
+
 def test_when_no_completion_is_to_blame_alone_all_are_kept() -> None:
     def crowd_reward(completions: list[str], **kwargs: Any) -> list[float]:
         raise_if = len(completions) > 2
@@ -130,8 +149,9 @@ def test_async_rewards_stay_async() -> None:
     guarded = guard(waiting_reward)
     assert inspect.iscoroutinefunction(type(guarded).__call__)
     assert asyncio.run(guarded(completions=["one", "two"])) == [1.0, 1.0]
-    with pytest.raises(RewardError, match=r"on completion 3 of 3: 'three'"):
+    with pytest.raises(RewardError, match=r"raised ZeroDivisionError: division by zero \(outside") as caught:
         asyncio.run(guarded(completions=TEXTS))
+    assert caught.value.record["completions"] == TEXTS
 
 
 def test_it_bears_the_name_and_signature_of_what_it_guards() -> None:

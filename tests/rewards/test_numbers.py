@@ -251,6 +251,12 @@ IS_NONE = [
     ("<b>18</b>", "not_a_number"),
     # words that change the meaning
     ("not 18", "not_a_number"),
+    ("close to 18", "not_a_number"),
+    ("the square of 18", "not_a_number"),
+    ("sin 18", "not_a_number"),
+    ("every number besides 18", "not_a_number"),
+    ("18 tens", "not_a_number"),
+    ("18 in hexadecimal", "not_a_number"),
     ("no more than 18", "not_a_number"),
     ("It isn't 18", "not_a_number"),
     ("It isn\u2019t 18", "not_a_number"),

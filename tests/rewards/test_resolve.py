@@ -10,6 +10,7 @@ import pytest
 
 from grpo_colab import rewards
 from grpo_colab.rewards import check_signature, correctness_reward, resolve_reward, reward_name, strict_format_reward
+from grpo_colab.rewards.resolve import split_names
 
 SETTINGS = {
     "get_cosine_scaled_reward": "max_len=40",
@@ -48,6 +49,27 @@ def test_a_file_of_ones_own(own: Path) -> None:
     assert pickle.loads(pickle.dumps(function)) is function
     own.write_text(OWN.replace("1 /", "2 /"))
     assert resolve_reward(f"{own}:brevity_reward")(completions=[""]) == [2.0]
+
+
+def test_brackets_in_a_path_are_no_settings(own: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy (1)" / own.name
+    copy.parent.mkdir()
+    copy.write_text(OWN + "def get_scaled_reward(by, at=':'):\n    return lambda completions, **kwargs: [by] * 2\n")
+    assert resolve_reward(f"{copy}:brevity_reward")(completions=[""]) == [1.0]
+    assert resolve_reward(f"{copy}:get_scaled_reward(by=(1, 2), at='a.py:b')")(completions=[]) == [(1, 2)] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a,b", ["a", "b"]),
+        (" a , b(x=1, y='p,q)') ,c", ["a", "b(x=1, y='p,q)')", "c"]),
+        ("r.py:f(a=1,b=(2,3)),d (1)/r.py:g", ["r.py:f(a=1,b=(2,3))", "d (1)/r.py:g"]),
+        (",", []),
+    ],
+)
+def test_names_are_parted_at_commas_outside_of_brackets_and_quotes(text: str, names: list[str]) -> None:
+    assert split_names(text) == names
 
 
 def test_files_of_one_name_in_two_folders(own: Path, tmp_path: Path) -> None:
