@@ -44,6 +44,17 @@ def test_unsloths_trainer_trains_through_the_same_code(patched: dict[str, Any]) 
     assert all("lora_" in name for name in patched["changed"])
 
 
+def test_a_broken_reward_loses_no_step_under_unsloths_trainer(patched: dict[str, Any]) -> None:
+    broken = patched["broken_reward"]
+    assert "rewards.own_reward gave 1 rewards for 16 completions (at step 3; see " in broken["said"]
+    mended, whole = (
+        [{key: value for key, value in row.items() if key != "step_time"} for row in broken[name]]
+        for name in ("mended", "whole")
+    )
+    assert [row["step"] for row in mended] == [1, 2, 3, 4]
+    assert mended == whole
+
+
 def test_every_presets_arguments_are_taken_as_they_are_by_unsloths_config(patched: dict[str, Any]) -> None:
     assert patched["configurations"] == {name: [] for name in preset_names()}
 

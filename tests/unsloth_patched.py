@@ -34,6 +34,7 @@ from grpo_colab import Recipe, Run, train  # noqa: E402
 from grpo_colab.plan import geometry, this_machine  # noqa: E402
 from grpo_colab.policy import Policy  # noqa: E402
 from grpo_colab.recipe import preset_names  # noqa: E402
+from grpo_colab.rewards import RewardError  # noqa: E402
 from grpo_colab.train import grpo_arguments  # noqa: E402
 
 
@@ -64,15 +65,51 @@ def unknown_loader_arguments() -> dict[str, list[str]]:
     }
 
 
-def train_the_tiny_model(out: Path) -> dict[str, object]:
-    recipe = Recipe.load(budget={"max_steps": 3, "prompts_per_step": 2, "micro_batch": 4}, evaluation={"n": 8})
+BREAKS = """
+from pathlib import Path
+
+def own_reward(completions, trainer_state=None, **kwargs):
+    if trainer_state is not None and trainer_state.global_step == 2 and not Path(__file__).with_name("mended").exists():
+        return [0.0]
+    return [float(len(c[0]["content"]) % 2) for c in completions]
+"""
+
+
+def fresh_policy(recipe: Recipe) -> Policy:
+    torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(recipe.model_path, dtype=torch.float32)
     lora = {key: value for key, value in recipe.lora.items() if key in LoraConfig.__dataclass_fields__}
     model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora))
     model.for_training = lambda *args, **kwargs: model.train()
     model.for_inference = lambda *args, **kwargs: model.eval()
+    return Policy(model, AutoTokenizer.from_pretrained(recipe.model_path))
+
+
+def break_a_reward(folder: Path) -> dict[str, object]:
+    """A reward breaks at step 3 of 4; what was said, and the metrics of the mended run and of an unbroken one."""
+    (folder / "own.py").write_text(BREAKS)
+    recipe = Recipe.load(
+        rewards={f"{folder}/own.py:own_reward": 1.0},
+        budget={"max_steps": 4, "prompts_per_step": 2},
+        evaluation={"n": 4, "max_completion_tokens": 8},
+    )
+    said = ""
+    try:
+        train(recipe, out=folder / "broken", loaded=fresh_policy(recipe))
+    except RewardError as error:
+        said = str(error)
+    (folder / "mended").touch()
+    mended = train(resume=folder / "broken", loaded=fresh_policy(recipe))
+    whole = train(recipe, out=folder / "whole", loaded=fresh_policy(recipe))
+    return {"said": said, "mended": mended.metrics(), "whole": whole.metrics()}
+
+
+def train_the_tiny_model(out: Path) -> dict[str, object]:
+    recipe = Recipe.load(budget={"max_steps": 3, "prompts_per_step": 2, "micro_batch": 4}, evaluation={"n": 8})
+    policy = fresh_policy(recipe)
+    model = policy.model
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    run = train(recipe, out=out, loaded=Policy(model, AutoTokenizer.from_pretrained(recipe.model_path)))
+    run = train(recipe, out=out, loaded=policy)
     changed = [name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])]
     return {
         "trainer": trl.GRPOTrainer.__name__,
@@ -82,6 +119,7 @@ def train_the_tiny_model(out: Path) -> dict[str, object]:
         "evaluation": run.evaluation,
         "changed": changed,
         "configurations": changed_arguments(run),
+        "broken_reward": break_a_reward(out.parent),
     }
 
 
