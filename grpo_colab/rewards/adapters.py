@@ -80,7 +80,7 @@ def compute_score(
     `score` is the weighted sum, 0.0 where none can judge; `rewards/<name>` what each pays, None where it cannot, which
     verl's means leave out; `acc` what the first pays, which verl reports as the accuracy; `reason` the verdict of
     `correctness_reward`, None without one. The columns are `extra_info`'s and `data_source`. All rows get the same
-    keys, as verl needs. Raises what a reward raises, and ValueError or TypeError for `rewards` that cannot work.
+    keys, as verl needs. Raises RewardError for one that breaks, ValueError or TypeError for `rewards` that cannot work.
     """
     columns = {name: [value] for name, value in (extra_info or {}).items()} | {"data_source": [data_source]}
     logged: dict[str, float] = {}  # of a single completion, one verdict has the whole share
@@ -98,8 +98,8 @@ def reward_func(
     A completion is what follows its prompt in the query, less the special tokens that end a turn, which OpenRLHF keeps
     in the text. `rewards` is the weighted sum, 0.0 where none can judge; `scores`, by which OpenRLHF filters groups,
     what the first pays; `extra_logs` what each pays, as `rewards/<name>`. In these two NaN says that it cannot judge.
-    Raises what a reward raises, and ValueError for a query that does not begin with its prompt, nor with a later part
-    of it, which is all that OpenRLHF leaves of a long one. It only logs an exception.
+    Raises RewardError for a reward that breaks, and ValueError for a query that does not begin with its prompt, nor
+    with a later part of it, which is all that OpenRLHF leaves of a long one. It only logs an exception.
     """
     import torch
 

@@ -27,6 +27,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from grpo_colab.rewards import (
+    RewardError,
     combine,
     correctness_reward,
     get_soft_overlong_punishment_reward,
@@ -393,9 +394,9 @@ def test_what_no_reward_can_judge_counts_nothing() -> None:
 
 
 def test_a_broken_gold_raises() -> None:
-    with pytest.raises(ValueError, match="eighteen"):
+    with pytest.raises(RewardError, match="eighteen"):
         compute_score("eggs", GOOD, "eighteen")
-    with pytest.raises(TypeError, match="a gold answer is a string or None, got int: 18"):
+    with pytest.raises(RewardError, match="a gold answer is a string or None, got int: 18"):
         reward_func(["?" + GOOD], ["?"], [18])
 
 
