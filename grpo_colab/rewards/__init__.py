@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from grpo_colab.rewards.answers import REASONS, Verdict, gold_number, grade, lenient_grade
 from grpo_colab.rewards.combine import combine
+from grpo_colab.rewards.correctness import (
+    correctness_reward,
+    exact_answer_reward,
+    soft_correctness_reward,
+)
 from grpo_colab.rewards.format import (
     get_soft_format_reward,
     get_strict_format_reward,
     get_tag_count_reward,
     get_think_format_reward,
+    integer_reward,
     soft_format_reward,
     strict_format_reward,
     tag_count_reward,
     think_format_reward,
-)
-from grpo_colab.rewards.functions import (
-    correctness_reward,
-    exact_answer_reward,
-    integer_reward,
-    soft_correctness_reward,
 )
 from grpo_colab.rewards.guard import RewardError, guard
 from grpo_colab.rewards.latex import get_math_reward, math_reward

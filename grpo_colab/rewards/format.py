@@ -1,4 +1,4 @@
-"""Whether the completion has the form that was asked for: `<reasoning>` and `<answer>`, or `<think>`.
+"""Whether the completion has the form that was asked for: `<reasoning>` and `<answer>`, or `<think>`; an integer.
 
 The `get_...` variants take the name of the reasoning tag, so that `get_strict_format_reward("think")` asks for
 `<think>...</think>` and then `<answer>...</answer>`. `think_format_reward` asks for what reasoning models write by
@@ -11,14 +11,21 @@ import re
 from functools import lru_cache
 from typing import Any, Final
 
-from grpo_colab.rewards.answers import ANSWER_CLOSE, TAGS
+from grpo_colab.rewards.answers import ANSWER_CLOSE, TAGS, answer_block
 from grpo_colab.rewards.inputs import Completions, texts_of
+from grpo_colab.rewards.numbers import parse_number
 from grpo_colab.rewards.parametrised import Parametrised, require
 
 # A character after the answer. The notebook that made these rewards known takes 0.001 twice, on a scale of 0.5.
 TRAILING_PENALTY: Final = 0.004
+_INTEGER: Final = re.compile(r"[-+−]?[0-9,]+")  # of what already parses as one number
 Tags = tuple[str, ...]
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
+
+def integer_reward(completions: Completions, **kwargs: Any) -> list[float]:
+    """1.0 where the one closed answer block is an integer and nothing else: 18, -3, 1,200; not 18.0, $18 or 18 eggs."""
+    return [float(_is_integer(text)) for text in texts_of("integer_reward", completions)]
 
 
 def strict_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
@@ -94,6 +101,11 @@ def _tag_count_reward(tags: Tags, /, completions: Completions, **kwargs: Any) ->
 
 def _think_format_reward(prefilled: bool, /, completions: Completions, **kwargs: Any) -> list[float]:
     return [float(_thinks(text, prefilled)) for text in texts_of("think_format_reward", completions)]
+
+
+def _is_integer(text: str) -> bool:
+    block = answer_block(text)
+    return isinstance(block, str) and parse_number(block) is not None and bool(_INTEGER.fullmatch(block.strip()))
 
 
 def _tags(reasoning_tag: str) -> Tags:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from grpo_colab.errors import SettingError
 from grpo_colab.rewards import numbers
 from grpo_colab.rewards.answers import ANSWER_CLOSE, ANSWER_OPEN, REASONS, Reason, Verdict, answer_block
-from grpo_colab.rewards.functions import log_shares
+from grpo_colab.rewards.correctness import log_shares
 from grpo_colab.rewards.inputs import Completions, Golds, graded_pairs
 from grpo_colab.rewards.parametrised import Parametrised, require
 

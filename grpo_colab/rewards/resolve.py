@@ -11,12 +11,12 @@ from types import ModuleType
 from typing import Any, Final, cast
 
 from grpo_colab.errors import nearest, one_line
+from grpo_colab.rewards import correctness, latex, shaping
 from grpo_colab.rewards import format as formats
-from grpo_colab.rewards import functions, latex, shaping
 
 _OURS: Final = {
     name: value
-    for module in (functions, formats, shaping, latex)
+    for module in (correctness, formats, shaping, latex)
     for name, value in vars(module).items()
     if name.endswith("_reward") and name[0] != "_"
 }

@@ -13,15 +13,11 @@ The six of the study ("LLM Reinforcement Learning with GRPO", 2025) and their we
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from grpo_colab.rewards.answers import REASONS, Verdict, answer_block, grade, soft_grade
-from grpo_colab.rewards.inputs import Completions, Golds, graded_pairs, texts_of
-from grpo_colab.rewards.numbers import parse_number
-
-_INTEGER: Final = re.compile(r"[-+−]?[0-9,]+")  # of what already parses as one number
+from grpo_colab.rewards.inputs import Completions, Golds, graded_pairs
 
 
 def correctness_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
@@ -58,18 +54,8 @@ def soft_correctness_reward(completions: Completions, answer: Golds, **kwargs: A
     return [None if gold is None else float(soft_grade(text, gold).right) for text, gold in pairs]
 
 
-def integer_reward(completions: Completions, **kwargs: Any) -> list[float]:
-    """1.0 where the one closed answer block is an integer and nothing else: 18, -3, 1,200; not 18.0, $18 or 18 eggs."""
-    return [float(_is_integer(text)) for text in texts_of("integer_reward", completions)]
-
-
 def _is_gold_text(block: str | Verdict, gold: str) -> bool:
     return isinstance(block, str) and block.strip() == gold.strip()
-
-
-def _is_integer(text: str) -> bool:
-    block = answer_block(text)
-    return isinstance(block, str) and parse_number(block) is not None and bool(_INTEGER.fullmatch(block.strip()))
 
 
 def log_shares(log_metric: Callable[[str, float], None] | None, met: list[str]) -> None:
