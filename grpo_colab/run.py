@@ -93,7 +93,7 @@ class Run:
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows to a .jsonl file in one write, so that a line is whole or the file's last."""
         text = lines(rows)
-        with (self.path / name).open("a", encoding="utf-8") as file:
+        with (self.path / name).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
 
     def save_failure(self, record: Mapping[str, Any]) -> Path:
@@ -134,8 +134,8 @@ def check_free(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all."""
-    write_bytes(path, text.encode())
+    """Write `text` to `path` whole or not at all. Half a surrogate pair becomes its escape, which in JSON means it."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -156,6 +156,12 @@ def test_columns_with_the_names_of_what_trl_passes(tmp_path: Path) -> None:
     assert score(write(tmp_path / "c.jsonl", rows), ["correctness"]).paid == {"correctness": [1.0]}
 
 
+def test_half_a_character_is_written_as_it_was_read(tmp_path: Path) -> None:
+    rows = [{"completion": f"\ud83d {GOOD}", "answer": "18"}]
+    score(write(tmp_path / "c.jsonl", rows), ["correctness"]).write(tmp_path / "out.jsonl")
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == rows[0] | {"scores": {"correctness": 1.0}}
+
+
 def test_every_real_gsm8k_solution(gsm8k: Path, tmp_path: Path) -> None:
     parts = [json.loads(line)["answer"].split("\n#### ") for line in (gsm8k / "test.jsonl").open()]
     form = "<reasoning>\n{}\n</reasoning>\n<answer>\n{}\n</answer>"
