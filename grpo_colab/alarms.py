@@ -50,12 +50,13 @@ class Watch:
             self.same[name] = value, since
             if row["step"] - since >= WINDOW - 1:
                 self.same[name] = value, math.inf  # told; not again before it changes
-                meaning = (
-                    "is never earned: see what it wants with `grpo-colab audit`"
-                    if mean <= 0
-                    else ("teaches nothing (more): that is well if it means that all is learnt")
+                yield (
+                    "constant",
+                    name,
+                    f"{name} has been {mean:g} for every completion of {WINDOW} steps, and teaches nothing: well if "
+                    "all is learnt, or nothing left to punish; if it is never earned, see what it wants with "
+                    "`grpo-colab audit`",
                 )
-                yield "constant", name, f"{name} has been {mean:g} for every completion of {WINDOW} steps; it {meaning}"
 
     def _no_variance(self, row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         self.flat = self.flat + 1 if row.get("frac_reward_zero_std") == 1 else 0

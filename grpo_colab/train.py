@@ -157,13 +157,13 @@ def check_rewards(learner: policy.Policy, task: Task, recipe: Recipe, problems: 
     columns = evaluate.reward_columns([golden])
     for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
         paid = evaluate.call_reward(function, [task.messages(golden)], [text], [tokens], columns)
-        if name.startswith(("think_format", "strict_format", "soft_format", "tag_count")) and not paid[0]:
-            say(f"Warning: rewards.{name} pays nothing for {text!r}, which is the form that the task asks for")
         if name in GOLDEN and paid[0] != 1.0:
             raise SettingError(
                 f"rewards.{name}: pays {paid[0]} of 1.0 for a golden completion, so the policy could never earn it; "
                 f"take it out with {name} = false, or change the task's format. The completion was {text!r}"
             )
+        if name.startswith(("think_format", "strict_format", "soft_format", "tag_count")) and not paid[0]:
+            say(f"Warning: rewards.{name} pays nothing for {text!r}, which is the form that the task asks for")
 
 
 def coverage(recipe: Recipe, rows: int, too_long: int) -> str:

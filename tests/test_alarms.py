@@ -39,6 +39,13 @@ def test_a_reward_that_is_never_earned_is_told_after_twenty_steps_and_once() -> 
     assert "never earned" in warning["text"]
 
 
+def test_a_penalty_that_nobody_earns_is_not_told_as_a_failure() -> None:
+    watch = Watch()
+    rows = [row(n, repetition_penalty_reward=0.0) for n in range(1, 30)]
+    (warning,) = [warning for line in rows for warning in watch.see(line)]
+    assert "nothing left to punish" in warning["text"]
+
+
 def test_nineteen_steps_are_no_alarm_and_a_change_starts_the_count_again() -> None:
     flat = [row(n, tag_count_reward=1.0) for n in range(1, 20)]
     assert seen([*flat, row(20, tag_count_reward=0.9)]) == []
