@@ -1,4 +1,4 @@
-"""A recipe says what to run: seven tables, typed and checked before anything is downloaded.
+"""A recipe says what to run: eight tables, typed and checked before anything is downloaded.
 
     Recipe.load()                                             the CPU default
     Recipe.load("gsm8k-llama31-8b", grpo={"learning_rate": 1e-5})
@@ -6,13 +6,15 @@
 
 `[model]`, `[lora]` and `[grpo]` hold the arguments of FastLanguageModel.from_pretrained, get_peft_model and GRPOConfig
 under their own names; `[task]` holds those of the task's class. `[rewards]` maps a reward to its weight (false takes
-one out). The other two are ours: see Budget and Evaluation. Later sources win key by key: preset, file, overrides.
+one out). The other three are ours: see Budget, Tripwires and Evaluation. Later sources win key by key: preset, file,
+overrides.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,7 +33,7 @@ from grpo_colab.tiny import TINY_MODEL
 PRESETS = Path(__file__).parent / "recipes"
 DEFAULT_PRESET = "word-problems-tiny"
 STEP_CAP = 250
-TABLES = ("task", "model", "lora", "grpo", "rewards", "budget", "evaluation")
+TABLES = ("task", "model", "lora", "grpo", "rewards", "budget", "tripwires", "evaluation")
 PASSED_THROUGH = ("model", "lora", "grpo")
 NAMES = ("model_name", "revision", "token")  # texts, though a commit may look like a number
 
@@ -58,6 +60,8 @@ DERIVED = {
     "grpo.use_vllm": "model.fast_inference",
     "grpo.eval_strategy": "[evaluation], which asks before and after",
     "grpo.do_eval": "[evaluation], which asks before and after",
+    "grpo.push_to_hub": 'budget.mirror = "hf://user/repository"',
+    "grpo.save_only_model": "nothing: a checkpoint is what a run goes on from",
 }
 
 
@@ -66,12 +70,28 @@ class _Table(BaseModel):
 
 
 class Budget(_Table):
-    """How much is learnt: steps, and completions a step (prompts_per_step x grpo.num_generations)."""
+    """How much is learnt: steps, and completions a step (prompts_per_step x grpo.num_generations); and what is kept."""
 
     max_steps: int = Field(STEP_CAP, ge=1, description="optimiser steps; more than 250 needs uncapped = true")
     uncapped: bool = Field(False, description="allow more than 250 steps")
     prompts_per_step: int = Field(1, ge=1, description="different prompts in one optimiser step")
     micro_batch: int = Field(0, ge=0, description="completions in one backward pass on one device; 0: by memory")
+    max_hours: float | None = Field(None, gt=0, description="of one sitting: stops in time to save and evaluate")
+    save_minutes: float = Field(
+        5.0, ge=0, description="a checkpoint as often, beside grpo.save_steps; 0: by step alone"
+    )
+    mirror: str | None = Field(None, min_length=1, description="a folder, or hf://user/repository, that gets a copy")
+
+
+class Tripwires(_Table):
+    """What stops a run at its last good checkpoint; 0 or false turns one off."""
+
+    non_finite: bool = Field(True, description="a loss, a gradient or a reward that is NaN or infinite")
+    max_kl: float = Field(10.0, ge=0, description="KL to the base model in nats a token, three steps in a row")
+    max_length_growth: float = Field(
+        4.0, ge=0, description="completions so many times as long as at the start, for nothing"
+    )
+    gibberish: float = Field(2.0, ge=0, description="nats a token that the policy's samples lose under the base model")
 
 
 class Evaluation(_Table):
@@ -102,6 +122,7 @@ class Recipe(_Table):
     grpo: dict[str, Any]
     rewards: dict[str, float]
     budget: Budget
+    tripwires: Tripwires
     evaluation: Evaluation
 
     @classmethod
@@ -144,6 +165,12 @@ class Recipe(_Table):
     def reward_functions(self) -> list[Callable[..., Any]]:
         """The functions of [rewards], in its order."""
         return [_reward(name) for name in self.rewards]
+
+    def repeats(self, other: Recipe) -> bool:
+        """Whether it is the same run, however it is kept, and however its steps were cut to fit a memory."""
+        how = {"micro_batch", "max_hours", "save_minutes", "mirror"}
+        left_out: dict[str, Any] = {"description": True, "budget": how}
+        return self.model_dump(exclude=left_out) == other.model_dump(exclude=left_out)
 
     def to_toml(self) -> str:
         return tomli_w.dumps(self.model_dump(exclude_none=True))
@@ -252,12 +279,6 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
             f"model.max_seq_length = {room}: task.max_prompt_tokens + grpo.max_completion_length = {longest} do not "
             f"fit; write {longest} or more, or make one of them smaller"
         )
-    budget = _own_table(Budget, "budget", tables["budget"])
-    if budget.max_steps > STEP_CAP and not budget.uncapped:
-        raise SettingError(
-            f"budget.max_steps = {budget.max_steps}: more than {STEP_CAP}; write {STEP_CAP} or fewer, "
-            "or budget.uncapped = true"
-        )
     recipe = Recipe(
         name=read["name"],
         description=read["description"],
@@ -266,7 +287,8 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
         lora=tables["lora"],
         grpo=tables["grpo"],
         rewards=_weights(tables["rewards"]),
-        budget=budget,
+        budget=_checked_budget(tables["budget"]),
+        tripwires=_own_table(Tripwires, "tripwires", tables["tripwires"]),
         evaluation=_own_table(Evaluation, "evaluation", tables["evaluation"]),
     )
     try:
@@ -364,6 +386,23 @@ def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
             chosen[key] = str(Path(chosen[key]).expanduser().absolute())
     chosen.setdefault("seed", seed)
     return common.model_dump(exclude_none=True) | chosen
+
+
+def _checked_budget(values: Mapping[str, Any]) -> Budget:
+    """The [budget] table, the mirror's folder absolute."""
+    budget = _own_table(Budget, "budget", values)
+    if budget.max_steps > STEP_CAP and not budget.uncapped:
+        raise SettingError(
+            f"budget.max_steps = {budget.max_steps}: more than {STEP_CAP}; write {STEP_CAP} or fewer, "
+            "or budget.uncapped = true"
+        )
+    if budget.mirror is None:
+        return budget
+    if budget.mirror.startswith("hf://"):
+        if not re.fullmatch(r"hf://[\w.-]+/[\w.-]+", budget.mirror):
+            raise SettingError(f"budget.mirror = {budget.mirror!r}: write hf://user/repository, or a folder")
+        return budget
+    return budget.model_copy(update={"mirror": str(Path(budget.mirror).expanduser().absolute())})
 
 
 def _weights(rewards: Mapping[str, Any]) -> dict[str, float]:

@@ -1,0 +1,135 @@
+"""Checkpoints that are complete or absent: a manifest with the size and SHA-256 of each file, and one rename.
+
+    checkpoints/
+        checkpoint-40/  the trainer's files, and manifest.json: when, how good, and what each file must be
+        .new/           one that is being written; never read
+
+Nothing here knows the trainer. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from grpo_colab.files import read_json, sha256, to_disk, write_json
+
+MANIFEST: Final = "manifest.json"
+STAGING: Final = ".new"
+DAMAGED: Final = "damaged-"  # a checkpoint that cannot or must not be gone on from is set aside under such a name
+
+
+def seal(staged: Path, folder: Path, metric: str | None = None, value: float | None = None) -> Path:
+    """Publish the files in `staged`, a folder called checkpoint-<step>, as a checkpoint in `folder`; returns it.
+
+    `value` is what the checkpoint is worth by `metric`, for `best`. Everything is on the disk before the one rename
+    that makes it a checkpoint. Raises OSError (a full disk, say), and then there is no such checkpoint.
+    """
+    files = {}
+    for path in sorted(path for path in staged.rglob("*") if path.is_file()):
+        to_disk(path)
+        files[path.relative_to(staged).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    about = {"version": 1, "step": step_of(staged), "saved_at": now, "metric": metric, "value": value}
+    write_json(staged / MANIFEST, {**about, "files": files})
+    return publish(staged, folder)
+
+
+def publish(staged: Path, folder: Path) -> Path:
+    """Rename a sealed folder to its place in `folder`, for what stood there under its name."""
+    to_disk(staged)
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / staged.name
+    if final.exists():
+        _delete(final)
+    staged.rename(final)
+    to_disk(folder)
+    with contextlib.suppress(OSError):
+        staged.parent.rmdir()  # the staging folder, when nothing else is in it
+    return final
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def saved(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first, damaged or not; a folder without a manifest is none."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    return sorted((path for path in found if (path / MANIFEST).exists()), key=step_of)
+
+
+def manifest(checkpoint: Path) -> dict[str, Any]:
+    """What manifest.json says; empty when it cannot be read."""
+    return read_json(checkpoint / MANIFEST) or {}
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, in words; None for a whole one. Reads every byte of it."""
+    files = manifest(checkpoint).get("files")
+    if not isinstance(files, dict) or not files:
+        return f"{MANIFEST} cannot be read"
+    for name, expected in files.items():
+        path = checkpoint / name
+        try:
+            if (size := path.stat().st_size) != expected["bytes"]:
+                return f"{name} has {size:,} of {expected['bytes']:,} bytes"
+            if sha256(path) != expected["sha256"]:
+                return f"{name} is not what was written"
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except (OSError, KeyError, TypeError) as error:
+            return f"{name} cannot be read ({error})"
+    return None
+
+
+def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that is whole, and what was wrong with each newer one, which is set aside.
+
+    Setting aside renames it to `damaged-<name>`, so that it is neither read nor counted again.
+    """
+    troubles: list[str] = []
+    for checkpoint in reversed(saved(folder)):
+        trouble = damage(checkpoint)
+        if trouble is None:
+            return checkpoint, troubles
+        troubles.append(f"{checkpoint.name} is damaged: {trouble}")
+        _aside(checkpoint)
+    return None, troubles
+
+
+def set_aside(folder: Path, after: int) -> None:
+    """Set the checkpoints after a step aside, as `newest_whole` does with damaged ones."""
+    for checkpoint in saved(folder):
+        if step_of(checkpoint) > after:
+            _aside(checkpoint)
+
+
+def _aside(checkpoint: Path) -> None:
+    aside = checkpoint.with_name(f"{DAMAGED}{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    checkpoint.rename(aside)
+
+
+def best(folder: Path, greater_is_better: bool = True) -> Path | None:
+    """The checkpoint whose manifest has the best value, the newer of equals; None while none has one."""
+    sign = 1.0 if greater_is_better else -1.0
+    worth = [(sign * value, path) for path in saved(folder) if (value := manifest(path).get("value")) is not None]
+    return max(worth, key=lambda pair: (pair[0], step_of(pair[1])))[1] if worth else None
+
+
+def prune(folder: Path, keep: int, greater_is_better: bool = True, also: Path | None = None) -> None:
+    """Delete all but the last `keep` checkpoints, the best one, and `also` (one that is being copied, say)."""
+    kept = {*saved(folder)[-max(1, keep) :], best(folder, greater_is_better), also}
+    for checkpoint in saved(folder):
+        if checkpoint not in kept:
+            _delete(checkpoint)
+
+
+def _delete(checkpoint: Path) -> None:
+    """The manifest first: what is half deleted must not look like a damaged checkpoint."""
+    (checkpoint / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint, ignore_errors=True)
