@@ -7,13 +7,14 @@ the recipe wants it and the machine has it; without a GPU the same two calls giv
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from grpo_colab.tasks import Message
 
 ONE_THREAD_PARAMETERS = 10_000_000
+SAME_NATS = 0.01  # a token, that a reloaded adapter may be away from what was saved: rounding, on a GPU
 MUST_COME_AFTER_UNSLOTH = ("trl", "transformers", "peft")
 
 
@@ -127,6 +129,94 @@ class Policy:
                 f"missing there, {len(result.unexpected_keys)} do not belong to it)"
             )
 
+    def log_probabilities(
+        self, samples: Sequence[tuple[Sequence[Message], str]], base: bool = False, limit_tokens: int = 128
+    ) -> list[float]:
+        """What each completion's first tokens are worth to the policy, given its prompt: nats a token.
+
+        With `base`, to the model below the adapter. Empty completions are left out. The random states, and the modes
+        and flags of the model, are afterwards what they were.
+        """
+        import torch
+
+        values = []
+        with self._undisturbed(), self.model.disable_adapter() if base else contextlib.nullcontext():
+            for prompt, completion in samples:
+                if completion:
+                    asked, said = (
+                        self.tokenizer(text, add_special_tokens=False)["input_ids"]
+                        for text in (self.prompt_text(prompt), completion)
+                    )
+                    said = said[:limit_tokens]
+                    ids = torch.tensor([asked + said], device=self.model.device)
+                    labels = torch.tensor([[-100] * len(asked) + said], device=self.model.device)
+                    # the loss, their mean over the labels that are not -100: Unsloth's models may give no logits
+                    values.append(-self.model(input_ids=ids, labels=labels, use_cache=False).loss.item())
+        return values
+
+    def prove(self, path: Path, samples: Sequence[tuple[Sequence[Message], str]]) -> list[str]:
+        """What is wrong with the adapter saved in `path`, in words; nothing when it is what is in memory.
+
+        `samples` are prompts with completions, to which the saved adapter, loaded beside the policy's own, must give
+        the same log-probabilities.
+        """
+        from safetensors.torch import load_file
+
+        troubles = []
+        active = self.model.active_adapter
+        with self._undisturbed():
+            try:
+                weights = load_file(path / "adapter_model.safetensors")
+                matrices = [name for name in weights if "lora_B" in name]
+                zero = [name for name in matrices if not weights[name].any()]
+                broken = [name for name, values in weights.items() if not values.isfinite().all()]
+                if zero:
+                    nothing = ", so that the adapter changes nothing" if zero == matrices else ""
+                    troubles.append(f"{len(zero)} of {len(matrices)} B matrices are zero{nothing} ({_named(zero)})")
+                if broken:
+                    troubles.append(f"{len(broken)} matrices hold NaN or infinity ({_named(broken)})")
+                if self.model.peft_config[active].bias != "none":
+                    return troubles  # PEFT takes no second adapter then
+                memory = self.log_probabilities(samples)
+                keys = self.model.load_adapter(str(path), "proof", torch_device=str(self.model.device))
+                missing, foreign = len(keys.missing_keys), len(keys.unexpected_keys)
+                if missing or foreign:
+                    troubles.append(f"{missing} of its matrices are missing, {foreign} do not belong to this model")
+                self.model.set_adapter("proof", inference_mode=True)
+                pairs = zip(memory, self.log_probabilities(samples), strict=True)
+                apart = [abs(ours - saved) for ours, saved in pairs]
+                if not all(nats <= SAME_NATS for nats in apart):
+                    troubles.append(f"reloaded, it is {max(apart):.2g} nats a token away from the policy in memory")
+            except Exception as error:  # noqa: BLE001 - whatever it is, it awaits all who load this adapter
+                troubles.append(f"it cannot be reloaded ({one_line(error)})")
+            finally:
+                if "proof" in self.model.peft_config:
+                    self.model.set_adapter(active)
+                    self.model.delete_adapter("proof")
+        return troubles
+
+    @contextlib.contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Evaluation mode, no gradients; afterwards random states, modes and requires_grad are what they were."""
+        import torch
+
+        modes = [(module, module.training) for module in self.model.modules()]
+        learning = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
+        try:
+            with torch.random.fork_rng(range(torch.cuda.device_count())), torch.no_grad():
+                self.model.eval()
+                yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter, flag in learning:
+                parameter.requires_grad_(flag)
+
+
+def _named(names: Sequence[str]) -> str:
+    short = [name.removeprefix("base_model.model.").removesuffix(".weight") for name in names[:3]]
+    return ", ".join([*short, "..."] if len(names) > 3 else short)
+
 
 def import_unsloth() -> Any:
     """Import unsloth, or raise SettingError when it is too late for that or it is not installed."""
@@ -163,15 +253,13 @@ def load_policy(recipe: Recipe, machine: Machine, adapter: Path | None = None) -
     import torch
 
     try:
+        _check_hub(recipe.model_path)
         model, tokenizer = loader.from_pretrained(**_taken(loader.from_pretrained, arguments, machine))
     except torch.OutOfMemoryError:
         raise
     # no network, no access, no disk; a folder that is no model; Unsloth's GPU loader says most of it as a RuntimeError
     except (OSError, ValueError, RuntimeError, ImportError, NotImplementedError) as error:
-        raise SettingError(
-            f"model.model_name = {recipe.model['model_name']!r}: cannot be loaded ({one_line(error)}); write the name "
-            "of a model on the hub that you can reach, or the folder of a copy"
-        ) from error
+        raise SettingError(_not_loaded(recipe.model["model_name"], error)) from error
     if machine.kind == "cpu":
         _choose_threads(model)
     try:
@@ -182,6 +270,35 @@ def load_policy(recipe: Recipe, machine: Machine, adapter: Path | None = None) -
     if adapter is not None:
         learner.load_adapter(adapter)
     return learner
+
+
+def _check_hub(name: str) -> None:
+    """Ask the hub once, for the loader asks a dozen times and waits a minute each; OSError when it does not answer."""
+    import httpx
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, is_offline_mode, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if Path(name).is_dir() or is_offline_mode() or isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except (httpx.TransportError, HfHubHTTPError) as error:
+        if isinstance(error, httpx.TransportError) or error.response.status_code >= 500:  # the loader says the rest
+            raise OSError(f"{constants.ENDPOINT} does not answer: {one_line(error)}") from error
+
+
+def _not_loaded(name: str, error: Exception) -> str:
+    """What a person can do about a model that was not loaded; every loader's words for a gated one have these two."""
+    if "gated repo" in str(error):
+        return (
+            f"model.model_name = {name!r}: is gated; ask for access on https://huggingface.co/{name}, then set "
+            "HF_TOKEN or run `hf auth login`; or write the name of an open copy, such as "
+            f"'unsloth/{name.rpartition('/')[2]}'"
+        )
+    return (
+        f"model.model_name = {name!r}: cannot be loaded ({one_line(error)}); write the name of a model on the hub that "
+        "you can reach, or the folder of a copy"
+    )
 
 
 def _choose_threads(model: Any) -> None:
