@@ -13,7 +13,7 @@ demo: setup
 	$(BIN)/grpo-colab train
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup-test
 	$(BIN)/ruff check .

@@ -1,24 +1,19 @@
-"""What happens beside a training step: the run folder grows by a line, a person sees how it goes and what goes wrong,
-and nothing of a whole step is lost to Ctrl-C or a broken reward.
+"""What happens beside a training step: the run folder grows by a line, and a person sees how it goes and what goes
+wrong. What keeps a run is in safety.py.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import random
-import signal
 import sys
 from collections.abc import Iterable, Mapping
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import numpy
-import torch
-from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab.alarms import Watch
+from grpo_colab.plan import in_notebook
 
 if TYPE_CHECKING:
     from grpo_colab.run import Run
@@ -46,16 +41,20 @@ class RunLog(TrainerCallback):
     def __init__(self, run: Run, answers: Mapping[str, str]) -> None:
         self.run, self.answers = run, answers
         self.trainer: Any = None
+        self.writing = True
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         if not state.is_world_process_zero or logs is None or "reward" not in logs:
             return  # the summary after the last step has no reward
-        self.run.append("metrics.jsonl", [{"step": state.global_step, **logs}])
+        written = self.run.append("metrics.jsonl", [{"step": state.global_step, **logs}])
         # with num_iterations above 1 a batch serves several steps; it is written once
         if (state.global_step - 1) % args.num_iterations == 0:
-            self.run.append("completions.jsonl", self._completions(state.global_step))
+            written = self.run.append("completions.jsonl", self._completions(state.global_step))
+        if self.writing and not written:
+            warn(state.global_step, f"cannot write to {self.run.path}; its lines are kept until there is space again")
+        self.writing = written
 
     def _completions(self, step: int) -> Iterable[dict[str, Any]]:
         logs = self.trainer._logs
@@ -129,13 +128,11 @@ class Progress(TrainerCallback):
             self.display.update(table)
 
 
-def in_notebook() -> bool:
-    """Whether this process is a notebook's kernel, which shows HTML."""
-    shell = sys.modules.get("IPython")
-    return shell is not None and type(shell.get_ipython()).__name__ in (
-        "ZMQInteractiveShell",
-        "Shell",
-    )  # Colab's: Shell
+def warn(step: int, text: str) -> None:
+    """A line on stderr that leaves the bar whole."""
+    from tqdm.auto import tqdm
+
+    tqdm.write(f"Warning, step {step}: {text}", file=sys.stderr)
 
 
 class Alarms(TrainerCallback):
@@ -157,69 +154,8 @@ class Alarms(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero or logs is None or "reward" not in logs:
             return
-        from tqdm.auto import tqdm
-
-        if warnings := self.watch.see({"step": state.global_step, **logs}):
-            tqdm.write("\n".join(f"Warning, step {state.global_step}: {w['text']}" for w in warnings), file=sys.stderr)
-            if self.run:
-                self.run.append("warnings.jsonl", warnings)
-
-
-class LastStep(TrainerCallback):
-    """Remembers the random states and counters at the end of each step, so that one that breaks can be begun again."""
-
-    def __init__(self) -> None:
-        self.states: tuple[Any, ...] | None = None
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        counted = {name: value for name, value in vars(state).items() if isinstance(value, int | float)}  # tokens seen
-        self.states = (random.getstate(), numpy.random.get_state(), torch.get_rng_state(), cuda, counted)
-
-    def save(self, trainer: Any) -> None:
-        """A checkpoint as of the last whole step. Among several processes only one may have stopped: there is none."""
-        if self.states is None or trainer.args.world_size > 1:
-            return
-        python, arrays, tensors, cuda, counted = self.states
-        random.setstate(python)
-        numpy.random.set_state(arrays)
-        torch.set_rng_state(tensors)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
-        vars(trainer.state).update(counted)
-        trainer._save_checkpoint(trainer.model, trial=None)
-
-
-class StopOnInterrupt(TrainerCallback):
-    """Ctrl-C finishes the step, saves a checkpoint and stops; a second Ctrl-C stops at once.
-
-    A context manager: the signal's handler is put back at the end. `stopped` says afterwards whether it happened.
-    """
-
-    def __init__(self) -> None:
-        self.stopped = False
-        self._previous: Any = None
-
-    def __enter__(self) -> StopOnInterrupt:
-        try:
-            self._previous = signal.signal(signal.SIGINT, self._on_signal)
-        except ValueError:  # not the main thread, which alone gets signals
-            self._previous = None
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.stopped:
-            raise KeyboardInterrupt
-        self.stopped = True
-        print("\nFinishing this step, then saving (Ctrl-C again stops at once).", file=sys.stderr)
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
-        if args.world_size > 1:  # the signal may reach the processes on two sides of a step; they must stop at one
-            self.stopped = any(gather_object([self.stopped]))
-        if self.stopped:
-            control.should_save = control.should_training_stop = True
-        return control
+        warnings = self.watch.see({"step": state.global_step, **logs})
+        for warning in warnings:
+            warn(state.global_step, warning["text"])
+        if warnings and self.run:
+            self.run.append("warnings.jsonl", warnings)

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +19,8 @@ EXAMPLES = """\b
   grpo-colab train gsm8k-llama31-8b --grpo.learning-rate 1e-5
   grpo-colab train mine.toml --out runs/mine        a file of yours: preset = "gsm8k-tiny", then tables
   grpo-colab recipes gsm8k-tiny                     every setting of a recipe, resolved
+  grpo-colab train --resume runs/2026-11-21-gsm8k-tiny          after Ctrl-C, a crash, a full disk
+  grpo-colab status runs/2026-11-21-gsm8k-tiny      how far it is, while it runs
   grpo-colab evaluate runs/2026-11-21-gsm8k-tiny    ask a trained adapter again
   grpo-colab score completions.jsonl --rewards correctness,my_rewards.py:brevity_reward
   grpo-colab audit my_rewards.py:brevity_reward     what could a model exploit in it?
@@ -47,10 +50,12 @@ def cli() -> None:
 )
 @words_argument
 @click.option("--out", metavar="DIR", help="The run folder. [default: runs/<date>-<recipe>]")
-@click.option("--resume", metavar="RUN", help="Go on with a stopped run from its last checkpoint.")
+@click.option(
+    "--resume", metavar="RUN", help="Go on with a run that was stopped, killed or cut: its folder, or a mirror's copy."
+)
 def train(words: tuple[str, ...], out: str | None, resume: str | None) -> None:
-    if resume and (words or out):
-        raise SettingError(f"--resume {resume!r}: goes on with the run's own recipe and folder; leave the rest away")
+    if resume and words and not words[0].startswith("-"):
+        raise SettingError(f"--resume {resume!r}: goes on with the run's own recipe; leave {words[0]!r} away")
     from grpo_colab import train as run_training
 
     if resume or any(word.endswith(".toml") or word.startswith("--rewards.") for word in words):
@@ -59,7 +64,8 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             import_unsloth()  # now, for a reward of the user's own may import what must come after it
     with chatter_to_stderr():
-        run = run_training(None if resume else read_recipe(words), out=out, resume=resume)
+        recipe = None if resume and not words else read_recipe(words, resume)
+        run = run_training(recipe, out=out, resume=resume or False)
     if run.evaluation is not None and os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
         click.echo(evaluation_text(run.evaluation))
 
@@ -79,6 +85,20 @@ def recipes(words: tuple[str, ...]) -> None:
         names = preset_names()
         for name in names:
             click.echo(f"{name:<{max(map(len, names)) + 2}}{Recipe.load(name).description}")
+
+
+@cli.command(short_help="How far a run is, while it runs or afterwards.")
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
+def status(run: str, as_json: bool) -> None:
+    """Read the folder RUN alone: step, rate, time left, reward, warnings, last checkpoint, mirror."""
+    import json
+
+    from grpo_colab.status import status as look
+    from grpo_colab.status import status_text
+
+    found = look(run)
+    click.echo(json.dumps(found, indent=2) if as_json else status_text(found))
 
 
 @cli.command(short_help="Ask a run's trained adapter its held-out problems again.")
@@ -152,8 +172,11 @@ def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:
     return contextlib.redirect_stdout(sys.stderr)
 
 
-def read_recipe(words: Sequence[str]) -> Any:
-    """The recipe that `[RECIPE] [--table.setting VALUE | --table.setting=VALUE]...` means, in any order."""
+def read_recipe(words: Sequence[str], resume: str | None = None) -> Any:
+    """The recipe that `[RECIPE] [--table.setting VALUE | --table.setting=VALUE]...` means, in any order.
+
+    The settings are on top of those of the run folder `resume`, if there is one.
+    """
     from grpo_colab.recipe import DEFAULT_PRESET, TABLES, Recipe, Text
 
     names: list[str] = []
@@ -179,7 +202,8 @@ def read_recipe(words: Sequence[str]) -> Any:
         overrides.setdefault(table, {})[key if table == "rewards" else key.replace("-", "_")] = Text(value)
     if len(names) > 1:
         raise SettingError(f"{' '.join(names)}: one recipe at a time")
-    return Recipe.load(names[0] if names else DEFAULT_PRESET, **overrides)
+    source = Path(resume) / "recipe.toml" if resume else names[0] if names else DEFAULT_PRESET
+    return Recipe.load(source, **overrides)
 
 
 def evaluation_text(evaluation: dict[str, Any]) -> str:

@@ -17,9 +17,10 @@ from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, Any, cast
 
 from grpo_colab.errors import SettingError
+from grpo_colab.files import read_lines
 from grpo_colab.recipe import Recipe
 from grpo_colab.rewards import guard, lenient_grade, reward_name
-from grpo_colab.run import Run, read_lines
+from grpo_colab.run import Run
 from grpo_colab.tasks import Problem, Task
 
 if TYPE_CHECKING:
@@ -49,13 +50,14 @@ def evaluate_run(path: str | Path) -> dict[str, Any]:
     learner = load_policy(recipe, machine, run.adapter)
     problems = fitting_problems(learner, recipe, task, problems)
     at_once = answers_at_once(recipe, learner.model.config, machine.free_bytes)
-    return comparison(recipe, before, answer(learner, recipe, task, problems, at_once))
+    step = (run.evaluation or {}).get("step", run.last_step)
+    return comparison(recipe, before, answer(learner, recipe, task, problems, at_once), step)
 
 
 def comparison(
-    recipe: Recipe, before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
+    recipe: Recipe, before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], step: int
 ) -> dict[str, Any]:
-    """The content of evaluation.json."""
+    """The content of evaluation.json; `step` is the adapter's."""
     return {
         "task": recipe.task["name"],
         "split": recipe.evaluation.split,
@@ -63,6 +65,7 @@ def comparison(
         "before": summary(before),
         "after": summary(after),
         "paired": compare(before, after),
+        "step": step,
     }
 
 

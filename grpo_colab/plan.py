@@ -12,6 +12,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ GIB = 2**30
 # optimiser, and what the allocator loses.
 BACKWARD_SHARE = 0.4
 GENERATION_SHARE = 0.4  # likewise, that the KV cache of an evaluation's answers may take
-# What a run folder needs beside the adapter and the checkpoints: logs, samples, a picture; and each of those three has
+# What a run folder needs beside the adapter and the checkpoints: logs, samples, a picture; and each of those five has
 # the tokenizer's files, some 17 MiB where the vocabulary is large.
 RUN_FOLDER_BYTES = 2 * 2**20
 HUB_TOKENIZER_BYTES = 17 * 2**20
@@ -68,6 +69,13 @@ def this_machine() -> Machine:
         # bfloat16 needs Ampere; earlier cards such as the T4 (7.5) emulate it slowly or not at all
         return Machine("cuda", device.name, capability, capability >= (8, 0), processes)
     return Machine("cpu", "CPU", None, False, processes)
+
+
+def in_notebook() -> bool:
+    """Whether this process is a notebook's kernel, which shows HTML and is run again cell by cell."""
+    shell = sys.modules.get("IPython")
+    # Colab's own is called Shell
+    return shell is not None and type(shell.get_ipython()).__name__ in ("ZMQInteractiveShell", "Shell")
 
 
 @dataclass(frozen=True)
@@ -161,7 +169,9 @@ def _divisors(n: int) -> list[int]:
 
 
 def adapter_bytes(recipe: Recipe) -> int:
-    """What the adapter and two checkpoints of it (weights and two moments each, float32) take on the disk, in bytes.
+    """What the adapter and its checkpoints (weights and two moments each, float32) take on the disk, in bytes.
+
+    There are up to four: the last two, the best, and the one that is being written.
 
     The shapes come from a local config.json; without one (a model on the hub) those of an 8B Llama are assumed.
     """
@@ -170,7 +180,7 @@ def adapter_bytes(recipe: Recipe) -> int:
     hidden, inner = config.get("hidden_size", 4096), config.get("intermediate_size", 14336)
     layers = config.get("num_hidden_layers", 32)
     parameters = layers * recipe.lora.get("r", 16) * (4 * 2 * hidden + 3 * (hidden + inner))
-    return parameters * 4 * (1 + 2 * 3) + (0 if config else 3 * HUB_TOKENIZER_BYTES)
+    return parameters * 4 * (1 + 4 * 3) + (0 if config else 5 * HUB_TOKENIZER_BYTES)
 
 
 def check_disk(recipe: Recipe, out: Path) -> None:

@@ -5,31 +5,41 @@
         environment.json    versions, device, seeds
         metrics.jsonl       one line a step
         completions.jsonl   what the policy wrote, with each reward
-        checkpoints/        to go on from
+        checkpoints/        to go on from: the last two, and the best
         adapter/            the trained LoRA with its tokenizer
         evaluation.json     before, after, and the paired test
         evaluation-before.jsonl, evaluation-after.jsonl     what was answered, one row a problem
         warnings.jsonl      what looked wrong, and at which step
         reward-failure.json the completion on which a reward broke, when one did
+        tripwire.json       what stopped the run, when a tripwire did
+        clock.json          what an evaluation and a checkpoint took, in seconds
+        mirror.json         how far the copy elsewhere is, where there is one
         rewards.png         the curves
 
 A file is written under a temporary name and then renamed, so that a run that is killed leaves whole files. The two
-`.jsonl` files grow by whole lines; a torn last line is left out when they are read.
+`.jsonl` files that grow do so by whole lines; a torn last line is left out when they are read. `.lock` is held by the
+process that trains, and freed by the system however that process ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
-from collections.abc import Iterable, Mapping
+import platform
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from grpo_colab import checkpoints, files
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe import Recipe
 
 RUNS = Path("runs")
+LOCK = ".lock"
+GROWING = ("metrics.jsonl", "completions.jsonl", "warnings.jsonl")
 
 
 class Run:
@@ -37,6 +47,7 @@ class Run:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._unwritten: dict[str, str] = {}
         if not (self.path / "recipe.toml").is_file():
             raise SettingError(f"run {str(path)!r}: no recipe.toml there, so it is no run folder")
 
@@ -50,7 +61,7 @@ class Run:
         check_free(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_text(path / "recipe.toml", recipe.to_toml())
+            files.write_text(path / "recipe.toml", recipe.to_toml())
         except OSError as error:
             raise SettingError(f"--out {str(path)!r}: cannot write there ({error.strerror})") from None
         return cls(path)
@@ -73,53 +84,138 @@ class Run:
     @property
     def evaluation(self) -> dict[str, Any] | None:
         """Before / after / paired, as evaluation.json has them; None while there is none."""
-        path = self.path / "evaluation.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return files.read_json(self.path / "evaluation.json")
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done and the adapter of the last one is evaluated."""
+        evaluation, steps = self.evaluation, self.recipe.budget.max_steps
+        return evaluation is not None and evaluation.get("step", steps) >= steps
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict a step, in order."""
-        return read_lines(self.path / "metrics.jsonl")
+        return files.read_lines(self.path / "metrics.jsonl")
+
+    @property
+    def last_step(self) -> int:
+        rows = self.metrics()
+        return rows[-1]["step"] if rows else 0
 
     def completions(self) -> list[dict[str, Any]]:
-        return read_lines(self.path / "completions.jsonl")
+        return files.read_lines(self.path / "completions.jsonl")
 
     def write_json(self, name: str, value: Any) -> None:
-        write_text(self.path / name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        files.write_json(self.path / name, value)
 
     def write_lines(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """A .jsonl file at once."""
-        write_text(self.path / name, lines(rows))
+        files.write_text(self.path / name, files.lines(rows))
 
-    def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add rows to a .jsonl file in one write, so that a line is whole or the file's last."""
-        text = lines(rows)
-        with (self.path / name).open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+    def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> bool:
+        """Add rows to a .jsonl file; whether they are written. What a full disk refuses is kept for the next time."""
+        self._unwritten[name] = self._unwritten.get(name, "") + files.lines(rows)
+        try:
+            self.flush()
+        except OSError:
+            return False
+        return True
+
+    def flush(self) -> None:
+        """Write what could not be written before; OSError when it still cannot."""
+        for name in list(self._unwritten):
+            files.append(self.path / name, self._unwritten[name])
+            del self._unwritten[name]
+
+    def to_disk(self) -> None:
+        """Have the lines so far on the disk: a checkpoint must never be further than they are."""
+        self.flush()
+        for name in GROWING:
+            if (self.path / name).exists():
+                files.to_disk(self.path / name)
 
     def save_failure(self, record: Mapping[str, Any]) -> Path:
         """Keep what a reward broke on; returns the file. What JSON cannot hold is written as Python shows it."""
         path = self.path / "reward-failure.json"
-        write_text(path, json.dumps(record, indent=2, default=repr) + "\n")
+        files.write_text(path, json.dumps(record, indent=2, default=repr) + "\n")
         return path
 
     def last_checkpoint(self) -> Path | None:
-        """The newest `checkpoint-<step>` that has its trainer state, which is the last file of a checkpoint."""
-        found = [path for path in self.checkpoints.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
-        return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+        """The newest checkpoint, whole or not; `checkpoints.newest_whole` is what a run goes on from."""
+        return next(reversed(checkpoints.saved(self.checkpoints)), None)
 
-    def forget_after(self, step: int) -> None:
-        """Drop the lines of steps after `step`, which a resumed run writes again."""
-        for name in ("metrics.jsonl", "completions.jsonl", "warnings.jsonl"):
-            path = self.path / name
-            if path.is_file():
-                self.write_lines(name, [row for row in read_lines(path) if row["step"] <= step])
+    def go_back_to(self, checkpoint: Path | None) -> None:
+        """Drop the lines of steps after a checkpoint (all for None), which are written again, and what is half done.
+
+        Lines of metrics that the checkpoint knows of and the file has lost are put back from the trainer's own log.
+        """
+        done = checkpoints.step_of(checkpoint) if checkpoint else 0
+        for leftover in (*self.path.glob(".*.tmp"), self.checkpoints / checkpoints.STAGING):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+        for name in GROWING:
+            cut(self.path / name, done)
+        rows = self.metrics()
+        if checkpoint and len(rows) < done:
+            state = files.read_json(checkpoint / "trainer_state.json") or {"log_history": []}
+            logged = [{"step": row["step"], **row} for row in state["log_history"] if "reward" in row]
+            self.write_lines("metrics.jsonl", logged)
 
 
-def free_path(recipe: Recipe) -> Path:
-    """runs/<date>-<recipe>, with -2, -3, ... when that is taken."""
+def cut(path: Path, done: int) -> None:
+    """Shorten a .jsonl file to its lines up to step `done`, or up to the first that cannot be read. Needs no space."""
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        end = 0
+        for line in file:
+            try:
+                if not line.endswith(b"\n") or json.loads(line)["step"] > done:
+                    break
+            except (ValueError, KeyError, TypeError):
+                break
+            end += len(line)
+        file.truncate(end)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a run folder, made when missing, so that no other process trains there; SettingError when one does."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path / LOCK)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=1)  # longer than a look at the lock takes
+    except (Timeout, RuntimeError):  # RuntimeError: this very thread holds it
+        holder = "another process"
+        with contextlib.suppress(OSError):
+            holder = f"process {(path / LOCK).read_text()}"
+        raise SettingError(f"run {str(path)!r}: is being trained by {holder}; wait for it, or stop it first") from None
+    except OSError as error:
+        raise SettingError(f"--out {str(path)!r}: cannot write there ({error.strerror})") from None
+    try:
+        with contextlib.suppress(OSError):  # for people; the lock is the system's
+            (path / LOCK).write_text(f"{os.getpid()} on {platform.node()}")
+        yield
+    finally:
+        lock.release()
+
+
+def unfinished(recipe: Recipe, folders: Iterable[Path]) -> Iterator[Path]:
+    """Those of `folders` that hold an unfinished run of the same recipe, newest first."""
+    found = []
+    for folder in folders:
+        with contextlib.suppress(SettingError, OSError):
+            run = Run(folder)
+            if run.recipe.repeats(recipe) and not run.finished:
+                found.append(((folder / "recipe.toml").stat().st_mtime, folder))
+    yield from (folder for _, folder in sorted(found, reverse=True))
+
+
+def free_path(recipe: Recipe, taken: Collection[str] = ()) -> Path:
+    """runs/<date>-<recipe>, with -2, -3, ... when there is such a folder, or the name is among `taken`."""
     base = RUNS / f"{datetime.date.today().isoformat()}-{recipe.name}"
     path, n = base, 1
-    while path.exists():
+    while path.exists() or path.name in taken:
         n += 1
         path = base.with_name(f"{base.name}-{n}")
     return path
@@ -129,41 +225,5 @@ def check_free(path: Path) -> None:
     """Raise SettingError when `path` is a file or a folder with anything in it."""
     if (path / "recipe.toml").is_file():
         raise SettingError(f"--out {str(path)!r}: holds a run already; choose another folder, or --resume {path}")
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+    if path.is_file() or (path.is_dir() and any(inside.name[0] != "." for inside in path.iterdir())):
         raise SettingError(f"--out {str(path)!r}: is not an empty folder; choose another")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all. Half a surrogate pair becomes its escape, which in JSON means it."""
-    write_bytes(path, text.encode(errors="backslashreplace"))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` whole or not at all: to a temporary name beside it, to the disk, and then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False, default=plain) + "\n" for row in rows)
-
-
-def plain(value: Any) -> Any:
-    """What a reward logged, in JSON's types: arrays and tensors as lists or numbers, the rest as Python shows it."""
-    return value.tolist() if hasattr(value, "tolist") else repr(value)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file that the package wrote; a torn last line is left out, a missing file is empty."""
-    if not path.is_file():
-        return []
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].split("\n") if line]

@@ -17,8 +17,8 @@ from typing import Any
 
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import call_reward
+from grpo_colab.files import lines, write_text
 from grpo_colab.rewards import RewardError, resolve_reward, reward_name
-from grpo_colab.run import lines, write_text
 from grpo_colab.tasks.rows import read_jsonl
 
 # Columns of a row that TRL passes under another name, or has a use of its own for, or that say how it was paid before.

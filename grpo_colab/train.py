@@ -6,116 +6,189 @@ patched it; loading is Unsloth's. Here is only the order of things.
 
 from __future__ import annotations
 
-import importlib.metadata
+import contextlib
 import math
-import os
-import platform
-import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from grpo_colab import evaluate, policy
+from grpo_colab import checkpoints, evaluate, policy
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.plan import Geometry, Machine, answers_at_once, check_disk, geometry, this_machine
+from grpo_colab.files import read_lines
+from grpo_colab.mirror import Mirror
+from grpo_colab.opening import environment, go_back, on_disk, open_run, say
+from grpo_colab.plan import Geometry, Machine, answers_at_once, geometry, this_machine
 from grpo_colab.recipe import Recipe
 from grpo_colab.rewards import RewardError, guard
-from grpo_colab.run import Run, check_free, free_path, read_lines
+from grpo_colab.run import Run, free_path, locked
 from grpo_colab.tasks import Problem, Task
+from grpo_colab.tracking import check_trackers, shield, wandb_run
+
+if TYPE_CHECKING:
+    from grpo_colab.safety import Keeper
+    from grpo_colab.tripwires import Tripped
 
 # Rewards that must pay a golden completion in full; the others judge by length or by another form.
 GOLDEN = ["correctness", "exact_answer", "soft_correctness", "integer", "strict_format", "soft_format", "tag_count"]
-# What shapes a run and is worth a line in environment.json.
-PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "unsloth", "unsloth_zoo")
 
 
 def train(
     recipe: Recipe | None = None,
     *,
     out: str | Path | None = None,
-    resume: str | Path | None = None,
+    resume: str | Path | bool | None = None,
     loaded: policy.Policy | None = None,
 ) -> Run:
-    """Train `recipe` (the CPU default for None) and evaluate it before and after; returns the finished run.
+    """Train `recipe` (the CPU default for None) and evaluate it before and after; returns the run.
 
-    `out` chooses the run folder (runs/<date>-<recipe> otherwise). `resume` goes on with a run that was stopped, from
-    its last checkpoint and with its own recipe. `loaded` brings a policy that is loaded already, adapter and all.
-    Raises SettingError for what cannot work, before anything is downloaded or written.
+    `out` chooses the run folder (runs/<date>-<recipe> otherwise). `resume` goes on with a run that was stopped, killed
+    or cut, from its last whole checkpoint: a run folder, or a copy in a mirror; with its own recipe, or with `recipe`,
+    whose task, model and adapter must be the same. True looks for an unfinished run of the recipe, as None does in a
+    notebook. `loaded` brings a policy that is loaded already, adapter and all. Raises SettingError for what cannot
+    work, before anything is downloaded or written.
     """
-    run = Run(resume) if resume is not None else None
-    if run is not None and run.evaluation is not None:
-        raise SettingError(f"--resume {str(resume)!r}: is finished, and evaluated; start another with --out")
-    recipe = run.recipe if run else recipe or Recipe.load()
-    path = run.path if run else Path(out) if out else free_path(recipe)
-    if run is None and int(os.environ.get("RANK", "0")) == 0:
-        check_free(path)
-        check_disk(recipe, path)
-    machine = this_machine()
-    geometry(recipe, machine.processes)  # whether the step divides at all; how, when the model has its memory
-    policy.check_import_order()
-    task = recipe.load_task()
-    problems = training_problems(task, recipe)
-    held_out = evaluate.evaluation_problems(task, recipe)
+    began = time.monotonic()
+    with contextlib.ExitStack() as held:
+        run, recipe, path = open_run(recipe, out, resume, held)
+        machine = this_machine()
+        geometry(recipe, machine.processes)  # whether the step divides at all; how, when the model has its memory
+        policy.check_import_order()
+        task = recipe.load_task()
+        problems = training_problems(task, recipe)
+        held_out = evaluate.evaluation_problems(task, recipe)
 
-    say(f"Loading {recipe.model['model_name']} on {machine.name} ...")
-    policy.import_unsloth()
-    join_processes(machine)
-    check_arguments(recipe, path, machine)
-    learner = loaded or policy.load_policy(recipe, machine)
-    rows, too_long = prompt_rows(learner, task, recipe, problems)
-    held_out = evaluate.fitting_problems(learner, recipe, task, held_out)
-    check_rewards(learner, task, recipe, problems)
+        say(f"Loading {recipe.model['model_name']} on {machine.name} ...")
+        policy.import_unsloth()
+        join_processes(machine)
+        check_arguments(recipe, machine)
+        learner = loaded or policy.load_policy(recipe, machine)
+        rows, too_long = prompt_rows(learner, task, recipe, problems)
+        held_out = evaluate.fitting_problems(learner, recipe, task, held_out)
+        check_rewards(learner, task, recipe, problems)
 
-    shape = agreed(geometry(recipe, machine.processes, learner.model.config, machine.free_bytes))
-    at_once = agreed(answers_at_once(recipe, learner.model.config, machine.free_bytes))
-    say(f"{shape}. {coverage(recipe, len(rows), too_long)}")
-    run = run or open_run(recipe, path, shape, machine)
-    trainer = make_trainer(learner, run, recipe, shape, machine, rows)
-    before = answer_before(run, learner, recipe, task, held_out, at_once)
-    say(f"Before: {described(before)}")
+        shape = agreed(geometry(recipe, machine.processes, learner.model.config, machine.free_bytes))
+        at_once = agreed(answers_at_once(recipe, learner.model.config, machine.free_bytes))
+        say(f"{shape}. {coverage(recipe, len(rows), too_long)}")
+        run = run or new_run(recipe, path, out is None, shape, held)
+        if is_main_process() and not (run.path / "environment.json").is_file():
+            with on_disk(run):
+                run.write_json("environment.json", environment(recipe, machine))
 
-    finished = train_on(trainer, run, learner, recipe)
-    if is_main_process():
-        learner.save(run.adapter)
-    if not finished:
-        step = trainer.state.global_step
-        say(f"Stopped after step {step} of {recipe.budget.max_steps}; go on with: grpo-colab train --resume {run.path}")
-        return run
+        # these need transformers, which unsloth must precede
+        from grpo_colab.safety import MIRROR_PATIENCE_S, Keeper, Signals, Stopped
 
-    after = evaluate.answer(learner, recipe, task, held_out, at_once)
-    if is_main_process():
-        finish(run, recipe, before, after)
-    say(f"After:  {described(after)}\nEverything is in {run.path}")
+        mirror = Mirror(run.path, recipe.budget.mirror) if recipe.budget.mirror and is_main_process() else None
+        signals = held.enter_context(Signals())
+        keeper = Keeper(run, recipe, signals, began + 3600 * (recipe.budget.max_hours or math.inf), mirror)
+        try:
+            before = answer_before(run, keeper, learner, recipe, task, held_out, at_once)
+            say(f"Before: {described(before)}")
+            with wandb_run(run, recipe):
+                trainer = make_trainer(learner, run, recipe, shape, machine, rows, keeper)
+                step = train_on(trainer, run, learner, keeper)
+            if step and agreed(signals.count) < 2:
+                after = evaluate.answer(learner, recipe, task, held_out, at_once)
+                if is_main_process():
+                    finish(run, recipe, before, after, step)
+                say(f"After:  {described(after)}")
+        except Stopped:  # in an evaluation
+            pass
+        finally:
+            with contextlib.suppress(Stopped):
+                if mirror is not None and (behind := mirror.finish(MIRROR_PATIENCE_S)):
+                    say(f"Warning: {behind}")
+        say_the_end(run, recipe, keeper)
     return run
 
 
-def train_on(trainer: Any, run: Run, learner: policy.Policy, recipe: Recipe) -> bool:
-    """Train from the run's last checkpoint, or from the start; whether all steps are done, which Ctrl-C may prevent.
+def say_the_end(run: Run, recipe: Recipe, keeper: Keeper) -> None:
+    """That all is done, or what is left and how to go on."""
+    if run.finished:
+        say(f"Everything is in {run.path}")
+        return
+    steps, done = recipe.budget.max_steps, run.last_step
+    left = f"; {steps - done} steps are left" if done < steps else "; only its evaluation is left"
+    hours = (steps - done) * max(keeper.steps_s, default=0.0) / 3600
+    time_left = f", about {hours:.1f} h" if hours >= 0.1 else f", about {60 * hours:.0f} min" if hours else ""
+    why = f" by {keeper.stopped_by}" if keeper.stopped_by else ""
+    last = run.last_checkpoint()
+    if keeper.unsaved:
+        say(f"Warning: no checkpoint since {last.name if last else 'the beginning'}: {keeper.unsaved}")
+    say(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: grpo-colab train --resume {run.path}")
 
-    A reward that breaks ends it with RewardError, after a checkpoint of the last whole step.
+
+def train_on(trainer: Any, run: Run, learner: policy.Policy, keeper: Keeper) -> int:
+    """Train from the run's newest whole checkpoint, or from the start; returns the step that the saved adapter is of.
+
+    A reward that breaks, or a tripwire, ends it with a SettingError, after a checkpoint of the last whole step.
     """
-    from grpo_colab.callbacks import LastStep, StopOnInterrupt  # needs transformers, which unsloth must precede
+    from grpo_colab.safety import LastStep, Stopped
+    from grpo_colab.tripwires import Tripwires
 
-    checkpoint = run.last_checkpoint()
-    done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    if is_main_process():
-        run.forget_after(done)
-    if checkpoint is not None and done >= recipe.budget.max_steps:
+    with on_disk(run):
+        checkpoint = agreed(go_back(run) if is_main_process() else None)
+    if checkpoint is not None and checkpoints.step_of(checkpoint) >= trainer.args.max_steps:
         learner.load_adapter(checkpoint)  # only the evaluation is missing; the trainer would add a step to a full run
-        return True
-    with StopOnInterrupt() as interrupt:
-        trainer.add_callback(interrupt)
-        last_step = LastStep()
-        trainer.add_callback(last_step)
+        save_adapter(run, learner)
+        return checkpoints.step_of(checkpoint)
+    last_step = LastStep(run.checkpoints)
+    wires = Tripwires(keeper.recipe.tripwires, run, learner)
+    wires.trainer = trainer
+    for callback in (last_step, keeper, wires):
+        trainer.add_callback(callback)
+    with keeper.signals.in_training():
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except RewardError as error:
+        except (Exception, Stopped) as error:
+            # whether the weights are still those of the last whole step, whatever has gone wrong
+            whole = keeper.signals.breakable or isinstance(error, Stopped)
+            keeper.signals.breakable = False
             trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)  # as the trainer would
-            last_step.save(trainer)
-            raise RewardError(
-                f"{error}; once it is mended: grpo-colab train --resume {run.path}", error.record
-            ) from error
-    return trainer.state.global_step >= recipe.budget.max_steps
+            tripped = wires.explain(error) if isinstance(error, RuntimeError) else wires.tripped
+            if tripped is not None:
+                whole = tripped.record["last_good_step"] == trainer.state.global_step
+            if whole or isinstance(error, RewardError):
+                last_step.save(trainer, together=tripped is not None)
+            if isinstance(error, RewardError):
+                message = f"{error}; once it is mended: grpo-colab train --resume {run.path}"
+                raise RewardError(message, error.record) from error
+            if tripped is None and not isinstance(error, Stopped):
+                error.add_note(f"Once it is mended: grpo-colab train --resume {run.path}")
+                raise
+            keeper.stopped_by = "a signal"
+    if wires.tripped is not None:
+        raise at_last_good(wires.tripped, run)
+    step = int(trainer.state.global_step)
+    if step:
+        save_adapter(run, learner)
+    return step
+
+
+def at_last_good(tripped: Tripped, run: Run) -> Tripped:
+    """The error of a tripwire with the checkpoint to go on from; those of weights that were spoilt are set aside."""
+    if is_main_process():
+        checkpoints.set_aside(run.checkpoints, after=tripped.record["last_good_step"])
+    last = run.last_checkpoint()
+    kept = f"the last good checkpoint is {last.name}" if last else "there was no checkpoint before it"
+    text = f"{tripped}; {kept}. Go on with: grpo-colab train --resume {run.path}, and the setting behind it"
+    return type(tripped)(text, tripped.record)
+
+
+def save_adapter(run: Run, learner: policy.Policy) -> None:
+    """The adapter, and the proof that it is what was trained; what is wrong with it is said, and kept as a warning."""
+    if not is_main_process():
+        return
+    with on_disk(run):
+        (run.path / "evaluation.json").unlink(missing_ok=True)  # of an earlier stop: it must be of this adapter
+        learner.save(run.adapter)
+    rows = run.completions()[-4:]
+    troubles = learner.prove(run.adapter, [(row["prompt"], row["completion"]) for row in rows])
+    for trouble in troubles:
+        say(f"WARNING: the saved adapter: {trouble}")
+    step = rows[-1]["step"] if rows else 0
+    if troubles:
+        run.append("warnings.jsonl", [{"step": step, "kind": "adapter", "text": text} for text in troubles])
 
 
 def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
@@ -175,11 +248,12 @@ def coverage(recipe: Recipe, rows: int, too_long: int) -> str:
     return f"{steps} steps see {seen} prompts ({share}{left_out})."
 
 
-def check_arguments(recipe: Recipe, path: Path, machine: Machine) -> None:
+def check_arguments(recipe: Recipe, machine: Machine) -> None:
     """Let TRL look at its arguments before a model is loaded; SettingError with what it says of them."""
     import trl
 
-    arguments = grpo_arguments(recipe, path / "checkpoints", geometry(recipe, machine.processes), machine)
+    check_trackers(recipe.grpo)
+    arguments = grpo_arguments(recipe, Path("checkpoints"), geometry(recipe, machine.processes), machine)
     try:
         trl.GRPOConfig(**arguments)
     except (ValueError, TypeError, KeyError, ImportError) as error:
@@ -196,15 +270,17 @@ def agreed(value: T) -> T:
     return broadcast_object_list([value])[0]
 
 
-def open_run(recipe: Recipe, path: Path, shape: Geometry, machine: Machine) -> Run:
-    """The run folder, made by the main process; its recipe.toml holds the micro-batch that was chosen, too."""
-    from accelerate import PartialState
+def new_run(recipe: Recipe, path: Path, elsewhere: bool, shape: Geometry, held: contextlib.ExitStack) -> Run:
+    """The run folder, made and locked by the main process; its recipe.toml holds the micro-batch that was chosen.
 
+    When `path` was taken meanwhile, by a run that began at the same time, `elsewhere` allows the next free name.
+    """
     if is_main_process():
         budget = recipe.budget.model_copy(update={"micro_batch": shape.micro_batch})
-        run = Run.create(recipe.model_copy(update={"budget": budget}), path)
-        run.write_json("environment.json", environment(recipe, machine))
-    PartialState().wait_for_everyone()
+        while elsewhere and path.exists():
+            path = free_path(recipe)
+        held.enter_context(locked(path))
+        Run.create(recipe.model_copy(update={"budget": budget}), path)
     return Run(agreed(path))  # two processes may have read the clock on two days
 
 
@@ -216,6 +292,11 @@ def join_processes(machine: Machine) -> None:
     from accelerate import PartialState
 
     PartialState(cpu=machine.kind == "cpu")
+    if machine.kind == "cpu" and machine.processes > 1:
+        from torch.serialization import register_package
+
+        # where transformers loads a checkpoint's optimiser to in each process, and torch knows no such place
+        register_package(100, lambda storage: None, lambda storage, place: storage if place == "cpu:0" else None)
 
 
 def is_main_process() -> bool:
@@ -224,32 +305,14 @@ def is_main_process() -> bool:
     return PartialState().is_main_process
 
 
-def say(text: str) -> None:
-    """Chatter, on stderr and once: results alone go to stdout."""
-    if int(os.environ.get("RANK", "0")) == 0:
-        print(text, file=sys.stderr, flush=True)
-
-
-def environment(recipe: Recipe, machine: Machine) -> dict[str, Any]:
-    versions: dict[str, str | None] = {}
-    for name in ("grpo_colab", *PACKAGES):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": versions,
-        "device": {"kind": machine.kind, "name": machine.name, "capability": machine.capability, "bf16": machine.bf16},
-        "processes": machine.processes,
-        "seeds": {"grpo": recipe.grpo["seed"], "task": recipe.task["seed"], "lora": recipe.lora["random_state"]},
-        "command": sys.argv,
-    }
-
-
 def make_trainer(
-    learner: policy.Policy, run: Run, recipe: Recipe, shape: Geometry, machine: Machine, rows: list[dict[str, Any]]
+    learner: policy.Policy,
+    run: Run,
+    recipe: Recipe,
+    shape: Geometry,
+    machine: Machine,
+    rows: list[dict[str, Any]],
+    keeper: Keeper,
 ) -> Any:
     """trl.GRPOTrainer with the recipe's arguments, those that follow from it, and the callbacks."""
     import trl
@@ -257,11 +320,12 @@ def make_trainer(
     from transformers.trainer_callback import PrinterCallback
 
     from grpo_colab.callbacks import Alarms, Progress, RunLog, prompt_key
+    from grpo_colab.safety import kept_by
 
     # the sampler draws whole steps of different prompts, so that fewer rows than that would give no step at all
     repeated = rows * math.ceil(recipe.budget.prompts_per_step / len(rows))
     log = RunLog(run, {prompt_key(row["prompt"]): row["answer"] for row in rows})
-    trainer = trl.GRPOTrainer(
+    trainer = kept_by(keeper, trl.GRPOTrainer)(
         model=learner.model,
         processing_class=learner.tokenizer,
         reward_funcs=[guard(function, run.save_failure) for function in recipe.reward_functions()],
@@ -270,6 +334,7 @@ def make_trainer(
         callbacks=[log, Progress(), Alarms(run)],
     )
     log.trainer = trainer
+    shield(trainer)
     trainer.remove_callback(PrinterCallback)  # prints each step's dict; Progress shows the same to a person
     return trainer
 
@@ -280,6 +345,8 @@ def grpo_arguments(recipe: Recipe, output: Path, shape: Geometry, machine: Machi
         "save_strategy": "steps",
         "save_steps": 20,
         "save_total_limit": 2,
+        "metric_for_best_model": "reward",
+        "logging_nan_inf_filter": False,  # it shows the loss before instead of NaN, and hides it from the tripwire
         "report_to": "none",
         "disable_tqdm": True,
         "bf16": False,  # with neither, Unsloth's trainer takes the precision of the model that it loaded
@@ -298,24 +365,34 @@ def grpo_arguments(recipe: Recipe, output: Path, shape: Geometry, machine: Machi
 
 
 def answer_before(
-    run: Run, learner: policy.Policy, recipe: Recipe, task: Task, held_out: list[Problem], at_once: int
+    run: Run,
+    keeper: Keeper,
+    learner: policy.Policy,
+    recipe: Recipe,
+    task: Task,
+    held_out: list[Problem],
+    at_once: int,
 ) -> list[dict[str, Any]]:
     """What the untrained policy answers; a resumed run, whose policy is untrained no more, has it in its folder."""
     rows = read_lines(run.path / evaluate.BEFORE)
     if len(rows) != len(held_out):
+        began = time.monotonic()
         rows = evaluate.answer(learner, recipe, task, held_out, at_once)
         if is_main_process():
-            run.write_lines(evaluate.BEFORE, rows)
+            with on_disk(run):
+                run.write_lines(evaluate.BEFORE, rows)
+            keeper.learnt(evaluation_s=time.monotonic() - began)
     return rows
 
 
-def finish(run: Run, recipe: Recipe, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
+def finish(run: Run, recipe: Recipe, before: list[dict[str, Any]], after: list[dict[str, Any]], step: int) -> None:
     """evaluation.json and the curves."""
     from grpo_colab.report import draw_rewards
 
-    run.write_lines(evaluate.AFTER, after)
-    run.write_json("evaluation.json", evaluate.comparison(recipe, before, after))
-    draw_rewards(run)
+    with on_disk(run):
+        run.write_lines(evaluate.AFTER, after)
+        draw_rewards(run)
+        run.write_json("evaluation.json", evaluate.comparison(recipe, before, after, step))  # last: it ends the run
 
 
 def described(rows: list[dict[str, Any]]) -> str:

@@ -72,10 +72,10 @@ def test_adapter_size_covers_the_real_shapes() -> None:
     """r x (inputs + outputs) over the seven modules of each of three layers: 128 wide, 64 for keys, 352 inside."""
     recipe = Recipe.load(lora={"r": 32})
     inputs_and_outputs = 2 * (128 + 128) + 2 * (128 + 64) + 3 * (128 + 352)
-    exact = 3 * 32 * inputs_and_outputs * 4 * 7  # an adapter, and twice an adapter with two moments, in float32
+    exact = 3 * 32 * inputs_and_outputs * 4 * 13  # an adapter, and four times one with its two moments, in float32
     assert exact <= adapter_bytes(recipe) <= 1.2 * exact
     assert adapter_bytes(Recipe.load(lora={"r": 64})) == 2 * adapter_bytes(recipe)
-    assert adapter_bytes(Recipe.load("gsm8k-llama31-8b")) > 7 * 168 * 2**20 * 2
+    assert adapter_bytes(Recipe.load("gsm8k-llama31-8b")) > 13 * 168 * 2**20 * 2
 
 
 def test_this_machine_says_what_torch_sees() -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from grpo_colab import Recipe, Run
+from grpo_colab import Recipe, Run, checkpoints
 from grpo_colab.errors import SettingError
-from grpo_colab.run import free_path, read_lines, write_text
+from grpo_colab.run import free_path
 
 
 def test_a_new_folder_holds_its_recipe(tmp_path: Path) -> None:
@@ -47,51 +46,51 @@ def test_lines_keep_any_text_and_a_torn_last_line_is_left_out(tmp_path: Path) ->
     assert run.completions() == rows
 
 
-def test_forgetting_the_steps_that_a_resumed_run_writes_again(tmp_path: Path) -> None:
+def checkpoint(run: Run, step: int, log: list[dict[str, Any]]) -> Path:
+    staged = run.checkpoints / checkpoints.STAGING / f"checkpoint-{step}"
+    staged.mkdir(parents=True)
+    (staged / "trainer_state.json").write_text(json.dumps({"global_step": step, "log_history": log}))
+    return checkpoints.seal(staged, run.checkpoints)
+
+
+def test_going_back_drops_what_is_written_again_and_what_is_half_done(tmp_path: Path) -> None:
     run = Run.create(Recipe.load(), tmp_path / "run")
-    run.append("metrics.jsonl", [{"step": step} for step in (1, 2, 3, 4)])
+    run.append("metrics.jsonl", [{"step": step, "reward": 1.0} for step in (1, 2, 3, 4)])
     run.append("completions.jsonl", [{"step": step, "n": n} for step in (1, 2, 3) for n in (0, 1)])
-    run.forget_after(2)
+    with (run.path / "completions.jsonl").open("a") as file:
+        file.write('{"step": 3, "n"')
+    (run.path / ".metrics.jsonl.77.tmp").write_text("{")
+    run.go_back_to(checkpoint(run, 2, []))
     assert [row["step"] for row in run.metrics()] == [1, 2]
     assert [row["step"] for row in run.completions()] == [1, 1, 2, 2]
+    assert not list(run.path.glob(".*"))
+    run.append("metrics.jsonl", [{"step": 3, "reward": 2.0}])
+    assert [row["step"] for row in run.metrics()] == [1, 2, 3]
+    run.go_back_to(None)
+    assert (run.metrics(), run.completions()) == ([], [])
 
 
-def test_the_newest_whole_checkpoint_is_the_last(tmp_path: Path) -> None:
+def test_lost_lines_come_back_from_the_checkpoints_log(tmp_path: Path) -> None:
     run = Run.create(Recipe.load(), tmp_path / "run")
-    for step in (5, 10, 100):
-        folder = run.checkpoints / f"checkpoint-{step}"
-        folder.mkdir(parents=True)
-        if step != 100:  # cut off while it was being written
-            (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-    assert run.last_checkpoint() == run.checkpoints / "checkpoint-10"
+    rows = [{"step": step, "loss": 0.1 / step, "reward": 1 / 3} for step in (1, 2, 3)]
+    run.append("metrics.jsonl", rows[:1])
+    with (run.path / "metrics.jsonl").open("ab") as file:
+        file.write(bytes(50) + b"\n")  # what a file system may leave of a line after a power cut
+    log = [{key: row[key] for key in ("loss", "reward", "step")} for row in rows]
+    run.go_back_to(checkpoint(run, 3, [*log, {"train_runtime": 1.0, "step": 3}]))
+    assert run.metrics() == rows
 
 
-def test_a_writer_that_is_killed_leaves_the_old_file_whole(tmp_path: Path) -> None:
-    """A process rewrites a file for ever and is killed at any moment: what stands there is one whole version."""
-    path = tmp_path / "value.json"
+def test_what_a_full_disk_refuses_is_written_later(tmp_path: Path) -> None:
     code = (
-        "import sys, itertools, json\nfrom pathlib import Path\nfrom grpo_colab.run import write_text\n"
-        "for n in itertools.count():\n"
-        "    write_text(Path(sys.argv[1]), json.dumps([n] * 50_000))\n"
-        "    print(n, flush=True)\n"
+        "import resource, signal, sys\nfrom grpo_colab import Recipe, Run\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nrun = Run(sys.argv[1])\n"
+        "for step in range(1, 7):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (200 if 3 <= step <= 4 else resource.RLIM_INFINITY, -1))\n"
+        "    print(run.append('metrics.jsonl', [{'step': step, 'text': 'x' * 100}]))\n"
+        "    if step == 4:\n        print((run.path / 'metrics.jsonl').read_text()[-1:] == '\\n')\n"
     )
-    for _ in range(5):
-        process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        values = json.loads(path.read_text())
-        assert len(values) == 50_000
-        assert len(set(values)) == 1
-
-
-def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(IsADirectoryError):
-        write_text(tmp_path / "taken", "text")
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
-
-
-def test_reading_a_file_that_is_not_there_is_reading_nothing(tmp_path: Path) -> None:
-    assert read_lines(tmp_path / "absent.jsonl") == []
+    run = Run.create(Recipe.load(), tmp_path / "run")
+    done = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "False", "False", "True", "True", "True"]
+    assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4, 5, 6]

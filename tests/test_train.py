@@ -18,6 +18,7 @@ import pytest
 from grpo_colab import Recipe, Run, train
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import evaluate_run
+from grpo_colab.run import cut
 
 pytestmark = pytest.mark.stack
 
@@ -45,7 +46,7 @@ def test_a_run_folder_holds_everything(finished: Run) -> None:
         "recipe.toml", "environment.json", "metrics.jsonl", "completions.jsonl", "checkpoints", "adapter",
         "evaluation.json", "evaluation-before.jsonl", "evaluation-after.jsonl", "rewards.png",
     } <= names  # fmt: skip
-    assert not [name for name in names if name.startswith(".") or "tmp" in name]
+    assert [name for name in names if name.startswith(".") or "tmp" in name] == [".lock"]
     assert (finished.path / "rewards.png").read_bytes().startswith(b"\x89PNG")
     versions = json.loads((finished.path / "environment.json").read_text())["versions"]
     assert versions["trl"] == "1.15.0"
@@ -84,7 +85,7 @@ def _problem(answer: str) -> Any:
 def test_evaluation_json_has_the_promised_form(finished: Run) -> None:
     evaluation = finished.evaluation
     assert evaluation is not None
-    assert list(evaluation) == ["task", "split", "n", "before", "after", "paired"]
+    assert list(evaluation) == ["task", "split", "n", "before", "after", "paired", "step"]
     assert (evaluation["task"], evaluation["split"], evaluation["n"]) == ("word_problems", "test", 16)
     for side in ("before", "after"):
         assert list(evaluation[side]) == ["accuracy", "ci95", "lenient_accuracy", "rewards"]
@@ -198,7 +199,8 @@ def test_a_run_cut_before_its_first_checkpoint_starts_again(finished: Run, tmp_p
     shutil.rmtree(copy.checkpoints)
     shutil.rmtree(copy.adapter)
     (copy.path / "evaluation.json").unlink()
-    copy.forget_after(2)
+    cut(copy.path / "metrics.jsonl", 2)
+    cut(copy.path / "completions.jsonl", 2)
     train(resume=copy.path)
     assert without_times(copy.metrics()) == without_times(finished.metrics())
     assert copy.completions() == finished.completions()
@@ -261,7 +263,7 @@ def test_micro_batches_change_nothing_but_memory(finished: Run, tmp_path: Path) 
 
 
 def test_ctrl_c_saves_and_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
-    settings = ["--budget.max-steps", "30", "--budget.prompts-per-step", "2", "--evaluation.n", "16"]
+    settings = ["--budget.max-steps", "14", "--budget.prompts-per-step", "2", "--evaluation.n", "16"]
     start = [sys.executable, "-m", "grpo_colab", "train"]
     process = subprocess.Popen(
         [*start, *settings, "--out", "cut"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
@@ -275,11 +277,12 @@ def test_ctrl_c_saves_and_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: P
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert "go on with: grpo-colab train --resume cut" in errors
+    assert "Go on with: grpo-colab train --resume cut" in errors
     cut = Run(tmp_path / "cut")
     stopped_at = len(cut.metrics())
-    assert 2 <= stopped_at < 30
-    assert cut.evaluation is None
+    assert 2 <= stopped_at < 14
+    assert cut.evaluation is not None
+    assert cut.evaluation["step"] == stopped_at
     assert (cut.adapter / "adapter_model.safetensors").is_file()
 
     resumed = subprocess.run(

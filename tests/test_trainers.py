@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,17 @@ def test_a_broken_reward_loses_no_step_under_unsloths_trainer(patched: dict[str,
     assert mended == whole
 
 
+def test_a_step_that_is_broken_off_is_done_again_exactly_under_unsloths_trainer(patched: dict[str, Any]) -> None:
+    broken = patched["broken_reward"]
+    assert broken["stopped_at"] == 2
+    stopped, whole = (
+        [{key: value for key, value in row.items() if key != "step_time"} for row in broken[name]]
+        for name in ("stopped", "whole")
+    )
+    assert stopped == whole
+    assert "adapter" not in broken["warnings"]  # the saved adapter was loaded again and is the policy
+
+
 def test_every_presets_arguments_are_taken_as_they_are_by_unsloths_config(patched: dict[str, Any]) -> None:
     assert patched["configurations"] == {name: [] for name in preset_names()}
 
@@ -90,15 +102,20 @@ print("all taken")
 def test_two_processes_make_one_run(tmp_path: Path) -> None:
     torchrun = Path(sys.executable).with_name("torchrun")
     settings = ["--budget.max-steps", "2", "--budget.prompts-per-step", "2", "--evaluation.n", "9", "--out", "run"]
-    done = subprocess.run(
-        [str(torchrun), "--nproc_per_node", "2", "-m", "grpo_colab", "train", *settings],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+
+    def two(*arguments: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [str(torchrun), "--nproc_per_node", "2", "-m", "grpo_colab", "train", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done
+
+    done = two(*settings)
     run = Run(tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert [row["step"] for row in run.metrics()] == [1, 2]  # written once, by the main process
@@ -113,3 +130,16 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
     assert run.recipe.budget.micro_batch == 8
     assert done.stdout.count("held-out problems, greedy") == 1
     assert json.loads((run.path / "environment.json").read_text())["processes"] == 2
+
+    # as if both had been killed in the second step
+    uncut = run.metrics(), run.completions(), run.evaluation
+    shutil.rmtree(run.checkpoints / "checkpoint-2")
+    (run.path / "evaluation.json").unlink()
+    assert {path.name for path in (run.checkpoints / "checkpoint-1").glob("rng_state_*")} == {
+        "rng_state_0.pth",
+        "rng_state_1.pth",
+    }
+    two("--resume", "run")
+    for row in (*uncut[0], *(metrics := run.metrics())):
+        row.pop("step_time")
+    assert (metrics, run.completions(), run.evaluation) == uncut

@@ -66,11 +66,19 @@ def unknown_loader_arguments() -> dict[str, list[str]]:
 
 
 BREAKS = """
+import os, signal
 from pathlib import Path
 
+HERE = Path(__file__).parent
+
 def own_reward(completions, trainer_state=None, **kwargs):
-    if trainer_state is not None and trainer_state.global_step == 2 and not Path(__file__).with_name("mended").exists():
-        return [0.0]
+    if trainer_state is not None and trainer_state.global_step == 2:
+        if not (HERE / "mended").exists():
+            return [0.0]
+        if (HERE / "stop").exists():
+            (HERE / "stop").unlink()
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
     return [float(len(c[0]["content"]) % 2) for c in completions]
 """
 
@@ -86,7 +94,7 @@ def fresh_policy(recipe: Recipe) -> Policy:
 
 
 def break_a_reward(folder: Path) -> dict[str, object]:
-    """A reward breaks at step 3 of 4; what was said, and the metrics of the mended run and of an unbroken one."""
+    """A reward breaks at step 3 of 4, or a signal breaks the step off; the metrics of those and of an unbroken run."""
     (folder / "own.py").write_text(BREAKS)
     recipe = Recipe.load(
         rewards={f"{folder}/own.py:own_reward": 1.0},
@@ -101,7 +109,18 @@ def break_a_reward(folder: Path) -> dict[str, object]:
     (folder / "mended").touch()
     mended = train(resume=folder / "broken", loaded=fresh_policy(recipe))
     whole = train(recipe, out=folder / "whole", loaded=fresh_policy(recipe))
-    return {"said": said, "mended": mended.metrics(), "whole": whole.metrics()}
+    (folder / "stop").touch()
+    stopped = train(recipe, out=folder / "stopped", loaded=fresh_policy(recipe))
+    stopped_at = len(stopped.metrics())
+    stopped = train(resume=stopped.path, loaded=fresh_policy(recipe))
+    return {
+        "said": said,
+        "mended": mended.metrics(),
+        "whole": whole.metrics(),
+        "stopped_at": stopped_at,
+        "stopped": stopped.metrics(),
+        "warnings": (stopped.path / "warnings.jsonl").read_text() if (stopped.path / "warnings.jsonl").exists() else "",
+    }
 
 
 def train_the_tiny_model(out: Path) -> dict[str, object]:

@@ -6,7 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from grpo_colab.run import Run, write_bytes
+from grpo_colab.files import write_bytes
+from grpo_colab.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

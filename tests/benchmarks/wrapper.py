@@ -1,6 +1,11 @@
 """What the wrapper costs: seconds a step of `grpo_colab.train` against a bare script with the same TRL trainer.
 
     python tests/benchmarks/wrapper.py [--steps 150]
+    python tests/benchmarks/wrapper.py --safety     everything that keeps a run, against the same run without it
+
+With --safety both sides are ours: one with the default recipe's checkpoints (by step and by time), tripwires, clock and
+a mirror in a folder, the other with all of that off. A checkpoint falls on one step in twenty, so that there the ratio
+of the sums counts.
 
 Both sides train the shipped tiny model with the same GRPOConfig, rewards, rows and seed, in one process, and take turns
 step by step: a machine whose speed drifts by a quarter within a minute (as shared ones do) then slows both alike. Each
@@ -33,8 +38,9 @@ from transformers import TrainerCallback  # isort: skip
 from grpo_colab import Recipe
 
 wrapper = importlib.import_module("grpo_colab.train")  # the module; the package's attribute is the function
+make_trainer = wrapper.make_trainer
 WARM_UP = 5  # steps a side that are not counted
-SIDES = ("bare", "wrapped")
+SIDES = ["bare", "wrapped"]
 
 
 class Turns:
@@ -123,27 +129,51 @@ def bare(recipe: Recipe, timed: Timed, folder: Path) -> None:
 
 def wrapped(recipe: Recipe, timed: Timed, folder: Path) -> None:
     """The same through the package."""
-    make_trainer = wrapper.make_trainer
 
     def make_timed_trainer(*args: Any, **kwargs: Any) -> Any:
         trainer = make_trainer(*args, **kwargs)
         trainer.add_callback(timed)
         return trainer
 
-    wrapper.make_trainer = make_timed_trainer
+    wrapper.make_trainer = make_timed_trainer  # taken up before the other side begins
     wrapper.train(recipe, out=folder / "run")
+
+
+def kept(recipe: Recipe, timed: Timed, folder: Path) -> None:
+    """With everything that keeps a run, the first minute's checkpoint included."""
+    budget = {"max_hours": 9.0, "save_minutes": 5.0, "mirror": str(folder / "mirror")}
+    wrapped(
+        Recipe.load(
+            budget={**recipe.budget.model_dump(exclude_none=True), **budget},
+            evaluation={"n": 1},
+            grpo={"save_strategy": "steps"},
+        ),
+        timed,
+        folder,
+    )
+
+
+def unkept(recipe: Recipe, timed: Timed, folder: Path) -> None:
+    """With none of it."""
+    off = {"non_finite": False, "max_kl": 0.0, "max_length_growth": 0.0, "gibberish": 0.0}
+    budget = {**recipe.budget.model_dump(exclude_none=True), "save_minutes": 0.0}
+    wrapped(Recipe.load(budget=budget, evaluation={"n": 1}, grpo={"save_strategy": "no"}, tripwires=off), timed, folder)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=150)
-    steps = parser.parse_args().steps
+    parser.add_argument("--safety", action="store_true")
+    given = parser.parse_args()
+    steps, functions = given.steps, (bare, wrapped)
+    if given.safety:
+        SIDES[:], functions = ["unkept", "kept"], (unkept, kept)
     recipe = Recipe.load(budget={"max_steps": steps}, evaluation={"n": 1}, grpo={"save_strategy": "no"})
     turns = Turns()
     timed = {side: Timed(side, turns) for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
         threads = []
-        for side, function in zip(SIDES, (bare, wrapped), strict=True):
+        for side, function in zip(SIDES, functions, strict=True):
             threads.append(
                 threading.Thread(target=function, args=(recipe, timed[side], Path(folder) / side), daemon=True)
             )
@@ -152,17 +182,20 @@ def main() -> None:
                 time.sleep(0.1)  # one loads after the other: both set the global random state
         for thread in threads:
             thread.join()
-    if timed["bare"].rewards != timed["wrapped"].rewards:
+    first, second = (timed[side] for side in SIDES)
+    if first.rewards != second.rewards or not first.rewards:
         raise SystemExit("the two sides did not do the same work, so their times cannot be compared")
-    pairs = list(zip(timed["bare"].seconds, timed["wrapped"].seconds, strict=True))[WARM_UP:]
+    pairs = list(zip(first.seconds, second.seconds, strict=True))
+    pairs = pairs if given.safety else pairs[WARM_UP:]  # the first step's checkpoint is part of the price
     ratios = sorted(w / b for b, w in pairs)
     half = math.ceil(0.98 * math.sqrt(len(ratios)))  # ranks of a 95 % interval of the median
     low, high = ratios[max(0, len(ratios) // 2 - half)], ratios[min(len(ratios) - 1, len(ratios) // 2 + half)]
     for side, seconds in zip(SIDES, zip(*pairs, strict=True), strict=True):
         print(f"{side:<8} median {statistics.median(seconds):.4f} s a step, {sum(seconds):.1f} s in all")
+    sums = sum(w for _, w in pairs) / sum(b for b, _ in pairs)
     print(
-        f"{len(pairs)} pairs of steps on the same work: median ratio wrapped / bare {statistics.median(ratios):.4f} "
-        f"(95 % interval {low:.4f} to {high:.4f})"
+        f"{len(pairs)} pairs of steps on the same work, {' / '.join(reversed(SIDES))}: median ratio "
+        f"{statistics.median(ratios):.4f} (95 % interval {low:.4f} to {high:.4f}), ratio of the sums {sums:.4f}"
     )
 
 

@@ -52,6 +52,11 @@ def _pays(function, completion: str, gold: str = "18") -> float:
     return function(completions=[completion], answer=[gold])[0]
 
 
+def reward_id(function) -> str:
+    """The same in every process: a parametrised one's repr has its settings, a plain function's has an address."""
+    return getattr(function, "__qualname__", None) or repr(function)
+
+
 @pytest.mark.parametrize("function", GOLDEN_PAY)
 @pytest.mark.parametrize("completion", [GOLDEN, GOLDEN.removesuffix("\n")])
 def test_a_golden_completion_earns_full_marks(function, completion: str) -> None:
@@ -177,7 +182,7 @@ def test_tag_count(completion: str, pays: float) -> None:
     assert _pays(tag_count_reward, completion) == pytest.approx(pays)
 
 
-@pytest.mark.parametrize("function", EVERY, ids=repr)
+@pytest.mark.parametrize("function", EVERY, ids=reward_id)
 @pytest.mark.parametrize(
     "conversation",
     [
@@ -217,7 +222,7 @@ def test_no_gold_no_judgement(function) -> None:
     assert function(completions=[GOLDEN, "", GOLDEN], answer=["18", None, None]) == [1.0, None, None]
 
 
-@pytest.mark.parametrize("function", EVERY, ids=repr)
+@pytest.mark.parametrize("function", EVERY, ids=reward_id)
 def test_what_trl_passes_beside_and_unknown_columns_change_nothing(function) -> None:
     completions = [[{"role": "assistant", "content": text}] for text in (GOLDEN, "no", GOLDEN)]
     bare = _call(function, completions, ["18", "18", "19"])
@@ -228,7 +233,7 @@ def test_what_trl_passes_beside_and_unknown_columns_change_nothing(function) -> 
     assert all(type(reward) is float for reward in called)
 
 
-@pytest.mark.parametrize("function", EVERY, ids=repr)
+@pytest.mark.parametrize("function", EVERY, ids=reward_id)
 def test_picklable_and_empty_batches(function) -> None:
     again = pickle.loads(pickle.dumps(function))
     assert again is function or (again.__name__ == function.__name__ and repr(again) == repr(function))
@@ -236,7 +241,7 @@ def test_picklable_and_empty_batches(function) -> None:
     assert function(completions=[], answer=[]) == []
 
 
-@pytest.mark.parametrize("function", EVERY, ids=repr)
+@pytest.mark.parametrize("function", EVERY, ids=reward_id)
 def test_threads_agree_and_order_does_not_matter(function) -> None:
     texts = [GOLDEN, "no", "<answer>18</answer>", "<answer>$1,800</answer>x", "18", "".join(TAGS)] * 20
     golds = [str(18 + index % 3) for index in range(len(texts))]
@@ -293,7 +298,7 @@ def test_broken_columns_raise(function) -> None:
             function(completions=["<answer>18</answer>"], answer=["eighteen"])
 
 
-@pytest.mark.parametrize("function", EVERY, ids=repr)
+@pytest.mark.parametrize("function", EVERY, ids=reward_id)
 @pytest.mark.parametrize(
     ("completions", "words"),
     [
@@ -320,7 +325,7 @@ def test_broken_completions_raise_and_name_the_function(function, completions, w
 MEGABYTES = ["<reasoning>", "<reasoning>\n</reasoning>", "<answer>", "</answer>", " ", "\n", "x", "18 "]
 
 
-@pytest.mark.parametrize("function", EVERY, ids=repr)
+@pytest.mark.parametrize("function", EVERY, ids=reward_id)
 @pytest.mark.parametrize("unit", MEGABYTES)
 def test_time_is_linear_at_megabytes(function, unit: str) -> None:
     def seconds(size: int) -> float:

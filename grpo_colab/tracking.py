@@ -1,0 +1,279 @@
+"""The trackers of `grpo.report_to` (W&B, TensorBoard, ...), which may fail at any time, and then the run goes on.
+
+transformers' and TRL's own code does the reporting. Here W&B is begun and ended in bounded time, and each call of a
+tracker is made in a thread that is waited for no longer than LIMIT_S: what raises or hangs is left out from then on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+import secrets
+import shlex
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from grpo_colab.errors import SettingError, nearest, one_line
+from grpo_colab.files import read_json, write_json
+from grpo_colab.recipe import Recipe
+from grpo_colab.run import Run
+
+LIMIT_S = 30.0  # for one call of a tracker
+KEPT: Final = "wandb.json"  # in a run folder: the id under which W&B knows the run
+# Where wandb's own default is to wait for minutes or forever, or to copy what others print; WANDB_<NAME> wins.
+WANDB_SETTINGS: Final[dict[str, Any]] = {
+    "init_timeout": 15.0,
+    "finish_timeout": LIMIT_S,
+    "finish_timeout_raises": True,
+    "console": "off",
+    "quiet": True,
+    "show_info": False,  # its warnings and errors stay
+    "x_disable_viewer": True,  # else it asks the server, for longer than init_timeout, whose key it is, to print that
+}
+
+T = TypeVar("T")
+
+
+def trackers(grpo: Mapping[str, Any]) -> list[str]:
+    """The names in grpo.report_to, as transformers reads them; for "all" it is imported, and unsloth must be before."""
+    named = grpo.get("report_to", "none")
+    named = named if isinstance(named, list) else [named]
+    if named == ["all"]:
+        from transformers.integrations import get_available_reporting_integrations
+
+        return list(get_available_reporting_integrations())
+    return [] if named == ["none"] else named
+
+
+def check_trackers(grpo: Mapping[str, Any]) -> None:
+    """Raise SettingError for a tracker that does not exist or is not installed. Imports transformers, after unsloth."""
+    if not (named := trackers(grpo)):
+        return
+    from transformers.integrations import get_available_reporting_integrations
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    for name in named:
+        setting = f"grpo.report_to = {grpo['report_to']!r}: {name}"
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(INTEGRATION_TO_CALLBACK)
+            raise SettingError(f"{setting}: no such tracker{nearest(name, INTEGRATION_TO_CALLBACK)} There are: {known}")
+        try:
+            if name not in get_available_reporting_integrations():  # a list that leaves some out; they know themselves
+                INTEGRATION_TO_CALLBACK[name]()
+        except (RuntimeError, ImportError) as error:
+            raise SettingError(
+                f'{setting} is not installed ({one_line(error)}); `pip install {name}`, or write "none"'
+            ) from None
+
+
+def within(limit_s: float, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """`function(...)` in a thread of its own; TimeoutError, and the thread left to itself, when it takes longer."""
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - it is raised in the thread that waits
+            future.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 - wandb.teardown calls sys.exit
+            future.set_exception(RuntimeError(repr(error)))
+
+    threading.Thread(target=work, daemon=True).start()  # a daemon: it must not keep Python from exiting
+    try:
+        return future.result(limit_s)
+    except TimeoutError:
+        if future.done():
+            raise
+        raise TimeoutError(f"no answer in {limit_s:.0f} s") from None
+
+
+class Shield:
+    """Calls what may raise or hang, and no more after it did, which it says once."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.on = name, True
+        self.context = contextvars.copy_context()  # one for all its threads: trackio keeps its run in such variables
+
+    def __call__(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
+        if self.on:
+            try:
+                return within(LIMIT_S, self.context.run, function, *args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - whatever a tracker's library raises
+                self.on = False
+                tell(f"Warning: {self.name} is off for the rest of this run ({one_line(error)})")
+        return None
+
+
+class Direct:
+    """A tracker's module as TRL sees it, which also reports without a callback: its completions and its profile."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.shield = Shield(f"what TRL itself reports to {module.__name__}")
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.module, name)
+        return partial(self.shield, value) if name in ("log", "log_metrics", "Table", "Image") else value
+
+
+def shield(trainer: Any) -> None:
+    """Put a Shield around each of the trainer's reporting callbacks, and around what TRL reports by itself."""
+    from transformers import TrainerCallback
+    from trl.extras import profiling
+
+    def shielded(callback: TrainerCallback) -> TrainerCallback:
+        outer, guard = TrainerCallback(), Shield(type(callback).__name__.removesuffix("Callback"))
+        for event in (name for name in dir(TrainerCallback) if name.startswith("on_")):
+            if getattr(type(callback), event) is not getattr(TrainerCallback, event):
+                setattr(outer, event, partial(guard, getattr(callback, event)))
+        return outer
+
+    callbacks = trainer.callback_handler.callbacks
+    for index, callback in enumerate(callbacks):
+        if type(callback).__module__.startswith("transformers.integrations"):
+            callbacks[index] = shielded(callback)
+    # TRL's class, or what Unsloth compiled of it, and the timer of its steps
+    places = [getattr(vars(kind).get("log"), "__globals__", {}) for kind in type(trainer).__mro__] + [vars(profiling)]
+    for name in ("wandb", "trackio", "mlflow"):
+        if seen := [place for place in places if name in place]:
+            there = seen[0][name]
+            direct = Direct(there.module if isinstance(there, Direct) else there)  # of a run before this one
+            for place in seen:
+                place[name] = direct
+
+
+@contextlib.contextmanager
+def wandb_run(run: Run, recipe: Recipe) -> Iterator[None]:
+    """Have `wandb.run`, where grpo.report_to asks for it, while the block runs; one that is there already is used.
+
+    Enter it before the trainer is made. Never asks for a key, never raises, and takes little more time than wandb's
+    init_timeout and finish_timeout allow.
+    """
+    if "wandb" not in trackers(recipe.grpo) or int(os.environ.get("RANK", "0")) != 0:
+        yield
+        return
+    import wandb
+
+    if wandb.run is not None:
+        yield
+        return
+    folder = start_wandb(run, recipe)
+    status = 1
+    try:
+        yield
+        status = 0
+    finally:
+        finish_wandb(run, folder, status)
+
+
+def start_wandb(run: Run, recipe: Recipe) -> Path | None:
+    """Begin the W&B run, online or else offline, and say which; returns its folder, None when there is none."""
+    import wandb
+
+    # before wandb reads it: what it reports about itself is waited for at Python's end, longer than the run's own data
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    kept = read_json(run.path / KEPT) or {"id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)}
+    with contextlib.suppress(OSError):  # a full disk
+        write_json(run.path / KEPT, kept)
+    about: dict[str, Any] = {
+        "id": kept["id"],
+        "dir": str(run.path.resolve()),
+        "name": recipe.grpo.get("run_name") or run.path.resolve().name,
+        "project": os.environ.get("WANDB_PROJECT", "huggingface"),  # as transformers has it
+        "config": recipe.model_dump(mode="json", exclude={"model": {"token"}, "grpo": {"hub_token"}}),
+    }
+
+    def begin(mode: Any) -> Any:
+        settings = wandb_settings()
+        if (mode or settings.mode) == "online" and not wandb.login(prompt=False, verify=False):
+            raise SettingError("no API key")
+        begun = wandb.init(mode=mode or settings.mode, resume="allow" if mode is None else None, **about)
+        if begun.offline:  # at each save, that it has no address for TRL's model card
+            wandb.termsetup(wandb.Settings(show_info=False, show_warnings=False), None)
+        return begun
+
+    hooks, why, begun = (sys.exit, sys.excepthook), "", None
+    for mode in (None, "offline", "disabled"):  # None: as the user's settings have it
+        try:
+            begun = within(float(os.environ.get("WANDB_INIT_TIMEOUT", "15")) + LIMIT_S, begin, mode)
+            break
+        except Exception as error:  # noqa: BLE001 - never the run
+            why = why or f" ({error if isinstance(error, SettingError) else one_line(error, 300)})"
+            end_service(kill=True)  # it would say that the run's id is in use; ended in order, it writes to stdout
+    sys.exit, sys.excepthook = hooks  # those of wandb print a traceback twice
+    if begun is None or begun.disabled:
+        if why:
+            tell(f"Warning: W&B cannot be used{why}")
+        return None
+    folder = run.path / "wandb" / Path(begun.dir).parent.name
+    tell(f"W&B is offline{why}. Once it is done: {sync_line(run)}" if begun.offline else f"W&B: {begun.url}")
+    return folder
+
+
+def wandb_settings() -> Any:
+    """wandb's settings, ours among them unless the user's environment has others; starts its service process."""
+    import wandb
+
+    ours = {name: value for name, value in WANDB_SETTINGS.items() if f"WANDB_{name.upper()}" not in os.environ}
+    return wandb.setup(settings=wandb.Settings(**ours)).settings
+
+
+def finish_wandb(run: Run, folder: Path | None, status: int = 0) -> None:
+    """End the W&B run and its service process, and say how to sync what did not get through."""
+    import wandb
+
+    trouble = " (it was stopped)"  # which is no Exception
+    try:
+        within((wandb.run.settings.finish_timeout if wandb.run else 0) + 5, wandb.finish, status)
+        # wandb warns of it, and does not tell its caller
+        log = (folder / "logs" / "debug-internal.log").read_text(errors="replace") if folder else ""
+        trouble = " (its server refused the data)" if "filestream: fatal error" in log else ""
+    except Exception as error:  # noqa: BLE001 - never the run
+        trouble = f" ({one_line(error, 300)})"
+    finally:
+        wandb.run = None  # wandb leaves it where its end failed early
+        end_service()
+        if folder is not None and (trouble or unsynced(run)):
+            later = sync_line(run, *[folder] if trouble else [])
+            tell(f"W&B has not got all of this run{trouble}. To send it: {later}")
+
+
+def end_service(kill: bool = False) -> None:
+    """End wandb's service process: in order, when it writes what it has to its file, or else killed."""
+    import psutil
+    import wandb
+
+    with contextlib.suppress(Exception):
+        if not kill:
+            return within(5, wandb.teardown)
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "wandb-core" in child.name():
+                child.kill()
+    with contextlib.suppress(Exception):  # that nothing of it is left to do at Python's end
+        within(5, wandb.teardown)
+    return None
+
+
+def unsynced(run: Run) -> list[Path]:
+    """The folders of the run's sittings that were offline and that `wandb sync` has not marked."""
+    return sorted(path for path in run.path.glob("wandb/offline-run-*") if not [*path.glob("*.synced")])
+
+
+def sync_line(run: Run, *more: Path) -> str:
+    paths = dict.fromkeys((*unsynced(run), *more))
+    online = any(not path.name.startswith("offline-") for path in paths)  # left out unless it is asked for
+    return shlex.join(["wandb", "sync", *["--include-online"][:online], *map(str, paths)])
+
+
+def tell(text: str) -> None:
+    """On stderr, above a progress bar."""
+    from tqdm.auto import tqdm
+
+    tqdm.write(text, file=sys.stderr)
