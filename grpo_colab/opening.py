@@ -137,6 +137,21 @@ def go_back(run: Run) -> Path | None:
     return checkpoint
 
 
+def keep_environment(run: Run, recipe: Recipe, machine: Machine) -> None:
+    """Write environment.json, or say what of it is no longer as it was when the run began."""
+    now, began = environment(recipe, machine), files.read_json(run.path / "environment.json")
+    if began is None:
+        with on_disk(run):
+            run.write_json("environment.json", now)
+        return
+    flat = [{**e.get("versions", {}), "device": e["device"]["name"], "processes": e["processes"]} for e in (began, now)]
+    changed = [
+        f"{name} {flat[0].get(name)} -> {value}" for name, value in flat[1].items() if flat[0].get(name) != value
+    ]
+    if changed:
+        say(f"Warning: this run began elsewhere, so that it goes on, but not to the last digit: {', '.join(changed)}")
+
+
 def environment(recipe: Recipe, machine: Machine) -> dict[str, Any]:
     """What environment.json holds."""
     versions: dict[str, str | None] = {}

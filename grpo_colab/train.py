@@ -17,7 +17,7 @@ from grpo_colab import checkpoints, evaluate, policy
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.files import read_lines
 from grpo_colab.mirror import Mirror
-from grpo_colab.opening import environment, go_back, on_disk, open_run, say
+from grpo_colab.opening import go_back, keep_environment, on_disk, open_run, say
 from grpo_colab.plan import Geometry, Machine, answers_at_once, geometry, this_machine
 from grpo_colab.recipe import Recipe
 from grpo_colab.rewards import RewardError, guard
@@ -71,9 +71,8 @@ def train(
         at_once = agreed(answers_at_once(recipe, learner.model.config, machine.free_bytes))
         say(f"{shape}. {coverage(recipe, len(rows), too_long)}")
         run = run or new_run(recipe, path, out is None, shape, held)
-        if is_main_process() and not (run.path / "environment.json").is_file():
-            with on_disk(run):
-                run.write_json("environment.json", environment(recipe, machine))
+        if is_main_process():
+            keep_environment(run, recipe, machine)
 
         # these need transformers, which unsloth must precede
         from grpo_colab.safety import MIRROR_PATIENCE_S, Keeper, Signals, Stopped

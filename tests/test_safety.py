@@ -463,6 +463,18 @@ def test_a_fresh_machine_goes_on_from_the_mirror_alone(
     assert fresh.path.name != "lost"  # what is finished is left alone
 
 
+def test_what_has_changed_since_it_began_is_said(
+    whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = cut_copy(whole, tmp_path / "run", 8)
+    environment = json.loads((run.path / "environment.json").read_text())
+    environment["versions"]["trl"], environment["processes"] = "1.14.0", 2
+    (run.path / "environment.json").write_text(json.dumps(environment))
+    train(resume=run.path)
+    assert "not to the last digit: trl 1.14.0 -> 1.15.0, processes 2 -> 1" in capsys.readouterr().err
+    assert run.finished
+
+
 def test_what_cannot_go_on_is_refused(whole: Run, tmp_path: Path, command: Callable[..., Any]) -> None:
     with pytest.raises(SettingError, match="is finished, and evaluated; start another with --out"):
         train(resume=whole.path)
