@@ -46,8 +46,8 @@ class RunLog(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        if not state.is_world_process_zero or logs is None or "reward" not in logs:
-            return  # the summary after the last step has no reward
+        if not state.is_world_process_zero or logs is None or not is_step(logs):
+            return
         written = self.run.append("metrics.jsonl", [{"step": state.global_step, **logs}])
         # with num_iterations above 1 a batch serves several steps; it is written once
         if (state.global_step - 1) % args.num_iterations == 0:
@@ -76,6 +76,14 @@ class RunLog(TrainerCallback):
                 "advantage": advantage,
                 **({"extra": {name: values[index] for name, values in extra.items()}} if extra else {}),
             }
+
+
+def is_step(logs: Mapping[str, Any]) -> bool:
+    """Whether these are a step's, and not the summary after the last one.
+
+    Where num_iterations is above 1 only the first of the steps that share their completions has a reward.
+    """
+    return "loss" in logs
 
 
 def prompt_key(prompt: Any) -> str:
@@ -147,7 +155,8 @@ class Alarms(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         for row in self.run.metrics() if self.run else ():  # of a resumed run
-            self.watch.see(row)
+            if "reward" in row:
+                self.watch.see(row)
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any

@@ -54,8 +54,6 @@ def cli() -> None:
     "--resume", metavar="RUN", help="Go on with a run that was stopped, killed or cut: its folder, or a mirror's copy."
 )
 def train(words: tuple[str, ...], out: str | None, resume: str | None) -> None:
-    if resume and words and not words[0].startswith("-"):
-        raise SettingError(f"--resume {resume!r}: goes on with the run's own recipe; leave {words[0]!r} away")
     from grpo_colab import train as run_training
 
     if resume or any(word.endswith(".toml") or word.startswith("--rewards.") for word in words):
@@ -64,6 +62,10 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             import_unsloth()  # now, for a reward of the user's own may import what must come after it
     with chatter_to_stderr():
+        if resume and words:  # the settings are on top of the run's own, which may have to be brought here first
+            from grpo_colab.opening import brought_back
+
+            resume, out = str(brought_back(resume, out).path), None
         recipe = None if resume and not words else read_recipe(words, resume)
         run = run_training(recipe, out=out, resume=resume or False)
     if run.evaluation is not None and os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
@@ -200,6 +202,8 @@ def read_recipe(words: Sequence[str], resume: str | None = None) -> Any:
                 raise SettingError(f"{word}: no value; write {word} VALUE") from None
         # a reward's key may be a path, in which a dash is a dash
         overrides.setdefault(table, {})[key if table == "rewards" else key.replace("-", "_")] = Text(value)
+    if resume and names:
+        raise SettingError(f"--resume {resume!r}: goes on with the run's own recipe; leave {names[0]!r} away")
     if len(names) > 1:
         raise SettingError(f"{' '.join(names)}: one recipe at a time")
     source = Path(resume) / "recipe.toml" if resume else names[0] if names else DEFAULT_PRESET

@@ -14,6 +14,7 @@ import datetime
 import glob
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -211,13 +212,12 @@ def _take(here: list[Path], greater_is_better: bool, take: Callable[[Path], str 
 
 def _marker(run: Path, before: dict[str, Any] | None) -> dict[str, Any]:
     """What the copy's mirrored.json will say; OSError when it is another run's copy, which must not be lost."""
-    if not (run / IDENTITY).is_file():
+    if identity(run) is None:
         write_text(run / IDENTITY, uuid.uuid4().hex)
-    identity = (run / IDENTITY).read_text()
-    if before is not None and before.get("id") != identity:
+    if before is not None and before.get("id") != identity(run):
         raise OSError(f"it holds another run called {run.name}; give this one another name with --out, or move that")
     adapter = (run / "adapter").stat().st_mtime_ns if (run / "adapter").is_dir() else None
-    return {"run": run.name, "step": None, "at": _now(), "id": identity, "adapter": adapter}
+    return {"run": run.name, "step": None, "at": _now(), "id": identity(run), "adapter": adapter}
 
 
 def _now() -> str:
@@ -240,8 +240,9 @@ def _newest_step(saved: list[Path]) -> int | None:
 def _greater_is_better(run: Path) -> bool:
     import tomllib
 
-    value = tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8")).get("grpo", {}).get("greater_is_better")
-    return value is not False
+    grpo = tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8")).get("grpo", {})
+    # transformers' own rule where the recipe says nothing
+    return grpo.get("greater_is_better", not str(grpo.get("metric_for_best_model", "reward")).endswith("loss"))
 
 
 def _drop(path: Path) -> None:
@@ -297,6 +298,11 @@ class Mirror:
         self._asked = False  # for what the present child may not see
         self._began = self._due = 0.0
         self._failed = 0  # times in a row
+
+    @property
+    def command(self) -> str:
+        """One pass by hand."""
+        return shlex.join(["python", "-m", __name__, str(self.run), self.destination, "0"])
 
     def request(self) -> None:
         """There is something new: copy it now, or when the present child has ended."""
@@ -358,9 +364,47 @@ class Mirror:
         return f"{self.destination} does not hold all of this run{error}; its newest checkpoint there: {held}"
 
 
+def identity(run: Path) -> str | None:
+    """What a run's copies are known by; None before it has had one."""
+    return (run / IDENTITY).read_text() if (run / IDENTITY).is_file() else None
+
+
+def find(source: str) -> str:
+    """`source` if it names a copy, else the newest copy in that destination. SettingError where there is none."""
+    if not source.startswith(HUB):
+        copies = [Path(source).expanduser()]
+        copies = copies if (copies[0] / MARKER).is_file() else _copies(copies[0])
+        found = str(copies[0]) if copies else None
+    elif parse_hub(source)[1]:
+        found = source
+    else:
+        found = next((f"{source.rstrip('/')}/{name}" for name in recipes(source)), None)
+    if found is None:
+        raise SettingError(f"{source!r}: no copy of a run is there, or it does not answer")
+    return found
+
+
+def marker(source: str) -> dict[str, Any]:
+    """What a copy's mirrored.json says: whose copy it is and how far it goes; empty where that cannot be read."""
+    if not source.startswith(HUB):
+        return read_json(Path(source).expanduser() / MARKER) or {}
+    repository, name = parse_hub(source)
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, ValueError):
+        _bound_requests()
+        return (
+            read_json(_fetched(repository, [f"{glob.escape(str(name))}/{MARKER}"], folder) / str(name) / MARKER) or {}
+        )
+    return {}
+
+
 def is_mirror(source: str) -> bool:
-    """Whether `source` is a copy, or a repository of them, that `restore` takes."""
-    return source.startswith(HUB) or (Path(source).expanduser() / MARKER).is_file()
+    """Whether `source` is a copy, or a destination with some in it."""
+    root = Path(source).expanduser()
+    return (
+        source.startswith(HUB)
+        or (root / MARKER).is_file()
+        or (not (root / "recipe.toml").exists() and bool(_copies(root)))
+    )
 
 
 def recipes(destination: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,9 +16,9 @@ from typing import Any
 
 from grpo_colab import checkpoints, files, mirror
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.plan import Machine, check_disk, in_notebook
+from grpo_colab.plan import Geometry, Machine, check_disk, in_notebook
 from grpo_colab.recipe import Recipe
-from grpo_colab.run import RUNS, Run, check_free, free_path, locked, unfinished
+from grpo_colab.run import RUNS, Run, check_free, free_path, locked, quote, unfinished
 
 # What shapes a run and is worth a line in environment.json.
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "unsloth", "unsloth_zoo")
@@ -43,13 +44,13 @@ def open_run(
     its mirror, or False for none. None means True in a notebook, which is run again after it was cut, else False.
     """
     if isinstance(resume, str | Path):
-        run = _brought_back(str(resume), out) if mirror.is_mirror(str(resume)) else Run(resume)
-        if out is not None and run.path != Path(out):
-            raise SettingError(f"--resume {str(resume)!r}: goes on in its own folder; leave --out away")
-        if run.finished and (recipe is None or recipe.budget.max_steps <= run.recipe.budget.max_steps):
-            raise SettingError(f"--resume {str(resume)!r}: is finished, and evaluated; start another with --out")
-        _hold(run.path, held)
-        return run, _changed(run, recipe) if recipe else run.recipe, run.path
+        run = brought_back(str(resume), out)
+        for hold in (False, True):  # twice: the process that held it may just have finished it
+            if hold:
+                _hold(run.path, held)
+            if run.finished and (recipe is None or recipe.budget.max_steps <= run.recipe.budget.max_steps):
+                raise SettingError(f"--resume {str(resume)!r}: is finished, and evaluated; start another with --out")
+        return run, _changed(run, recipe or run.recipe), run.path
     recipe = recipe or Recipe.load()
     if resume or (resume is None and in_notebook()):
         found = _found(recipe, out, held)
@@ -77,41 +78,86 @@ def _found(recipe: Recipe, out: str | Path | None, held: ExitStack) -> Run | Non
             _hold(path, held)
         except SettingError:
             continue
-        return Run(path)
+        if not Run(path).finished:  # by the process that held it until now
+            return Run(path)
     if recipe.budget.mirror and is_first_process():
         for name, text in mirror.recipes(recipe.budget.mirror).items():
             path = Path(out) if out else RUNS / name
             with contextlib.suppress(ValueError):  # of another release, which cannot be read
                 if not path.exists() and Recipe.model_validate(tomllib.loads(text)).repeats(recipe):
-                    run = _brought_back(f"{recipe.budget.mirror}/{name}", path)
+                    run = brought_back(f"{recipe.budget.mirror}/{name}", path)
                     if not run.finished:
                         _hold(run.path, held)
                         return run
     return None
 
 
-def _brought_back(source: str, out: str | Path | None) -> Run:
-    """The run that a mirror has a copy of; the folder here when it is as far, or further."""
+def brought_back(source: str, out: str | Path | None = None) -> Run:
+    """The run in the folder `source`, or the one that a mirror has a copy of there: in runs/, or in the folder `out`.
+
+    A folder that is there already must be the same run and as far; otherwise SettingError.
+    """
+    if not mirror.is_mirror(source):
+        if out is not None:
+            raise SettingError(f"--resume {source!r}: goes on in its own folder; leave --out away")
+        return Run(source)
+    source = mirror.find(source)
     path = Path(out) if out else RUNS / source.rstrip("/").rpartition("/")[2]
-    if not (path / "recipe.toml").is_file() and is_first_process():
+    if not is_first_process():
+        while not (path / "recipe.toml").is_file():  # which comes by one rename; if it does not, torchrun ends this one
+            time.sleep(0.2)
+    elif not (path / "recipe.toml").is_file():
         say(f"Bringing {source} back to {path} ...")
         mirror.restore(source, path)
+    else:
+        copy, last = mirror.marker(source), Run(path).last_checkpoint()
+        if mirror.identity(path) != copy.get("id") or (checkpoints.step_of(last) if last else 0) < (copy["step"] or 0):
+            raise SettingError(
+                f"--resume {source!r}: {str(path)!r} is there already, and is another run, or not as far; go on with "
+                f"that by --resume {quote(path)}, or choose a folder for this one by --out"
+            )
     return Run(path)
 
 
 def _changed(run: Run, recipe: Recipe) -> Recipe:
-    """The recipe that a run goes on with, kept in its folder. SettingError for one that is another run's."""
+    """The recipe that a run goes on with, `recipe` on top of its own. SettingError for one that is another run's."""
     began = run.recipe
     for table in ("task", "model", "lora"):
         if getattr(recipe, table) != getattr(began, table):
             raise SettingError(
                 f"--resume {str(run.path)!r}: a run keeps the [{table}] that it began with; start another by --out"
             )
-    budget = recipe.budget.model_copy(update={"micro_batch": recipe.budget.micro_batch or began.budget.micro_batch})
-    recipe = recipe.model_copy(update={"budget": budget, "name": began.name})
-    if recipe != began and is_first_process():
-        files.write_text(run.path / "recipe.toml", recipe.to_toml())
-    return recipe
+    # as memory had it when the run began, unless it is given, or does not divide what is new
+    micro_batch = recipe.budget.micro_batch or began.budget.micro_batch
+    share = recipe.completions_per_step // int(os.environ.get("WORLD_SIZE", "1"))
+    if micro_batch == began.budget.micro_batch and micro_batch and share % micro_batch:
+        micro_batch = 0
+    budget = recipe.budget.model_copy(update={"micro_batch": micro_batch})
+    return recipe.model_copy(update={"budget": budget, "name": began.name})
+
+
+def keep_recipe(run: Run, recipe: Recipe, shape: Geometry) -> None:
+    """Keep the recipe that a run goes on with, once all is checked; another evaluation is asked from the start."""
+    began = run.recipe
+    budget = recipe.budget.model_copy(update={"micro_batch": shape.micro_batch})
+    recipe = recipe.model_copy(update={"budget": budget})
+    with on_disk(run):
+        asked = [(r.evaluation, r.max_completion_tokens, r.rewards) for r in (began, recipe)]
+        if asked[0] != asked[1]:
+            (run.path / "evaluation-before.jsonl").unlink(missing_ok=True)
+        if recipe != began:
+            files.write_text(run.path / "recipe.toml", recipe.to_toml())
+
+
+def go_back(run: Run) -> Path | None:
+    """Bring a run's folder to its newest whole checkpoint, which is returned; None for its beginning."""
+    checkpoint, troubles = checkpoints.newest_whole(run.checkpoints)
+    for trouble in troubles:
+        say(f"{trouble}; it is set aside, and the one before is taken")
+    if checkpoint is None and run.last_step:
+        say(f"Warning: {run.path} has no whole checkpoint, so that it begins again at its first step")
+    run.go_back_to(checkpoint)
+    return checkpoint
 
 
 @contextlib.contextmanager
@@ -123,18 +169,8 @@ def on_disk(run: Run) -> Iterator[None]:
         if not isinstance(error, OSError) and "os error" not in str(error):  # so safetensors and tokenizers say it
             raise
         raise SettingError(
-            f"run {str(run.path)!r}: cannot be written to ({one_line(error)}); make space, and go on with: grpo-colab "
-            f"train --resume {run.path}"
+            f"run {str(run.path)!r}: cannot be written to ({one_line(error)}); make space, and go on with: {run.resume}"
         ) from error
-
-
-def go_back(run: Run) -> Path | None:
-    """Bring a run's folder to its newest whole checkpoint, which is returned; None for its beginning."""
-    checkpoint, troubles = checkpoints.newest_whole(run.checkpoints)
-    for trouble in troubles:
-        say(f"{trouble}; it is set aside, and the one before is taken")
-    run.go_back_to(checkpoint)
-    return checkpoint
 
 
 def keep_environment(run: Run, recipe: Recipe, machine: Machine) -> None:

@@ -122,7 +122,8 @@ class Policy:
 
         weights = load_peft_weights(str(path), device=str(self.model.device))
         result = set_peft_model_state_dict(self.model, weights)
-        missing = [name for name in result.missing_keys if "lora_" in name]
+        # of this adapter: beside it TRL may keep another, the reference
+        missing = [name for name in result.missing_keys if "lora_" in name and ".default." in name]
         if missing or result.unexpected_keys:
             raise SettingError(
                 f"{path}: is no adapter of this model with this [lora] table ({len(missing)} of its matrices are "

@@ -76,11 +76,11 @@ class Budget(_Table):
     uncapped: bool = Field(False, description="allow more than 250 steps")
     prompts_per_step: int = Field(1, ge=1, description="different prompts in one optimiser step")
     micro_batch: int = Field(0, ge=0, description="completions in one backward pass on one device; 0: by memory")
-    max_hours: float | None = Field(None, gt=0, description="of one sitting: stops in time to save and evaluate")
+    max_hours: float | None = Field(None, ge=0, description="of one sitting: stops in time to save and evaluate")
     save_minutes: float = Field(
         5.0, ge=0, description="a checkpoint as often, beside grpo.save_steps; 0: by step alone"
     )
-    mirror: str | None = Field(None, min_length=1, description="a folder, or hf://user/repository, that gets a copy")
+    mirror: str | None = Field(None, description="a folder, or hf://user/repository, that gets a copy")
 
 
 class Tripwires(_Table):
@@ -396,8 +396,8 @@ def _checked_budget(values: Mapping[str, Any]) -> Budget:
             f"budget.max_steps = {budget.max_steps}: more than {STEP_CAP}; write {STEP_CAP} or fewer, "
             "or budget.uncapped = true"
         )
-    if budget.mirror is None:
-        return budget
+    if not budget.mirror:
+        return budget.model_copy(update={"mirror": None})  # so that "" takes it away
     if budget.mirror.startswith("hf://"):
         if not re.fullmatch(r"hf://[\w.-]+/[\w.-]+", budget.mirror):
             raise SettingError(f"budget.mirror = {budget.mirror!r}: write hf://user/repository, or a folder")

@@ -28,6 +28,7 @@ import datetime
 import json
 import os
 import platform
+import shlex
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -72,6 +73,11 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         return Recipe.load(self.path / "recipe.toml")
+
+    @property
+    def resume(self) -> str:
+        """The command that goes on with it."""
+        return f"grpo-colab train --resume {quote(self.path)}"
 
     @property
     def checkpoints(self) -> Path:
@@ -156,8 +162,13 @@ class Run:
         rows = self.metrics()
         if checkpoint and len(rows) < done:
             state = files.read_json(checkpoint / "trainer_state.json") or {"log_history": []}
-            logged = [{"step": row["step"], **row} for row in state["log_history"] if "reward" in row]
+            logged = [{"step": row["step"], **row} for row in state["log_history"] if "loss" in row]
             self.write_lines("metrics.jsonl", logged)
+
+
+def quote(path: Path) -> str:
+    """As a shell takes it."""
+    return shlex.quote(str(path))
 
 
 def cut(path: Path, done: int) -> None:
@@ -224,6 +235,8 @@ def free_path(recipe: Recipe, taken: Collection[str] = ()) -> Path:
 def check_free(path: Path) -> None:
     """Raise SettingError when `path` is a file or a folder with anything in it."""
     if (path / "recipe.toml").is_file():
-        raise SettingError(f"--out {str(path)!r}: holds a run already; choose another folder, or --resume {path}")
+        raise SettingError(
+            f"--out {str(path)!r}: holds a run already; choose another folder, or --resume {quote(path)}"
+        )
     if path.is_file() or (path.is_dir() and any(inside.name[0] != "." for inside in path.iterdir())):
         raise SettingError(f"--out {str(path)!r}: is not an empty folder; choose another")

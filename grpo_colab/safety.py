@@ -26,11 +26,12 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab import checkpoints, files
-from grpo_colab.callbacks import warn
+from grpo_colab.callbacks import is_step, warn
 from grpo_colab.errors import nearest, one_line
 
 if TYPE_CHECKING:
     from grpo_colab.mirror import Mirror
+    from grpo_colab.policy import Policy
     from grpo_colab.recipe import Recipe
     from grpo_colab.run import Run
 
@@ -134,6 +135,7 @@ class Keeper(TrainerCallback):
         self.stopped_by: str | None = None
         self.unsaved: str | None = None  # why the last checkpoint could not be written
         self.due = False
+        self.sampler: Any = None
         self.saved_at = self.step_began = time.monotonic()
         self.saving_s = 0.0
 
@@ -148,7 +150,10 @@ class Keeper(TrainerCallback):
             self.run.write_json("clock.json", self.costs)
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self.values.extend(row.get(args.metric_for_best_model) for row in self.run.metrics()[-WINDOW:])
+        metric = args.metric_for_best_model
+        self.values.extend(row[metric] for row in self.run.metrics() if metric in row)
+        for _ in range(int(state.epoch or 0)):
+            next(iter(self.sampler))  # draws an epoch's order of prompts, as every epoch before did
         self.saved_at = self.step_began = time.monotonic()
         # a resumed schedule brings the learning rate that it began with; another in the recipe is meant
         schedule, rates = kwargs["lr_scheduler"], set(getattr(kwargs["lr_scheduler"], "base_lrs", ()))
@@ -179,7 +184,8 @@ class Keeper(TrainerCallback):
         if self.mirror is not None:
             self.mirror.poll()
         by_time = 0 < self.recipe.budget.save_minutes * 60 <= now - self.saved_at
-        if args.save_strategy != "no" and (by_time or state.global_step == 1 or control.should_save):
+        last = state.global_step >= state.max_steps  # whatever the strategy: only the evaluation must be left to lose
+        if last or (args.save_strategy != "no" and (by_time or state.global_step == 1 or control.should_save)):
             self.due = True  # at the first step, too: it tells what a checkpoint costs, and whether there is space
         reason = (
             "a signal" if self.signals.count else "budget.max_hours" if now + self.left_s() > self.deadline else None
@@ -188,9 +194,9 @@ class Keeper(TrainerCallback):
             seen = gather_object([(self.due, reason)])
             self.due, reason = any(due for due, _ in seen), next((why for _, why in seen if why), None)
         control.should_save = False
-        if state.global_step % args.num_iterations == 0 or state.global_step >= state.max_steps:
+        if state.global_step % args.num_iterations == 0 or last:
             # completions that serve several steps are not in a checkpoint, so that none is made between these steps
-            if reason and state.global_step < state.max_steps:
+            if reason and not last:
                 self.stopped_by = reason
                 self.due = control.should_training_stop = True
             control.should_save, self.due = self.due, False
@@ -207,11 +213,12 @@ class Keeper(TrainerCallback):
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         metric = args.metric_for_best_model
-        if logs is None or "reward" not in logs:
+        if logs is None or not is_step(logs):
             return
-        if not self.values and metric not in logs and state.is_world_process_zero:
-            warn(state.global_step, f"grpo.metric_for_best_model = {metric!r}: no such metric{nearest(metric, logs)}")
-        self.values.append(logs.get(metric))
+        if metric in logs:
+            self.values.append(logs[metric])
+        elif not self.values and state.global_step == 1 and state.is_world_process_zero:
+            warn(1, f"grpo.metric_for_best_model = {metric!r}: no such metric{nearest(metric, logs)}")
 
     def save(self, trainer: Any, write: Callable[[], None]) -> None:
         """Have the trainer `write` a checkpoint to the staging folder, and publish it; a full disk ends no run."""
@@ -246,7 +253,8 @@ class Keeper(TrainerCallback):
         args, folder = trainer.args, self.run.checkpoints
         self.run.to_disk()
         values = [value for value in self.values if value is not None]
-        enough = len(self.values) >= min(WINDOW, trainer.state.max_steps)  # one lucky step is no best checkpoint
+        # one lucky step is no best checkpoint; several iterations share their rewards
+        enough = len(self.values) >= min(WINDOW, trainer.state.max_steps // args.num_iterations)
         worth = fmean(values) if values and enough else None
         name = f"checkpoint-{step}"
         checkpoints.seal(folder / checkpoints.STAGING / name, folder, args.metric_for_best_model, worth)
@@ -257,10 +265,18 @@ class Keeper(TrainerCallback):
             self.mirror.request()
 
 
-def kept_by(keeper: Keeper, trainer_class: type) -> type:
-    """The trainer's class, stock or Unsloth's, with its checkpoints written through the keeper."""
+def kept_by(keeper: Keeper, learner: Policy, trainer_class: type) -> type:
+    """The trainer's class, stock or Unsloth's, with its checkpoints written through the keeper and read in full."""
 
     class Kept(trainer_class):
+        def _load_from_checkpoint(self, path: str, model: Any = None) -> None:
+            super()._load_from_checkpoint(path, model)
+            learner.load_adapter(Path(path))  # transformers leaves it out where there is a reference adapter beside
+
+        def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+            keeper.sampler = super()._get_train_sampler(*args, **kwargs)
+            return keeper.sampler
+
         def _get_output_dir(self, trial: Any) -> str:
             return keeper.staging
 

@@ -17,7 +17,7 @@ from grpo_colab import checkpoints, evaluate, policy
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.files import read_lines
 from grpo_colab.mirror import Mirror
-from grpo_colab.opening import go_back, keep_environment, on_disk, open_run, say
+from grpo_colab.opening import go_back, keep_environment, keep_recipe, on_disk, open_run, say
 from grpo_colab.plan import Geometry, Machine, answers_at_once, geometry, this_machine
 from grpo_colab.recipe import Recipe
 from grpo_colab.rewards import RewardError, guard
@@ -70,7 +70,10 @@ def train(
         shape = agreed(geometry(recipe, machine.processes, learner.model.config, machine.free_bytes))
         at_once = agreed(answers_at_once(recipe, learner.model.config, machine.free_bytes))
         say(f"{shape}. {coverage(recipe, len(rows), too_long)}")
-        run = run or new_run(recipe, path, out is None, shape, held)
+        if run is None:
+            run = new_run(recipe, path, out is None, shape, held)
+        elif is_main_process():
+            keep_recipe(run, recipe, shape)
         if is_main_process():
             keep_environment(run, recipe, machine)
 
@@ -96,7 +99,7 @@ def train(
         finally:
             with contextlib.suppress(Stopped):
                 if mirror is not None and (behind := mirror.finish(MIRROR_PATIENCE_S)):
-                    say(f"Warning: {behind}")
+                    say(f"Warning: {behind}. To try again: {mirror.command}")
         say_the_end(run, recipe, keeper)
     return run
 
@@ -114,7 +117,7 @@ def say_the_end(run: Run, recipe: Recipe, keeper: Keeper) -> None:
     last = run.last_checkpoint()
     if keeper.unsaved:
         say(f"Warning: no checkpoint since {last.name if last else 'the beginning'}: {keeper.unsaved}")
-    say(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: grpo-colab train --resume {run.path}")
+    say(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: {run.resume}")
 
 
 def train_on(trainer: Any, run: Run, learner: policy.Policy, keeper: Keeper) -> int:
@@ -150,10 +153,10 @@ def train_on(trainer: Any, run: Run, learner: policy.Policy, keeper: Keeper) -> 
             if whole or isinstance(error, RewardError):
                 last_step.save(trainer, together=tripped is not None)
             if isinstance(error, RewardError):
-                message = f"{error}; once it is mended: grpo-colab train --resume {run.path}"
+                message = f"{error}; once it is mended: {run.resume}"
                 raise RewardError(message, error.record) from error
             if tripped is None and not isinstance(error, Stopped):
-                error.add_note(f"Once it is mended: grpo-colab train --resume {run.path}")
+                error.add_note(f"Once it is mended: {run.resume}")
                 raise
             keeper.stopped_by = "a signal"
     if wires.tripped is not None:
@@ -170,7 +173,7 @@ def at_last_good(tripped: Tripped, run: Run) -> Tripped:
         checkpoints.set_aside(run.checkpoints, after=tripped.record["last_good_step"])
     last = run.last_checkpoint()
     kept = f"the last good checkpoint is {last.name}" if last else "there was no checkpoint before it"
-    text = f"{tripped}; {kept}. Go on with: grpo-colab train --resume {run.path}, and the setting behind it"
+    text = f"{tripped}; {kept}. Go on, with the setting that you choose behind it: {run.resume}"
     return type(tripped)(text, tripped.record)
 
 
@@ -181,10 +184,11 @@ def save_adapter(run: Run, learner: policy.Policy) -> None:
     with on_disk(run):
         (run.path / "evaluation.json").unlink(missing_ok=True)  # of an earlier stop: it must be of this adapter
         learner.save(run.adapter)
-    rows = run.completions()[-4:]
+    rows, learnt = run.completions()[-4:], any(row.get("grad_norm") for row in run.metrics())
+    why = "" if learnt else "; no step had a gradient, since in no group did the rewards differ"
     troubles = learner.prove(run.adapter, [(row["prompt"], row["completion"]) for row in rows])
     for trouble in troubles:
-        say(f"WARNING: the saved adapter: {trouble}")
+        say(f"WARNING: the saved adapter: {trouble}{why}")
     step = rows[-1]["step"] if rows else 0
     if troubles:
         run.append("warnings.jsonl", [{"step": step, "kind": "adapter", "text": text} for text in troubles])
@@ -324,7 +328,7 @@ def make_trainer(
     # the sampler draws whole steps of different prompts, so that fewer rows than that would give no step at all
     repeated = rows * math.ceil(recipe.budget.prompts_per_step / len(rows))
     log = RunLog(run, {prompt_key(row["prompt"]): row["answer"] for row in rows})
-    trainer = kept_by(keeper, trl.GRPOTrainer)(
+    trainer = kept_by(keeper, learner, trl.GRPOTrainer)(
         model=learner.model,
         processing_class=learner.tokenizer,
         reward_funcs=[guard(function, run.save_failure) for function in recipe.reward_functions()],
@@ -374,7 +378,7 @@ def answer_before(
 ) -> list[dict[str, Any]]:
     """What the untrained policy answers; a resumed run, whose policy is untrained no more, has it in its folder."""
     rows = read_lines(run.path / evaluate.BEFORE)
-    if len(rows) != len(held_out):
+    if [row["question"] for row in rows] != [problem.question for problem in held_out]:
         began = time.monotonic()
         rows = evaluate.answer(learner, recipe, task, held_out, at_once)
         if is_main_process():

@@ -15,6 +15,7 @@ from accelerate.utils import gather_object
 from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from grpo_colab.callbacks import is_step
 from grpo_colab.errors import SettingError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Tripwires(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> TrainerControl:
-        if logs is None or "reward" not in logs:
+        if logs is None or not is_step(logs):
             return control
         self.rows.append({"step": state.global_step, **logs})
         if found := self._non_finite() or self._kl() or self._length() or self._gibberish():
@@ -137,8 +138,8 @@ class Tripwires(TrainerCallback):
         return "max_length_growth", self.rows[-1]["step"] - 1, seen, words
 
     def _gibberish(self) -> Found | None:
-        limit, seen = self.settings.gibberish, len(self.rows)
-        if not limit or (seen > FIRST and seen % EVERY):
+        limit, seen = self.settings.gibberish, sum("reward" in row for row in self.rows)
+        if not limit or "reward" not in self.rows[-1] or (seen > FIRST and seen % EVERY):
             return None
         now = self._under_base(self._samples())
         if seen == 1:

@@ -105,7 +105,7 @@ def test_completions_that_serve_two_steps_are_not_cut_in_two(tmp_path: Path) -> 
     assert steps_saved(cut)[-1] == 4  # it came in step 3
     train(resume=cut.path)
     for row in (rows := untimed(cut)):
-        row.pop("rewards/own_reward/mean"), row.pop("rewards/own_reward/std")
+        row.pop("rewards/own_reward/mean", None), row.pop("rewards/own_reward/std", None)
     assert rows == untimed(run)
 
 
@@ -261,6 +261,29 @@ def test_lines_that_the_disk_lost_come_back_from_the_checkpoint(whole: Run, tmp_
     assert untimed(run) == untimed(whole)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"grpo": {"beta": 0.04}},  # a second adapter in each checkpoint, the reference
+        {"task": {"limit": 4}},  # two steps an epoch, each with an order of its own; a checkpoint at its end
+        {"task": {"limit": 6}},  # three, and a checkpoint in the middle
+        {"budget": {"micro_batch": 4}},
+        {"grpo": {"num_iterations": 2}},
+    ],
+    ids=str,
+)
+def test_goes_on_exactly_whatever_the_trainer_has_to_remember(
+    settings: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    every_step = {"save_steps": 1, "save_total_limit": 99, **settings.get("grpo", {})}
+    uncut = train(small(**{**settings, "grpo": every_step}), out=tmp_path / "uncut")
+    assert [row["step"] for row in uncut.metrics()] == list(range(1, STEPS + 1))
+    for step in (2, 4):
+        run = cut_copy(uncut, tmp_path / f"cut-{step}", step)
+        train(resume=run.path)
+        assert_same(run, uncut)
+
+
 def test_half_written_files_are_swept_away(whole: Run, tmp_path: Path) -> None:
     run = cut_copy(whole, tmp_path / "run", 6)
     (run.path / ".adapter.123.tmp").mkdir()
@@ -399,7 +422,8 @@ def test_spoilt_checkpoints_are_set_aside_and_the_run_begins_before_them(whole: 
     said = str(caught.value)
     assert "tripwires.gibberish = 2.0: at step 3 its samples are worth -" in said
     assert "lower grpo.learning_rate (now 1)" in said
-    assert f"the last good checkpoint is checkpoint-1. Go on with: grpo-colab train --resume {tmp_path / 'run'}" in said
+    assert "the last good checkpoint is checkpoint-1. Go on, with the setting that you choose behind it: " in said
+    assert said.endswith(f"grpo-colab train --resume {tmp_path / 'run'}")
     run = Run(tmp_path / "run")
     assert steps_saved(run) == [1]
     assert (run.checkpoints / "damaged-checkpoint-2").is_dir()

@@ -195,7 +195,7 @@ HOLDS: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "length that pays": (lengths((10, 40, 1.0), (30, 900, 1.1)), {}),
     "length within the limit": (lengths((10, 40, 1.0), (30, 160, 0.5)), {}),
     "a few long steps": (lengths((10, 40, 1.0), (9, 150, 1.0), (1, 200, 1.0)), {}),
-    "what is no step": ([{"train_loss": math.nan, "loss": math.nan}], {}),
+    "what is no step": ([{"train_loss": math.nan, "train_runtime": 1.0}], {}),
 }
 
 

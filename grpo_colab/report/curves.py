@@ -23,7 +23,7 @@ def draw_rewards(run: Run) -> None:
     from matplotlib.figure import Figure  # not pyplot: no global state, no window, safe in a notebook
     from matplotlib.ticker import MaxNLocator
 
-    metrics, evaluation = run.metrics(), run.evaluation
+    metrics, evaluation = [row for row in run.metrics() if "reward" in row], run.evaluation
     if not metrics:
         return
     figure = Figure(figsize=(12, 4.4), dpi=120, layout="constrained")
