@@ -18,6 +18,8 @@ import pytest
 
 from grpo_colab import Recipe, Run, checkpoints, mirror, train
 from grpo_colab.errors import SettingError
+from grpo_colab.files import read_lines
+from grpo_colab.opening import brought_back
 from grpo_colab.run import LOCK, locked
 
 pytestmark = pytest.mark.stack
@@ -499,13 +501,73 @@ def test_what_has_changed_since_it_began_is_said(
     assert run.finished
 
 
+def test_a_refused_setting_does_not_stay_behind(whole: Run, tmp_path: Path, command: Callable[..., Any]) -> None:
+    run = cut_copy(whole, tmp_path / "a run", 6)
+    before = (run.path / "recipe.toml").read_text()
+    done = command("train", "--resume", str(run.path), "--grpo.num-generations", "3", "--grpo.loss-type", "dapoo")
+    assert done.returncode == 2
+    done = command("train", "--resume", str(run.path), "--budget.micro-batch", "3")
+    assert done.returncode == 2
+    assert "budget.micro_batch = 3: does not divide" in done.stderr
+    assert (run.path / "recipe.toml").read_text() == before
+    assert run.resume == f"grpo-colab train --resume '{run.path}'"
+
+
+def test_a_run_that_goes_on_is_evaluated_by_the_same_problems_on_both_sides(whole: Run, tmp_path: Path) -> None:
+    run = cut_copy(whole, tmp_path / "run", 8)
+    train(Recipe.load(run.path / "recipe.toml", evaluation={"split": "train", "n": 4}), resume=run.path)
+    sides = [read_lines(run.path / f"evaluation-{side}.jsonl") for side in ("before", "after")]
+    assert [row["question"] for row in sides[0]] == [row["question"] for row in sides[1]]
+    assert len(sides[0]) == 4
+    # the policy before is the untrained one, though it was asked after the training
+    problems = {row["question"]: row["completion"] for row in sides[0]}
+    fresh = train(small(evaluation={"split": "train", "n": 4}, budget={"max_steps": 1}), out=tmp_path / "fresh")
+    assert {
+        row["question"]: row["completion"] for row in read_lines(fresh.path / "evaluation-before.jsonl")
+    } == problems
+
+
+def test_a_mirrors_copy_is_not_taken_for_another_run(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drive").mkdir()
+    run = cut_copy(whole, tmp_path / "runs" / "x", 6)
+    mirror.push(run.path, "drive")
+    assert brought_back("drive/x").path == Path("runs/x")  # here, and as far
+    shutil.rmtree(run.checkpoints / "checkpoint-6")
+    with pytest.raises(SettingError, match="'runs/x' is there already, and is another run, or not as far"):
+        brought_back("drive/x")
+    shutil.rmtree(run.path)
+    Run.create(small(), run.path)
+    with pytest.raises(SettingError, match="is another run, or not as far; go on with that by --resume runs/x"):
+        brought_back("drive/x")
+    assert brought_back("drive/x", "elsewhere").last_step == 8
+    shutil.rmtree(run.path)
+    assert brought_back("drive").path == Path("runs/x")  # the newest that is there
+    with pytest.raises(SettingError, match="leave --out away"):
+        brought_back("runs/x", "other")
+
+
+def test_a_run_that_wants_no_checkpoints_has_its_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = small(grpo={"save_strategy": "no"}, budget={"max_steps": 3})
+    run = train(chosen, out=tmp_path / "run")
+    assert steps_saved(run) == [3]
+    shutil.rmtree(run.checkpoints)
+    (run.path / "evaluation.json").unlink()
+    rows = untimed(run)
+    train(resume=run.path)
+    assert "has no whole checkpoint, so that it begins again at its first step" in capsys.readouterr().err
+    assert untimed(run) == rows
+
+
 def test_what_cannot_go_on_is_refused(whole: Run, tmp_path: Path, command: Callable[..., Any]) -> None:
     with pytest.raises(SettingError, match="is finished, and evaluated; start another with --out"):
         train(resume=whole.path)
     run = cut_copy(whole, tmp_path / "run", 6)
     with pytest.raises(SettingError, match=r"a run keeps the \[lora\] that it began with; start another by --out"):
         train(small(lora={"r": 8}), resume=run.path)
-    done = command("train", "gsm8k-tiny", "--resume", str(run.path))
+    done = command("train", "--resume", str(run.path), "--grpo.learning-rate", "1e-4", "gsm8k-tiny")
     assert done.returncode == 2
     assert "goes on with the run's own recipe; leave 'gsm8k-tiny' away" in done.stderr
     assert json.loads((run.checkpoints / "checkpoint-6" / "manifest.json").read_text())["step"] == 6
