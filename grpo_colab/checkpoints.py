@@ -19,7 +19,8 @@ from grpo_colab.files import read_json, sha256, to_disk, write_json
 
 MANIFEST: Final = "manifest.json"
 STAGING: Final = ".new"
-DAMAGED: Final = "damaged-"  # a checkpoint that cannot or must not be gone on from is set aside under such a name
+DAMAGED: Final = "damaged-"  # a checkpoint that is not what its manifest says is set aside under such a name
+SPOILT: Final = "spoilt-"  # and so is one that is whole, but must not be gone on from
 
 
 def seal(staged: Path, folder: Path, metric: str | None = None, value: float | None = None) -> Path:
@@ -97,19 +98,26 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
         if trouble is None:
             return checkpoint, troubles
         troubles.append(f"{checkpoint.name} is damaged: {trouble}")
-        _aside(checkpoint)
+        _aside(checkpoint, DAMAGED)
     return None, troubles
 
 
 def set_aside(folder: Path, after: int) -> None:
-    """Set the checkpoints after a step aside, as `newest_whole` does with damaged ones."""
+    """Set the checkpoints after a step aside as spoilt."""
     for checkpoint in saved(folder):
         if step_of(checkpoint) > after:
-            _aside(checkpoint)
+            _aside(checkpoint, SPOILT)
 
 
-def _aside(checkpoint: Path) -> None:
-    aside = checkpoint.with_name(f"{DAMAGED}{checkpoint.name}")
+def spoilt(folder: Path) -> set[str]:
+    """The names of checkpoints that were set aside as spoilt, but for those that have been written anew."""
+    return {path.name.removeprefix(SPOILT) for path in folder.glob(f"{SPOILT}*")} - {
+        path.name for path in saved(folder)
+    }
+
+
+def _aside(checkpoint: Path, prefix: str) -> None:
+    aside = checkpoint.with_name(f"{prefix}{checkpoint.name}")
     shutil.rmtree(aside, ignore_errors=True)
     checkpoint.rename(aside)
 

@@ -64,7 +64,8 @@ def _push_to_folder(run: Path, destination: str, here: list[Path]) -> tuple[int 
     marker = _marker(run, before)
     folder = copy / "checkpoints"
     for old in checkpoints.saved(folder):
-        if here and checkpoints.step_of(old) > checkpoints.step_of(here[-1]):
+        future = here and checkpoints.step_of(old) > checkpoints.step_of(here[-1])
+        if future or old.name in checkpoints.spoilt(run / "checkpoints"):
             _drop(old)  # of a future that this run went back from; it must not outlive the metrics of its steps
 
     names = _small_files(run)
@@ -169,7 +170,7 @@ def _push_to_hub(run: Path, destination: str, here: list[Path]) -> tuple[int | N
     troubles = _take(here, _greater_is_better(run), add)
     old = {path.split("/")[1] for path in there if path.endswith(f"/{checkpoints.MANIFEST}")}
     new = {path.split("/")[1] for path in files if path.endswith(f"/{checkpoints.MANIFEST}")}
-    steps = sorted(checkpoints.step_of(Path(name)) for name in old | new)
+    steps = sorted(checkpoints.step_of(Path(name)) for name in (old | new) - checkpoints.spoilt(run / "checkpoints"))
     steps = [step for step in steps if not here or step <= checkpoints.step_of(here[-1])]
     left = {f"checkpoint-{step}" for step in steps[-KEEP:]} - new  # neither sent again nor deleted
     gone = [path for path in there if path not in (*files, MARKER) and not (set(path.split("/")[1:2]) & left)]

@@ -83,12 +83,13 @@ def _found(recipe: Recipe, out: str | Path | None, held: ExitStack) -> Run | Non
     if recipe.budget.mirror and is_first_process():
         for name, text in mirror.recipes(recipe.budget.mirror).items():
             path = Path(out) if out else RUNS / name
-            with contextlib.suppress(ValueError):  # of another release, which cannot be read
-                if not path.exists() and Recipe.model_validate(tomllib.loads(text)).repeats(recipe):
-                    run = brought_back(f"{recipe.budget.mirror}/{name}", path)
-                    if not run.finished:
-                        _hold(run.path, held)
-                        return run
+            try:
+                same = not path.exists() and Recipe.model_validate(tomllib.loads(text)).repeats(recipe)
+            except ValueError:  # of another release, which cannot be read
+                continue
+            if same and not (run := brought_back(f"{recipe.budget.mirror}/{name}", path)).finished:
+                _hold(run.path, held)
+                return run
     return None
 
 
@@ -111,7 +112,8 @@ def brought_back(source: str, out: str | Path | None = None) -> Run:
         mirror.restore(source, path)
     else:
         copy, last = mirror.marker(source), Run(path).last_checkpoint()
-        if mirror.identity(path) != copy.get("id") or (checkpoints.step_of(last) if last else 0) < (copy["step"] or 0):
+        here, there = checkpoints.step_of(last) if last else 0, copy.get("step") or 0
+        if mirror.identity(path) != copy.get("id") or here < there:
             raise SettingError(
                 f"--resume {source!r}: {str(path)!r} is there already, and is another run, or not as far; go on with "
                 f"that by --resume {quote(path)}, or choose a folder for this one by --out"

@@ -419,8 +419,10 @@ def test_a_run_goes_on_with_another_learning_rate(whole: Run, tmp_path: Path, co
 
 def test_spoilt_checkpoints_are_set_aside_and_the_run_begins_before_them(whole: Run, tmp_path: Path) -> None:
     """A learning rate of 1 makes gibberish in the first step that has a gradient, the second; it shows in the third."""
+    (tmp_path / "drive").mkdir()
+    wild = small(grpo={"learning_rate": 1.0, "save_steps": 1}, budget={"mirror": str(tmp_path / "drive")})
     with pytest.raises(SettingError) as caught:
-        train(small(grpo={"learning_rate": 1.0, "save_steps": 1}), out=tmp_path / "run")
+        train(wild, out=tmp_path / "run")
     said = str(caught.value)
     assert "tripwires.gibberish = 2.0: at step 3 its samples are worth -" in said
     assert "lower grpo.learning_rate (now 1)" in said
@@ -428,7 +430,9 @@ def test_spoilt_checkpoints_are_set_aside_and_the_run_begins_before_them(whole: 
     assert said.endswith(f"grpo-colab train --resume {tmp_path / 'run'}")
     run = Run(tmp_path / "run")
     assert steps_saved(run) == [1]
-    assert (run.checkpoints / "damaged-checkpoint-2").is_dir()
+    assert (run.checkpoints / "spoilt-checkpoint-2").is_dir()
+    copied = checkpoints.saved(tmp_path / "drive" / "run" / "checkpoints")
+    assert [checkpoints.step_of(path) for path in copied] == [1]  # nor does a fresh machine find it
     record = json.loads((run.path / "tripwire.json").read_text())
     assert record["completions"]
     mended = Recipe.load(run.path / "recipe.toml", grpo={"learning_rate": whole.recipe.grpo["learning_rate"]})
