@@ -252,7 +252,7 @@ class Keeper(TrainerCallback):
     def _publish(self, trainer: Any, step: int) -> None:
         args, folder = trainer.args, self.run.checkpoints
         self.run.to_disk()
-        values = [value for value in self.values if value is not None]
+        values = [value for value in self.values if value is not None and math.isfinite(value)]
         # one lucky step is no best checkpoint; several iterations share their rewards
         enough = len(self.values) >= min(WINDOW, trainer.state.max_steps // args.num_iterations)
         worth = fmean(values) if values and enough else None
