@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +46,7 @@ def publish(staged: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / staged.name
     if final.exists():
-        _delete(final)
+        delete(final)
     staged.rename(final)
     to_disk(folder)
     with contextlib.suppress(OSError):
@@ -87,6 +88,15 @@ def damage(checkpoint: Path) -> str | None:
     return None
 
 
+def sizes_are_right(checkpoint: Path) -> bool:
+    """Whether its files have the sizes of its manifest: what can be told of damage at once."""
+    try:
+        files = manifest(checkpoint)["files"].items()
+        return all((checkpoint / name).stat().st_size == expected["bytes"] for name, expected in files)
+    except (OSError, AttributeError, KeyError, TypeError):
+        return False
+
+
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that is whole, and what was wrong with each newer one, which is set aside.
 
@@ -122,6 +132,11 @@ def _aside(checkpoint: Path, prefix: str) -> None:
     checkpoint.rename(aside)
 
 
+def greater_is_better(grpo: Mapping[str, Any]) -> bool:
+    """A recipe's word on its grpo.metric_for_best_model, or else transformers' own rule."""
+    return grpo.get("greater_is_better", not str(grpo.get("metric_for_best_model", "reward")).endswith("loss"))
+
+
 def best(folder: Path, greater_is_better: bool = True) -> Path | None:
     """The checkpoint whose manifest has the best value, the newer of equals; None while none has one."""
     sign = 1.0 if greater_is_better else -1.0
@@ -134,10 +149,10 @@ def prune(folder: Path, keep: int, greater_is_better: bool = True, also: Path | 
     kept = {*saved(folder)[-max(1, keep) :], best(folder, greater_is_better), also}
     for checkpoint in saved(folder):
         if checkpoint not in kept:
-            _delete(checkpoint)
+            delete(checkpoint)
 
 
-def _delete(checkpoint: Path) -> None:
+def delete(checkpoint: Path) -> None:
     """The manifest first: what is half deleted must not look like a damaged checkpoint."""
     (checkpoint / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(checkpoint, ignore_errors=True)

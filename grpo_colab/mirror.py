@@ -66,7 +66,9 @@ def _push_to_folder(run: Path, destination: str, here: list[Path]) -> tuple[int 
     for old in checkpoints.saved(folder):
         future = here and checkpoints.step_of(old) > checkpoints.step_of(here[-1])
         if future or old.name in checkpoints.spoilt(run / "checkpoints"):
-            _drop(old)  # of a future that this run went back from; it must not outlive the metrics of its steps
+            checkpoints.delete(
+                old
+            )  # of a future that this run went back from; it must not outlive the metrics of its steps
 
     names = _small_files(run)
     for name in names:
@@ -88,7 +90,7 @@ def _push_to_folder(run: Path, destination: str, here: list[Path]) -> tuple[int 
     kept = {*checkpoints.saved(folder)[-KEEP:], checkpoints.best(folder, greater)}
     for path in folder.iterdir() if folder.exists() else ():
         if path not in kept:
-            _drop(path)
+            checkpoints.delete(path)
     step = _newest_step(checkpoints.saved(folder))
     write_json(copy / MARKER, marker | {"step": step})
     return step, troubles
@@ -113,7 +115,8 @@ def _copy(source: Path, target: Path, copy: Path) -> None:
 def _copy_checkpoint(source: Path, copy: Path) -> str | None:
     """Copy a checkpoint that is not there yet; returns what is wrong with it, and then there is no copy."""
     folder, about = copy / "checkpoints", checkpoints.manifest(source)
-    if _holds(folder / source.name, about):
+    there = folder / source.name
+    if checkpoints.manifest(there) == about and checkpoints.sizes_are_right(there):  # its bytes were checked at first
         return None
     staged = folder / checkpoints.STAGING / source.name
     if checkpoints.manifest(staged) != about:  # else what a killed child has copied of this one stays
@@ -126,15 +129,6 @@ def _copy_checkpoint(source: Path, copy: Path) -> str | None:
         return trouble
     checkpoints.publish(staged, folder)
     return None
-
-
-def _holds(there: Path, about: dict[str, Any]) -> bool:
-    """Whether a copy has this manifest and files of the sizes in it; their contents were checked when it was made."""
-    try:
-        sizes = {name: file["bytes"] for name, file in about["files"].items()}
-        return checkpoints.manifest(there) == about and all((there / n).stat().st_size == s for n, s in sizes.items())
-    except (OSError, KeyError):
-        return False
 
 
 def _push_to_hub(run: Path, destination: str, here: list[Path]) -> tuple[int | None, list[str]]:
@@ -241,14 +235,9 @@ def _newest_step(saved: list[Path]) -> int | None:
 def _greater_is_better(run: Path) -> bool:
     import tomllib
 
-    grpo = tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8")).get("grpo", {})
-    # transformers' own rule where the recipe says nothing
-    return grpo.get("greater_is_better", not str(grpo.get("metric_for_best_model", "reward")).endswith("loss"))
-
-
-def _drop(path: Path) -> None:
-    (path / checkpoints.MANIFEST).unlink(missing_ok=True)  # first: what is half deleted must not look damaged
-    shutil.rmtree(path, ignore_errors=True)
+    return checkpoints.greater_is_better(
+        tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8")).get("grpo", {})
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from grpo_colab.checkpoints import MANIFEST, best, manifest, saved, step_of
+from grpo_colab.checkpoints import MANIFEST, best, greater_is_better, manifest, saved, sizes_are_right, step_of
 from grpo_colab.files import read_json
 from grpo_colab.run import LOCK, Run
 
@@ -30,7 +30,7 @@ def status(path: str | Path) -> dict[str, Any]:
     budget, grpo = recipe["budget"], recipe["grpo"]
     rows = [row for row in _rows(run.path / "metrics.jsonl") if isinstance(row.get("step"), int)]
     read = {name: read_json(run.path / f"{name}.json") for name in ("evaluation", "clock", "mirror")}
-    checkpoint = next((path for path in reversed(saved(run.checkpoints)) if _sizes_are_right(path)), None)
+    checkpoint = next((path for path in reversed(saved(run.checkpoints)) if sizes_are_right(path)), None)
     step = max(rows[-1]["step"] if rows else 0, step_of(checkpoint) if checkpoint else 0)
     max_steps, evaluation = _number(budget, "max_steps", math.inf), read["evaluation"]
     # an evaluation without a step is of a run that was written before they had one, and only at its end
@@ -40,8 +40,7 @@ def status(path: str | Path) -> dict[str, Any]:
     step_s = statistics.median(_numbers(rows[-WINDOW:], "step_time") or [math.inf])
     left_s = 0 if ended else max(0, max_steps - step) * step_s + _number(read["clock"] or {}, "evaluation_s", 0)
     mirror = read["mirror"] or ({"destination": budget["mirror"]} if "mirror" in budget else None)
-    metric = str(grpo.get("metric_for_best_model", "reward"))
-    top = best(run.checkpoints, grpo.get("greater_is_better", not metric.endswith("loss")))
+    top = best(run.checkpoints, greater_is_better(grpo))
     measured = {"max_steps": max_steps, "step_s": step_s, "left_s": left_s}
     return {
         "run": str(run.path),
@@ -131,15 +130,6 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> float | None:
 def _number(row: Mapping[str, Any], key: str, otherwise: float) -> float:
     value = row.get(key)
     return value if isinstance(value, int | float) and math.isfinite(value) else otherwise
-
-
-def _sizes_are_right(checkpoint: Path) -> bool:
-    """As far as can be told at once; a resumed run also compares the hashes."""
-    try:
-        files = manifest(checkpoint)["files"].items()
-        return all((checkpoint / name).stat().st_size == expected["bytes"] for name, expected in files)
-    except (OSError, AttributeError, KeyError, TypeError):
-        return False
 
 
 def _age(*paths: Path) -> float | None:

@@ -44,6 +44,11 @@ def untimed(run: Run) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in TIMES} for row in run.metrics()]
 
 
+def without_own(run: Run) -> list[dict[str, Any]]:
+    """The metrics as they would be without a reward of the test's own that weighs nothing."""
+    return [{key: value for key, value in row.items() if "own_reward" not in key} for row in untimed(run)]
+
+
 def assert_same(run: Run, whole: Run) -> None:
     assert untimed(run) == untimed(whole)
     assert run.completions() == whole.completions()
@@ -161,8 +166,7 @@ def test_a_signal_saves_evaluates_and_the_run_goes_on_exactly(
     assert run.evaluation["step"] == 4
     assert "Stopped by a signal after step 4 of 8; 4 steps are left" in capsys.readouterr().err
     train(resume=run.path)
-    plain = [{key: value for key, value in row.items() if "own_reward" not in key} for row in untimed(run)]
-    assert plain == untimed(whole)
+    assert without_own(run) == untimed(whole)
 
 
 def test_a_second_one_breaks_the_step_off_and_exits_after_the_checkpoint(
@@ -175,8 +179,7 @@ def test_a_second_one_breaks_the_step_off_and_exits_after_the_checkpoint(
     assert (run.adapter / "adapter_model.safetensors").is_file()
     assert "Stopped by a signal after step 3 of 8; 5 steps are left" in capsys.readouterr().err
     train(resume=run.path)
-    plain = [{key: value for key, value in row.items() if "own_reward" not in key} for row in untimed(run)]
-    assert plain == untimed(whole)
+    assert without_own(run) == untimed(whole)
 
 
 def test_in_an_evaluation_it_ends_at_once_and_the_rest_is_done_later(tmp_path: Path, whole: Run) -> None:
@@ -200,8 +203,7 @@ def test_in_an_evaluation_it_ends_at_once_and_the_rest_is_done_later(tmp_path: P
     assert run.evaluation is None
     run = train(resume=run.path)
     assert run.finished
-    plain = [{key: value for key, value in row.items() if "own_reward" not in key} for row in untimed(run)]
-    assert plain == untimed(whole)
+    assert without_own(run) == untimed(whole)
 
 
 # --- kills and damage
@@ -299,7 +301,7 @@ def test_half_written_files_are_swept_away(whole: Run, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_and_survived(whole: Run, tmp_path: Path) -> None:
-    """No file may grow beyond 20,000 bytes at steps 3 to 5, as on a disk that is full and then is not."""
+    """No file may grow beyond 2,000 bytes at steps 3 to 5, as on a disk that is full and then is not."""
     (tmp_path / "own.py").write_text(
         "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "def own_reward(completions, trainer_state=None, **kwargs):\n"
@@ -319,8 +321,7 @@ def test_a_full_disk_is_said_and_survived(whole: Run, tmp_path: Path) -> None:
     assert "Warning, step 4: the checkpoint could not be written (" in done.stderr
     assert "the last one is checkpoint-2, and the next is tried in time" in done.stderr
     run = Run(tmp_path / "run")
-    plain = [{key: value for key, value in row.items() if "own_reward" not in key} for row in untimed(run)]
-    assert plain == untimed(whole)
+    assert without_own(run) == untimed(whole)
     assert len(run.completions()) == len(whole.completions())
     assert run.finished
 
@@ -467,8 +468,7 @@ def test_an_error_in_the_middle_of_a_step_loses_nothing(whole: Run, tmp_path: Pa
     run = Run(tmp_path / "run")
     assert steps_saved(run) == [1, 3]
     train(resume=run.path)
-    plain = [{key: value for key, value in row.items() if "own_reward" not in key} for row in untimed(run)]
-    assert plain == untimed(whole)
+    assert without_own(run) == untimed(whole)
 
 
 def test_a_fresh_machine_goes_on_from_the_mirror_alone(
