@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab.alarms import Watch
-from grpo_colab.plan import in_notebook
+from grpo_colab.machine import in_notebook
 
 if TYPE_CHECKING:
     from grpo_colab.run import Run

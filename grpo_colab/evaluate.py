@@ -35,7 +35,8 @@ def evaluate_run(path: str | Path) -> dict[str, Any]:
 
     Returns what evaluation.json holds; writes nothing.
     """
-    from grpo_colab.plan import answers_at_once, this_machine
+    from grpo_colab.machine import this_machine
+    from grpo_colab.plan import answers_at_once
     from grpo_colab.policy import load_policy
 
     run = Run(path)

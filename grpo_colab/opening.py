@@ -16,7 +16,8 @@ from typing import Any
 
 from grpo_colab import checkpoints, files, mirror
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.plan import Geometry, Machine, check_disk, in_notebook
+from grpo_colab.machine import Machine, in_notebook
+from grpo_colab.plan import Geometry, check_disk
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import RUNS, Run, check_free, free_path, locked, quote, unfinished
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from grpo_colab.errors import SettingError, one_line
 
 if TYPE_CHECKING:
-    from grpo_colab.plan import Machine
+    from grpo_colab.machine import Machine
     from grpo_colab.recipe import Recipe
     from grpo_colab.tasks import Message
 

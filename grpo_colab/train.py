@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from grpo_colab import checkpoints, evaluate, policy
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.files import read_lines
+from grpo_colab.machine import Machine, this_machine
 from grpo_colab.mirror import Mirror
 from grpo_colab.opening import go_back, keep_environment, keep_recipe, on_disk, open_run, say
-from grpo_colab.plan import Geometry, Machine, answers_at_once, geometry, this_machine
+from grpo_colab.plan import Geometry, answers_at_once, geometry
 from grpo_colab.recipe import Recipe
 from grpo_colab.rewards import RewardError, guard
 from grpo_colab.run import Run, free_path, locked

@@ -15,7 +15,7 @@ from grpo_colab.tiny import TINY_MODEL
 LOAD = """
 import sys
 from grpo_colab.errors import SettingError
-from grpo_colab.plan import this_machine
+from grpo_colab.machine import this_machine
 from grpo_colab.policy import load_policy
 from grpo_colab.recipe import Recipe
 for failure in sys.argv[1:]:

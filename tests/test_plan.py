@@ -9,7 +9,8 @@ import pytest
 
 from grpo_colab import Recipe
 from grpo_colab.errors import SettingError
-from grpo_colab.plan import adapter_bytes, answers_at_once, backward_bytes, geometry, this_machine
+from grpo_colab.machine import this_machine
+from grpo_colab.plan import adapter_bytes, answers_at_once, backward_bytes, geometry
 
 LLAMA_8B = SimpleNamespace(
     hidden_size=4096,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from grpo_colab import Recipe
-from grpo_colab.plan import this_machine
+from grpo_colab.machine import this_machine
 from grpo_colab.policy import Policy, load_policy
 
 pytestmark = pytest.mark.stack

@@ -446,7 +446,7 @@ def test_spoilt_checkpoints_are_set_aside_and_the_run_begins_before_them(whole: 
 
 def test_an_error_in_the_middle_of_a_step_loses_nothing(whole: Run, tmp_path: Path) -> None:
     """As when memory runs out: in the update of step 4, between two checkpoints."""
-    from grpo_colab.plan import this_machine
+    from grpo_colab.machine import this_machine
     from grpo_colab.policy import load_policy
 
     (tmp_path / "own.py").write_text(

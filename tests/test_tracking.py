@@ -26,7 +26,7 @@ import importlib, json, os, sys, traceback
 from pathlib import Path
 import unsloth, matplotlib.figure, trl, wandb
 from grpo_colab import Recipe, tracking
-from grpo_colab.plan import this_machine
+from grpo_colab.machine import this_machine
 from grpo_colab.policy import load_policy
 train = importlib.import_module("grpo_colab.train").train
 importlib.import_module("grpo_colab.safety")

@@ -121,7 +121,7 @@ def test_four_bit_trains_the_adapter_and_leaves_the_base_alone(tmp_path: Path) -
     import torch
     from bitsandbytes.nn import Linear4bit
 
-    from grpo_colab.plan import this_machine
+    from grpo_colab.machine import this_machine
     from grpo_colab.policy import load_policy
 
     recipe = quick(model={"load_in_4bit": True})

@@ -80,7 +80,8 @@ def test_every_presets_arguments_are_taken_by_stock_trl(tmp_path: Path) -> None:
     code = f"""
 import json
 from grpo_colab import Recipe, Run
-from grpo_colab.plan import geometry, this_machine
+from grpo_colab.machine import this_machine
+from grpo_colab.plan import geometry
 from grpo_colab.recipe import preset_names
 from grpo_colab.train import grpo_arguments
 import trl

@@ -255,7 +255,7 @@ def test_sampling_that_fails_is_told_as_the_tripwire_that_it_is(tmp_path: Path) 
 def test_a_resumed_run_knows_what_came_before(tmp_path: Path) -> None:
     from transformers import TrainerControl, TrainerState
 
-    from grpo_colab.plan import this_machine
+    from grpo_colab.machine import this_machine
     from grpo_colab.policy import load_policy
 
     module = importlib.import_module("grpo_colab.tripwires")

@@ -31,7 +31,8 @@ from peft import LoraConfig, get_peft_model  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from grpo_colab import Recipe, Run, train  # noqa: E402
-from grpo_colab.plan import geometry, this_machine  # noqa: E402
+from grpo_colab.machine import this_machine  # noqa: E402
+from grpo_colab.plan import geometry  # noqa: E402
 from grpo_colab.policy import Policy  # noqa: E402
 from grpo_colab.recipe import preset_names  # noqa: E402
 from grpo_colab.rewards import RewardError  # noqa: E402

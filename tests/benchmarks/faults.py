@@ -559,7 +559,7 @@ def prepare(folder: Path) -> Campaign:
         import unsloth  # noqa: F401
 
         from grpo_colab import Recipe
-        from grpo_colab.plan import this_machine
+        from grpo_colab.machine import this_machine
         from grpo_colab.policy import load_policy
 
         for module in ("trl", "grpo_colab.train", "grpo_colab.safety", "matplotlib.figure"):
