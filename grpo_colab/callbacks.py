@@ -136,11 +136,15 @@ class Progress(TrainerCallback):
             self.display.update(table)
 
 
-def warn(step: int, text: str) -> None:
+def over_bar(text: str) -> None:
     """A line on stderr that leaves the bar whole."""
     from tqdm.auto import tqdm
 
-    tqdm.write(f"Warning, step {step}: {text}", file=sys.stderr)
+    tqdm.write(text, file=sys.stderr)
+
+
+def warn(step: int, text: str) -> None:
+    over_bar(f"Warning, step {step}: {text}")
 
 
 class Alarms(TrainerCallback):

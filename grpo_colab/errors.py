@@ -9,6 +9,10 @@ from collections.abc import Iterable
 class SettingError(ValueError):
     """A setting, a file or a machine that cannot work. The command line prints it and exits with status 2."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback of forty lines: the sentence."""
+        return [str(self)]
+
 
 def one_line(error: BaseException, limit: int = 160) -> str:
     """What an exception says, its kind first, on one line of at most about `limit` characters."""

@@ -30,6 +30,17 @@ class Machine:
         return psutil.virtual_memory().available // self.processes
 
     @property
+    def total_bytes(self) -> int:
+        """The memory of its device, whoever holds it now."""
+        if self.kind == "cuda":
+            import torch
+
+            return torch.cuda.mem_get_info()[1]
+        import psutil
+
+        return psutil.virtual_memory().total // self.processes
+
+    @property
     def vllm(self) -> bool:
         """Whether vLLM can generate here; it needs CUDA and its own package."""
         return self.kind == "cuda" and importlib.util.find_spec("vllm") is not None

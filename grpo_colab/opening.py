@@ -57,7 +57,8 @@ def open_run(
         found = _found(recipe, out, held)
         if found is not None:
             say(f"Going on with {found.path}, an unfinished run of this recipe (resume=False begins another).")
-            return found, _changed(found, recipe), found.path
+            # its completions' length, too, which memory may have cut
+            return found, _changed(found, recipe.model_copy(update={"grpo": found.recipe.grpo})), found.path
     there = mirror.recipes(recipe.budget.mirror) if recipe.budget.mirror and not out and is_first_process() else ()
     path = Path(out) if out else free_path(recipe, taken=there)
     if is_first_process():

@@ -48,9 +48,17 @@ class Policy:
         # of like length together, so that little of a batch is padding
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         answers: dict[int, str] = {}
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            answers.update(zip(batch, self._generate_batch([texts[i] for i in batch], max_new_tokens), strict=True))
+        while len(answers) < len(order):
+            batch = order[len(answers) :][:batch_size]
+            try:
+                said = self._generate_batch([texts[index] for index in batch], max_new_tokens)
+                answers.update(zip(batch, said, strict=True))
+                continue
+            except RuntimeError as error:
+                if len(batch) == 1 or not out_of_memory(error):
+                    raise
+            free_memory()
+            batch_size = len(batch) // 2
         return [answers[index] for index in range(len(texts))]
 
     def prompt_text(self, prompt: Sequence[Message]) -> str:
@@ -217,6 +225,23 @@ class Policy:
 def _named(names: Sequence[str]) -> str:
     short = [name.removeprefix("base_model.model.").removesuffix(".weight") for name in names[:3]]
     return ", ".join([*short, "..."] if len(names) > 3 else short)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device had no memory left; accelerate knows the words of torch's backends."""
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, Exception) and should_reduce_batch_size(error)
+    )
+
+
+def free_memory() -> None:
+    """Give back what nothing holds any more: after an exception, whose frames hold much, not while it is handled."""
+    from accelerate.utils.memory import clear_device_cache
+
+    clear_device_cache(garbage_collection=True)
 
 
 def import_unsloth() -> Any:

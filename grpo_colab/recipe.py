@@ -76,6 +76,10 @@ class Budget(_Table):
     uncapped: bool = Field(False, description="allow more than 250 steps")
     prompts_per_step: int = Field(1, ge=1, description="different prompts in one optimiser step")
     micro_batch: int = Field(0, ge=0, description="completions in one backward pass on one device; 0: by memory")
+    min_completion_length: int | None = Field(
+        None, ge=1, description="tokens; grpo.max_completion_length may be cut to that where memory asks for it"
+    )
+    rehearsal: bool = Field(True, description="try a step at the longest prompt and full length before the first")
     max_hours: float | None = Field(None, ge=0, description="of one sitting: stops in time to save and evaluate")
     save_minutes: float = Field(
         5.0, ge=0, description="a checkpoint as often, beside grpo.save_steps; 0: by step alone"
@@ -168,8 +172,10 @@ class Recipe(_Table):
 
     def repeats(self, other: Recipe) -> bool:
         """Whether it is the same run, however it is kept, and however its steps were cut to fit a memory."""
-        how = {"micro_batch", "max_hours", "save_minutes", "mirror"}
+        how = {"micro_batch", "max_hours", "save_minutes", "mirror", "rehearsal"}
         left_out: dict[str, Any] = {"description": True, "budget": how}
+        if self.budget.min_completion_length:  # between it and what was asked for, memory decides
+            left_out["grpo"] = {"max_completion_length"}
         return self.model_dump(exclude=left_out) == other.model_dump(exclude=left_out)
 
     def to_toml(self) -> str:
@@ -279,6 +285,12 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
             f"model.max_seq_length = {room}: task.max_prompt_tokens + grpo.max_completion_length = {longest} do not "
             f"fit; write {longest} or more, or make one of them smaller"
         )
+    budget = _checked_budget(tables["budget"])
+    if (shortest := budget.min_completion_length) is not None and shortest > completion:
+        raise SettingError(
+            f"budget.min_completion_length = {shortest}: more than grpo.max_completion_length = {completion}; write "
+            f"{completion} or less"
+        )
     recipe = Recipe(
         name=read["name"],
         description=read["description"],
@@ -287,7 +299,7 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
         lora=tables["lora"],
         grpo=tables["grpo"],
         rewards=_weights(tables["rewards"]),
-        budget=_checked_budget(tables["budget"]),
+        budget=budget,
         tripwires=_own_table(Tripwires, "tripwires", tables["tripwires"]),
         evaluation=_own_table(Evaluation, "evaluation", tables["evaluation"]),
     )

@@ -7,6 +7,7 @@ patched it; loading is Unsloth's. Here is only the order of things.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from grpo_colab.files import read_lines
 from grpo_colab.machine import Machine, this_machine
 from grpo_colab.mirror import Mirror
 from grpo_colab.opening import go_back, keep_environment, keep_recipe, on_disk, open_run, say
-from grpo_colab.plan import Geometry, answers_at_once, geometry
+from grpo_colab.plan import GIB, Geometry, Unplanned, answers_at_once, geometry, plan
 from grpo_colab.recipe import Recipe
 from grpo_colab.rewards import RewardError, guard
 from grpo_colab.run import Run, free_path, locked
@@ -59,23 +60,25 @@ def train(
         problems = training_problems(task, recipe)
         held_out = evaluate.evaluation_problems(task, recipe)
 
-        say(f"Loading {recipe.model['model_name']} on {machine.name} ...")
         policy.import_unsloth()
         join_processes(machine)
         check_arguments(recipe, machine)
-        learner = loaded or policy.load_policy(recipe, machine)
-        rows, too_long = prompt_rows(learner, task, recipe, problems)
+        loading, shape = (recipe, None) if loaded else fitting(recipe, resumed=run is not None)
+        # [model] stays as it was asked for: another machine may fit it otherwise
+        recipe = recipe.model_copy(update={"grpo": loading.grpo})
+        say(f"Loading {recipe.model['model_name']} on {machine.name} ...")
+        learner = loaded or policy.load_policy(loading, machine)
+        rows, longest = prompt_rows(learner, task, recipe, problems)
         held_out = evaluate.fitting_problems(learner, recipe, task, held_out)
         check_rewards(learner, task, recipe, problems)
 
-        shape = agreed(geometry(recipe, machine.processes, learner.model.config, machine.free_bytes))
+        shape = shape or agreed(geometry(recipe, machine.processes, learner.model.config, machine.free_bytes))
         at_once = agreed(answers_at_once(recipe, learner.model.config, machine.free_bytes))
-        say(f"{shape}. {coverage(recipe, len(rows), too_long)}")
+        say(f"{shape}. {coverage(recipe, len(rows), len(problems) - len(rows))}")
         if run is None:
             run = new_run(recipe, path, out is None, shape, held)
-        elif is_main_process():
-            keep_recipe(run, recipe, shape)
         if is_main_process():
+            keep_recipe(run, recipe, shape)
             keep_environment(run, recipe, machine)
 
         # these need transformers, which unsloth must precede
@@ -88,8 +91,7 @@ def train(
             before = answer_before(run, keeper, learner, recipe, task, held_out, at_once)
             say(f"Before: {described(before)}")
             with wandb_run(run, recipe):
-                trainer = make_trainer(learner, run, recipe, shape, machine, rows, keeper)
-                step = train_on(trainer, run, learner, keeper)
+                step = learn(learner, run, recipe, shape, machine, rows, longest, keeper)
             if step and agreed(signals.count) < 2:
                 after = evaluate.answer(learner, recipe, task, held_out, at_once)
                 if is_main_process():
@@ -121,10 +123,47 @@ def say_the_end(run: Run, recipe: Recipe, keeper: Keeper) -> None:
     say(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: {run.resume}")
 
 
-def train_on(trainer: Any, run: Run, learner: policy.Policy, keeper: Keeper) -> int:
+def learn(
+    learner: policy.Policy,
+    run: Run,
+    recipe: Recipe,
+    shape: Geometry,
+    machine: Machine,
+    rows: list[dict[str, Any]],
+    longest: dict[str, Any],
+    keeper: Keeper,
+) -> int:
+    """Train, with ever smaller micro-batches where memory asks for it; returns the step that the adapter is of."""
+    while True:
+        trainer = make_trainer(learner, run, recipe, shape, machine, rows, longest, keeper)
+        step = train_on(trainer, run, learner, keeper)
+        if step is not None:
+            return step
+        del trainer  # and with it all that it holds, before the next one is made
+        shape = smaller(shape, run, recipe)
+
+
+def smaller(shape: Geometry, run: Run, recipe: Recipe) -> Geometry:
+    """The next smaller micro-batch, after one that was out of memory; the run's recipe keeps it."""
+    policy.free_memory()
+    share = shape.micro_batch * shape.accumulation
+    half = max(size for size in range(1, shape.micro_batch // 2 + 1) if share % size == 0)
+    cut = dataclasses.replace(shape, micro_batch=half, accumulation=share // half)
+    say(
+        f"Out of memory with budget.micro_batch = {shape.micro_batch}: going on from step {run.last_step} with {cut}, "
+        "which learns the same from a step."
+    )
+    if recipe.grpo.get("loss_type") == "bnpo":
+        say("Warning: grpo.loss_type = 'bnpo' weighs by micro-batch, so that what it learns changes a little with it")
+    keep_recipe(run, recipe, cut)
+    return cut
+
+
+def train_on(trainer: Any, run: Run, learner: policy.Policy, keeper: Keeper) -> int | None:
     """Train from the run's newest whole checkpoint, or from the start; returns the step that the saved adapter is of.
 
-    A reward that breaks, or a tripwire, ends it with a SettingError, after a checkpoint of the last whole step.
+    None where it was out of memory, and can go on with a smaller micro-batch. A reward that breaks, or a tripwire,
+    ends it with a SettingError, after a checkpoint of the last whole step.
     """
     from grpo_colab.safety import LastStep, Stopped
     from grpo_colab.tripwires import Tripwires
@@ -156,6 +195,11 @@ def train_on(trainer: Any, run: Run, learner: policy.Policy, keeper: Keeper) -> 
             if isinstance(error, RewardError):
                 message = f"{error}; once it is mended: {run.resume}"
                 raise RewardError(message, error.record) from error
+            if policy.out_of_memory(error):
+                known = whole or run.last_checkpoint() is not None  # with which weights to go on
+                if known and trainer.args.world_size == 1 and trainer.args.per_device_train_batch_size > 1:
+                    return None
+                raise SettingError(too_large(run, trainer)) from error
             if tripped is None and not isinstance(error, Stopped):
                 error.add_note(f"Once it is mended: {run.resume}")
                 raise
@@ -178,6 +222,20 @@ def at_last_good(tripped: Tripped, run: Run) -> Tripped:
     return type(tripped)(text, tripped.record)
 
 
+def too_large(run: Run, trainer: Any) -> str:
+    """What to write where a step does not fit, and no smaller micro-batch can be tried from here."""
+    args = trainer.args
+    ways = [f"grpo.max_completion_length below {args.max_completion_length}", "a smaller lora.r"]
+    if args.per_device_train_batch_size > 1:
+        ways.insert(0, f"budget.micro_batch below {args.per_device_train_batch_size}")
+    if getattr(trainer.model, "vllm_engine", None) is not None:
+        ways.append("a smaller model.gpu_memory_utilization")
+    return (
+        f"budget.micro_batch = {args.per_device_train_batch_size}: out of memory on {args.device}; write "
+        f"{', or '.join(ways)} (`grpo-colab plan` says what each needs). Go on with: {run.resume}"
+    )
+
+
 def save_adapter(run: Run, learner: policy.Policy) -> None:
     """The adapter, and the proof that it is what was trained; what is wrong with it is said, and kept as a warning."""
     if not is_main_process():
@@ -195,6 +253,30 @@ def save_adapter(run: Run, learner: policy.Policy) -> None:
         run.append("warnings.jsonl", [{"step": step, "kind": "adapter", "text": text} for text in troubles])
 
 
+def fitting(recipe: Recipe, resumed: bool) -> tuple[Recipe, Geometry | None]:
+    """The recipe as it fits this machine, and its step; SettingError where it does not, before any weights are here."""
+    try:
+        planned = agreed(plan(recipe))
+        if resumed and planned.fits != "yes":  # its micro-batch was chosen where it began, which may have been larger
+            anew = recipe.budget.model_copy(update={"micro_batch": 0})
+            planned = agreed(plan(recipe.model_copy(update={"budget": anew})))
+    except Unplanned as error:
+        say(f"Without a plan of its memory: {error}")
+        return recipe, None
+    needs = f"{planned.bytes / GIB:.1f} of the {planned.memory / GIB:.1f} GiB of {planned.device}"
+    if planned.fits == "no":
+        raise SettingError(
+            f"model.model_name = {recipe.model['model_name']!r}: needs {needs}, by `grpo-colab plan`; make it fit by "
+            f"{'; or '.join(planned.advice)}"
+        )
+    tight = "; it may not fit, and is cut further if it does not" if planned.fits == "tight" else ""
+    say(f"It takes about {needs}{tight}; {planned.time}.")
+    for setting, value, why in planned.chosen:
+        if setting != "budget.micro_batch":  # which is said with the step
+            say(f"Chosen: {setting} = {value} ({why})")
+    return planned.recipe, planned.shape
+
+
 def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
     problems = task.problems("train", recipe.prompts.limit)
     if not problems:
@@ -204,21 +286,21 @@ def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
 
 def prompt_rows(
     learner: policy.Policy, task: Task, recipe: Recipe, problems: Sequence[Problem]
-) -> tuple[list[dict[str, Any]], int]:
-    """The data set's rows (prompt and the rewards' columns), and how many prompts were too long and left out."""
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The data set's rows (prompt and the rewards' columns), without those that are too long; and the longest one."""
     limit = recipe.prompts.max_prompt_tokens
     columns = evaluate.reward_columns(problems)
     rows = [
         {"prompt": task.messages(problem), **{name: values[index] for name, values in columns.items()}}
         for index, problem in enumerate(problems)
     ]
-    fitting = [row for row in rows if learner.prompt_tokens(row["prompt"]) <= limit]
+    tokens = [learner.prompt_tokens(row["prompt"]) for row in rows]
+    fitting = [(row, size) for row, size in zip(rows, tokens, strict=True) if size <= limit]
     if not fitting:
-        shortest = min(learner.prompt_tokens(row["prompt"]) for row in rows)
         raise SettingError(
-            f"task.max_prompt_tokens = {limit}: every prompt is longer; the shortest has {shortest} tokens"
+            f"task.max_prompt_tokens = {limit}: every prompt is longer; the shortest has {min(tokens)} tokens"
         )
-    return fitting, len(rows) - len(fitting)
+    return [row for row, _ in fitting], max(fitting, key=lambda pair: pair[1])[0]
 
 
 def check_rewards(learner: policy.Policy, task: Task, recipe: Recipe, problems: Sequence[Problem]) -> None:
@@ -316,20 +398,28 @@ def make_trainer(
     shape: Geometry,
     machine: Machine,
     rows: list[dict[str, Any]],
+    longest: dict[str, Any],
     keeper: Keeper,
 ) -> Any:
-    """trl.GRPOTrainer with the recipe's arguments, those that follow from it, and the callbacks."""
+    """trl.GRPOTrainer with the recipe's arguments, those that follow from it, and the callbacks.
+
+    `longest` is the row with which its first step is rehearsed.
+    """
     import trl
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
     from grpo_colab.callbacks import Alarms, Progress, RunLog, prompt_key
+    from grpo_colab.headroom import rehearsing
     from grpo_colab.safety import kept_by
 
     # the sampler draws whole steps of different prompts, so that fewer rows than that would give no step at all
     repeated = rows * math.ceil(recipe.budget.prompts_per_step / len(rows))
     log = RunLog(run, {prompt_key(row["prompt"]): row["answer"] for row in rows})
-    trainer = kept_by(keeper, learner, trl.GRPOTrainer)(
+    trainer_class = trl.GRPOTrainer
+    if recipe.budget.rehearsal:
+        trainer_class = rehearsing(trainer_class, longest, keeper.aside)
+    trainer = kept_by(keeper, learner, trainer_class)(
         model=learner.model,
         processing_class=learner.tokenizer,
         reward_funcs=[guard(function, run.save_failure) for function in recipe.reward_functions()],
@@ -390,13 +480,15 @@ def answer_before(
 
 
 def finish(run: Run, recipe: Recipe, before: list[dict[str, Any]], after: list[dict[str, Any]], step: int) -> None:
-    """evaluation.json and the curves."""
-    from grpo_colab.report import draw_rewards
+    """evaluation.json, the curves and the report."""
+    from grpo_colab.report import draw_rewards, write_report
 
+    evaluation = evaluate.comparison(recipe, before, after, step)
     with on_disk(run):
         run.write_lines(evaluate.AFTER, after)
-        draw_rewards(run)
-        run.write_json("evaluation.json", evaluate.comparison(recipe, before, after, step))  # last: it ends the run
+        draw_rewards(run, evaluation)
+        write_report(run, evaluation)
+        run.write_json("evaluation.json", evaluation)  # last: it ends the run
 
 
 def described(rows: list[dict[str, Any]]) -> str:

@@ -17,13 +17,16 @@ PACKAGE = Path(grpo_colab.__file__).parent
 FLOORS = {
     "__main__": 7,
     "cli": 6,
+    "notebook": 5.5,
     "train": 5,
     "opening": 4.8,
     "score": 4.7,
     "evaluate": 4.5,
-    "report": 4.5,
+    "report": 4.6,
+    "doctor": 4.6,
     "status": 4.5,
     "tripwires": 4.2,
+    "headroom": 4.1,
     "safety": 4.1,
     "callbacks": 4,
     "tracking": 4,
@@ -90,10 +93,11 @@ def test_the_house_stays_small() -> None:
     """400 lines a file, counted in code: what is explained is not what is to be maintained.
 
     The plan's 5,000 for all were drawn before the world's failures had been met one by one: the mirror, the trackers,
-    the tripwires and what survives a kill are 1,400 lines by themselves.
+    the tripwires and what survives a kill are 1,400 lines by themselves; the memory plan, the doctor and what the
+    notebooks call another 1,400.
     """
     sizes = {path.relative_to(PACKAGE).as_posix(): code_lines(path) for path in FILES}
-    assert sum(sizes.values()) < 6000
+    assert sum(sizes.values()) < 7500
     assert {name: size for name, size in sizes.items() if size > 400} == {}
 
 

@@ -67,6 +67,19 @@ def test_a_step_that_is_broken_off_is_done_again_exactly_under_unsloths_trainer(
     assert "adapter" not in broken["warnings"]  # the saved adapter was loaded again and is the policy
 
 
+def test_a_step_that_does_not_fit_is_cut_and_learns_the_same_under_unsloths_trainer(patched: dict[str, Any]) -> None:
+    memory = patched["memory"]
+    cut, asked, whole = (
+        [{key: value for key, value in row.items() if key != "step_time"} for row in memory["metrics"][name]]
+        for name in ("cut", "asked", "whole")
+    )
+    assert memory["micro_batch"] == 4
+    assert cut == asked  # the rehearsals, one of which went well, left no trace
+    assert memory["rehearsed"][0] == 16
+    assert whole[0]["reward"] == asked[0]["reward"]
+    assert memory["apart"] < 1e-4  # gradients of 4 at a time and of all 16
+
+
 def test_every_presets_arguments_are_taken_as_they_are_by_unsloths_config(patched: dict[str, Any]) -> None:
     assert patched["configurations"] == {name: [] for name in preset_names()}
 

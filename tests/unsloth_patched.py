@@ -28,6 +28,7 @@ rl.patch_trl_rl_trainers()
 
 import trl  # noqa: E402
 from peft import LoraConfig, get_peft_model  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from grpo_colab import Recipe, Run, train  # noqa: E402
@@ -124,6 +125,35 @@ def break_a_reward(folder: Path) -> dict[str, object]:
     }
 
 
+def run_out_of_memory(folder: Path) -> dict[str, object]:
+    """A backward pass has room for 4 of 16: that run, one cut to 4 from the start, and a whole one."""
+    from test_headroom import Small
+
+    runs = {}
+    for name, micro_batch, rehearsal, room in (("cut", 0, True, 4), ("asked", 4, False, 999), ("whole", 16, True, 999)):
+        recipe = Recipe.load(
+            grpo={"optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0},
+            budget={"max_steps": 1, "prompts_per_step": 2, "micro_batch": micro_batch, "rehearsal": rehearsal},
+            evaluation={"n": 4, "max_completion_tokens": 8},
+        )
+        policy = fresh_policy(recipe)
+        small = Small(policy, backward=room)
+        runs[name] = train(recipe, out=folder / f"memory-{name}", loaded=policy)
+    b = {
+        name: [
+            tensor for key, tensor in load_file(run.adapter / "adapter_model.safetensors").items() if "lora_B" in key
+        ]
+        for name, run in runs.items()
+    }
+    pairs = zip(b["asked"], b["whole"], strict=True)
+    return {
+        "micro_batch": runs["cut"].recipe.budget.micro_batch,
+        "metrics": {name: run.metrics() for name, run in runs.items()},
+        "apart": max(((x - y).abs().max() / y.abs().max()).item() for x, y in pairs),
+        "rehearsed": small.seen[0],
+    }
+
+
 def train_the_tiny_model(out: Path) -> dict[str, object]:
     recipe = Recipe.load(budget={"max_steps": 3, "prompts_per_step": 2, "micro_batch": 4}, evaluation={"n": 8})
     policy = fresh_policy(recipe)
@@ -140,6 +170,7 @@ def train_the_tiny_model(out: Path) -> dict[str, object]:
         "changed": changed,
         "configurations": changed_arguments(run),
         "broken_reward": break_a_reward(out.parent),
+        "memory": run_out_of_memory(out.parent),
     }
 
 

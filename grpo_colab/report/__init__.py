@@ -1,5 +1,6 @@
-"""What a run looks like: pictures of its metrics."""
+"""What a run looks like: pictures of its metrics, and a page of all that it has learnt."""
 
 from grpo_colab.report.curves import draw_rewards
+from grpo_colab.report.page import write_report
 
-__all__ = ["draw_rewards"]
+__all__ = ["draw_rewards", "write_report"]

@@ -18,12 +18,15 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLES = ("-", "--", "-.", ":")
 
 
-def draw_rewards(run: Run) -> None:
-    """Draw the run's metrics and evaluation to its rewards.png; trends are means over about a tenth of the run."""
+def draw_rewards(run: Run, evaluation: dict[str, Any] | None = None) -> None:
+    """Draw the run's metrics and evaluation to its rewards.png; trends are means over about a tenth of the run.
+
+    `evaluation` is what evaluation.json will hold, where it is not there yet.
+    """
     from matplotlib.figure import Figure  # not pyplot: no global state, no window, safe in a notebook
     from matplotlib.ticker import MaxNLocator
 
-    metrics, evaluation = [row for row in run.metrics() if "reward" in row], run.evaluation
+    metrics, evaluation = [row for row in run.metrics() if "reward" in row], evaluation or run.evaluation
     if not metrics:
         return
     figure = Figure(figsize=(12, 4.4), dpi=120, layout="constrained")

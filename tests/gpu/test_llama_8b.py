@@ -6,6 +6,7 @@ worst step that a real run can meet. Prints seconds a step and peak memory (`pyt
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from grpo_colab import Recipe, train
+from grpo_colab.plan import plan
+from grpo_colab.plan.memory import VLLM_OUTSIDE_BYTES
 from grpo_colab.tiny import TINY_MODEL
 
 torch = pytest.importorskip("torch")
@@ -98,7 +101,12 @@ def test_three_steps_of_groups_of_six_at_full_length(random_llama: Path, tmp_pat
         budget={"max_steps": 3, "prompts_per_step": 1},
         evaluation={"n": 4},
     )
+    gc.collect()
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_reserved()
+    planned = plan(recipe)
+    assert (planned.recipe.model["fast_inference"], planned.fits) == (vllm, "yes")
     run = train(recipe, out=tmp_path / "run")
     metrics = run.metrics()
     assert [row["step"] for row in metrics] == [1, 2, 3]
@@ -112,3 +120,9 @@ def test_three_steps_of_groups_of_six_at_full_length(random_llama: Path, tmp_pat
         f"peak {peak_gib:.2f} GiB"
     )
     assert run.recipe.lora["r"] == 32
+    # what torch's allocator never sees: CUDA's context, and vLLM's libraries
+    outside = planned.parts["runtime"] + (VLLM_OUTSIDE_BYTES if vllm else 0)
+    expected = (planned.bytes - outside) / GIB
+    print(f"planned: {expected:.2f} GiB in torch's allocator, {planned.step_s:.1f} s a step\n{planned.text(width=120)}")
+    assert run.recipe.budget.micro_batch == planned.shape.micro_batch
+    assert peak_gib - before / GIB == pytest.approx(expected, rel=0.15)

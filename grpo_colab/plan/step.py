@@ -1,4 +1,4 @@
-"""What this machine has, and how a recipe's step is cut to fit it.
+"""How a recipe's step is cut to fit a machine.
 
 A recipe says prompts a step and completions a prompt. TRL wants a per-device batch, accumulation steps and a generation
 batch; `geometry` derives them, so that one optimiser step is always exactly prompts x completions and only the
@@ -71,7 +71,7 @@ def geometry(recipe: Recipe, processes: int, model_config: Any = None, memory_by
         if share % asked:
             raise SettingError(
                 f"budget.micro_batch = {asked}: does not divide the {share} completions that one process has in a "
-                f"step; write one of {', '.join(map(str, _divisors(share)))}"
+                f"step; write one of {', '.join(map(str, divisors(share)))}"
             )
         micro_batch = asked
     else:
@@ -80,25 +80,26 @@ def geometry(recipe: Recipe, processes: int, model_config: Any = None, memory_by
             tokens = recipe.prompts.max_prompt_tokens + recipe.grpo["max_completion_length"]
             text_config = model_config.get_text_config()
             fitting = max(1, int(BACKWARD_SHARE * memory_bytes / backward_bytes(text_config, tokens)))
-        micro_batch = max(divisor for divisor in _divisors(share) if divisor <= max(1, fitting))
+        micro_batch = max(divisor for divisor in divisors(share) if divisor <= max(1, fitting))
     return Geometry(
         micro_batch, share // micro_batch, processes, recipe.budget.prompts_per_step, recipe.grpo["num_generations"]
     )
 
 
 def answers_at_once(recipe: Recipe, model_config: Any, memory_bytes: int) -> int:
-    """How many held-out problems are answered together: the recipe's word, else what fits with its KV cache, up to 128.
-
-    KV cache of one answer: 2 x layers x key-value heads x head size x tokens, at two bytes a number.
-    """
-    if recipe.evaluation.batch_size:
-        return recipe.evaluation.batch_size
+    """How many held-out problems are answered together: the recipe's word, else what fits with its KV cache."""
     config = model_config.get_text_config()
     heads = config.num_attention_heads
     kv_width = getattr(config, "num_key_value_heads", heads) * config.hidden_size // heads
+    return answers_within(recipe, config.num_hidden_layers * kv_width, memory_bytes)
+
+
+def answers_within(recipe: Recipe, kv_numbers: int, memory_bytes: int) -> int:
+    """The same for a model with `kv_numbers` keys and as many values a token, at two bytes each; up to 128."""
+    if recipe.evaluation.batch_size:
+        return recipe.evaluation.batch_size
     tokens = recipe.prompts.max_prompt_tokens + recipe.max_completion_tokens
-    cache = 2 * config.num_hidden_layers * kv_width * tokens * 2
-    return max(1, min(128, int(GENERATION_SHARE * memory_bytes / cache)))
+    return max(1, min(128, int(GENERATION_SHARE * memory_bytes / (4 * kv_numbers * tokens))))
 
 
 def backward_bytes(config: Any, tokens: int) -> int:
@@ -114,7 +115,7 @@ def backward_bytes(config: Any, tokens: int) -> int:
     return tokens * (kept + live + logits)
 
 
-def _divisors(n: int) -> list[int]:
+def divisors(n: int) -> list[int]:
     return [d for d in range(1, n + 1) if n % d == 0]
 
 

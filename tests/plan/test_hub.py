@@ -1,0 +1,74 @@
+"""A model that is on the hub alone: a plan downloads its configuration, and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grpo_colab.tiny import TINY_MODEL
+
+PLAN = """
+import sys
+import transformers  # as the command line does: nothing is trained here
+from grpo_colab import Recipe
+from grpo_colab.errors import SettingError
+from grpo_colab.plan import plan
+for failure in sys.argv[1:]:
+    print(failure, flush=True)
+    sys.stdin.readline()  # until the hub is as it should be
+    try:
+        print(plan(Recipe.load(model={"model_name": "someone/tiny"}), "T4").parameters, flush=True)
+    except SettingError as error:
+        print(error, flush=True)
+print("end", "unsloth" in sys.modules, flush=True)
+"""
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    from hub_server import Hub
+
+    with Hub() as served:
+        yield served
+
+
+def test_only_the_configuration_is_asked_for(hub: Any, tmp_path: Path) -> None:
+    hub.repositories["someone/tiny"] = {path.name: path.read_bytes() for path in TINY_MODEL.iterdir()}
+    failures = ["gated", "404", "hang", "good"]  # what was had is cached, so the good answer comes last
+    process = subprocess.Popen(
+        [sys.executable, "-c", PLAN, *failures],
+        env={**hub.environment(tmp_path), "HF_HUB_ETAG_TIMEOUT": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    said: dict[str, str] = {}
+    word = ""
+    for line in process.stdout:
+        if line.strip() in failures:
+            word = line.strip()
+            hub.failure = None if word == "good" else word
+            process.stdin.write("\n")
+            process.stdin.flush()
+        else:
+            said[word] = said.get(word, "") + line
+    assert process.wait() == 0
+    assert "is gated; ask for access on https://huggingface.co/someone/tiny" in said["gated"]
+    for failure in ("404", "hang"):
+        assert "model.model_name = 'someone/tiny': its configuration cannot be had" in said[failure]
+        assert "download config.json from the model's page into a folder" in said[failure]
+    assert "does not answer" in said["hang"]
+    parameters, end = said["good"].split("\n")[:2]
+    assert int(parameters) > 500_000
+    assert end == "end False"
+    files = {request.rpartition("/")[2].partition("?")[0] for request in hub.requests if "/resolve/" in request}
+    assert files == {"config.json"}

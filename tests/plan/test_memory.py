@@ -1,0 +1,185 @@
+"""The parts of a plan against arithmetic, against real tensors, and against a run that others measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from grpo_colab import Recipe
+from grpo_colab.plan import GPUS, plan
+from grpo_colab.plan.gpus import CPU
+from grpo_colab.plan.memory import adapter_parameters, engine, kv_bytes, logit_bytes, nf4_bytes, weight_bytes
+from grpo_colab.plan.shape import shape_of, shipped
+
+pytestmark = pytest.mark.stack
+GIB = 2**30
+LLAMA = "gsm8k-llama31-8b"
+
+
+# as their makers publish them, on the models' pages
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("unsloth/meta-Llama-3.1-8B-Instruct", 8_030_261_248),
+        ("Qwen/Qwen2.5-1.5B-Instruct", 1_543_714_304),
+        ("unsloth/Qwen2.5-7B-Instruct", 7_615_616_512),
+        ("Qwen/Qwen2.5-Math-1.5B", 1_543_714_304),
+        ("Qwen/Qwen2.5-Coder-0.5B-Instruct", 494_032_768),
+    ],
+)
+def test_parameters_are_those_of_the_real_model(model: str, parameters: int) -> None:
+    recipe = Recipe.load(LLAMA, model={"model_name": model, "load_in_4bit": False})
+    assert shape_of(recipe).parameters == parameters
+    assert weight_bytes(shape_of(recipe), recipe, GPUS["T4"]) == 2 * parameters
+    assert weight_bytes(shape_of(recipe), recipe, CPU) == 4 * parameters  # Unsloth's CPU backend trains in float32
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "meta-llama/Llama-3.1-8B-Instruct meta-llama/Meta-Llama-3.1-8B-Instruct unsloth/meta-Llama-3.1-8B-Instruct "
+        "unsloth/Llama-3.1-8B-Instruct unsloth/Meta-Llama-3.1-8B-Instruct-unsloth-bnb-4bit",
+        "Qwen/Qwen2.5-1.5B-Instruct unsloth/Qwen2.5-1.5B-Instruct unsloth/Qwen2.5-1.5B-Instruct-bnb-4bit",
+    ],
+    ids=["llama", "qwen"],
+)
+def test_a_models_copies_have_its_configuration(names: str) -> None:
+    assert len({shipped(name) for name in names.split()} - {None}) == 1
+
+
+@pytest.mark.parametrize("name", ["mine/Qwen2.5-1.5B-Instruct", "Qwen/Qwen2.5-1.5B", "Qwen2.5-1.5B-Instruct", ""])
+def test_another_model_has_none(name: str) -> None:
+    assert shipped(name) is None
+
+
+def test_adapter_of_the_seven_projections() -> None:
+    """r x (inputs + outputs): 83,886,080 for r = 32 on Llama-3.1-8B, which Unsloth prints as trainable."""
+    recipe = Recipe.load(LLAMA)
+    shape = shape_of(recipe)
+    assert adapter_parameters(shape, recipe) == 83_886_080
+    parts = plan(recipe, "T4").peaks["backward"]
+    assert (parts["adapter"], parts["gradients"]) == (4 * 83_886_080, 4 * 83_886_080)
+    assert parts["optimiser"] == 2 * 83_886_080  # two moments of 8 bit
+    attention = Recipe.load(LLAMA, lora={"target_modules": ["q_proj", "v_proj"], "r": 8}, grpo={"optim": "adamw_torch"})
+    assert adapter_parameters(shape, attention) == 32 * 8 * ((4096 + 4096) + (4096 + 1024))
+    parts = plan(attention, "T4").peaks["backward"]
+    assert parts["optimiser"] == 8 * adapter_parameters(shape, attention)
+    pattern = Recipe.load(LLAMA, lora={"target_modules": r".*\.(q|v)_proj", "r": 8})
+    assert adapter_parameters(shape, pattern) == adapter_parameters(shape, attention)
+    everything = Recipe.load(LLAMA, lora={"target_modules": "all-linear"})
+    assert adapter_parameters(shape, everything) == 83_886_080
+
+
+def test_the_stored_t4_run() -> None:
+    """Unsloth's Llama-3.1-8B notebook: weights 5.6 GiB, KV cache 2.39 GiB, at least 8 sequences of 1,024 tokens in it.
+
+    Its log has a share of 0.6 and 160 sequences at once, which that release chose.
+    """
+    recipe = Recipe.load(LLAMA, model={"gpu_memory_utilization": 0.6, "max_lora_rank": 32}, lora={"r": 32})
+    shape = shape_of(recipe)
+    assert weight_bytes(shape, recipe, GPUS["T4"]) / GIB == pytest.approx(5.6, rel=0.1)
+    cache = engine(shape, recipe, GPUS["T4"], share=0.6, sequences=160).kv_cache
+    assert cache / GIB == pytest.approx(2.39, rel=0.1)
+    assert cache // (1024 * kv_bytes(shape, 2)) >= 8
+
+
+def test_vllms_parts_are_its_share() -> None:
+    """All that the engine holds is the share of the memory that it was given; CUDA's graphs come after."""
+    recipe = Recipe.load(LLAMA)
+    shape, t4 = shape_of(recipe), GPUS["T4"]
+    for share in (0.5, 0.6, 0.9):
+        vllm = engine(shape, recipe, t4, share)
+        held = weight_bytes(shape, recipe, t4) + vllm.kv_cache + vllm.activations + vllm.own - int(0.59 * GIB)
+        assert held == pytest.approx(share * t4.free, rel=1e-6)
+
+
+def test_kv_cache_is_that_of_transformers() -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    recipe = Recipe.load()
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(recipe.model_path), dtype=torch.float32)
+    with torch.no_grad():
+        cache = model(torch.zeros(3, 70, dtype=torch.long), use_cache=True).past_key_values
+    real = sum(t.nbytes for layer in cache.layers for t in (layer.keys, layer.values))
+    assert real == 3 * 70 * kv_bytes(shape_of(recipe), 4)
+    fitted = plan(recipe, "cpu")
+    assert fitted.peaks["generation"]["kv_cache"] == real / (3 * 70) * 16 * (160 + 48)
+    assert fitted.peaks["backward"].get("kv_cache", 0) == 0
+    assert fitted.sequences == 16
+
+
+@pytest.mark.parametrize("four_bit", [False, True], ids=["16-bit", "4-bit"])
+def test_weights_are_those_that_unsloth_loads(four_bit: bool) -> None:
+    """The tiny model, really loaded by Unsloth: its parameters' bytes, and those of NF4's scales."""
+    import unsloth
+
+    recipe = Recipe.load(model={"load_in_4bit": four_bit, "dtype": "float32"})
+    import torch
+
+    model, _ = unsloth.FastLanguageModel.from_pretrained(
+        recipe.model_path, max_seq_length=64, load_in_4bit=four_bit, dtype=torch.float32
+    )
+    device = CPU if next(model.parameters()).device.type == "cpu" else GPUS["T4"]
+    real, quantised = 0, 0
+    for parameter in model.parameters():
+        real += parameter.nbytes
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            quantised += 1
+            tensors = (state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code)
+            real += sum(tensor.nbytes for tensor in tensors)
+    assert quantised == (21 if four_bit else 0)  # seven projections in three layers
+    assert weight_bytes(shape_of(recipe), recipe, device) == pytest.approx(real, rel=0.01)
+
+
+def test_nf4_takes_half_a_byte_and_its_scales() -> None:
+    """4 bits, 8 for each 64 numbers, 32 for each 256 of those: 4.127 bits a number, in a matrix that is not tiny."""
+    assert 8 * nf4_bytes(4096, 14336) / (4096 * 14336) == pytest.approx(4 + 8 / 64 + 32 / (64 * 256), rel=1e-3)
+
+
+def test_logits_come_in_chunks_on_a_gpu() -> None:
+    shape = shape_of(Recipe.load(LLAMA))
+    one, eight, all_at_once = (logit_bytes(shape, GPUS["T4"], rows) for rows in (768, 8 * 768, 10**6))
+    assert one == 512 * 128_256 * 8
+    assert eight == 768 * 128_256 * 8
+    assert all_at_once <= 2 * GIB
+    assert logit_bytes(shape, CPU, 768) > 768 * 128_256 * 4
+
+
+@pytest.mark.parametrize(("gib", "tokens"), [(16, 40_724), (24, 78_475), (40, 153_977), (80, 342_733)])
+def test_the_context_lengths_that_unsloth_publishes(gib: int, tokens: int) -> None:
+    """Its README: the longest context to fine-tune Llama-3.1-8B with, QLoRA r 32 on all modules, one sequence."""
+    recipe = Recipe.load(
+        LLAMA,
+        task={"max_prompt_tokens": tokens - 768},
+        model={"fast_inference": False, "max_seq_length": tokens},
+        grpo={"num_generations": 2},
+        budget={"micro_batch": 1},
+    )
+    backward = plan(recipe, "A100-80", 200).peaks["backward"]
+    assert (sum(backward.values()) - backward["logits"]) / GIB == pytest.approx(gib, rel=0.1)
+
+
+def test_checkpointing_saves_what_it_is_for() -> None:
+    def activations(how: object) -> int:
+        lora = {"use_gradient_checkpointing": how}
+        return plan(Recipe.load(LLAMA, lora=lora, budget={"micro_batch": 2}), "A100-80").peaks["backward"][
+            "activations"
+        ]
+
+    none, stock, offloaded = activations(False), activations(True), activations("unsloth")
+    # an input of 4,096 half-precision numbers a token and layer; two or three of them stay with Unsloth's
+    assert stock - offloaded == (32 - 3) * 2 * 1024 * 4096 * 2
+    assert none > 10 * stock
+
+
+def test_a_folders_own_configuration_comes_first(tmp_path: Path) -> None:
+    source = Path(Recipe.load().model_path) / "config.json"
+    folder = tmp_path / "half"
+    folder.mkdir()
+    (folder / "config.json").write_text(source.read_text().replace('"num_hidden_layers": 3', '"num_hidden_layers": 6'))
+    halves, whole = shape_of(Recipe.load()), shape_of(Recipe.load(model={"model_name": str(folder)}))
+    assert (whole.layers, len(whole.linear)) == (2 * halves.layers, 2 * len(halves.linear))
+    assert whole.parameters < 2 * halves.parameters  # the embeddings are there once

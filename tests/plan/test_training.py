@@ -1,0 +1,70 @@
+"""`train` follows the plan: what cannot fit is refused before anything is loaded, and what was chosen is kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from grpo_colab import Recipe, Run, train
+from grpo_colab.errors import SettingError
+from grpo_colab.tiny import TINY_MODEL
+
+pytestmark = pytest.mark.stack
+
+QUICK = {"evaluation": {"n": 4, "max_completion_tokens": 8}}
+
+
+def test_a_model_that_no_machine_here_holds_is_refused_before_its_weights_are_looked_for(tmp_path: Path) -> None:
+    folder = tmp_path / "huge"
+    folder.mkdir()
+    shape = json.loads((TINY_MODEL / "config.json").read_text())
+    shape |= {"hidden_size": 16384, "intermediate_size": 53248, "num_hidden_layers": 126, "num_attention_heads": 128}
+    shape |= {"head_dim": 128, "num_key_value_heads": 8, "vocab_size": 128256}  # Llama-3.1-405B's
+    (folder / "config.json").write_text(json.dumps(shape))
+    recipe = Recipe.load(model={"model_name": str(folder)}, lora={"r": 1}, **QUICK)
+    with pytest.raises(
+        SettingError, match=r"model.model_name = .*: needs 1[4-9]\d\d\.\d of the .* GiB of this CPU"
+    ) as caught:
+        train(recipe, out=tmp_path / "run")
+    assert "model.load_in_4bit = true" not in str(caught.value)  # 200 GiB would not fit either
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_a_configuration_says_which_file_to_give(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(TINY_MODEL, folder, ignore=shutil.ignore_patterns("config.json"))
+    with pytest.raises(SettingError, match=r"config\.json"):
+        train(Recipe.load(model={"model_name": str(folder)}, **QUICK), out=tmp_path / "run")
+
+
+def test_what_memory_had_cut_stays_so_and_the_run_is_found_and_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    budget = {"max_steps": 1, "prompts_per_step": 2, "min_completion_length": 16}
+    vllm = {"fast_inference": True}  # which the plan turns off here, and might not where the run began
+    asked = Recipe.load(budget=budget, model=vllm, **QUICK)
+    cut = Recipe.load(budget=budget, model=vllm, grpo={"max_completion_length": 24}, **QUICK)
+    assert cut.repeats(asked)
+    other = {**budget, "min_completion_length": None}
+    assert not Recipe.load(budget=other, grpo={"max_completion_length": 24}, **QUICK).repeats(
+        Recipe.load(budget=other, **QUICK)
+    )
+    (tmp_path / "runs").mkdir()
+    Run.create(cut, tmp_path / "runs" / "begun")
+    run = train(asked, resume=True)
+    assert run.path.resolve() == (tmp_path / "runs" / "begun").resolve()
+    assert run.recipe.grpo["max_completion_length"] == 24
+    assert run.metrics()[0]["completions/max_length"] <= 24
+    assert run.recipe.model["fast_inference"] is True
+    assert run.recipe.repeats(asked)
+
+
+def test_bounds_that_cross_are_refused() -> None:
+    with pytest.raises(
+        SettingError, match=r"budget\.min_completion_length = 64: more than grpo\.max_completion_length"
+    ):
+        Recipe.load(budget={"min_completion_length": 64})
