@@ -18,6 +18,8 @@ EXAMPLES = """\b
   grpo-colab train                                  the CPU default: minutes, no account, no download
   grpo-colab train gsm8k-llama31-8b --grpo.learning-rate 1e-5
   grpo-colab train mine.toml --out runs/mine        a file of yours: preset = "gsm8k-tiny", then tables
+  grpo-colab plan gsm8k-llama31-8b --gpu T4         does it fit, how long will it take
+  grpo-colab doctor                                 what is wrong with this machine
   grpo-colab recipes gsm8k-tiny                     every setting of a recipe, resolved
   grpo-colab train --resume runs/2026-11-21-gsm8k-tiny          after Ctrl-C, a crash, a full disk
   grpo-colab status runs/2026-11-21-gsm8k-tiny      how far it is, while it runs
@@ -87,6 +89,56 @@ def recipes(words: tuple[str, ...]) -> None:
         names = preset_names()
         for name in names:
             click.echo(f"{name:<{max(map(len, names)) + 2}}{Recipe.load(name).description}")
+
+
+@cli.command(
+    context_settings=PASS_ON,
+    short_help="Does a recipe fit a GPU, and how long will it take? Before any download.",
+    help="Say whether RECIPE fits, part by part, what is chosen for it, and how long it takes; settings can follow as "
+    "with train. Nothing is loaded: the model's configuration is enough. The status is 1 when it does not fit.",
+)
+@words_argument
+@click.option("--gpu", metavar="NAME", help="T4, L4, A100-40, ..., or cpu. [default: this machine]")
+@click.option("--vram-gib", type=float, metavar="N", help="A GPU with so much memory.")
+@click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
+@click.option("--picture", metavar="FILE", help="Draw it, as a PNG.")
+def plan(words: tuple[str, ...], gpu: str | None, vram_gib: float | None, as_json: bool, picture: str | None) -> None:
+    import json
+    import shutil
+
+    recipe = read_recipe(words)
+    with chatter_to_stderr():
+        import transformers  # noqa: F401 - without Unsloth, since nothing is trained in this process
+
+        from grpo_colab.plan import plan as fit
+
+        planned = fit(recipe, gpu, vram_gib)
+        if picture:
+            planned.draw(picture)
+    width = shutil.get_terminal_size().columns
+    click.echo(json.dumps(planned.as_dict(), indent=2) if as_json else planned.text(sys.stdout.isatty(), width))
+    sys.exit(1 if planned.fits == "no" else 0)
+
+
+@cli.command(
+    context_settings=PASS_ON, short_help="What is wrong with this machine, and what to do. Status 1 when broken."
+)
+@words_argument
+@click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
+def doctor(words: tuple[str, ...], as_json: bool) -> None:
+    """Look at the GPU, the driver, the versions, the disk, the keys and the way to RECIPE's model, a line each."""
+    import dataclasses
+    import json
+
+    from grpo_colab.doctor import doctor as look
+    from grpo_colab.doctor import doctor_text
+
+    recipe = read_recipe(words)
+    with chatter_to_stderr():
+        checks = look(recipe)
+    found = [dataclasses.asdict(check) for check in checks]
+    click.echo(json.dumps(found, indent=2) if as_json else doctor_text(checks, sys.stdout.isatty()))
+    sys.exit(1 if any(check.state == "broken" for check in checks) else 0)
 
 
 @cli.command(short_help="How far a run is, while it runs or afterwards.")

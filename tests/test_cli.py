@@ -111,7 +111,7 @@ BAD_INPUT: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 # What stands before an error that needs the libraries, or the model, to be loaded.
-CHATTER = ("Loading ", "Unsloth", "\rLoading ", "W1", "[torchao", "[transformers]")
+CHATTER = ("It takes about ", "Loading ", "Unsloth", "\rLoading ", "W1", "[torchao", "[transformers]")
 
 
 @pytest.mark.parametrize("kind", BAD_INPUT)
