@@ -1,0 +1,98 @@
+"""Write what follows from another file: both notebooks from their sources, and the repository's address everywhere.
+
+    python colab/generate.py            writes
+    python colab/generate.py --check    changes nothing; prints what would change, and exits with status 1 if anything
+
+The sources are colab/grpo_gsm8k.py and colab/reward_workshop.py, in jupytext's percent format; the address is
+`[project.urls] Repository` in pyproject.toml, and reaches the notebooks, the installer and the README's badges.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+import tomllib
+from pathlib import Path
+from urllib.parse import urlsplit
+
+NOTEBOOKS = {"grpo_gsm8k": "GPU", "reward_workshop": None}  # and the accelerator that Colab should offer
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+README = """<!-- generated: colab -->
+[![Train in Colab]({badge})]({colab}/colab/grpo_gsm8k.ipynb) trains and evaluates, in one click;
+[![The reward workshop]({badge})]({colab}/colab/reward_workshop.ipynb) is about rewards, on a CPU runtime.
+In any other notebook:
+
+    !wget -q {raw}/colab/install.py
+    %run install.py
+<!-- end -->"""
+
+
+def generated(root: Path) -> dict[str, str]:
+    """Each file's path in the tree, and what it should hold."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    repository = project["urls"]["Repository"].rstrip("/")
+    name = urlsplit(repository).path.strip("/")
+    places = {
+        "{REPOSITORY}": repository,
+        "{RAW}": f"https://raw.githubusercontent.com/{name}/main",
+        "{COLAB}": f"https://colab.research.google.com/github/{name}/blob/main",
+    }
+    files = {
+        f"colab/{name}.ipynb": notebook(root / "colab" / f"{name}.py", gpu, places) for name, gpu in NOTEBOOKS.items()
+    }
+    badges = README.format(badge=BADGE, colab=places["{COLAB}"], raw=places["{RAW}"])
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    if "<!-- generated: colab -->" not in readme:
+        readme = readme.replace("\n\n", f"\n\n{badges}\n\n", 1)  # under the title
+    files["README.md"] = re.sub(r"<!-- generated: colab -->.*?<!-- end -->", lambda _: badges, readme, flags=re.DOTALL)
+    installer = root / "colab" / "install.py"
+    if installer.is_file():
+        line = f'REPOSITORY = "{repository}"'
+        files["colab/install.py"] = re.sub(r'(?m)^REPOSITORY = ".*"', line, installer.read_text(encoding="utf-8"))
+    return files
+
+
+def notebook(source: Path, accelerator: str | None, places: dict[str, str]) -> str:
+    """The .ipynb of a percent file: no outputs, and nothing that differs from one day or one jupytext to the next."""
+    import jupytext
+    import nbformat
+
+    text = source.read_text(encoding="utf-8")
+    for place, value in places.items():
+        text = text.replace(place, value)
+    text = text[text.index("# %%") :]  # without what is for those who read the source, and for ruff
+    book = jupytext.reads(text, fmt="py:percent")
+    for number, cell in enumerate(book.cells):
+        cell.id = f"{source.stem}-{number}".replace("_", "-")
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "cellView"}
+    book.metadata = {
+        "accelerator": accelerator,
+        "colab": {"name": f"{source.stem}.ipynb", "provenance": []},
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    if accelerator is None:
+        del book.metadata["accelerator"]
+    book.nbformat, book.nbformat_minor = 4, 5
+    return nbformat.writes(book) + "\n"
+
+
+def main(arguments: list[str], root: Path) -> int:
+    check, changed = "--check" in arguments, False
+    for name, text in generated(root).items():
+        path = root / name
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if text != before:
+            changed = True
+            if check:
+                lines = (before.splitlines(keepends=True), text.splitlines(keepends=True))
+                sys.stdout.writelines(difflib.unified_diff(*lines, f"{name} (is)", f"{name} (should be)"))
+            else:
+                path.write_text(text, encoding="utf-8")
+                print(f"wrote {name}")
+    return int(check and changed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], Path(__file__).parents[1]))

@@ -1,0 +1,246 @@
+"""What the Colab notebooks call, a cell a function: the form becomes a recipe, a run becomes a page and a zip.
+
+    recipe = settings(recipe="auto", steps=100, hours=3.5, drive=True)
+    check(recipe)
+    run = trained(recipe)
+    show(run)
+    take_home(run)
+
+Where there is no Colab, its secrets, its Drive and its downloads are left out, and the rest works the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import os
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grpo_colab import mirror
+from grpo_colab.errors import SettingError, one_line
+from grpo_colab.opening import brought_back, say
+from grpo_colab.recipe import DEFAULT_PRESET, Recipe, Text
+from grpo_colab.run import RUNS, Run
+
+if TYPE_CHECKING:
+    from grpo_colab.plan import Plan
+
+LARGE_GPU_BYTES = 14 * 2**30  # a T4's 15 GB, of which 14.6 GiB are to be had: Llama-3.1-8B in 4-bit fits
+HUB_PATIENCE_S = 30.0
+
+
+def settings(
+    recipe: str = "auto", steps: Any = None, hours: Any = None, wandb: bool = False, drive: bool = False, hub: str = ""
+) -> Recipe:
+    """The form as a recipe; SettingError for nonsense, in the command line's words, and for a key that is missing.
+
+    "auto" takes the recipe that suits the GPU. `steps` and `hours` are budget.max_steps and budget.max_hours; an empty
+    field leaves the recipe's own. `drive` keeps a copy of the run in Drive. `hub` is the repository that the adapter
+    goes to; without Drive it keeps the copy of the run too.
+    """
+    keys("HF_TOKEN", *["WANDB_API_KEY"][: bool(wandb)])
+    fields = {"max_steps": steps, "max_hours": hours, "mirror": f"hf://{hub.strip()}" if hub else None}
+    # as texts, which is how the command line has them
+    budget = {name: Text(value) for name, value in fields.items() if value not in (None, "")}
+    name = suited() if recipe == "auto" else recipe
+    grpo = {"report_to": "wandb"} if wandb else {}
+    chosen = Recipe.load(name, budget=budget, grpo=grpo)
+    if hub:
+        open_repository(hub.strip())
+    if drive:
+        chosen = Recipe.load(name, budget=budget | {"mirror": drive_folder()}, grpo=grpo)
+    print(f"{chosen.name}, {chosen.budget.max_steps} steps: {chosen.description}")
+    return chosen
+
+
+def keys(*names: str) -> None:
+    """Put these keys into the environment from Colab's secrets, where they are, and this notebook may read them.
+
+    They are never asked for and never shown. A secret goes before what the environment has already.
+    """
+    try:
+        from google.colab import userdata
+    except ImportError:
+        return
+    for name in names:
+        # not there, no access, nobody at the browser: each is an exception class of its own, not all in every release
+        with contextlib.suppress(Exception):
+            if secret := userdata.get(name):
+                os.environ[name] = secret
+
+
+def suited() -> str:
+    """The preset for this machine's GPU, by all of its memory: what is free depends on what ran before."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return DEFAULT_PRESET
+    large = torch.cuda.get_device_properties(0).total_memory >= LARGE_GPU_BYTES
+    return "gsm8k-llama31-8b" if large else "gsm8k-qwen25-1.5b"
+
+
+def drive_folder() -> str:
+    """The folder for runs in the user's Drive, which is mounted: beside the notebook, that is /content/drive."""
+    try:
+        from google.colab import drive
+    except ImportError:
+        raise SettingError(
+            "drive = True: there is no Drive outside Colab; untick it, and keep the run folder"
+        ) from None
+    place = Path("drive").absolute()
+    try:
+        drive.mount(str(place))
+    except Exception as error:  # Colab's own classes, for a dialogue that was closed as for a Drive that is full
+        raise SettingError(
+            f"drive = True: Drive was not mounted ({one_line(error)}); run it again, or untick it"
+        ) from error
+    return str(place / "MyDrive" / "grpo_colab")
+
+
+def open_repository(hub: str) -> None:
+    """Make the private repository now, when it is missing: a token that may not write shows before the training."""
+    from huggingface_hub import HfApi, get_token
+
+    from grpo_colab.tracking import within
+
+    if not get_token():
+        raise SettingError(
+            f"hub = {hub!r}: needs a token that may write; put it as HF_TOKEN into Colab's secrets (the key on the "
+            "left), give this notebook access, and run it again, or leave the field empty"
+        )
+    with said_of(hub):
+        within(HUB_PATIENCE_S, HfApi().create_repo, hub, private=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def said_of(hub: str) -> Iterator[None]:
+    """What goes wrong with a repository is a SettingError that says what to do about it."""
+    try:
+        yield
+    except Exception as error:  # httpx' and the hub's, which have no class in common
+        raise SettingError(f"hub = {hub!r}: {mirror.hub_trouble(mirror.HUB + hub, error)}") from error
+
+
+def check(recipe: Recipe) -> Plan | None:
+    """Print what the doctor says, and return the plan, which a notebook shows; SettingError for what is broken."""
+    from grpo_colab.doctor import doctor, doctor_text
+    from grpo_colab.plan import Unplanned, plan
+    from grpo_colab.policy import import_unsloth
+
+    found = doctor(recipe)
+    print(doctor_text(found), flush=True)
+    if broken := [one for one in found if one.state == "broken"]:
+        raise SettingError(f"{broken[0].name}: {broken[0].found}; {broken[0].advice}")
+    import_unsloth()  # before transformers, which the plan asks, for this kernel is to train afterwards
+    try:
+        return plan(recipe)
+    except Unplanned as error:  # which does not keep it from being trained
+        print(error)
+        return None
+
+
+def trained(recipe: Recipe) -> Run:
+    """The run of this recipe: one that is finished, here or in its mirror, or else `train`, which finds a half one."""
+    from grpo_colab import train
+
+    for run in runs_of(recipe):
+        if run.finished:
+            say(f"{run.path} is this recipe's run, and finished; train(recipe, resume=False) trains another.")
+            return run
+    return train(recipe)
+
+
+def runs_of(recipe: Recipe) -> Iterator[Run]:
+    """Its runs in runs/, and then those that its mirror alone has, each brought here."""
+    for path in sorted(RUNS.glob("*"), reverse=True):
+        with contextlib.suppress(SettingError, OSError):
+            if (run := Run(path)).recipe.repeats(recipe):
+                yield run
+    for name, text in mirror.recipes(recipe.budget.mirror).items() if recipe.budget.mirror else ():
+        with contextlib.suppress(ValueError):  # of another release, which cannot be read
+            if not (RUNS / name).exists() and Recipe.model_validate(tomllib.loads(text)).repeats(recipe):
+                yield brought_back(f"{recipe.budget.mirror}/{name}")
+
+
+def show(run: Run) -> None:
+    """The run's report, in the notebook: accuracy before and after, the curves, what was gained and lost."""
+    from IPython.display import HTML, display
+
+    from grpo_colab.report import write_report
+
+    page = write_report(run)
+    # in a frame, whose style is its own
+    text = html.escape(page.read_text(encoding="utf-8"))
+    display(HTML(f'<div><iframe srcdoc="{text}" style="width: 100%; height: 900px; border: 0"></iframe></div>'))
+    print(f"The same page, as a file: {page}")
+
+
+def ask(run: Run, question: str) -> None:
+    """Print what the model answers without and with the adapter that the run saved."""
+    from grpo_colab.machine import this_machine
+    from grpo_colab.policy import free_memory, import_unsloth, load_policy
+
+    import_unsloth()
+    free_memory()  # of the model that was trained
+    recipe, adapter = run.recipe, adapter_of(run)
+    # one question is not worth vLLM's minutes, and it would not take the adapter off
+    slim = recipe.model_copy(update={"model": recipe.model | {"fast_inference": False}})
+    learner = load_policy(slim, this_machine(), adapter)
+    system = recipe.load_task().system_prompt
+    messages = [{"role": role, "content": text} for role, text in (("system", system), ("user", question)) if text]
+    with learner.model.disable_adapter():
+        before = learner.generate([messages], recipe.max_completion_tokens)
+    after = learner.generate([messages], recipe.max_completion_tokens)
+    print(f"--- before training\n{before[0]}\n\n--- after training\n{after[0]}")
+
+
+def samples(name: str, n: int = 64, shown: int = 4, out: str | Path = "samples.jsonl") -> None:
+    """Write what the untrained model of the recipe `name` answers to the file `out`, for `score`; print the first."""
+    from grpo_colab import evaluate, files
+    from grpo_colab.machine import this_machine
+    from grpo_colab.policy import load_policy
+
+    recipe = Recipe.load(name)
+    learner, task = load_policy(recipe, this_machine()), recipe.load_task()
+    rows = evaluate.answer(learner, recipe, task, task.problems("train", n), at_once=64)
+    files.write_text(Path(out), files.lines(rows))
+    for row in rows[:shown]:
+        verdict = "right" if row["right"] else f"wrong, it is {row['answer']}"
+        print(f"{row['question']}\n{row['completion']}\n({verdict})\n")
+    print(f"{sum(row['right'] for row in rows)} of {len(rows)} are right; all of them are in {out}")
+
+
+def take_home(run: Run, hub: str = "", download: bool = True) -> None:
+    """Zip the adapter with its report; send it to the hub repository, and to the browser where this is Colab."""
+    adapter = adapter_of(run)
+    archive = Path(f"{run.path.name}-adapter.zip")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in (*sorted(adapter.iterdir()), run.path / "report.html"):
+            if path.is_file():
+                file.write(path, path.name)
+    print(f"The adapter: {archive} ({archive.stat().st_size / 2**20:.1f} MiB)")
+    if kept := run.recipe.budget.mirror:
+        print(f"The whole run: {kept}/{run.path.name}")
+    if hub := hub.strip():
+        from huggingface_hub import HfApi
+
+        with said_of(hub):  # at its top, where PeftModel.from_pretrained(hub) looks for it
+            HfApi().upload_folder(repo_id=hub, folder_path=adapter, commit_message=run.path.name)
+            if (page := run.path / "report.html").is_file():
+                HfApi().upload_file(repo_id=hub, path_or_fileobj=page, path_in_repo=page.name)
+        print(f"On the hub: https://huggingface.co/{hub}")
+    if download:
+        with contextlib.suppress(ImportError):
+            from google.colab import files
+
+            files.download(str(archive))
+
+
+def adapter_of(run: Run) -> Path:
+    if not (run.adapter / "adapter_config.json").is_file():
+        raise SettingError(f"run {str(run.path)!r}: there is no adapter in it yet; run the training cell to its end")
+    return run.adapter

@@ -1,0 +1,6 @@
+class Error(Exception):
+    """Of all of Colab's own errors."""
+
+
+class RuntimeManagementError(Error):
+    pass
