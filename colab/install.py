@@ -62,11 +62,12 @@ class Row:
 
 
 EXACT = ("unsloth", "unsloth-zoo", "trl", "datasets")
-WANTS = ("wandb", "click", "pydantic", "tomli-w", "filelock", "matplotlib")
+# peft 0.18 asks torchao for a class that is gone
+WANTS = ("peft>=0.19", "wandb", "click", "pydantic", "tomli-w", "filelock", "matplotlib")
 COMMON = _versions("""
-    bitsandbytes==0.50.2 cut-cross-entropy==25.1.1 datasets==4.8.5 hf-transfer==0.1.9 msgspec==0.22.0 pyarrow==26.0.1
-    safetensors==0.8.0 tokenizers==0.23.3 tomli-w==1.2.0 torchao==0.18.0 transformers==5.17.0 trl==1.15.0 tyro==1.0.17
-    unsloth==2026.10.9 unsloth-zoo==2026.10.9""")
+    bitsandbytes==0.50.2 cut-cross-entropy==25.1.1 datasets==4.8.5 hf-transfer==0.1.9 msgspec==0.22.0 peft==0.21.2
+    pyarrow==26.0.1 safetensors==0.8.0 tokenizers==0.23.3 tomli-w==1.2.0 torchao==0.18.0 transformers==5.17.0
+    trl==1.15.0 tyro==1.0.17 unsloth==2026.10.9 unsloth-zoo==2026.10.9""")
 GPU = COMMON | _versions("json5==0.17.3 structlog==26.1.0 xformers==0.0.35")
 # torch 2.13 is built for CUDA 13, so that cudf, cupy and others of the runtime that were built for 12.8 stop working
 VLLM = GPU | _versions("""
@@ -346,18 +347,16 @@ def imported(names: Iterable[str]) -> list[str]:
 
 def install(row: Row, package: str, dry_run: bool = False, refresh: bool = False) -> list[str]:
     """Make the row true here, then grpo_colab; the names of changed packages that this process has imported already."""
-    begun, stale = time.monotonic(), []
+    begun = time.monotonic()
     wheel = Path(package) if dry_run else fetch(package, refresh)
-    if not complete(row) or _unfinished().exists():
-        stale = _bring(row, dry_run)
-    elif not dry_run and has(wheel):
-        print("grpo_colab and all that it needs is here already: nothing to do.")
-        return []
-    else:
-        print("All that grpo_colab needs is here already.")
+    whole = complete(row) and not _unfinished().exists()
+    stale = [] if whole else _bring(row, dry_run)
     if dry_run:
         print(f"Would install grpo_colab from {package}. Nothing was changed.")
         return []
+    if has(wheel):
+        print("grpo_colab and all that it needs is here already" + (": nothing to do." if whole else "."))
+        return stale
     before = installed()
     stale += imported({"grpo-colab"} & before.keys())
     _pip("install", str(wheel), "--force-reinstall")

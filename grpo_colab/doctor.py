@@ -393,9 +393,6 @@ def _vllm_fits(seen: Seen, version: str, range_: str) -> Answer:
         and _numbers(plain) >= (0, 28)
     ):
         return _broken(f"{found} loads 4-bit models with vllm-bnb-plugin alone", "`pip install vllm-bnb-plugin`")
-    if seen.wants_vllm and () < seen.cards[0].capability < (8, 0) and not os.environ.get("UNSLOTH_VLLM_NO_FLASHINFER"):
-        advice = "set UNSLOTH_VLLM_NO_FLASHINFER=1 before the start"
-        return _warning(f"{found}, whose FlashInfer needs a newer card", advice)
     return _ok(found)
 
 

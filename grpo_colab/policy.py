@@ -354,6 +354,8 @@ def model_arguments(recipe: Recipe, machine: Machine) -> dict[str, Any]:
     arguments["fast_inference"] = bool(arguments.get("fast_inference")) and machine.vllm
     if arguments["fast_inference"]:
         arguments.setdefault("max_lora_rank", recipe.lora.get("r", 16))
+        if (machine.capability or (0, 0)) < (8, 0):  # FlashInfer has no kernels for a T4, and Unsloth looks here
+            os.environ.setdefault("UNSLOTH_VLLM_NO_FLASHINFER", "1")
     return arguments
 
 

@@ -174,10 +174,6 @@ class Keeper(TrainerCallback):
             self.signals.breakable = False
             raise Stopped
 
-    def aside(self, seconds: float) -> None:
-        """What was done within a step, and is not its own."""
-        self.saving_s += seconds
-
     def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.signals.breakable = False
 

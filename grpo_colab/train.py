@@ -7,7 +7,6 @@ patched it; loading is Unsloth's. Here is only the order of things.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -63,25 +62,26 @@ def train(
         policy.import_unsloth()
         join_processes(machine)
         check_arguments(recipe, machine)
-        loading, shape = (recipe, None) if loaded else fitting(recipe, resumed=run is not None)
-        # [model] stays as it was asked for: another machine may fit it otherwise
-        recipe = recipe.model_copy(update={"grpo": loading.grpo})
+        recipe, loading, shape = fitting(recipe, machine, loaded, resumed=run is not None)
         say(f"Loading {recipe.model['model_name']} on {machine.name} ...")
         learner = loaded or policy.load_policy(loading, machine)
         rows, longest = prompt_rows(learner, task, recipe, problems)
         held_out = evaluate.fitting_problems(learner, recipe, task, held_out)
         check_rewards(learner, task, recipe, problems)
 
-        shape = shape or agreed(geometry(recipe, machine.processes, learner.model.config, machine.free_bytes))
-        at_once = agreed(answers_at_once(recipe, learner.model.config, machine.free_bytes))
         say(f"{shape}. {coverage(recipe, len(rows), len(problems) - len(rows))}")
+        from grpo_colab.headroom import rehearse  # needs transformers, which unsloth must precede
+
+        shape, portion = rehearse(
+            learner, recipe, shape, longest, lambda out, cut: grpo_arguments(recipe, out, cut, machine)
+        )
+        at_once = agreed(answers_at_once(recipe, learner.model.config, machine.free_bytes))
         if run is None:
             run = new_run(recipe, path, out is None, shape, held)
         if is_main_process():
             keep_recipe(run, recipe, shape)
             keep_environment(run, recipe, machine)
 
-        # these need transformers, which unsloth must precede
         from grpo_colab.safety import MIRROR_PATIENCE_S, Keeper, Signals, Stopped
 
         mirror = Mirror(run.path, recipe.budget.mirror) if recipe.budget.mirror and is_main_process() else None
@@ -91,7 +91,7 @@ def train(
             before = answer_before(run, keeper, learner, recipe, task, held_out, at_once)
             say(f"Before: {described(before)}")
             with wandb_run(run, recipe):
-                step = learn(learner, run, recipe, shape, machine, rows, longest, keeper)
+                step = learn(learner, run, recipe, shape, machine, rows, portion, keeper)
             if step and agreed(signals.count) < 2:
                 after = evaluate.answer(learner, recipe, task, held_out, at_once)
                 if is_main_process():
@@ -130,41 +130,32 @@ def learn(
     shape: Geometry,
     machine: Machine,
     rows: list[dict[str, Any]],
-    longest: dict[str, Any],
+    portion: int,
     keeper: Keeper,
 ) -> int:
     """Train, with ever smaller micro-batches where memory asks for it; returns the step that the adapter is of."""
+    from grpo_colab.headroom import dismiss, smaller
+
     while True:
-        trainer = make_trainer(learner, run, recipe, shape, machine, rows, longest, keeper)
-        step = train_on(trainer, run, learner, keeper)
+        trainer = make_trainer(learner, run, recipe, shape, machine, rows, portion, keeper)
+        step = train_on(trainer, run, learner, shape, keeper)
         if step is not None:
             return step
-        del trainer  # and with it all that it holds, before the next one is made
-        shape = smaller(shape, run, recipe)
+        portion = trainer.at_once
+        dismiss(trainer)
+        del trainer  # and with it all that it holds, before another is made
+        shape = smaller(shape, recipe)
+        say(f"Going on from step {run.last_step}.")
+        keep_recipe(run, recipe, shape)
 
 
-def smaller(shape: Geometry, run: Run, recipe: Recipe) -> Geometry:
-    """The next smaller micro-batch, after one that was out of memory; the run's recipe keeps it."""
-    policy.free_memory()
-    share = shape.micro_batch * shape.accumulation
-    half = max(size for size in range(1, shape.micro_batch // 2 + 1) if share % size == 0)
-    cut = dataclasses.replace(shape, micro_batch=half, accumulation=share // half)
-    say(
-        f"Out of memory with budget.micro_batch = {shape.micro_batch}: going on from step {run.last_step} with {cut}, "
-        "which learns the same from a step."
-    )
-    if recipe.grpo.get("loss_type") == "bnpo":
-        say("Warning: grpo.loss_type = 'bnpo' weighs by micro-batch, so that what it learns changes a little with it")
-    keep_recipe(run, recipe, cut)
-    return cut
-
-
-def train_on(trainer: Any, run: Run, learner: policy.Policy, keeper: Keeper) -> int | None:
+def train_on(trainer: Any, run: Run, learner: policy.Policy, shape: Geometry, keeper: Keeper) -> int | None:
     """Train from the run's newest whole checkpoint, or from the start; returns the step that the saved adapter is of.
 
     None where it was out of memory, and can go on with a smaller micro-batch. A reward that breaks, or a tripwire,
     ends it with a SettingError, after a checkpoint of the last whole step.
     """
+    from grpo_colab.headroom import can_be_cut, too_large
     from grpo_colab.safety import LastStep, Stopped
     from grpo_colab.tripwires import Tripwires
 
@@ -197,9 +188,9 @@ def train_on(trainer: Any, run: Run, learner: policy.Policy, keeper: Keeper) -> 
                 raise RewardError(message, error.record) from error
             if policy.out_of_memory(error):
                 known = whole or run.last_checkpoint() is not None  # with which weights to go on
-                if known and trainer.args.world_size == 1 and trainer.args.per_device_train_batch_size > 1:
+                if known and can_be_cut(shape):
                     return None
-                raise SettingError(too_large(run, trainer)) from error
+                raise too_large(error, shape, learner, run) from error
             if tripped is None and not isinstance(error, Stopped):
                 error.add_note(f"Once it is mended: {run.resume}")
                 raise
@@ -222,20 +213,6 @@ def at_last_good(tripped: Tripped, run: Run) -> Tripped:
     return type(tripped)(text, tripped.record)
 
 
-def too_large(run: Run, trainer: Any) -> str:
-    """What to write where a step does not fit, and no smaller micro-batch can be tried from here."""
-    args = trainer.args
-    ways = [f"grpo.max_completion_length below {args.max_completion_length}", "a smaller lora.r"]
-    if args.per_device_train_batch_size > 1:
-        ways.insert(0, f"budget.micro_batch below {args.per_device_train_batch_size}")
-    if getattr(trainer.model, "vllm_engine", None) is not None:
-        ways.append("a smaller model.gpu_memory_utilization")
-    return (
-        f"budget.micro_batch = {args.per_device_train_batch_size}: out of memory on {args.device}; write "
-        f"{', or '.join(ways)} (`grpo-colab plan` says what each needs). Go on with: {run.resume}"
-    )
-
-
 def save_adapter(run: Run, learner: policy.Policy) -> None:
     """The adapter, and the proof that it is what was trained; what is wrong with it is said, and kept as a warning."""
     if not is_main_process():
@@ -253,8 +230,16 @@ def save_adapter(run: Run, learner: policy.Policy) -> None:
         run.append("warnings.jsonl", [{"step": step, "kind": "adapter", "text": text} for text in troubles])
 
 
-def fitting(recipe: Recipe, resumed: bool) -> tuple[Recipe, Geometry | None]:
-    """The recipe as it fits this machine, and its step; SettingError where it does not, before any weights are here."""
+def fitting(
+    recipe: Recipe, machine: Machine, loaded: policy.Policy | None, resumed: bool
+) -> tuple[Recipe, Recipe, Geometry]:
+    """The recipe to keep, the one to load by, and the step's geometry, as they fit this machine.
+
+    They differ in [model], which is kept as it was asked for, since another machine may fit it otherwise. SettingError
+    for what cannot fit, before any weights are here.
+    """
+    if loaded:
+        return recipe, recipe, agreed(geometry(recipe, machine.processes, loaded.model.config, machine.free_bytes))
     try:
         planned = agreed(plan(recipe))
         if resumed and planned.fits != "yes":  # its micro-batch was chosen where it began, which may have been larger
@@ -262,7 +247,7 @@ def fitting(recipe: Recipe, resumed: bool) -> tuple[Recipe, Geometry | None]:
             planned = agreed(plan(recipe.model_copy(update={"budget": anew})))
     except Unplanned as error:
         say(f"Without a plan of its memory: {error}")
-        return recipe, None
+        return recipe, recipe, geometry(recipe, machine.processes)
     needs = f"{planned.bytes / GIB:.1f} of the {planned.memory / GIB:.1f} GiB of {planned.device}"
     if planned.fits == "no":
         raise SettingError(
@@ -274,7 +259,7 @@ def fitting(recipe: Recipe, resumed: bool) -> tuple[Recipe, Geometry | None]:
     for setting, value, why in planned.chosen:
         if setting != "budget.micro_batch":  # which is said with the step
             say(f"Chosen: {setting} = {value} ({why})")
-    return planned.recipe, planned.shape
+    return recipe.model_copy(update={"grpo": planned.recipe.grpo}), planned.recipe, planned.shape
 
 
 def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
@@ -398,28 +383,25 @@ def make_trainer(
     shape: Geometry,
     machine: Machine,
     rows: list[dict[str, Any]],
-    longest: dict[str, Any],
+    portion: int,
     keeper: Keeper,
 ) -> Any:
     """trl.GRPOTrainer with the recipe's arguments, those that follow from it, and the callbacks.
 
-    `longest` is the row with which its first step is rehearsed.
+    `portion` is how many completions it generates together at first, 0 for all of a step's.
     """
     import trl
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
     from grpo_colab.callbacks import Alarms, Progress, RunLog, prompt_key
-    from grpo_colab.headroom import rehearsing
+    from grpo_colab.headroom import portioned
     from grpo_colab.safety import kept_by
 
     # the sampler draws whole steps of different prompts, so that fewer rows than that would give no step at all
     repeated = rows * math.ceil(recipe.budget.prompts_per_step / len(rows))
     log = RunLog(run, {prompt_key(row["prompt"]): row["answer"] for row in rows})
-    trainer_class = trl.GRPOTrainer
-    if recipe.budget.rehearsal:
-        trainer_class = rehearsing(trainer_class, longest, keeper.aside)
-    trainer = kept_by(keeper, learner, trainer_class)(
+    trainer = kept_by(keeper, learner, portioned(trl.GRPOTrainer, portion))(
         model=learner.model,
         processing_class=learner.tokenizer,
         reward_funcs=[guard(function, run.save_failure) for function in recipe.reward_functions()],

@@ -36,8 +36,10 @@ class Small:
     `since` is the number of forward passes with gradients that go well before; their (rows, tokens) are in `seen`.
     """
 
-    def __init__(self, policy: Policy, backward: int = 999, forward: int = 999, since: int = 0) -> None:
-        self.backward, self.forward, self.since = backward, forward, since
+    def __init__(
+        self, policy: Policy, backward: int = 999, forward: int = 999, since: int = 0, tokens: int = 10**9
+    ) -> None:
+        self.backward, self.forward, self.since, self.tokens = backward, forward, since, tokens
         self.seen: list[tuple[int, int]] = []
         self.errors = 0
         policy.model.get_base_model().register_forward_pre_hook(self.check, with_kwargs=True)
@@ -50,7 +52,8 @@ class Small:
         if learning:
             self.seen.append((rows, tokens))
         room = self.backward if learning else self.forward
-        if rows > room and (not learning or len(self.seen) > self.since):
+        too_many = rows > room or (learning and rows * tokens > self.tokens)
+        if too_many and (not learning or len(self.seen) > self.since):
             self.errors += 1
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
@@ -71,7 +74,7 @@ def test_the_rehearsal_leaves_no_trace(undisturbed: Run, tmp_path: Path, capfd: 
     assert run.completions() == undisturbed.completions()
     adapters = [(each.adapter / "adapter_model.safetensors").read_bytes() for each in (run, undisturbed)]
     assert adapters[0] == adapters[1]
-    assert "A step at the longest prompt and 48 tokens of completion fits." in capfd.readouterr().err
+    assert "A step fits at the longest prompt and 48 tokens." in capfd.readouterr().err
 
 
 def test_with_a_reference_and_several_iterations_neither(tmp_path: Path) -> None:
@@ -92,7 +95,10 @@ def test_a_step_that_does_not_fit_is_cut_before_the_first(tmp_path: Path, capfd:
     assert small.seen[3][1] < longest + LONGEST  # the first step itself
     assert run.finished
     assert run.recipe.budget.micro_batch == 4
-    assert "Out of memory with budget.micro_batch = 8: going on from step 0" in capfd.readouterr().err
+    assert (
+        "Out of memory with budget.micro_batch = 8: now 2 prompts x 8 completions = 16 a step (4 a"
+        in capfd.readouterr().err
+    )
     asked = train(quick(budget={"micro_batch": 4}), out=tmp_path / "asked")
     assert learnt(run) == learnt(asked)
     assert run.completions() == asked.completions()
@@ -135,6 +141,17 @@ def test_every_micro_batch_has_the_same_gradient(loss: str, tmp_path: Path) -> N
 OFF = {"non_finite": False, "max_kl": 0.0, "max_length_growth": 0.0, "gibberish": 0.0}
 
 
+def test_with_a_reference_in_the_middle_of_a_run_too(tmp_path: Path) -> None:
+    """TRL keeps it as an adapter beside the policy's; the next trainer must not take what was learnt for it."""
+    grpo = {"beta": 0.5, "learning_rate": 1e-2}
+    policy, small = fresh(quick(3, grpo=grpo), backward=8, since=3)
+    run = train(quick(3, grpo=grpo), out=tmp_path / "run", loaded=policy)
+    whole = train(quick(3, grpo=grpo), out=tmp_path / "whole")
+    assert small.errors == 1
+    assert [row["kl"] for row in run.metrics()] == pytest.approx([row["kl"] for row in whole.metrics()], rel=0.05)
+    assert run.metrics()[-1]["kl"] > 0
+
+
 def test_generation_is_cut_into_portions(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     recipe = quick()
     policy, small = fresh(recipe, forward=5)
@@ -145,7 +162,7 @@ def test_generation_is_cut_into_portions(tmp_path: Path, capfd: pytest.CaptureFi
     for start in range(0, 32, 8):  # still whole groups of one prompt each
         assert len({json.dumps(row["prompt"]) for row in run.completions()[start : start + 8]}) == 1
     said = capfd.readouterr().err
-    assert said.count("of its 16 completions are generated together from now on") == 2  # 8, then 4; not every step anew
+    assert said.count("of a step's 16 completions are generated together") == 2  # 8, then 4; not every step anew
     assert run.recipe.budget.micro_batch == 16  # the backward pass had room
 
 
@@ -165,8 +182,9 @@ def test_one_that_cannot_be_cut_says_what_to_write(tmp_path: Path) -> None:
     with pytest.raises(SettingError) as caught:
         train(recipe, out=tmp_path / "run", loaded=policy)
     said = str(caught.value)
-    assert said.startswith("budget.micro_batch = 1: out of memory on cpu; write grpo.max_completion_length below 48")
-    assert f"grpo-colab train --resume {tmp_path / 'run'}" in said
+    assert said.startswith("budget.micro_batch = 1: out of memory (OutOfMemoryError: CUDA out of memory.")
+    assert "write a smaller grpo.max_completion_length, or a smaller lora.r" in said
+    assert not (tmp_path / "run").exists()
 
 
 REAL = """
@@ -199,7 +217,7 @@ def test_a_real_lack_of_memory(tmp_path: Path) -> None:
         [sys.executable, "-c", REAL, str(tmp_path / "run")], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Out of memory with budget.micro_batch = 64: going on from step 0" in done.stderr
+    assert "Out of memory with budget.micro_batch = 64: now 8 prompts x 8 completions = 64 a step (32 a" in done.stderr
     run = Run(tmp_path / "run")
     assert run.finished
     assert 1 <= run.recipe.budget.micro_batch <= 32

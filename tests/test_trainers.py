@@ -75,9 +75,11 @@ def test_a_step_that_does_not_fit_is_cut_and_learns_the_same_under_unsloths_trai
     )
     assert memory["micro_batch"] == 4
     assert cut == asked  # the rehearsals, one of which went well, left no trace
-    assert memory["rehearsed"][0] == 16
+    assert memory["rehearsed"] == [1, 16 * (79 + 48)]  # of the longest prompt and a full completion each
     assert whole[0]["reward"] == asked[0]["reward"]
-    assert memory["apart"] < 1e-4  # gradients of 4 at a time and of all 16
+    # gradients of 4 at a time and of all 16, but for the rounding of Unsloth's chunks
+    assert all(abs(scale - 1) < 1e-3 for scale in memory["scale"])
+    assert memory["apart"] < 1e-2
 
 
 def test_every_presets_arguments_are_taken_as_they_are_by_unsloths_config(patched: dict[str, Any]) -> None:

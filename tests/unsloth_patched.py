@@ -130,14 +130,19 @@ def run_out_of_memory(folder: Path) -> dict[str, object]:
     from test_headroom import Small
 
     runs = {}
-    for name, micro_batch, rehearsal, room in (("cut", 0, True, 4), ("asked", 4, False, 999), ("whole", 16, True, 999)):
+    # Unsloth's trainer packs the sequences of a micro-batch into one row
+    for name, micro_batch, rehearsal, room in (
+        ("cut", 0, True, 600),
+        ("asked", 4, False, 9999),
+        ("whole", 16, True, 9999),
+    ):
         recipe = Recipe.load(
             grpo={"optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0},
             budget={"max_steps": 1, "prompts_per_step": 2, "micro_batch": micro_batch, "rehearsal": rehearsal},
             evaluation={"n": 4, "max_completion_tokens": 8},
         )
         policy = fresh_policy(recipe)
-        small = Small(policy, backward=room)
+        small = Small(policy, tokens=room)
         runs[name] = train(recipe, out=folder / f"memory-{name}", loaded=policy)
     b = {
         name: [
@@ -145,11 +150,12 @@ def run_out_of_memory(folder: Path) -> dict[str, object]:
         ]
         for name, run in runs.items()
     }
-    pairs = zip(b["asked"], b["whole"], strict=True)
+    pairs = list(zip(b["asked"], b["whole"], strict=True))
     return {
         "micro_batch": runs["cut"].recipe.budget.micro_batch,
         "metrics": {name: run.metrics() for name, run in runs.items()},
         "apart": max(((x - y).abs().max() / y.abs().max()).item() for x, y in pairs),
+        "scale": [((x * y).sum() / (y * y).sum()).item() for x, y in pairs],
         "rehearsed": small.seen[0],
     }
 

@@ -21,7 +21,7 @@ OWNERS = ("unsloth", "meta-llama", "qwen")  # whose models of the same name have
 
 
 class Unplanned(SettingError):
-    """A model that cannot be measured here, and may train all the same."""
+    """A model whose shape cannot be had or built here; whether it can be trained, its loader knows."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def adapted(shape: Shape, targets: str | tuple[str, ...], rank: int) -> int:
 
 
 def shape_of(recipe: Recipe) -> Shape:
-    """The shape of the recipe's model; SettingError without its configuration, Unplanned for a strange one."""
+    """The shape of the recipe's model; Unplanned where its configuration cannot be had, or built."""
     return _counted(json.dumps(configuration(recipe), sort_keys=True), recipe.model["model_name"])
 
 
@@ -72,8 +72,8 @@ def configuration(recipe: Recipe) -> dict[str, Any]:
             raise ValueError("it says no model_type")
     except (OSError, ValueError) as error:
         if "gated repo" in str(error):
-            raise SettingError(policy._not_loaded(name, error)) from error
-        raise SettingError(
+            raise Unplanned(policy._not_loaded(name, error)) from error
+        raise Unplanned(
             f"model.model_name = {name!r}: its configuration cannot be had ({one_line(error)}); download config.json "
             "from the model's page into a folder, and write that folder as model.model_name"
         ) from error

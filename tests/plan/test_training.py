@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -31,13 +30,6 @@ def test_a_model_that_no_machine_here_holds_is_refused_before_its_weights_are_lo
         train(recipe, out=tmp_path / "run")
     assert "model.load_in_4bit = true" not in str(caught.value)  # 200 GiB would not fit either
     assert not (tmp_path / "run").exists()
-
-
-def test_a_folder_without_a_configuration_says_which_file_to_give(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(TINY_MODEL, folder, ignore=shutil.ignore_patterns("config.json"))
-    with pytest.raises(SettingError, match=r"config\.json"):
-        train(Recipe.load(model={"model_name": str(folder)}, **QUICK), out=tmp_path / "run")
 
 
 def test_what_memory_had_cut_stays_so_and_the_run_is_found_and_gone_on_with(
