@@ -56,9 +56,11 @@ def open_run(
     if resume or (resume is None and in_notebook()):
         found = _found(recipe, out, held)
         if found is not None:
-            say(f"Going on with {found.path}, an unfinished run of this recipe (resume=False begins another).")
-            # its completions' length, too, which memory may have cut
-            return found, _changed(found, recipe.model_copy(update={"grpo": found.recipe.grpo})), found.path
+            length = found.recipe.grpo["max_completion_length"]  # which memory may have cut
+            cut = f", with completions of {length} tokens" if length < recipe.grpo["max_completion_length"] else ""
+            say(f"Going on with {found.path}, an unfinished run of this recipe{cut} (resume=False begins another).")
+            recipe = recipe.model_copy(update={"grpo": {**recipe.grpo, "max_completion_length": length}})
+            return found, _changed(found, recipe), found.path
     there = mirror.recipes(recipe.budget.mirror) if recipe.budget.mirror and not out and is_first_process() else ()
     path = Path(out) if out else free_path(recipe, taken=there)
     if is_first_process():

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ONE_THREAD_PARAMETERS = 10_000_000
 SAME_NATS = 0.01  # a token, that a reloaded adapter may be away from what was saved: rounding, on a GPU
+NO_MEMORY = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed")
 MUST_COME_AFTER_UNSLOTH = ("trl", "transformers", "peft")
 
 
@@ -55,8 +56,13 @@ class Policy:
                 answers.update(zip(batch, said, strict=True))
                 continue
             except RuntimeError as error:
-                if len(batch) == 1 or not out_of_memory(error):
+                if not out_of_memory(error):
                     raise
+                if len(batch) == 1:
+                    raise SettingError(
+                        f"evaluation.max_completion_tokens = {max_new_tokens}: out of memory with one answer alone "
+                        f"({one_line(error)}); write less, or a smaller model.gpu_memory_utilization"
+                    ) from error
             free_memory()
             batch_size = len(batch) // 2
         return [answers[index] for index in range(len(texts))]
@@ -228,13 +234,11 @@ def _named(names: Sequence[str]) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a device had no memory left; accelerate knows the words of torch's backends."""
-    import torch
-    from accelerate.utils.memory import should_reduce_batch_size
+    """Whether a device had no memory left, in the words of torch's allocators, of CUDA and of cuBLAS.
 
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, Exception) and should_reduce_batch_size(error)
-    )
+    accelerate's should_reduce_batch_size knows fewer, and takes an unsupported cuDNN call for one.
+    """
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in NO_MEMORY)
 
 
 def free_memory() -> None:
@@ -276,16 +280,19 @@ def load_policy(recipe: Recipe, machine: Machine, adapter: Path | None = None) -
     """
     loader = import_unsloth().FastLanguageModel
     arguments = model_arguments(recipe, machine)
-    import torch
 
     try:
         _check_hub(recipe.model_path)
         model, tokenizer = loader.from_pretrained(**_taken(loader.from_pretrained, arguments, machine))
-    except torch.OutOfMemoryError:
-        raise
     # no network, no access, no disk; a folder that is no model; Unsloth's GPU loader says most of it as a RuntimeError
     except (OSError, ValueError, RuntimeError, ImportError, NotImplementedError) as error:
-        raise SettingError(_not_loaded(recipe.model["model_name"], error)) from error
+        name = recipe.model["model_name"]
+        if out_of_memory(error):
+            raise SettingError(
+                f"model.model_name = {name!r}: out of memory while it was loaded ({one_line(error)}); free what others "
+                "hold (`grpo-colab doctor` says who), take a smaller model, or write model.load_in_4bit = true"
+            ) from error
+        raise SettingError(_not_loaded(name, error)) from error
     if machine.kind == "cpu":
         _choose_threads(model)
     try:

@@ -171,12 +171,15 @@ class Recipe(_Table):
         return [_reward(name) for name in self.rewards]
 
     def repeats(self, other: Recipe) -> bool:
-        """Whether it is the same run, however it is kept, and however its steps were cut to fit a memory."""
+        """Whether it is the run that `other` asks for, however that is kept, followed, and cut to fit a memory."""
         how = {"micro_batch", "max_hours", "save_minutes", "mirror", "rehearsal"}
-        left_out: dict[str, Any] = {"description": True, "budget": how}
+        left_out: dict[str, Any] = {"description": True, "budget": how, "grpo": {"report_to", "run_name"}}
         if self.budget.min_completion_length:  # between it and what was asked for, memory decides
-            left_out["grpo"] = {"max_completion_length"}
-        return self.model_dump(exclude=left_out) == other.model_dump(exclude=left_out)
+            left_out["grpo"].add("max_completion_length")
+        longest = "max_completion_length"
+        return self.grpo[longest] <= other.grpo[longest] and (
+            self.model_dump(exclude=left_out) == other.model_dump(exclude=left_out)
+        )
 
     def to_toml(self) -> str:
         return tomli_w.dumps(self.model_dump(exclude_none=True))

@@ -13,7 +13,7 @@ import pytest
 from grpo_colab import Recipe, Run, train
 from grpo_colab.errors import SettingError
 from grpo_colab.machine import this_machine
-from grpo_colab.policy import Policy, load_policy
+from grpo_colab.policy import Policy, load_policy, out_of_memory
 
 pytestmark = pytest.mark.stack
 
@@ -174,6 +174,29 @@ def test_an_evaluation_is_cut_into_portions(tmp_path: Path) -> None:
     small.forward = 3
     assert policy.generate(prompts, 16, batch_size=10) == whole
     assert small.errors == 2  # of 10, of 5; 2 fit
+
+
+def test_one_answer_that_does_not_fit_alone_says_what_to_write(tmp_path: Path) -> None:
+    recipe = quick()
+    policy, _ = fresh(recipe, forward=0)
+    prompt = recipe.load_task().messages(recipe.load_task().problems("test", 1)[0])
+    with pytest.raises(SettingError, match=r"evaluation\.max_completion_tokens = 16: out of memory with one answer"):
+        policy.generate([prompt], 16)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: ..."), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED."), False),
+        (ValueError("out of memory"), False),
+    ],
+    ids=["CUDA", "CPU", "cuBLAS", "cuDNN", "another kind"],
+)
+def test_which_errors_are_of_memory(error: Exception, expected: bool) -> None:
+    assert out_of_memory(error) is expected
 
 
 def test_one_that_cannot_be_cut_says_what_to_write(tmp_path: Path) -> None:

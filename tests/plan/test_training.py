@@ -41,6 +41,9 @@ def test_what_memory_had_cut_stays_so_and_the_run_is_found_and_gone_on_with(
     asked = Recipe.load(budget=budget, model=vllm, **QUICK)
     cut = Recipe.load(budget=budget, model=vllm, grpo={"max_completion_length": 24}, **QUICK)
     assert cut.repeats(asked)
+    assert not asked.repeats(cut)  # who asks for less gets it
+    followed = Recipe.load(budget=budget, model=vllm, grpo={"report_to": "wandb", "run_name": "mine"}, **QUICK)
+    assert cut.repeats(followed)
     other = {**budget, "min_completion_length": None}
     assert not Recipe.load(budget=other, grpo={"max_completion_length": 24}, **QUICK).repeats(
         Recipe.load(budget=other, **QUICK)
