@@ -23,7 +23,7 @@ README = """<!-- generated: colab -->
 [![The reward workshop]({badge})]({colab}/colab/reward_workshop.ipynb) is about rewards, on a CPU runtime.
 In any other notebook:
 
-    !wget -q {raw}/colab/install.py
+    !curl -sSfL --max-time 60 -o install.py {raw}/colab/install.py
     %run install.py
 <!-- end -->"""
 

@@ -5,10 +5,11 @@
 # # Teach a language model to reason, in one click
 #
 # Press **Runtime > Run all**. At the end you have a small adapter that makes a model better at word problems, its
-# accuracy before and after with intervals, and a report. Nothing asks you anything on the way.
+# accuracy before and after with intervals, and a report. Nothing asks you anything on the way, unless you tick *drive*:
+# then Colab asks once whether it may.
 #
 # - **With a GPU** (Runtime > Change runtime type: T4, L4 or A100) it trains Llama-3.1-8B on GSM8K in 4 bits, with
-#   Unsloth and TRL: about four hours on a T4.
+#   Unsloth and TRL: about five hours on a T4.
 # - **Without one** it does the same job for real on a small model that comes along: about three minutes.
 # - **If Colab disconnects**, run all again: it goes on where it was, and repeats nothing that is done. Tick *drive*
 #   in the form, so that this holds on a fresh machine too.
@@ -19,9 +20,7 @@
 # %% cellView="form"
 # @title 1. Install { display-mode: "form" }
 # @markdown Two to five minutes, once; Colab's own PyTorch stays. Where the runtime must restart, this says so and does it by itself: then press **Run all** once more.
-from urllib.request import urlretrieve
-
-urlretrieve("{RAW}/colab/install.py", "install.py")
+# !curl -sSfL --max-time 60 -o install.py {RAW}/colab/install.py
 # %run install.py
 
 # %% cellView="form"
@@ -50,7 +49,7 @@ check(chosen)
 
 # %% cellView="form"
 # @title 4. Train { display-mode: "form" }
-# @markdown Three minutes on the CPU, about four hours on a T4: asks held-out problems, trains, and asks them again.
+# @markdown Three minutes on the CPU, about five hours on a T4: asks held-out problems, trains, and asks them again.
 from grpo_colab.notebook import trained
 
 run = trained(chosen)

@@ -107,6 +107,17 @@ MATRIX = {
 }
 FLASHINFER = "UNSLOTH_VLLM_NO_FLASHINFER"
 PYTHONS = ((3, 11), (3, 12), (3, 13))
+# PEP 440. Debian's own packages have others (1.1build1), which neither a constraint nor uv can read
+VERSION = re.compile(
+    r"v?(\d+!)?\d+(\.\d+)*([-_.]?(a|b|c|rc|alpha|beta|pre|preview)[-_.]?\d*)?(-\d+|[-_.]?(post|rev|r)[-_.]?\d*)?"
+    r"([-_.]?dev[-_.]?\d*)?(\+[a-z0-9]+([-_.][a-z0-9]+)*)?",
+    re.IGNORECASE,
+)
+# Of the runtime's variables for uv those that say where packages come from; the others change what it does
+UV_MEANS = re.compile(
+    r"UV_(DEFAULT_INDEX|INDEX.*|EXTRA_INDEX_URL|FIND_LINKS|CACHE_DIR|HTTP_.*|NATIVE_TLS|SYSTEM_CERTS|INSECURE_HOST|"
+    r"KEYRING_PROVIDER|BREAK_SYSTEM_PACKAGES)"
+)
 
 
 class InstallError(Exception):
@@ -161,12 +172,12 @@ def canonical(name: str) -> str:
 
 
 def installed() -> dict[str, str]:
-    """Every package that this Python finds, and its version, as the disk has it now."""
+    """Every package that this Python finds, and its version, as the disk has it now; not those that uv cannot read."""
     importlib.invalidate_caches()
     found: dict[str, str] = {}
     for package in importlib.metadata.distributions():
         name = package.metadata["Name"]
-        if name and package.version:
+        if name and VERSION.fullmatch(package.version or ""):
             found.setdefault(canonical(name), package.version)  # the first on the path is the one that is imported
     return found
 
@@ -211,8 +222,9 @@ def plan(uv: str, python: str, *arguments: str) -> Changes:
 
 
 def _run_uv(uv: str, python: str, *arguments: str) -> str:
-    command = [uv, "pip", "install", f"--python={python}", *arguments]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [uv, "pip", "install", "--no-config", f"--python={python}", *arguments]
+    means = {key: value for key, value in os.environ.items() if not key.startswith("UV_") or UV_MEANS.fullmatch(key)}
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=means)
     if process.returncode == 0:
         return process.stdout
     said = " ".join(re.sub(r"[×╰─▶│├╴]", " ", process.stderr).split())
@@ -334,13 +346,24 @@ def has(wheel: Path) -> bool:
     return bool(record.get("archive_info", {}).get("hashes", {}).get("sha256") == digest)
 
 
+def modules(name: str) -> list[Any]:
+    """The package's top modules that this process has imported."""
+    files = importlib.metadata.distribution(name).files or ()
+    names = {file.parts[0].partition(".")[0] for file in files if file.suffix in (".py", ".so")}
+    return [sys.modules[module] for module in sorted(names & set(sys.modules))]
+
+
 def imported(names: Iterable[str]) -> list[str]:
     """Which of these packages have a module in this process already, which a new version on the disk cannot replace."""
+    return [name for name in names if modules(name)]
+
+
+def outdated(row: Row) -> list[str]:
+    """Of the row's packages those that changed after this process imported them, whoever changed them."""
     found = []
-    for name in names:
-        files = importlib.metadata.distribution(name).files or ()
-        modules = {file.parts[0].partition(".")[0] for file in files if file.suffix in (".py", ".so")}
-        if modules & set(sys.modules):
+    for name, version in installed().items():
+        said = [getattr(module, "__version__", None) for module in modules(name)] if name in row.brings else []
+        if any(isinstance(one, str) and _ordered(one) not in ((), _ordered(version)) for one in said):
             found.append(name)
     return found
 
@@ -350,12 +373,12 @@ def install(row: Row, package: str, dry_run: bool = False, refresh: bool = False
     begun = time.monotonic()
     wheel = Path(package) if dry_run else fetch(package, refresh)
     whole = complete(row) and not _unfinished().exists()
-    stale = [] if whole else _bring(row, dry_run)
+    stale = sorted({*([] if whole else _bring(row, dry_run)), *outdated(row)})
     if dry_run:
         print(f"Would install grpo_colab from {package}. Nothing was changed.")
         return []
     if has(wheel):
-        print("grpo_colab and all that it needs is here already" + (": nothing to do." if whole else "."))
+        print("grpo_colab and all that it needs is here already" + (": nothing to do." if whole and not stale else "."))
         return stale
     before = installed()
     stale += imported({"grpo-colab"} & before.keys())
@@ -496,6 +519,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     try:
-        main()
+        main(None if "__file__" in globals() else [])  # pasted into a cell, the arguments are the kernel's
     except InstallError as failure:
         _fail(failure)

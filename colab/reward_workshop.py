@@ -12,9 +12,7 @@
 # %% cellView="form"
 # @title Install { display-mode: "form" }
 # @markdown Two minutes, once. Where the runtime must restart, this says so and does it by itself: then press **Run all** once more.
-from urllib.request import urlretrieve
-
-urlretrieve("{RAW}/colab/install.py", "install.py")
+# !curl -sSfL --max-time 60 -o install.py {RAW}/colab/install.py
 # %run install.py
 
 # %% [markdown]

@@ -106,11 +106,14 @@ def plan(words: tuple[str, ...], gpu: str | None, vram_gib: float | None, as_jso
     import json
     import shutil
 
+    from grpo_colab.plan import plan as fit
+    from grpo_colab.plan.gpus import device_for
+
     recipe = read_recipe(words)
     with chatter_to_stderr():
-        import transformers  # noqa: F401 - without Unsloth, since nothing is trained in this process
-
-        from grpo_colab.plan import plan as fit
+        device_for(gpu, vram_gib)  # what is misspelt is said before seconds of imports
+        with contextlib.suppress(ModuleNotFoundError):  # the plan says what is missing
+            import transformers  # noqa: F401 - without Unsloth, since nothing is trained in this process
 
         planned = fit(recipe, gpu, vram_gib)
         if picture:

@@ -31,9 +31,9 @@ from grpo_colab.errors import SettingError, one_line
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import RUNS, free_path
 from grpo_colab.status import status
+from grpo_colab.tasks.gsm8k import HUB_CONFIGURATION, HUB_NAME
 from grpo_colab.tracking import within
 
-GIB: Final = 2**30
 ANSWER_S: Final = 5.0  # for an answer from outside
 LIMIT_S: Final = 20.0  # for a whole check, with what it imports
 VLLM_S: Final = 90.0  # for its import, which reads gigabytes
@@ -43,7 +43,6 @@ STACK: Final = ("unsloth", "unsloth_zoo", "trl", "transformers", "peft", "datase
 COMPILED: Final = ("bitsandbytes", "xformers", "torchvision", "vllm")  # each against one torch
 # What a kernel may have imported before an install changed it, where the module is called as its package.
 LOADED: Final = (*STACK, *COMPILED, "torch", "numpy", "pyarrow", "pandas", "torchao", "huggingface_hub", "tokenizers")
-OR_A_FOLDER: Final = "or write the folder of a copy in model.model_name"
 COLOURS: Final = {"ok": 32, "warning": 33, "broken": 31}
 
 State = Literal["ok", "warning", "broken"]
@@ -87,10 +86,6 @@ class Seen:
     def hub_name(self) -> str:
         """The recipe's model, where it has to come from the hub, or an empty string."""
         return "" if not self.recipe or Path(self.recipe.model_path).is_dir() else self.recipe.model_path
-
-    @property
-    def needs_card(self) -> bool:
-        return bool(self.model("load_in_4bit") or self.hub_name)
 
     @property
     def wants_vllm(self) -> bool:
@@ -281,7 +276,7 @@ def check_gpu(seen: Seen) -> Answer:
         more = f" and {len(seen.cards) - 1} more" if seen.cards[1:] else ""
         return _ok(seen.cards[0].name + memory + more)
     found = f"none{f' ({seen.trouble})' if seen.trouble else ''}"
-    if not seen.needs_card:
+    if not (seen.model("load_in_4bit") or seen.hub_name):
         return _ok(f"{found}; a tiny model learns on the CPU")
     why = "model.load_in_4bit = true" if seen.model("load_in_4bit") else f"model.model_name = {seen.hub_name!r}"
     advice = "in Colab: Runtime > Change runtime type > T4 GPU (or better); or train a recipe for the CPU: gsm8k-tiny"
@@ -350,12 +345,9 @@ def check_gpu_memory(seen: Seen) -> Answer:
 
 def check_vllm(seen: Seen) -> Answer:
     version = _version("vllm")
-    range_ = next((str(r.specifier) for r in _requirements("trl", "vllm") if r.name == "vllm"), "")
-    if not version and seen.wants_vllm:
-        line = f'`pip install "vllm{range_}" vllm-bnb-plugin`, which may change torch'
-        return _warning("not installed, so that generation takes longer", f"{line}; or model.fast_inference = false")
+    range_ = next((r.specifier for r in _requirements("trl", "vllm") if r.name == "vllm"), "")
     if not version:
-        return _ok("not installed, and not asked for")
+        return _without_vllm(seen, range_)
     found, without = f"vllm {version}", "`pip uninstall vllm`, and generate without it"
     try:
         if trouble := _vllm_trouble(seen):
@@ -369,6 +361,17 @@ def check_vllm(seen: Seen) -> Answer:
     return _vllm_fits(seen, version, range_)
 
 
+def _without_vllm(seen: Seen, range_: Any) -> Answer:
+    """Which is no trouble in Colab: its torch is not the one that vLLM needs, and the installer leaves it out."""
+    if not seen.wants_vllm:
+        return _ok("not installed, and not asked for")
+    found = "not installed, so that generation takes longer"
+    if os.environ.get("COLAB_RELEASE_TAG"):
+        return _ok(f"{found}; `%run install.py --vllm` adds it, and moves torch")
+    line = f'`pip install "vllm{range_}" vllm-bnb-plugin` into a new environment, since it brings a torch of its own'
+    return _warning(found, f"write model.fast_inference = false; or {line}")
+
+
 def _vllm_trouble(seen: Seen) -> str:
     """What is wrong with the CUDA that it is built for: pip takes it for any, and its import may only warn of it."""
     spec = importlib.util.find_spec("vllm")
@@ -380,18 +383,12 @@ def _vllm_trouble(seen: Seen) -> str:
     return ""
 
 
-def _vllm_fits(seen: Seen, version: str, range_: str) -> Answer:
-    from packaging.specifiers import SpecifierSet
-
+def _vllm_fits(seen: Seen, version: str, range_: Any) -> Answer:
     found, plain = f"vllm {version}", version.partition("+")[0]
-    if not SpecifierSet(range_).contains(plain, True):
+    if range_ and not range_.contains(plain, True):
         return _warning(f"{found}; TRL supports {range_}", f'`pip install "vllm{range_}"`')
-    if (
-        seen.wants_vllm
-        and seen.model("load_in_4bit")
-        and not _version("vllm-bnb-plugin")
-        and _numbers(plain) >= (0, 28)
-    ):
+    able = _version("vllm-bnb-plugin") or _numbers(plain) < (0, 28) or not seen.model("load_in_4bit")
+    if seen.wants_vllm and not able:
         return _broken(f"{found} loads 4-bit models with vllm-bnb-plugin alone", "`pip install vllm-bnb-plugin`")
     return _ok(found)
 
@@ -401,8 +398,8 @@ def check_disk(seen: Seen) -> Answer:
     free = shutil.disk_usage(Path.cwd()).free
     if seen.recipe and (error := _tried(ANSWER_S, plan.check_disk, seen.recipe, free_path(seen.recipe))):
         return _broken(*str(error).split("; ", 1))
-    found = f"{free / GIB:.1f} GiB free in the working folder"
-    return _ok(found) if free > GIB else _warning(found, "free some: a run keeps its checkpoints there")
+    found = f"{free / plan.GIB:.1f} GiB free in the working folder"
+    return _ok(found) if free > plan.GIB else _warning(found, "free some: a run keeps its checkpoints there")
 
 
 def check_model_cache(seen: Seen) -> Answer:
@@ -412,20 +409,20 @@ def check_model_cache(seen: Seen) -> Answer:
     folder, name = Path(constants.HF_HUB_CACHE), seen.hub_name
     disk = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(disk).free
-    found = f"{free / GIB:.1f} GiB free in {disk}"
+    found = f"{free / plan.GIB:.1f} GiB free in {disk}"
     size = re.search(r"(\d+(?:\.\d+)?)b\b", name, re.IGNORECASE)
     if size is None or _cached(name):
         return _ok(found)
     # Unsloth has its own models in 4 bits, embeddings not among them; the others come in 16
     need = float(size[1]) * 1e9 * (0.75 if seen.model("load_in_4bit") and name.startswith("unsloth/") else 2)
-    found += f"; the model takes about {need / GIB:.0f}"
+    found += f"; the model takes about {need / plan.GIB:.0f}"
     return _ok(found) if free > need else _broken(found, "free some, or set HF_HOME to a folder on a larger disk")
 
 
 def check_ram(seen: Seen) -> Answer:
     import psutil
 
-    free, need = psutil.virtual_memory().available / GIB, 4 if seen.hub_name else 2
+    free, need = psutil.virtual_memory().available / plan.GIB, 4 if seen.hub_name else 2
     found = f"{free:.1f} GiB free"
     return _ok(found) if free >= need else _warning(found, f"loading takes about {need}; end other programs first")
 
@@ -461,40 +458,55 @@ def check_model(seen: Seen) -> Answer:
     """Whether the recipe's model is here, or the hub lets one have it."""
     if not (name := seen.hub_name):
         return _ok(f"{seen.model('model_name')}, a folder here" if seen.recipe else "none was named")
+    return _reached(seen, _cached(name), "model.model_name", name, "config.json", revision=seen.model("revision"))
+
+
+def check_data(seen: Seen) -> Answer:
+    """The same of its problems, which are on the hub where the task is gsm8k without a folder."""
+    from huggingface_hub import constants
+
+    task = seen.recipe.task if seen.recipe else {}
+    if task.get("name") != "gsm8k" or task.get("path"):
+        return _ok(f"task.name = {task['name']!r}, with problems that are here" if task else "none were named")
+    home = Path(os.environ.get("HF_DATASETS_CACHE") or f"{constants.HF_HOME}/datasets")
+    cached = any(home.glob(f"{HUB_NAME.replace('/', '___')}/{HUB_CONFIGURATION}/*/*/dataset_info.json"))
+    return _reached(seen, cached, "task.path", HUB_NAME, "README.md", repo_type="dataset")
+
+
+def _reached(seen: Seen, cached: bool, setting: str, name: str, file: str, **where: Any) -> Answer:
     from huggingface_hub import is_offline_mode
 
-    cached = _cached(name)
+    copy = f"or write the folder of a copy in {setting}"
     if is_offline_mode() and not cached:
-        return _broken(f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to ask", f"unset it, {OR_A_FOLDER}")
-    answer = _ok(name) if is_offline_mode() else _asked_hub(name, seen.model("revision"), _token(seen))
+        return _broken(f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to ask", f"unset it, {copy}")
+    answer = _ok(name) if is_offline_mode() else _asked_hub(_token(seen), copy, name, file, **where)
     if isinstance(answer, str):  # it did not say yes or no
         if cached:
             return _warning(f"{answer}; {name} is in the cache", "set HF_HUB_OFFLINE=1, if all of it is there")
-        return _broken(answer, f"check the network, try later, {OR_A_FOLDER}")
+        return _broken(answer, f"check the network, try later, {copy}")
     return _ok(f"{name}, {'in the cache' if cached else 'within reach'}") if answer[0] == "ok" else answer
 
 
-def _asked_hub(name: str, revision: str | None, token: str) -> Answer | str:
-    """Whether the hub lets one have a model, by one request; or why it does not say."""
+def _asked_hub(token: str, copy: str, name: str, file: str, **where: Any) -> Answer | str:
+    """Whether the hub lets one have it, by one request; or why it does not say."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, HFValidationError
 
     try:
-        url = hf_hub_url(name, "config.json", revision=revision)
-        get_hf_file_metadata(url, token=token or False, timeout=ANSWER_S)
+        with contextlib.suppress(EntryNotFoundError):  # as in an adapter, which the loader knows how to load
+            get_hf_file_metadata(hf_hub_url(name, file, **where), token=token or False, timeout=ANSWER_S)
         return _ok(name)
     except GatedRepoError:
         how = "with this token's account" if token else "and set HF_TOKEN (or run `hf auth login`)"
-        page, copy = f"https://huggingface.co/{name}", f"'unsloth/{name.rpartition('/')[2]}'"
-        return _broken(f"{name} is gated", f"ask for access on {page} {how}; or take an open copy, such as {copy}")
+        page, other = f"https://huggingface.co/{name}", f"'unsloth/{name.rpartition('/')[2]}'"
+        return _broken(f"{name} is gated", f"ask for access on {page} {how}; or take an open copy, such as {other}")
     except (HfHubHTTPError, HFValidationError) as error:
         code = error.response.status_code if isinstance(error, HfHubHTTPError) else 404
         if code == 401 and token:
             return _broken(f"the hub refuses the token (401) for {name}", "make another, or unset HF_TOKEN")
         if code in (401, 403, 404):
-            return _broken(
-                f"{name}: no such model on the hub ({code}), or not for you", f"check its name, {OR_A_FOLDER}"
-            )
+            what = f"no such {where.get('repo_type', 'model')} on the hub ({code}), or not for you"
+            return _broken(f"{name}: {what}", f"check its name, {copy}")
         return f"{constants.ENDPOINT} answers with an error ({code})"
     except Exception as error:  # noqa: BLE001 - the network's, in several libraries' classes
         return f"{constants.ENDPOINT} does not answer ({one_line(error)})"

@@ -12,6 +12,7 @@ Where there is no Colab, its secrets, its Drive and its downloads are left out, 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import html
 import os
 import tomllib
@@ -20,17 +21,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_colab import mirror
+from grpo_colab import checkpoints, files, mirror
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.opening import brought_back, say
 from grpo_colab.recipe import DEFAULT_PRESET, Recipe, Text
 from grpo_colab.run import RUNS, Run
+from grpo_colab.tracking import within
 
 if TYPE_CHECKING:
     from grpo_colab.plan import Plan
 
 LARGE_GPU_BYTES = 14 * 2**30  # a T4's 15 GB, of which 14.6 GiB are to be had: Llama-3.1-8B in 4-bit fits
 HUB_PATIENCE_S = 30.0
+PUSH_PATIENCE_S = 300.0  # some 100 MB, and then the report
+MIRROR_PATIENCE_S = 60.0  # after which the copying goes on by itself
 
 
 def settings(
@@ -42,15 +46,16 @@ def settings(
     field leaves the recipe's own. `drive` keeps a copy of the run in Drive. `hub` is the repository that the adapter
     goes to; without Drive it keeps the copy of the run too.
     """
+    hub = hub.strip()
     keys("HF_TOKEN", *["WANDB_API_KEY"][: bool(wandb)])
-    fields = {"max_steps": steps, "max_hours": hours, "mirror": f"hf://{hub.strip()}" if hub else None}
+    fields = {"max_steps": steps, "max_hours": hours, "mirror": f"hf://{hub}" if hub else None}
     # as texts, which is how the command line has them
     budget = {name: Text(value) for name, value in fields.items() if value not in (None, "")}
     name = suited() if recipe == "auto" else recipe
     grpo = {"report_to": "wandb"} if wandb else {}
     chosen = Recipe.load(name, budget=budget, grpo=grpo)
     if hub:
-        open_repository(hub.strip())
+        open_repository(hub)
     if drive:
         chosen = Recipe.load(name, budget=budget | {"mirror": drive_folder()}, grpo=grpo)
     print(f"{chosen.name}, {chosen.budget.max_steps} steps: {chosen.description}")
@@ -105,8 +110,6 @@ def open_repository(hub: str) -> None:
     """Make the private repository now, when it is missing: a token that may not write shows before the training."""
     from huggingface_hub import HfApi, get_token
 
-    from grpo_colab.tracking import within
-
     if not get_token():
         raise SettingError(
             f"hub = {hub!r}: needs a token that may write; put it as HF_TOKEN into Colab's secrets (the key on the "
@@ -150,6 +153,8 @@ def trained(recipe: Recipe) -> Run:
     for run in runs_of(recipe):
         if run.finished:
             say(f"{run.path} is this recipe's run, and finished; train(recipe, resume=False) trains another.")
+            if recipe.budget.mirror:
+                mirrored(run, recipe.budget.mirror)
             return run
     return train(recipe)
 
@@ -164,6 +169,27 @@ def runs_of(recipe: Recipe) -> Iterator[Run]:
         with contextlib.suppress(ValueError):  # of another release, which cannot be read
             if not (RUNS / name).exists() and Recipe.model_validate(tomllib.loads(text)).repeats(recipe):
                 yield brought_back(f"{recipe.budget.mirror}/{name}")
+
+
+def mirrored(run: Run, destination: str) -> None:
+    """Copy a finished run where no copy of it is, or an older one: the wish came later, or the last copy failed."""
+    copy: dict[str, Any] = {}
+    with contextlib.suppress(Exception):  # whatever it is, the copying says it better
+        copy = within(HUB_PATIENCE_S, mirror.marker, f"{destination}/{run.path.name}")
+    last, state = run.last_checkpoint(), files.read_json(run.path / mirror.STATE) or {}
+    older = (copy.get("step") or 0) < (checkpoints.step_of(last) if last else 0)
+    if state.get("destination") == destination:  # else another machine made the copy, and this run came from it
+        evaluated = (run.path / "evaluation.json").stat().st_mtime
+        older |= bool(state["error"]) or datetime.datetime.fromisoformat(state["at"]).timestamp() < int(evaluated)
+    if copy and copy.get("id") == mirror.identity(run.path) and not older:
+        return
+    begun = run.recipe
+    budget = begun.budget.model_copy(update={"mirror": destination})
+    files.write_text(run.path / "recipe.toml", begun.model_copy(update={"budget": budget}).to_toml())
+    say(f"{destination} does not hold this run yet: copying it ...")
+    keeper = mirror.Mirror(run.path, destination)
+    behind = keeper.finish(MIRROR_PATIENCE_S)
+    say(f"Warning: {behind}. To try again: {keeper.command}" if behind else f"Copied to {destination}/{run.path.name}")
 
 
 def show(run: Run) -> None:
@@ -200,7 +226,7 @@ def ask(run: Run, question: str) -> None:
 
 def samples(name: str, n: int = 64, shown: int = 4, out: str | Path = "samples.jsonl") -> None:
     """Write what the untrained model of the recipe `name` answers to the file `out`, for `score`; print the first."""
-    from grpo_colab import evaluate, files
+    from grpo_colab import evaluate
     from grpo_colab.machine import this_machine
     from grpo_colab.policy import load_policy
 
@@ -215,7 +241,10 @@ def samples(name: str, n: int = 64, shown: int = 4, out: str | Path = "samples.j
 
 
 def take_home(run: Run, hub: str = "", download: bool = True) -> None:
-    """Zip the adapter with its report; send it to the hub repository, and to the browser where this is Colab."""
+    """Zip the adapter with its report; send it to the browser where this is Colab, and to the hub repository.
+
+    A hub that refuses or is silent costs nothing but its copy: SettingError says how to push again.
+    """
     adapter = adapter_of(run)
     archive = Path(f"{run.path.name}-adapter.zip")
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
@@ -225,19 +254,31 @@ def take_home(run: Run, hub: str = "", download: bool = True) -> None:
     print(f"The adapter: {archive} ({archive.stat().st_size / 2**20:.1f} MiB)")
     if kept := run.recipe.budget.mirror:
         print(f"The whole run: {kept}/{run.path.name}")
-    if hub := hub.strip():
-        from huggingface_hub import HfApi
-
-        with said_of(hub):  # at its top, where PeftModel.from_pretrained(hub) looks for it
-            HfApi().upload_folder(repo_id=hub, folder_path=adapter, commit_message=run.path.name)
-            if (page := run.path / "report.html").is_file():
-                HfApi().upload_file(repo_id=hub, path_or_fileobj=page, path_in_repo=page.name)
-        print(f"On the hub: https://huggingface.co/{hub}")
     if download:
         with contextlib.suppress(ImportError):
-            from google.colab import files
+            from google.colab import files as browser
 
-            files.download(str(archive))
+            browser.download(str(archive))
+    if hub := hub.strip():
+        try:
+            with said_of(hub):
+                within(PUSH_PATIENCE_S, push, run, hub)
+        except SettingError as error:
+            again = f"take_home(run, {hub!r}, download=False)"
+            raise SettingError(f"{error}. The adapter is in {archive}; to push it again: {again}") from error
+        print(f"On the hub: https://huggingface.co/{hub}")
+
+
+def push(run: Run, hub: str) -> None:
+    """The adapter to the repository's top, where PeftModel.from_pretrained looks for it, and the report beside it."""
+    from huggingface_hub import HfApi
+
+    # PEFT's model card names the base model, and the hub refuses one whose base model is a folder
+    card = ["README.md"] if Path(run.recipe.model_path).is_dir() else None
+    message = run.path.name
+    HfApi().upload_folder(repo_id=hub, folder_path=run.adapter, commit_message=message, ignore_patterns=card)
+    if (page := run.path / "report.html").is_file():
+        HfApi().upload_file(repo_id=hub, path_or_fileobj=page, path_in_repo=page.name, commit_message=message)
 
 
 def adapter_of(run: Run) -> Path:

@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import socket
 import struct
 import threading
@@ -101,6 +102,12 @@ class Handler(BaseHTTPRequestHandler):
     def route(self, parts: list[str], body: bytes) -> None:
         if parts == ["api", "repos", "create"]:
             self.create(json.loads(body))
+            return
+        if parts == ["api", "validate-yaml"]:  # of a README.md, which huggingface_hub asks before it sends one
+            base = re.search(r"^base_model: (.*)$", json.loads(body)["content"], re.MULTILINE)
+            wrong = base is not None and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base[1])
+            errors = [{"message": '"base_model" is not valid. Use a model id from https://hf.co/models.'}] * wrong
+            self.send(400 if wrong else 200, {"errors": errors, "warnings": []})
             return
         repository = "/".join(parts[2:4] if parts[:2] == ["api", "models"] else parts[:2])
         if repository not in self.hub.repositories:

@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +21,8 @@ from grpo_colab.doctor import Check, doctor_text
 
 SECRET = "hf_secretOfSomeone123"
 NAMES = ("python", "packages", "conflicts", "in memory", "import order", "gpu", "torch", "driver", "capability")
-NAMES += ("bfloat16", "gpu memory", "vllm", "disk", "model cache", "ram", "hf token", "model", "wandb", "other runs")
+NAMES += ("bfloat16", "gpu memory", "vllm", "disk", "model cache", "ram", "hf token", "model", "data", "wandb")
+NAMES += ("other runs",)
 # A process that is asked again and again: each line of its input is {"run": Python, "recipe": Recipe.load's arguments}.
 ASKED = """
 import importlib, json, os, sys
@@ -208,6 +210,28 @@ def test_this_environment(patient: Callable[..., Patient]) -> None:
     seen(found["import order"], "broken", "trl was imported before unsloth", "restart")
 
 
+ROOT = Path(__file__).parents[1]
+EXPECTED = sorted((ROOT / "colab" / "expected").glob("*.txt"))
+
+
+@pytest.mark.parametrize("file", EXPECTED, ids=[file.stem for file in EXPECTED])
+def test_what_the_installer_leaves_is_in_the_tested_set(file: Path) -> None:
+    """So that doctor does not warn of a runtime that was resolved and tried: what changes there, and what stays."""
+    from packaging.requirements import Requirement
+
+    text = file.read_text()
+    runtime = re.search(r"on Colab's (\S+),", text)[1]  # type: ignore[index]
+    listed = ROOT.parent / "shared" / "colab_runtimes" / f"{runtime}.txt"
+    if not listed.is_file():
+        pytest.skip("the runtimes' own packages are not here")
+    have = dict(line.split("==") for line in listed.read_text().splitlines() if "==" in line)
+    have |= dict(re.findall(r"^(\S+) \S+ -> (\S+)$", text.partition("changes:")[2], re.MULTILINE))
+    have = {name.lower().replace("_", "-"): version for name, version in have.items()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for wanted in map(Requirement, project["optional-dependencies"]["train"]):
+        assert wanted.specifier.contains(have[wanted.name.replace("_", "-")], prereleases=True), wanted
+
+
 def test_what_a_recipe_needs(patient: Callable[..., Patient]) -> None:
     it = patient()
     found = it.ask("gsm8k-qwen25-1.5b", lora={"r": 10**9})
@@ -215,7 +239,8 @@ def test_what_a_recipe_needs(patient: Callable[..., Patient]) -> None:
     for name in ("driver", "capability", "bfloat16", "gpu memory"):
         seen(found[name], "ok", "no card")
     seen(found["disk"], "broken", "the adapter and its checkpoints need", "free some")
-    seen(found["model"], "broken", "not in the cache", "HF_HUB_OFFLINE", "unset it")
+    for name in ("model", "data"):
+        seen(found[name], "broken", "not in the cache", "HF_HUB_OFFLINE", "unset it")
     found = it.ask(
         model={"model_name": "someone/giant-999999B"},
         budget={"mirror": "hf://someone/runs"},
@@ -265,9 +290,37 @@ def test_what_the_hub_answers(patient: Callable[..., Patient], monkeypatch: pyte
         it.ask(**named, run="from huggingface_hub import hf_hub_download as d; d('someone/tiny', 'config.json')")
         for hub.failure, word in (("500", "(500)"), ("reset", "does not answer")):
             seen(it.ask(**named)["model"], "warning", word, "in the cache", "HF_HUB_OFFLINE=1")
+        hub.failure = None
+        hub.repositories["someone/adapter"] = {"adapter_config.json": b"{}"}
+        seen(it.ask(model={"model_name": "someone/adapter"})["model"], "ok", "someone/adapter", "within reach")
     assert {"unsloth", "trl", "transformers", "peft"} & set(it.loaded) == set()
     found = it.ask(model={"model_name": "no such/name at all"})["model"]
     seen(found, "broken", "no such model", "check its name")
+
+
+def test_where_the_problems_are(patient: Callable[..., Patient], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    from hub_server import Hub
+
+    with Hub() as hub:
+        hub.repositories["datasets/openai"] = {}  # the server knows no data sets, and takes this for a model's name
+        it = patient(HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0")
+        seen(it.ask("gsm8k-llama31-8b")["data"], "broken", "openai/gsm8k: no such dataset", "task.path")
+        assert "HEAD /datasets/openai/gsm8k/resolve/main/README.md" in hub.requests
+        for hub.failure, words in {"hang": "does not answer", "500": "(500)", "gated": "is gated"}.items():
+            seen(it.ask("gsm8k-llama31-8b")["data"], "broken", "openai/gsm8k" * (hub.failure == "gated"), words)
+        (it.folder / "gsm8k").mkdir()
+        for split in ("train", "test"):
+            (it.folder / "gsm8k" / f"{split}.jsonl").touch()
+        seen(it.ask("gsm8k-llama31-8b", task={"path": str(it.folder / "gsm8k")})["data"], "ok", "are here")
+        seen(it.ask("word-problems-tiny")["data"], "ok", "'word_problems', with problems that are here")
+        seen(it.ask()["data"], "ok", "none were named")
+        # as datasets keeps what it has prepared
+        kept = it.folder / "hf" / "datasets" / "openai___gsm8k" / "main" / "0.0.0" / "e53f048856ff"
+        kept.mkdir(parents=True)
+        (kept / "dataset_info.json").write_text("{}")
+        hub.failure = "reset"
+        seen(it.ask("gsm8k-llama31-8b")["data"], "warning", "does not answer", "in the cache", "HF_HUB_OFFLINE=1")
 
 
 def test_what_is_secret_is_not_shown(patient: Callable[..., Patient]) -> None:
@@ -421,7 +474,13 @@ def test_vllm(patient: Callable[..., Patient]) -> None:
     it.smi(T4)
     fast: dict[str, Any] = {"model": {"load_in_4bit": True, "fast_inference": True}, "run": AGAIN}
     seen(it.ask()["vllm"], "ok", "not asked for")
-    seen(it.ask(**fast)["vllm"], "warning", "not installed", "pip install", "vllm-bnb-plugin", "<=0.31.0")
+    lacking = it.ask(**fast)["vllm"]
+    seen(lacking, "warning", "not installed", "fast_inference = false", "new environment", "<=0.31.0")
+    tag = "os.environ['COLAB_RELEASE_TAG']"  # where the installer's default is without it, and pip would move torch
+    colab = it.ask(**fast | {"run": f"{AGAIN}; {tag} = 'release-colab_20260819'"})["vllm"]
+    seen(colab, "ok", "not installed", "%run install.py --vllm")
+    assert "pip install" not in colab.found
+    it.ask(run=f"del {tag}")
 
     it.install("vllm", "0.31.0+cu130", code="import os; os.abort()")
     code = it.packages / "vllm" / "__init__.py"

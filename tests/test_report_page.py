@@ -25,7 +25,7 @@ NASTY = {
     "a comment": "<!-- <!--> ]]>",
     "control characters": "a\x00b\x07c\x1b[31md\x9fe\u2028f\ufffeg",
     "half a pair": "half \ud800 pair",
-    "from right to left": "\u202eright to left",
+    "from right to left": "a\u202eright to left\u202c\u2066b\u2069",
     "many scripts": "😀 漢字 ق́ π ≠ ∞",
 }
 
@@ -133,7 +133,7 @@ def test_what_a_model_wrote_is_only_text(case: str, run: Run) -> None:
     page = Page(write_report_of(run, NASTY[case]))
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
     assert [a for _, a in page.tags] == [a for _, a in plain.tags]
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f]", page.source)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069]", page.source)
     readable = re.sub(r"[^ -~]", "", NASTY[case])  # what any page can show
     assert re.sub(r"[^ -~]", "", page.text).count(readable) == 8  # in a question, an answer, and so on
 
@@ -152,6 +152,12 @@ def test_megabytes_are_shortened_and_say_how_long_they_were(run: Run) -> None:
     path = write_report(run)
     assert "(3,000,000 characters)" in Page(path).text
     assert path.stat().st_size < 100_000
+
+
+def test_a_long_word_is_broken_wherever_it_stands(run: Run) -> None:
+    """600 characters without a space, as a question or a name, must not make the page scroll sideways."""
+    style = Page(write_report_of(run, "x" * 600)).source
+    assert re.search(r"\nbody \{[^}]*overflow-wrap: anywhere", style)  # which all but the numbers inherit
 
 
 def test_the_page_needs_no_other_file_and_holds_the_picture(run: Run) -> None:

@@ -37,7 +37,7 @@ def recipe(grpo):
         rewards={str(Path("strike.py").absolute()) + ":strikes": 0.0},
         task={"limit": 32},
         grpo={"num_generations": 4, "max_completion_length": 12, **grpo},
-        budget={"max_steps": 2, "prompts_per_step": 2},
+        budget={"max_steps": 2, "prompts_per_step": 2, "rehearsal": False},
         evaluation={"n": 4},
     )
 

@@ -24,7 +24,7 @@ def recipe(tripwires: dict[str, Any] | None = None, **grpo: Any) -> Recipe:
     return Recipe.load(
         grpo={**small, **grpo},
         tripwires=tripwires or {},
-        budget={"max_steps": STEPS, "prompts_per_step": 2},
+        budget={"max_steps": STEPS, "prompts_per_step": 2, "rehearsal": False},
         evaluation={"n": 2, "max_completion_tokens": 4},
     )
 

@@ -17,7 +17,7 @@ from grpo_colab.plan import show
 from grpo_colab.plan.choose import FITS, TIGHT, advice, best, choices, room, with_setting
 from grpo_colab.plan.gpus import CPU, GPUS, device_for
 from grpo_colab.plan.hours import run_hours, step_s
-from grpo_colab.plan.memory import adapter_parameters, kv_bytes, sequence_tokens, width
+from grpo_colab.plan.memory import adapter_parameters, copied_parameters, kv_bytes, sequence_tokens, width
 from grpo_colab.plan.shape import CONFIGURATIONS, Shape, Unplanned, shape_of
 from grpo_colab.plan.step import (
     GIB,
@@ -59,7 +59,7 @@ class Plan:
     fits: str  # "yes", "tight" or "no"
     peaks: dict[str, dict[str, int]]  # "generation" and "backward" -> part -> bytes
     parameters: int
-    trained: int  # parameters of the adapter
+    trained: int  # parameters
     kv_token: int  # what one token takes in the KV cache
     chosen: list[tuple[str, Any, str]]  # setting, value, why
     step_s: float
@@ -125,7 +125,7 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
 
     It chooses what the recipe leaves open: the micro-batch, vLLM's share, and the completions' length between
     budget.min_completion_length and grpo.max_completion_length. Raises SettingError for an unknown device, and for a
-    model whose configuration cannot be had; Unplanned for one of a kind that transformers cannot build.
+    memory that none has; Unplanned for a model whose configuration cannot be had, built, or counted for certain.
     """
     device = device_for(gpu, vram_gib)
     geometry(recipe, device.processes)  # whether the step divides at all
@@ -157,7 +157,7 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
         fits=fits,
         peaks=found.peaks,
         parameters=shape.parameters,
-        trained=adapter_parameters(shape, recipe),
+        trained=adapter_parameters(shape, recipe) + copied_parameters(shape, recipe),
         kv_token=kv_bytes(shape, width(recipe, device)),
         chosen=chosen,
         step_s=step_s(shape, fitted, device, found.share),

@@ -8,7 +8,7 @@ from typing import Any
 
 from grpo_colab.plan import memory
 from grpo_colab.plan.gpus import CONTEXT_BYTES, GPUS, Device
-from grpo_colab.plan.shape import Shape
+from grpo_colab.plan.shape import Shape, bits
 from grpo_colab.plan.step import GIB, divisors
 from grpo_colab.recipe import Recipe
 
@@ -138,8 +138,11 @@ def advice(recipe: Recipe, shape: Shape, device: Device, smaller: dict[str, Shap
             found.append(f"{text}: {result.bytes / GIB:.1f} GiB")
         return result.ratio <= FITS
 
-    if not recipe.model.get("load_in_4bit", True):
-        tried("model.load_in_4bit = true", with_setting(recipe, "model", "load_in_4bit", True))
+    if bits(recipe, device.kind) > 4:
+        others = [key for key in ("load_in_8bit", "load_in_16bit", "load_in_fp8") if recipe.model.get(key)]
+        told = " (and without " + ", ".join(f"model.{key}" for key in others) + ")" if others else ""
+        model = {**recipe.model, **dict.fromkeys(others, False), "load_in_4bit": True}
+        tried(f"model.load_in_4bit = true{told}", recipe.model_copy(update={"model": model}))
     full = recipe.grpo["max_completion_length"]
     for length in range((full - 1) // LENGTH_STEP * LENGTH_STEP, 0, -LENGTH_STEP):
         if tried(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 
+from grpo_colab import policy
 from grpo_colab.errors import SettingError, nearest
 from grpo_colab.machine import this_machine
 
 GIB = 2**30
 # Taken before anything is loaded: the stored T4 run asked for 0.6 of what was free and got 0.5943 of the whole.
 CONTEXT_BYTES = int(0.14 * GIB)
+MOST_GIB = 10_000.0
 CPU_GIB = 12.0  # what Colab's CPU runtime leaves of its 12.7
 
 
@@ -67,9 +70,10 @@ def device_for(gpu: str | None, vram_gib: float | None) -> Device:
 
     Raises SettingError for a name that is not in the table, and for a memory that no device has.
     """
-    if vram_gib is not None and not 1 <= vram_gib < math.inf:
+    if vram_gib is not None and not 1 <= vram_gib <= MOST_GIB:
         raise SettingError(
-            f"--vram-gib {vram_gib:g}: write the GiB of memory that the device has, such as 24; at least 1"
+            f"--vram-gib {vram_gib:g}: write the GiB of memory that the device has, such as 24; at least 1, and at "
+            f"most {MOST_GIB:,.0f}"
         )
     if gpu is None:
         return _here() if vram_gib is None else _with_memory(_like(vram_gib * GIB, None), vram_gib, f"{vram_gib:g} GiB")
@@ -100,7 +104,16 @@ def _like(total: float, capability: tuple[int, int] | None) -> Device:
 
 
 def _here() -> Device:
-    machine = this_machine()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():  # what an earlier run left in torch's cache is free
+        policy.free_memory()
+    try:
+        machine = this_machine()
+    except ModuleNotFoundError as error:
+        raise SettingError(
+            f"{error.name} is not installed, and it knows this machine; `pip install grpo_colab[train]`, or name a "
+            "device, such as --gpu T4"
+        ) from None
     if machine.kind == "cpu":
         return replace(
             CPU, name="this CPU", total=machine.total_bytes, free=machine.free_bytes, processes=machine.processes

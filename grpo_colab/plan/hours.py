@@ -6,7 +6,7 @@ import math
 
 from grpo_colab.plan.gpus import Device
 from grpo_colab.plan.memory import adapter_parameters, engine, kv_bytes, sequence_tokens, weight_bytes, width
-from grpo_colab.plan.shape import Shape
+from grpo_colab.plan.shape import Shape, bits
 from grpo_colab.recipe import Recipe
 
 UNCERTAINTY = 2
@@ -26,8 +26,8 @@ LAYER_S = {"cuda": 1.2e-3, "cpu": 5.8e-3}
 
 def token_s(shape: Shape, recipe: Recipe, device: Device, share: float | None, sequences: int) -> float:
     """One token for each of `sequences` together: all weights are read once, and each one's KV cache."""
-    four_bit = sum(inputs * outputs for _, inputs, outputs in shape.linear)
-    unpacked = UNPACKED_BYTES * four_bit if recipe.model.get("load_in_4bit", True) else 0
+    quantised = sum(inputs * outputs for _, inputs, outputs in shape.linear)
+    unpacked = UNPACKED_BYTES * quantised if bits(recipe, device.kind) == 4 else 0
     cache = sequences * 0.5 * LONGEST * sequence_tokens(recipe) * kv_bytes(shape, width(recipe, device))
     read = (weight_bytes(shape, recipe, device) + unpacked + cache) / (BANDWIDTH_SHARE * device.bandwidth)
     return read + (VLLM_TOKEN_S if share is not None else LAYER_S[device.kind] * shape.layers)

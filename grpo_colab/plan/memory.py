@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from grpo_colab.plan.gpus import GIB, Device
-from grpo_colab.plan.shape import Shape, adapted
+from grpo_colab.plan.shape import Shape, adapted, bits
 from grpo_colab.recipe import Recipe
 
 # CUDA's context with the kernels of torch, bitsandbytes and Triton, and what the caching allocator cannot use again.
@@ -61,6 +61,11 @@ def nf4_bytes(inputs: int, outputs: int) -> int:
     return math.ceil(inputs * outputs / 2) + scales + 4 * math.ceil(scales / ABSMAX_BLOCK) + NF4_TABLES
 
 
+def int8_bytes(inputs: int, outputs: int) -> int:
+    """One matrix in 8 bits, integers or floats: a byte a number, and a scale of 4 a row."""
+    return inputs * outputs + 4 * outputs
+
+
 def width(recipe: Recipe, device: Device) -> int:
     """Bytes of an unquantised number. Unsloth's CPU backend takes float32 where the CPU has no bfloat16."""
     return 4 if device.kind == "cpu" and recipe.model.get("dtype") != "bfloat16" else 2
@@ -68,22 +73,34 @@ def width(recipe: Recipe, device: Device) -> int:
 
 def weight_bytes(shape: Shape, recipe: Recipe, device: Device) -> int:
     """The model itself. On a GPU Unsloth loads its own 4-bit copy, which keeps some modules; on a CPU the original."""
-    kept = shape.kept if device.kind == "cuda" else ()
-    return _weight_bytes(shape, recipe.model.get("load_in_4bit", True), kept, width(recipe, device))
+    held = bits(recipe, device.kind)
+    kept = shape.kept if device.kind == "cuda" and held == 4 else ()
+    return _weight_bytes(shape, held, kept, width(recipe, device))
 
 
 @functools.lru_cache
-def _weight_bytes(shape: Shape, four_bit: bool, kept: tuple[str, ...], number: int) -> int:
-    quantised = [matrix for name, *matrix in shape.linear if four_bit and not name.startswith(kept)]
+def _weight_bytes(shape: Shape, held: int, kept: tuple[str, ...], number: int) -> int:
+    quantised = [matrix for name, *matrix in shape.linear if held < 16 and not name.startswith(kept)]
     rest = shape.parameters - sum(inputs * outputs for inputs, outputs in quantised)
-    return rest * number + sum(nf4_bytes(inputs, outputs) for inputs, outputs in quantised)
+    size = nf4_bytes if held == 4 else int8_bytes
+    return rest * number + sum(size(inputs, outputs) for inputs, outputs in quantised)
 
 
 def adapter_parameters(shape: Shape, recipe: Recipe, rank: int | None = None) -> int:
-    """Of the [lora] table; Unsloth's default modules are the seven projections."""
+    """LoRA matrices of the [lora] table; Unsloth's default modules are the seven projections."""
     seven = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     targets = recipe.lora.get("target_modules") or seven
     return adapted(shape, targets if isinstance(targets, str) else tuple(targets), rank or recipe.lora.get("r", 16))
+
+
+def copied_parameters(shape: Shape, recipe: Recipe) -> int:
+    """Of the whole copies of embed_tokens and lm_head that are trained, where [lora] names them.
+
+    Unsloth makes copies also of those among target_modules; where the model ties both it is one.
+    """
+    named = [recipe.lora.get(key) or () for key in ("modules_to_save", "target_modules")]
+    whole = {name.rpartition(".")[2] for names in named if not isinstance(names, str) for name in names}
+    return sum(shape.embeddings[: len(whole & {"embed_tokens", "lm_head"})])
 
 
 def sequence_tokens(recipe: Recipe) -> int:
@@ -127,17 +144,19 @@ def peaks(
     number = width(recipe, device)
     completion = recipe.grpo["max_completion_length"]
     tokens = micro_batch * sequence_tokens(recipe)
-    adapter = adapter_parameters(shape, recipe)
+    adapter, copied = adapter_parameters(shape, recipe), copied_parameters(shape, recipe)
+    # the adapter learns in float32, and so do copies, unless the card has bfloat16
+    learnt = 4 * adapter + (4 if number == 4 or (0, 0) < device.capability < (8, 0) else 2) * copied
     optim = recipe.grpo.get("optim", "adamw_torch")
     state = next((size for name, size in OPTIMISER_BYTES.items() if name in optim), 8)
     always = {
         "weights": weight_bytes(shape, recipe, device),
-        "adapter": 4 * adapter,  # Unsloth keeps it in float32
-        "optimiser": state * adapter,
+        "adapter": learnt,
+        "optimiser": state * (adapter + copied),
         "runtime": CUDA_BYTES if device.kind == "cuda" else PROCESS_BYTES,
     }
     backward = {
-        "gradients": 4 * adapter,
+        "gradients": learnt,
         "activations": checkpointed_bytes(shape, recipe, device, tokens),
         "logits": logit_bytes(shape, device, micro_batch * completion),
     }
@@ -172,7 +191,7 @@ def checkpointed_bytes(shape: Shape, recipe: Recipe, device: Device, tokens: int
         return number * shape.layers * live
     offloaded = how == "unsloth" and device.kind == "cuda" and entrance * number > OFFLOAD_FROM
     inputs = 3 if offloaded else shape.layers
-    return number * (inputs * entrance + live + (matrix if recipe.model.get("load_in_4bit", True) else 0))
+    return number * (inputs * entrance + live + (matrix if bits(recipe, device.kind) < 16 else 0))
 
 
 def logit_bytes(shape: Shape, device: Device, rows: int) -> int:

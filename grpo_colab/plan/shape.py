@@ -17,11 +17,13 @@ from grpo_colab.errors import SettingError, one_line
 from grpo_colab.recipe import Recipe
 
 CONFIGURATIONS = Path(__file__).parents[1] / "models"  # of the presets' models, under their makers' names
+ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}  # of a configuration's layer_types
+OTHER_SHARE = 0.05  # of the numbers, that may be outside linear layers and embeddings, such as an eye's convolutions
 OWNERS = ("unsloth", "meta-llama", "qwen")  # whose models of the same name have the same shape
 
 
 class Unplanned(SettingError):
-    """A model whose shape cannot be had or built here; whether it can be trained, its loader knows."""
+    """A recipe whose memory cannot be told for certain here; whether it can be trained, its loader knows."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Shape:
     vocab: int
     kv_width: int  # key-value heads x head size
     parameters: int
+    embeddings: tuple[int, ...]  # numbers of embed_tokens, and of lm_head where that is not the same
     linear: tuple[tuple[str, int, int], ...]
     kept: tuple[str, ...]  # modules that Unsloth's 4-bit copy of the model keeps in 16 bit
 
@@ -50,26 +53,58 @@ def adapted(shape: Shape, targets: str | tuple[str, ...], rank: int) -> int:
     return sum(rank * (inputs + outputs) for name, inputs, outputs in shape.linear if named(name))
 
 
+def bits(recipe: Recipe, kind: str = "cuda") -> int:
+    """Of a number in a linear layer, as Unsloth loads it; 16 where nothing is quantised, as 8 bits are not on a CPU."""
+    model = recipe.model
+    if model.get("load_in_8bit") or (model.get("load_in_fp8") and kind == "cuda"):
+        return 8 if kind == "cuda" else 16
+    return 4 if model.get("load_in_4bit", True) and not model.get("load_in_16bit") else 16
+
+
 def shape_of(recipe: Recipe) -> Shape:
-    """The shape of the recipe's model; Unplanned where its configuration cannot be had, or built."""
-    return _counted(json.dumps(configuration(recipe), sort_keys=True), recipe.model["model_name"])
+    """The shape of the recipe's model; Unplanned where its configuration cannot be had, built, or counted for certain.
+
+    A plan may refuse a run, so that what is not certain must have none.
+    """
+    name, values = recipe.model["model_name"], configuration(recipe)
+    for setting in ("full_finetuning", "quantization_config", "qat_scheme"):
+        if recipe.model.get(setting):
+            raise Unplanned(f"model.{setting} = {recipe.model[setting]!r}: a plan knows LoRA on 4, 8 or 16 bits alone")
+    held = values.get("quantization_config") or {}
+    foreign = held.get("quant_method", "bitsandbytes") != "bitsandbytes" or held.get("load_in_8bit")
+    if foreign or (held.get("load_in_4bit") and bits(recipe) != 4):
+        raise Unplanned(
+            f"model.model_name = {name!r}: its weights are quantised already, otherwise than [model] asks for, so that "
+            "their size in memory is not known; name the original model to plan it"
+        )
+    return _counted(json.dumps(values, sort_keys=True), name)
 
 
-def configuration(recipe: Recipe) -> dict[str, Any]:
-    """The model's config.json: the folder's, the one that comes with the package, or the hub's, in this order."""
-    name = recipe.model["model_name"]
-    file = Path(recipe.model_path) / "config.json"
+def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
+    """The model's config.json: the folder's, the one that comes with the package, or the hub's, in this order.
+
+    An adapter has none; where `adapters` may be named, it is that of the model below it.
+    """
+    name, folder = recipe.model["model_name"], Path(recipe.model_path)
+    file, adapter = folder / "config.json", folder / "adapter_config.json"
     if not file.is_file():
         file = shipped(name) or file
     try:
         if file.is_file():
             read = json.loads(file.read_text(encoding="utf-8"))
-        elif Path(name).is_dir():
+        elif adapter.is_file():
+            read = json.loads(adapter.read_text(encoding="utf-8"))
+        elif folder.is_dir():
             raise FileNotFoundError("it has no config.json")
         else:
             read = _from_hub(recipe)
+        if adapters and isinstance(read, dict) and isinstance(read.get("base_model_name_or_path"), str):
+            below = {**recipe.model, "model_name": read["base_model_name_or_path"], "revision": None}
+            return configuration(recipe.model_copy(update={"model": below}), adapters=False)
         if not isinstance(read, dict) or "model_type" not in read:
             raise ValueError("it says no model_type")
+    except Unplanned:
+        raise
     except (OSError, ValueError) as error:
         if "gated repo" in str(error):
             raise Unplanned(policy._not_loaded(name, error)) from error
@@ -89,10 +124,21 @@ def shipped(name: str) -> Path | None:
 
 
 def _from_hub(recipe: Recipe) -> dict[str, Any]:
+    """The config.json there, or else the adapter_config.json."""
     transformers = stack()
     policy._check_hub(recipe.model_path)
-    options = {key: recipe.model[key] for key in ("revision", "token", "trust_remote_code") if key in recipe.model}
-    return transformers.AutoConfig.from_pretrained(recipe.model_path, **options).to_dict()
+    options = {key: recipe.model[key] for key in ("revision", "token", "trust_remote_code") if recipe.model.get(key)}
+    try:
+        return transformers.AutoConfig.from_pretrained(recipe.model_path, **options).to_dict()
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and "does not appear to have a file" not in str(error):
+            raise
+        from transformers.utils.peft_utils import find_adapter_config_file
+
+        options.pop("trust_remote_code", None)
+        if found := find_adapter_config_file(recipe.model_path, **options):
+            return json.loads(Path(found).read_text(encoding="utf-8"))
+        raise
 
 
 def stack() -> Any:
@@ -126,12 +172,19 @@ def _counted(text: str, name: str) -> Shape:
         config = transformers.AutoConfig.for_model(**{k: v for k, v in values.items() if k != "transformers_version"})
         with torch.device("meta"):
             model = transformers.AutoModelForCausalLM.from_config(config)
-    except (ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError) as error:
+        shape = _shape(torch, model, config.get_text_config(), tuple(kept))
+        doubt = _doubt(torch, model, config.get_text_config())
+    except Exception as error:  # whatever a model's own code raises
         raise Unplanned(
             f"model.model_name = {name!r}: its config.json is of no causal language model that transformers "
-            f"{transformers.__version__} can build ({one_line(error)})"
+            f"{transformers.__version__} can build, and whose parts are known ({one_line(error)})"
         ) from error
-    config = config.get_text_config()
+    if doubt:
+        raise Unplanned(f"model.model_name = {name!r}: {doubt}, so that its memory is not known for certain")
+    return shape
+
+
+def _shape(torch: Any, model: Any, config: Any, kept: tuple[str, ...]) -> Shape:
     heads = config.num_attention_heads
     head = getattr(config, "head_dim", None) or config.hidden_size // heads
     linear = [
@@ -139,6 +192,8 @@ def _counted(text: str, name: str) -> Shape:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not model.get_output_embeddings()
     ]
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    weights = {id(module.weight): module.weight.numel() for module in ends if module is not None}
     return Shape(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
@@ -146,6 +201,21 @@ def _counted(text: str, name: str) -> Shape:
         vocab=config.vocab_size,
         kv_width=(getattr(config, "num_key_value_heads", None) or heads) * head,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
+        embeddings=tuple(weights.values()),
         linear=tuple(linear),
-        kept=tuple(kept),
+        kept=kept,
     )
+
+
+def _doubt(torch: Any, model: Any, config: Any) -> str:
+    """Why the count is not certain: what loading quantises, or what a token has in the KV cache; else nothing."""
+    plain = (torch.nn.Linear, torch.nn.Embedding)
+    own = [m for m in model.modules() if not isinstance(m, plain)]
+    other = sum(p.numel() for module in own for p in module.parameters(recurse=False) if p.ndim > 1)
+    if other > OTHER_SHARE * sum(parameter.numel() for parameter in model.parameters()):
+        return "much of it is in no linear layer, as in a mixture of experts, and may be quantised or not"
+    kinds = set(getattr(config, "layer_types", None) or ()) - ATTENTION
+    shared = getattr(config, "kv_lora_rank", None) or getattr(config, "multi_query", False)
+    if kinds or shared or any(isinstance(module, torch.nn.Conv1d) for module in own):
+        return "its layers differ, or share their keys and values in a way of their own"
+    return ""

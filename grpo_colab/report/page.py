@@ -1,6 +1,7 @@
 """report.html: what a run has learnt, as one file that needs nothing else and can be sent to anyone.
 
-What a model wrote is only ever text here: escaped, without control characters, and shortened.
+What a model wrote is only ever text here: escaped, without control characters (those that turn the order of the text
+around among them), and shortened.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from grpo_colab.run import Run
 LONGEST: Final = 600  # characters of what a model wrote
 MOST_CHANGED, MOST_COMPLETIONS = 20, 8
 GAINED, LOST = "<b class=good>gained</b> ", "<b class=bad>lost</b> "
-CONTROL: Final = re.compile(r"[^\t\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010fffd]")
+CONTROL: Final = re.compile(
+    r"[^\t\n\x20-\x7e\x85\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010fffd]"
+)
 
 PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -34,16 +37,17 @@ PAGE = Template("""<!doctype html>
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --muted: #9aa3ad; --line: #363c43; --page: #16191d;
   --card: #1f2429; --blue: #56b4e9; --grey: #7b858f; --good: #3fc9a0; --bad: #f0934e; } }
 body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 62rem; font: 16px/1.5 system-ui, sans-serif;
-  color: var(--ink); background: var(--page); }
+  color: var(--ink); background: var(--page); overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
 p { margin: .4rem 0; } .muted { color: var(--muted); } .good { color: var(--good); } .bad { color: var(--bad); }
-table { border-collapse: collapse; width: 100%; } th { text-align: left; color: var(--muted); font-weight: 500; }
+table { border-collapse: collapse; width: 100%; overflow-wrap: normal; }
+th { text-align: left; color: var(--muted); font-weight: 500; }
 th, td { padding: .35rem .6rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 svg { display: block; width: 100%; height: 1.6rem; } td.bar { width: 45%; padding-left: 1rem; }
 img { width: 100%; background: #fff; border-radius: 8px; }
 pre { margin: .3rem 0; padding: .6rem .8rem; background: var(--card); border-radius: 6px; white-space: pre-wrap;
-  overflow-wrap: anywhere; font: 13px/1.45 ui-monospace, monospace; }
+  font: 13px/1.45 ui-monospace, monospace; }
 details { border-bottom: 1px solid var(--line); padding: .45rem 0; } summary { cursor: pointer; }
 .sides { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; }
 @media (max-width: 40rem) { .sides { grid-template-columns: 1fr; } }

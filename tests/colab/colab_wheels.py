@@ -24,7 +24,7 @@ def write_wheel(folder: Path, name: str, version: str, requires: Iterable[str] =
     module, info = name.replace("-", "_"), _folder(name, version)
     path = folder / f"{module}-{version}-py3-none-any.whl"
     files = {
-        f"{module}/__init__.py": f"VERSION = {version!r}\n",
+        f"{module}/__init__.py": f"VERSION = __version__ = {version!r}\n",
         f"{info}/METADATA": _metadata(name, version, requires),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import queue
+import re
 import subprocess
 import sys
 import sysconfig
@@ -123,6 +124,58 @@ def test_it_changes_what_it_should_and_nothing_the_second_time(runtime: Runtime,
     assert second.stderr == ""
     assert second.stdout.splitlines() == ["grpo_colab and all that it needs is here already: nothing to do."]
     assert (index.requests, runtime.files()) == (asked, files)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("UV_BUILD_CONSTRAINT", "/nowhere/at.all"),
+        ("UV_TORCH_BACKEND", "cpu"),
+        ("UV_NO_CONFIG", "0"),
+    ],
+)
+def test_the_runtimes_own_wishes_for_uv_are_not_ours(runtime: Runtime, variable: str, value: str) -> None:
+    """Colab's name files that are not there, and each of these would change what is installed."""
+    if variable == "UV_NO_CONFIG":
+        (runtime.folder / "uv.toml").write_text("[pip]\nno-deps = true\n")  # beside the notebook
+    answer = runtime.run("--dry-run", **{variable: value})
+    assert answer.stderr == ""
+    assert {"  arrowy 1.0 -> 3.0", "  brainy 2.0", "  extray 1.0"} <= set(answer.stdout.splitlines())
+
+
+def test_a_package_of_debians_does_not_stop_it(runtime: Runtime) -> None:
+    """Its version is none to uv, and it lies in a folder of its own, where uv does not look."""
+    (folder := runtime.folder / "dist-packages").mkdir()
+    wheels.stub_installed(folder, "distro-info", "1.1build1")
+    (runtime.site / "debian.pth").write_text(f"{folder}\n")
+    answer = runtime.run()
+    assert answer.stderr == ""
+    assert runtime.versions() == DONE
+
+
+def test_without_the_restart_it_says_again_that_one_is_needed(runtime: Runtime) -> None:
+    """Also where another process changed them: the disk has all, and this process an old version."""
+    again = f"install.main(['--package', {str(runtime.package)!r}, '--no-restart'])"
+    script = f"import arrowy, neighboury, install\n{again}\nprint('---')\n{again}\nprint('---', arrowy.VERSION)"
+    said = [
+        subprocess.run(
+            [runtime.python, "-c", script],
+            env=runtime.environment,
+            cwd=runtime.folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split("---")
+        for _ in range(2)  # the second process is the one after the restart
+    ]
+    restart = "arrowy changed and was in use here already: restart the runtime"
+    (first, second, version), after = said
+    assert version.strip() == "1.0"
+    assert restart in first
+    assert restart in second
+    assert "nothing to do" not in second
+    assert after[2].strip() == "3.0"
+    assert "restart" not in "".join(after)
 
 
 def test_another_wheel_of_the_same_version_is_installed(runtime: Runtime) -> None:
@@ -345,6 +398,12 @@ async def in_kernel(runtime: Runtime) -> None:
         assert failed[1][1].strip().splitlines() == [
             "--package nowhere.whl: no such wheel or folder. Give a .whl file, a checkout, or an https:// address."
         ]
+        # pasted into a cell, where the arguments are the kernel's own: it gets as far as the repository's address
+        pasted = re.sub(r"(?m)^REPOSITORY = .*", f'REPOSITORY = "{runtime.index.url}none"', runtime.install.read_text())
+        (status, shown), _ = await run_all(manager, [pasted, cells[2]])
+        assert status == "error"
+        assert shown.strip().splitlines()[-1].startswith(f"Could not get {runtime.index.url}none/archive/refs/heads/")
+        assert not (runtime.folder / "went_on").exists()
         # a package in use changes: it says so, the cells below do not run, the kernel comes back by itself
         first = await run_all(manager, cells)
         assert [status for status, _ in first] == ["ok", "error", "aborted"]

@@ -116,6 +116,26 @@ def test_the_form_offers_every_preset() -> None:
     assert json.loads(field[1]) == ["auto", *preset_names()]
 
 
+def test_an_address_that_does_not_answer_costs_a_line_and_an_installer_that_is_there_runs(tmp_path: Path) -> None:
+    (tmp_path / "install.py").write_text("print('installed already')")
+    cell = code_cells(stored("grpo_gsm8k"))[0].source
+    text, changed = re.subn(r"https://raw\S*/colab/install\.py", "http://127.0.0.1:1/install.py", cell)
+    assert changed == 1
+    (tmp_path / "cell.ipy").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", "--no-banner", "cell.ipy"],
+        cwd=tmp_path,
+        env=os.environ | {"IPYTHONDIR": str(tmp_path / "ipython"), "NO_PROXY": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    assert "installed already" in lines
+    assert len(lines) == 2, lines
+    assert any(line.startswith("curl: ") for line in lines)
+
+
 # --- the form
 
 
@@ -144,7 +164,8 @@ def test_nonsense_in_a_field_is_the_command_lines_error(case: str, capsys: pytes
 
 
 def test_the_form_is_a_recipe_and_empty_fields_are_its_own() -> None:
-    assert settings("gsm8k-tiny", "", "", False, False, "") == settings("gsm8k-tiny")
+    for empty in ("", "   "):
+        assert settings("gsm8k-tiny", "", "", False, False, empty) == settings("gsm8k-tiny")
     chosen = settings("gsm8k-tiny", "7", 3.5, wandb=True)
     assert (chosen.budget.max_steps, chosen.budget.max_hours) == (7, 3.5)
     assert chosen.grpo["report_to"] == "wandb"
@@ -245,10 +266,10 @@ def test_what_cannot_be_written_to_is_said_before_the_training(hub: Any, tmp_pat
 HOME = """
 import sys
 from pathlib import Path
-from grpo_colab import Recipe, Run
+from grpo_colab import Recipe, Run, notebook
 from grpo_colab.errors import SettingError
 from grpo_colab.notebook import take_home
-run = Run.create(Recipe.load(), "runs/mine")
+run = Run.create(Recipe.load(sys.argv[1]), "runs/mine")
 try:
     take_home(run)
 except SettingError as error:
@@ -256,27 +277,103 @@ except SettingError as error:
 run.adapter.mkdir()
 for name in ("adapter_config.json", "adapter_model.safetensors"):
     (run.adapter / name).write_bytes(name.encode())
+card = f"---\\nbase_model: {run.recipe.model_path}\\nlibrary_name: peft\\n---\\n"  # as PEFT writes it
+(run.adapter / "README.md").write_text(card)
 (run.path / "report.html").write_text("the report")
-take_home(run, "someone/adapter ")
+notebook.PUSH_PATIENCE_S = float(sys.argv[2])
+try:
+    take_home(run, "someone/adapter ")
+except SettingError as error:
+    print("refused", error)
 take_home(run, download=False)
 """
 
 
+@pytest.mark.parametrize("recipe", ["word-problems-tiny", "gsm8k-qwen25-1.5b"])
 def test_the_adapter_and_the_report_go_to_the_browser_and_to_the_top_of_the_repository(
-    hub: Any, tmp_path: Path
+    recipe: str, hub: Any, tmp_path: Path
 ) -> None:
     hub.repositories["someone/adapter"] = {}
-    done = python(HOME, tmp_path, HF_TOKEN=SECRET, HF_ENDPOINT=hub.url)
+    done = python(HOME, tmp_path, recipe, "60", HF_TOKEN=SECRET, HF_ENDPOINT=hub.url)
     assert done.returncode == 0, done.stderr
     assert "there is no adapter in it yet; run the training cell to its end" in done.stdout
     files = {name: name.encode() for name in ("adapter_config.json", "adapter_model.safetensors")}
     files["report.html"] = b"the report"
+    card = hub.repositories["someone/adapter"].pop("README.md", None)
+    assert (card is not None) == (recipe == "gsm8k-qwen25-1.5b")  # the hub refuses a base model that is a folder
     assert hub.repositories["someone/adapter"] == files
     calls = [json.loads(line) for line in (tmp_path / "colab" / "calls.jsonl").read_text().splitlines()]
     assert calls == [{"call": "files.download", "filename": "mine-adapter.zip"}]
     with zipfile.ZipFile(tmp_path / "colab" / "downloads" / "mine-adapter.zip") as taken:
-        assert {name: taken.read(name) for name in taken.namelist()} == files
+        assert {name: taken.read(name) for name in taken.namelist() if name != "README.md"} == files
     assert SECRET not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("failure", ["hang", "401"])
+def test_a_hub_that_fails_costs_the_push_alone(failure: str, hub: Any, tmp_path: Path) -> None:
+    hub.repositories["someone/adapter"] = {}
+    hub.failure = failure
+    done = python(HOME, tmp_path, "word-problems-tiny", "2", HF_TOKEN=SECRET, HF_ENDPOINT=hub.url)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "colab" / "downloads" / "mine-adapter.zip").is_file()
+    (refused,) = [line for line in done.stdout.splitlines() if line.startswith("refused hub")]
+    assert ("no answer in 2 s" in refused) == (failure == "hang")
+    again = "take_home(run, 'someone/adapter', download=False)"
+    assert refused.endswith(f"The adapter is in mine-adapter.zip; to push it again: {again}")
+
+
+LATER = """
+import sys
+from pathlib import Path
+from grpo_colab import Recipe, Run
+from grpo_colab.notebook import take_home, trained
+mirror = None if len(sys.argv) == 1 else sys.argv[1]
+recipe = Recipe.load("word-problems-tiny", budget={"mirror": mirror} if mirror else {})
+if not Path("runs").exists():
+    run = Run.create(recipe, "runs/mine")
+    run.adapter.mkdir()
+    (run.adapter / "adapter_config.json").write_text("{}")
+    run.write_json("evaluation.json", {"step": recipe.budget.max_steps})
+take_home(trained(recipe), download=False)
+"""
+
+
+@pytest.mark.parametrize("kind", ["drive", "hub"])
+def test_a_finished_run_is_copied_once_where_that_was_wished_for_later(kind: str, hub: Any, tmp_path: Path) -> None:
+    hub.repositories["someone/adapter"] = {}
+    destination = "hf://someone/adapter" if kind == "hub" else str(tmp_path / "drive")
+
+    def held() -> bytes | None:
+        if kind == "hub":
+            return hub.repositories["someone/adapter"].get("mine/evaluation.json")
+        file = tmp_path / "drive" / "mine" / "evaluation.json"
+        return file.read_bytes() if file.is_file() else None
+
+    def once(*arguments: str, folder: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        done = python(LATER, folder, *arguments, HF_TOKEN=SECRET, HF_ENDPOINT=hub.url)
+        assert done.returncode == 0, done.stderr
+        assert "is this recipe's run, and finished" in done.stderr
+        return done
+
+    assert "copying" not in once().stderr
+    assert held() is None
+    later = once(destination)
+    evaluation = tmp_path / "runs" / "mine" / "evaluation.json"
+    assert held() == evaluation.read_bytes()
+    assert f"Copied to {destination}/mine" in later.stderr
+    assert f"The whole run: {destination}/mine" in later.stdout
+    if kind == "hub":
+        return
+    assert "copying" not in once(destination).stderr
+    # one whose last copy is older than its evaluation
+    evaluation.write_text(evaluation.read_text() + " ")
+    os.utime(evaluation, (time.time() + 60, time.time() + 60))
+    assert "Copied to" in once(destination).stderr
+    assert held() == evaluation.read_bytes()
+    # on another machine, which has it from there
+    (tmp_path / "another").mkdir()
+    shutil.copytree(tmp_path / "runs", tmp_path / "another" / "runs", ignore=lambda *_: ["mine"])
+    assert "copying" not in once(destination, folder=tmp_path / "another").stderr
 
 
 @pytest.fixture
@@ -331,10 +428,10 @@ class Colab:
         With `kill_after` the kernel is killed when a run has logged so many steps, and there is nothing to return.
         """
         book = stored(name)
-        source = f"urlretrieve({(COLAB / 'install.py').as_uri()!r}"
+        source = (COLAB / "install.py").as_uri()
         changed = 0
         for cell in code_cells(book):
-            text = re.sub(r'urlretrieve\("https://[^"]*/colab/install\.py"', source, cell.source)
+            text = re.sub(r"https://\S*/colab/install\.py", source, cell.source)
             text = text.replace("%run install.py", f"%run install.py --package {self.wheel}")
             for field, value in form.items():
                 text, times = re.subn(rf"^{field} = .*?(?=  # @param)", f"{field} = {value}", text, flags=re.MULTILINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,10 +20,11 @@ from grpo_colab import Recipe
 from grpo_colab.errors import SettingError
 from grpo_colab.plan import plan
 for failure in sys.argv[1:]:
+    name = "someone/adapter" if failure == "adapter" else "someone/tiny"
     print(failure, flush=True)
     sys.stdin.readline()  # until the hub is as it should be
     try:
-        print(plan(Recipe.load(model={"model_name": "someone/tiny"}), "T4").parameters, flush=True)
+        print(plan(Recipe.load(model={"model_name": name}), "T4").parameters, flush=True)
     except SettingError as error:
         print(error, flush=True)
 print("end", "unsloth" in sys.modules, flush=True)
@@ -40,7 +42,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_only_the_configuration_is_asked_for(hub: Any, tmp_path: Path) -> None:
     hub.repositories["someone/tiny"] = {path.name: path.read_bytes() for path in TINY_MODEL.iterdir()}
-    failures = ["gated", "404", "hang", "good"]  # what was had is cached, so the good answer comes last
+    adapter = json.dumps({"peft_type": "LORA", "base_model_name_or_path": "someone/tiny"})
+    hub.repositories["someone/adapter"] = {"adapter_config.json": adapter.encode()}
+    failures = ["gated", "404", "hang", "good", "adapter"]  # what was had is cached, so the good answer comes last
     process = subprocess.Popen(
         [sys.executable, "-c", PLAN, *failures],
         env={**hub.environment(tmp_path), "HF_HUB_ETAG_TIMEOUT": "1"},
@@ -56,7 +60,7 @@ def test_only_the_configuration_is_asked_for(hub: Any, tmp_path: Path) -> None:
     for line in process.stdout:
         if line.strip() in failures:
             word = line.strip()
-            hub.failure = None if word == "good" else word
+            hub.failure = None if word in ("good", "adapter") else word
             process.stdin.write("\n")
             process.stdin.flush()
         else:
@@ -67,8 +71,11 @@ def test_only_the_configuration_is_asked_for(hub: Any, tmp_path: Path) -> None:
         assert "model.model_name = 'someone/tiny': its configuration cannot be had" in said[failure]
         assert "download config.json from the model's page into a folder" in said[failure]
     assert "does not answer" in said["hang"]
-    parameters, end = said["good"].split("\n")[:2]
+    parameters, end = said["adapter"].split("\n")[:2]
     assert int(parameters) > 500_000
+    assert said["good"] == f"{parameters}\n"
     assert end == "end False"
-    files = {request.rpartition("/")[2].partition("?")[0] for request in hub.requests if "/resolve/" in request}
+    files = {request.rpartition("/")[2].partition("?")[0] for request in hub.requests if "tiny/resolve/" in request}
     assert files == {"config.json"}
+    files = {request.rpartition("/")[2].partition("?")[0] for request in hub.requests if "adapter/resolve/" in request}
+    assert files == {"config.json", "adapter_config.json"}

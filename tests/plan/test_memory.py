@@ -71,6 +71,23 @@ def test_adapter_of_the_seven_projections() -> None:
     assert adapter_parameters(shape, everything) == 83_886_080
 
 
+@pytest.mark.parametrize("key", ["modules_to_save", "target_modules"])
+def test_whole_copies_that_learn_are_counted(key: str) -> None:
+    """Both embeddings of Llama-3.1-8B are 128,256 x 4,096; Qwen2.5-1.5B has one of 151,936 x 1,536 for both ends."""
+    seven = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    named = [*(seven if key == "target_modules" else []), "embed_tokens", "lm_head"]
+    for preset, copied in ((LLAMA, 2 * 128_256 * 4096), ("gsm8k-qwen25-1.5b", 151_936 * 1536)):
+        plain, whole = (
+            plan(Recipe.load(preset, model={"fast_inference": False}, lora=lora), "L4") for lora in ({}, {key: named})
+        )
+        assert whole.trained - plain.trained == copied
+        for part, size in {"adapter": 2, "gradients": 2, "optimiser": 2}.items():  # bfloat16, and AdamW of 8 bit
+            assert whole.peaks["backward"][part] - plain.peaks["backward"][part] == size * copied, part
+    one = Recipe.load(LLAMA, lora={key: named[:-1]}, model={"fast_inference": False})
+    parts = plan(one, "T4").peaks["backward"]  # where Unsloth promotes float16 to float32
+    assert parts["adapter"] == parts["gradients"] == 4 * (83_886_080 + 128_256 * 4096)
+
+
 def test_the_stored_t4_run() -> None:
     """Unsloth's Llama-3.1-8B notebook: weights 5.6 GiB, KV cache 2.39 GiB, at least 8 sequences of 1,024 tokens in it.
 
@@ -132,6 +149,18 @@ def test_weights_are_those_that_unsloth_loads(four_bit: bool) -> None:
             real += sum(tensor.nbytes for tensor in tensors)
     assert quantised == (21 if four_bit else 0)  # seven projections in three layers
     assert weight_bytes(shape_of(recipe), recipe, device) == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.parametrize("setting", ["load_in_8bit", "load_in_fp8"])
+def test_eight_bits_are_a_byte_a_number(setting: str) -> None:
+    """Of Llama-3.1-8B 6,979,321,856 numbers are in linear layers; the rest stays in 16 bit."""
+    recipe = Recipe.load(LLAMA, model={"load_in_4bit": False, setting: True})
+    size = weight_bytes(shape_of(recipe), recipe, GPUS["T4"])
+    assert size == pytest.approx(6_979_321_856 + 2 * (8_030_261_248 - 6_979_321_856), rel=1e-3)
+    fitted = plan(Recipe.load(LLAMA, model={"load_in_4bit": False, setting: True, "fast_inference": False}), "T4")
+    assert fitted.fits == "yes"
+    refused = plan(Recipe.load(LLAMA, model={"load_in_4bit": False, setting: True, "fast_inference": False}), "T4", 9)
+    assert any(f"load_in_4bit = true (and without model.{setting})" in text for text in refused.advice)
 
 
 def test_nf4_takes_half_a_byte_and_its_scales() -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import re
+import subprocess
+import sys
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from grpo_colab import Recipe
 from grpo_colab.errors import SettingError
-from grpo_colab.plan import GPUS, plan
-from grpo_colab.plan.gpus import _like
+from grpo_colab.plan import GPUS, Plan, Unplanned, plan
+from grpo_colab.plan.gpus import _like, device_for
 from grpo_colab.recipe import preset_names
+from grpo_colab.tiny import TINY_MODEL
 
 pytestmark = pytest.mark.stack
 GIB = 2**30
@@ -32,8 +37,10 @@ def test_each_preset_on_each_device(preset: str, gpu: str, tmp_path: Path) -> No
     assert fitted.shape.completions == recipe.completions_per_step
     kept = ("prompts_per_step", "max_steps")
     assert all(getattr(fitted.recipe.budget, key) == getattr(recipe.budget, key) for key in kept)
-    changed = {"num_generations", "max_completion_length"}
-    assert {key: fitted.recipe.grpo[key] for key in changed} == {key: recipe.grpo[key] for key in changed}
+    assert fitted.recipe.grpo["num_generations"] == recipe.grpo["num_generations"]
+    full, length = recipe.grpo["max_completion_length"], fitted.recipe.grpo["max_completion_length"]
+    assert (recipe.budget.min_completion_length or full) <= length <= full
+    assert length == full or gpu == "cpu"  # as each says of its cards
     assert fitted.recipe.model.get("max_seq_length") == recipe.model.get("max_seq_length")
     file = tmp_path / "fitted.toml"
     file.write_text(fitted.recipe.to_toml())
@@ -112,7 +119,7 @@ def test_a_share_that_cannot_work_is_changed() -> None:
 
 
 def test_what_was_asked_for_is_kept_where_it_fits() -> None:
-    fitted = plan(Recipe.load(LLAMA, budget={"micro_batch": 2}), "A100-40")
+    fitted = plan(Recipe.load(LLAMA, budget={"micro_batch": 2}, model={"gpu_memory_utilization": 0.6}), "A100-40")
     assert fitted.shape.micro_batch == 2
     assert fitted.recipe.model["gpu_memory_utilization"] == 0.6
     assert fitted.chosen == []
@@ -124,7 +131,14 @@ def test_what_was_asked_for_is_kept_where_it_fits() -> None:
     [
         ({"model": {"load_in_4bit": False}}, 14.7),
         ({"lora": {"r": 256}, "model": {"fast_inference": False}}, 10.5),
-        ({"grpo": {"max_completion_length": 30_000}, "model": {"max_seq_length": 32_768}}, 14.7),
+        (
+            {
+                "grpo": {"max_completion_length": 30_000},
+                "model": {"max_seq_length": 32_768},
+                "budget": {"min_completion_length": None},
+            },
+            14.7,
+        ),
         ({"budget": {"micro_batch": 8}, "model": {"fast_inference": False}}, 7.5),
     ],
     ids=["16-bit", "large adapter", "long completions", "micro-batch"],
@@ -272,7 +286,7 @@ def test_an_unlisted_card_is_as_fast_as_the_nearest(gib: float, capability: tupl
     assert _like(gib * GIB, capability).name == like
 
 
-@pytest.mark.parametrize("gib", [0, -3, 0.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("gib", [0, -3, 0.5, 10_001, 1e308, float("nan"), float("inf")])
 @pytest.mark.parametrize("gpu", [None, "T4", "cpu"])
 def test_a_memory_that_no_device_has(gib: float, gpu: str | None) -> None:
     with pytest.raises(SettingError, match=r"--vram-gib .*: write the GiB of memory"):
@@ -292,6 +306,114 @@ def test_a_model_whose_configuration_cannot_be_had(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "unheard-of"}')
     with pytest.raises(SettingError, match=r"model\.model_name = .*: its config\.json is of no causal language model"):
         plan(Recipe.load(LLAMA, model={"model_name": str(tmp_path)}), "T4")
+
+
+@pytest.mark.parametrize("named", ["MambaConfig", "Gemma4Config", "RwkvConfig", "xLSTMConfig"])
+def test_a_model_of_another_kind_is_left_to_its_loader(named: str, tmp_path: Path) -> None:
+    """Without attention, or with attributes of each layer, which transformers raises an error of its own for."""
+    import transformers
+
+    values = getattr(transformers, named)().to_dict()
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(Unplanned, match=r"model\.model_name = .*: its config\.json is of no causal language model"):
+        plan(Recipe.load(LLAMA, model={"model_name": str(tmp_path)}), "T4")
+
+
+def kind(named: str) -> dict[str, Any]:
+    """The configuration of a small model of a kind that stays in 16 bits in part, or shares keys and values."""
+    import transformers
+
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"vocab_size": 256, "num_key_value_heads": 2}
+    if named == "GPTBigCodeConfig":
+        sizes = {"n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 256}
+    return getattr(transformers, named)(**sizes).to_dict()
+
+
+@pytest.mark.parametrize("named", ["MixtralConfig", "GPTBigCodeConfig", "FalconH1Config", "Qwen3_5TextConfig"])
+def test_what_is_not_counted_for_certain_has_no_plan(named: str, tmp_path: Path) -> None:
+    """Experts in parameters of three dimensions, keys that the heads share, layers without a cache."""
+    (tmp_path / "config.json").write_text(json.dumps(kind(named)))
+    with pytest.raises(Unplanned, match=r"so that its memory is not known for certain"):
+        plan(Recipe.load(LLAMA, model={"model_name": str(tmp_path)}), "T4")
+
+
+@pytest.mark.parametrize(
+    ("model", "held", "refused"),
+    [
+        ({"full_finetuning": True}, None, r"model\.full_finetuning = True: a plan knows LoRA"),
+        ({}, {"quant_method": "gptq", "bits": 4}, "quantised already"),
+        ({"load_in_4bit": False}, {"quant_method": "bitsandbytes", "load_in_4bit": True}, "quantised already"),
+        ({}, {"quant_method": "bitsandbytes", "load_in_4bit": True}, None),
+    ],
+    ids=["full", "gptq", "16-bit of 4-bit", "4-bit of 4-bit"],
+)
+def test_weights_of_an_unknown_size_have_no_plan(
+    model: dict[str, Any], held: dict[str, Any] | None, refused: str | None, tmp_path: Path
+) -> None:
+    values = json.loads((TINY_MODEL / "config.json").read_text()) | ({"quantization_config": held} if held else {})
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    recipe = Recipe.load(model={"load_in_4bit": True, "model_name": str(tmp_path), **model})
+    with pytest.raises(Unplanned, match=refused) if refused else nullcontext():
+        assert plan(recipe, "T4").fits == "yes"
+
+
+def test_an_adapter_is_planned_by_the_model_below_it(tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter_config.json"
+
+    def planned(below: str | None) -> Plan:
+        adapter.write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": below}))
+        return plan(Recipe.load(model={"model_name": str(tmp_path)}), "T4")
+
+    assert planned(str(TINY_MODEL)).peaks == plan(Recipe.load(), "T4").peaks
+    assert planned("unsloth/meta-Llama-3.1-8B-Instruct-unsloth-bnb-4bit").parameters == 8_030_261_248
+    for below in (None, str(tmp_path), "someone/unheard-of"):
+        with pytest.raises(Unplanned, match="configuration cannot be had"):
+            planned(below)
+
+
+def test_what_torch_keeps_of_an_earlier_run_is_free() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    before = device_for(None, None).free
+    held = torch.empty(2 * GIB, dtype=torch.uint8, device="cuda")
+    del held
+    assert torch.cuda.memory_reserved() >= 2 * GIB
+    assert device_for(None, None).free > before - GIB
+
+
+# A process in which the training libraries cannot be found, and which says which of the others it imported.
+WITHOUT = """
+import importlib.machinery, sys
+missing, find = sys.argv.pop(1).split(","), importlib.machinery.PathFinder.find_spec
+importlib.machinery.PathFinder.find_spec = staticmethod(
+    lambda name, *rest: None if name.split(".")[0] in missing else find(name, *rest)
+)
+from grpo_colab.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print({"torch", "transformers"} & set(sys.modules))
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "said"),
+    [
+        ("unsloth,transformers", "--gpu T4", "transformers is not installed, .* `pip install grpo_colab"),
+        ("unsloth,transformers,torch", "", "torch is not installed, .* such as --gpu T4"),
+        ("", "--gpu T5", r"--gpu 'T5': not in the table"),
+    ],
+    ids=["no transformers", "no torch", "a misspelt card"],
+)
+def test_what_the_command_says_before_it_imports_much(missing: str, arguments: str, said: str) -> None:
+    command = [sys.executable, "-c", WITHOUT, missing, "plan", LLAMA, *arguments.split()]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert re.fullmatch(rf"grpo-colab: {said}.*\n", ended.stderr)
+    assert ended.stdout == "set()\n"
 
 
 def test_a_step_that_does_not_divide() -> None:
