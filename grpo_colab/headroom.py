@@ -28,6 +28,7 @@ from grpo_colab.run import Run
 
 def rehearse(
     learner: Policy,
+    steps: int,
     recipe: Recipe,
     shape: Geometry,
     longest: dict[str, Any],
@@ -35,11 +36,11 @@ def rehearse(
 ) -> tuple[Geometry, int]:
     """One step's work on the row with the longest prompt, at full length: how it is cut to fit, and nothing is learnt.
 
-    Returns the step's geometry, and how many completions are generated together (0: all of a step's). `arguments`
-    makes GRPOConfig's, of an output folder and a geometry.
+    Returns the step's geometry, and how many completions are generated together (0: all of a step's). `steps` are left
+    to be trained, without which there is nothing to try; `arguments` makes GRPOConfig's, of a folder and a geometry.
     """
     portion = 0
-    while recipe.budget.rehearsal:
+    while recipe.budget.rehearsal and steps > 0:
         with tempfile.TemporaryDirectory() as folder:
             trainer = rehearsing(portioned(trl.GRPOTrainer, portion))(
                 model=learner.model,

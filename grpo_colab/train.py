@@ -73,7 +73,12 @@ def train(
         from grpo_colab.headroom import rehearse  # needs transformers, which unsloth must precede
 
         shape, portion = rehearse(
-            learner, recipe, shape, longest, lambda out, cut: grpo_arguments(recipe, out, cut, machine)
+            learner,
+            recipe.budget.max_steps - (run.last_step if run else 0),
+            recipe,
+            shape,
+            longest,
+            lambda out, cut: grpo_arguments(recipe, out, cut, machine),
         )
         at_once = agreed(answers_at_once(recipe, learner.model.config, machine.free_bytes))
         if run is None:
