@@ -53,7 +53,7 @@ def train(
     with contextlib.ExitStack() as held:
         run, recipe, path = open_run(recipe, out, resume, held)
         machine = this_machine()
-        geometry(recipe, machine.processes)  # whether the step divides at all; how, when the model has its memory
+        geometry(recipe, machine.processes)  # whether the step divides at all; how, the plan says
         policy.check_import_order()
         task = recipe.load_task()
         problems = training_problems(task, recipe)
