@@ -1,0 +1,551 @@
+"""Runs programs that a model wrote, and never lets them out.
+
+    with Sandbox("def double(n):\\n    return 2 * n") as sandbox:
+        sandbox.run(["double(21)", "while True: pass"])     # Outcome(value=42), Outcome(kind="time")
+
+The interpreter is pydantic-monty: Python in Rust, which has no way to files or sockets, in a process of its own.
+Around it stands a second process, and only that one reads what a program returns: to decode a dictionary whose key is
+a tuple of shared tuples, forty deep, never ends, holds Python's lock all the while, and would hold the trainer with it.
+What reaches the trainer is plain, bounded data. Both processes end with the trainer, even when it is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import marshal
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from multiprocessing import connection
+from typing import TYPE_CHECKING, Any, Final
+
+from grpo_colab.errors import SettingError, one_line
+
+if TYPE_CHECKING:
+    from inspect import Signature
+
+GRACE_S: Final = 0.1  # to compare shared lists ignores the time limit; this much later the interpreter is killed
+READING_S: Final = 0.05  # of CPU time, to read what a program returned, and two microseconds an item
+HANGING_S: Final = 60.0  # until a worker that neither answers nor dies counts as hung; its start takes seconds at most
+SHORT: Final = 16_384  # bytes of a request, which fit into a socket's buffer twice
+MAX_BITS: Final = 4096  # of an integer in a result: Python refuses to print what has more than 4,300 digits
+# What the interpreter says when it is not the program that is wrong.
+_LACKS: Final = r"monty|not (yet )?support|^No module named|^cannot import name|^module '\w+' has no attribute"
+_PLAIN: Final = {type(None), bool, int, float, str, list, tuple, dict}
+_NO_ATTRIBUTE: Final = r"'(\w+)' object has no attribute '(\w+)'"
+KINDS: Final = ("ok", "error", "unsupported", "time", "memory", "result", "crash")
+_BOUNDS: Final = {
+    "workers": (1, 64),
+    "time_limit_s": (0.001, 60),
+    "memory_mb": (1, 4096),
+    "max_items": (0, 10**6),
+    "max_depth": (0, 100),
+    "max_output": (0, 10**7),
+}
+_FENCES: Final = ("```python", "```py", "```python3", "```")
+_NOTHING: Final = object()  # a test that need only end
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a program: the value of its last expression, what it printed, and how it ended.
+
+    kind: ok; error (it raised, or is no Python); unsupported (Python, but more of it than the interpreter has); time;
+    memory (also for printing too much); result (of another type than None, bool, int, float, str, list, tuple and dict,
+    or too large); crash (of the interpreter). A program that catches what the interpreter lacks is not unsupported.
+    """
+
+    value: Any = None
+    output: str = ""
+    kind: str = "ok"
+    message: str = ""
+
+
+class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
+    """Runs each program in a fresh session, with the names that `prelude`, trusted source, has defined.
+
+    `workers` interpreters run side by side, from the first `run` on, each with its own two processes. A program has
+    `time_limit_s` seconds of wall time and `memory_mb` MiB, and may print `max_output` bytes. Its value may hold
+    `max_items` values in lists, tuples and dictionaries at most `max_depth` deep, `max_output` characters in all, and
+    integers of 4,096 bits. A program ends in the same way each time: the clock stands still,
+    to sleep takes no time, and random numbers are the same ones.
+
+    Of use from any thread, after a fork, and pickled (then it starts workers of its own). SettingError for a setting
+    that cannot work, for a prelude that fails, and without pydantic-monty.
+    """
+
+    def __init__(
+        self,
+        prelude: str = "",
+        *,
+        workers: int = 2,
+        time_limit_s: float = 0.25,
+        memory_mb: int = 64,
+        max_items: int = 10_000,
+        max_depth: int = 4,
+        max_output: int = 10_000,
+    ) -> None:
+        from importlib.util import find_spec
+
+        if find_spec("pydantic_monty") is None or not hasattr(signal, "setitimer"):
+            raise SettingError('the sandbox needs Linux or macOS, and pydantic-monty: pip install "pydantic-monty<1.5"')
+        self.prelude = prelude
+        self.settings = {"workers": workers, "time_limit_s": time_limit_s, "memory_mb": memory_mb}
+        self.settings |= {"max_items": max_items, "max_depth": max_depth, "max_output": max_output}
+        for name, value in self.settings.items():
+            least, most = _BOUNDS[name]
+            kinds = (int, float) if name == "time_limit_s" else (int,)
+            if type(value) not in kinds or not least <= value <= most:
+                raise SettingError(f"{name} = {value!r}: write a number from {least} to {most}")
+        self._reset()
+        _OPEN.add(self)
+
+    def _reset(self) -> None:
+        """Without workers, and with a lock that nobody holds. What was there before is of the process that forked."""
+        self._lock = threading.Lock()
+        self._running: list[_Worker] = []
+
+    def __reduce__(self) -> tuple[Callable[[], Sandbox], tuple[()]]:
+        return functools.partial(Sandbox, self.prelude, **self.settings), ()  # type: ignore[arg-type]
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the workers. The next `run` starts others."""
+        with self._lock:
+            self._stop()
+
+    def _stop(self) -> None:
+        for worker in self._running:
+            worker.kill()
+        self._running = []
+
+    def run(
+        self,
+        programs: Sequence[str],
+        inputs: Sequence[Mapping[str, Any]] | None = None,
+        then: Sequence[str] | None = None,
+    ) -> list[Outcome]:
+        """The outcomes, in the order of the programs.
+
+        `inputs` are each program's global names, of plain values. `then` is source to run after each program in its
+        session, with a time limit of its own; the value is then its. What a program that ended well has left open (a
+        quote, a line) cannot swallow it.
+        """
+        given = [{}] * len(programs) if inputs is None else [dict(names) for names in inputs]
+        feeds = [given, programs] if then is None else [given, programs, then]
+        texts = all(isinstance(program, str) for program in programs)
+        if not texts or not all(isinstance(name, str) and name.isidentifier() for names in given for name in names):
+            raise TypeError("a program is a string, and its inputs are a mapping from identifiers to plain values")
+        requests = [marshal.dumps(each, 2) for each in zip(*feeds, strict=True)]
+        with self._lock:
+            try:
+                return self._run(requests)
+            except BaseException:  # an interrupt, say: the next call must not get this one's replies
+                self._stop()
+                raise
+
+    def _run(self, requests: list[bytes]) -> list[Outcome]:
+        waiting, tried = deque(range(len(requests))), [0] * (len(requests) + 1)  # the last one counts failed starts
+        outcomes = [Outcome()] * len(requests)
+        while len(self._running) < min(self.settings["workers"], len(requests)):
+            self._running.append(_Worker(self.prelude, self.settings))
+        while True:
+            for worker in sorted(self._running, key=lambda worker: len(worker.jobs)):
+                if waiting and worker.has_room(requests[waiting[0]]):
+                    job = waiting.popleft()
+                    worker.send(job, requests[job])
+            busy = {worker.channel: worker for worker in self._running if worker.jobs}
+            if not busy:
+                return outcomes
+            heard = connection.wait(list(busy), HANGING_S + 2 * self.settings["time_limit_s"])
+            if not heard:
+                raise RuntimeError(f"the sandbox's workers have said nothing for {HANGING_S:.0f} s")
+            for channel in heard:
+                self._hear(busy[channel], waiting, tried, outcomes)  # type: ignore[index]
+
+    def _hear(self, worker: _Worker, waiting: deque[int], tried: list[int], outcomes: list[Outcome]) -> None:
+        job, reply = worker.receive()
+        if reply is not None:
+            if job >= 0:
+                outcomes[job] = Outcome(*reply)
+            elif reply[2] != "ok":
+                raise SettingError(f"the sandbox's prelude does not run: {reply[3]}")
+            return
+        status = worker.kill()
+        tried[job] += 1
+        if job < 0 and tried[job] > 5:
+            raise RuntimeError(f"a worker of the sandbox does not start (exit status {status})")
+        self._running[self._running.index(worker)] = _Worker(self.prelude, self.settings)
+        waiting.extendleft(reversed(worker.jobs))
+        if job >= 0 and status == -signal.SIGPROF:
+            outcomes[job] = Outcome(kind="time", message="what it returned could not be read in time")
+        elif job >= 0 and tried[job] > 1:
+            outcomes[job] = Outcome(kind="crash", message=f"its process died (exit status {status})")
+        elif job >= 0:  # killed from outside, perhaps
+            waiting.appendleft(job)
+
+
+_OPEN: Final[weakref.WeakSet[Sandbox]] = weakref.WeakSet()
+
+
+def _forget() -> None:
+    for sandbox in list(_OPEN):
+        for worker in sandbox._running:
+            worker.channel.close()  # or the worker would outlive the trainer for as long as this process lives
+        sandbox._reset()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+class _Worker:
+    """The outer process as the trainer sees it. `jobs`: the program that it runs and the next; -1 while it starts."""
+
+    def __init__(self, prelude: str, settings: Mapping[str, float]) -> None:
+        import socket
+
+        ours, theirs = socket.socketpair()
+        path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)  # noqa: PTH100 - not to be resolved
+        # None of the trainer's tokens; a session of its own, so that Ctrl-C is not for it, and `kill` ends all of it.
+        kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "MONTY_BIN") if name in os.environ}
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", "from grpo_colab.sandbox import _serve; _serve()"],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env=kept | {"PYTHONPATH": path},
+                start_new_session=True,
+            )
+        self.channel = connection.Connection(ours.detach())
+        self.jobs: deque[int] = deque()
+        self.send(-1, marshal.dumps((prelude, list(settings.values())), 2))
+
+    def has_room(self, request: bytes) -> bool:
+        """The next program may lie ready where it is short, so that to send it never waits for the one before."""
+        return not self.jobs or (len(self.jobs) == 1 and len(request) < SHORT)
+
+    def send(self, job: int, request: bytes) -> None:
+        self.jobs.append(job)
+        try:
+            self.channel.send_bytes(request)
+        except OSError:
+            return  # it is dead, which `receive` will find
+
+    def receive(self) -> tuple[int, tuple[Any, ...] | None]:
+        """The job, and the parts of its outcome, or None when the process has ended."""
+        job = self.jobs.popleft()
+        try:
+            return job, marshal.loads(self.channel.recv_bytes())
+        except (EOFError, OSError):
+            return job, None
+
+    def kill(self) -> int:
+        """The exit status, which is what ended it before this did."""
+        self.channel.close()
+        with self.process, contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.returncode
+
+
+# From here to the reward, all runs in the outer process.
+
+
+def _serve() -> None:
+    import resource
+
+    from pydantic_monty import Monty
+
+    channel = connection.Connection(os.dup(0))
+    prelude, (_, time_limit_s, memory_mb, *bounds) = marshal.loads(channel.recv_bytes())
+    most = (1 << 30) + (memory_mb << 23)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # it kills, also in the midst of a C function
+    longest_s = time_limit_s + GRACE_S
+    with Monty(max_processes=1, max_checkouts_per_worker=1000, request_timeout=longest_s) as pool:
+        open_session = functools.partial(
+            pool.checkout,
+            limits={"max_feed_duration_secs": time_limit_s, "max_memory": memory_mb << 20},
+            os_policy={"datetime": datetime(2000, 1, 1), "sleep": "zero", "random_start": {"seed": 0}},
+            assert_message_annotations=False,
+        )
+
+        def ask(state: bytes, inputs: dict[str, Any], *feeds: str) -> tuple[Any, str, str, str]:
+            for _ in range(3):
+                signal.setitimer(signal.ITIMER_PROF, READING_S + 2e-6 * bounds[0])
+                reply, used_s = _outcome(open_session, state, inputs, feeds, bounds)
+                signal.setitimer(signal.ITIMER_PROF, 0)
+                if reply[2] not in ("time", "crash") or used_s > time_limit_s / 10:
+                    break  # else it had no processor to run on for most of the time, or was killed from outside
+            return reply
+
+        state, *reply = ask(b"", {}, prelude)
+        channel.send_bytes(marshal.dumps((None, *reply), 2))
+        with contextlib.suppress(EOFError):  # the trainer's end
+            while True:
+                channel.send_bytes(marshal.dumps(ask(state, *marshal.loads(channel.recv_bytes())), 2))
+
+
+def _outcome(
+    open_session: Callable[[], Any], state: bytes, inputs: dict[str, Any], feeds: Sequence[str], bounds: list[int]
+) -> tuple[tuple[Any, str, str, str], float]:
+    """The parts of an outcome, and the seconds of CPU time. From no state: the one in which the feeds leave a session.
+
+    To begin with the state that a prelude has left is quicker than to run it.
+    """
+    from pydantic_monty import CollectString, MontyError
+
+    printed, value, kind, message, pid, before_s = CollectString(bounds[-1]), None, "ok", "", 0, 0.0
+    try:
+        with open_session() as session:
+            pid = session.worker_pid
+            before_s = _used_s(pid)
+            if state:
+                session.load_session(state)
+            for feed in feeds:
+                value = session.feed_run(feed, inputs=inputs, print_callback=printed)
+                inputs = {}
+            if not state:
+                value = session.dump()
+            elif message := _refusal(value, *bounds):
+                value, kind = None, "result"
+    except MontyError as error:
+        value, kind, message = None, _kind(error), one_line(error.exception())
+    return (value, printed.output, kind, message), _used_s(pid) - before_s if pid else 0.0
+
+
+def _used_s(pid: int) -> float:
+    """CPU time of the interpreters, of which `pid` is the one that lives. Where it cannot be known, the time."""
+    import resource
+
+    if sys.platform != "linux":
+        return time.monotonic()
+    used_s = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    with contextlib.suppress(OSError):
+        used_s += time.clock_gettime((~pid << 3) | 2)  # what clock_getcpuclockid(3) gives
+    return used_s
+
+
+def _refusal(value: Any, max_items: int, max_depth: int, max_characters: int) -> str:
+    """Why `value` may not be a result, or an empty string.
+
+    It is looked at level by level, by type and length alone: a list that holds itself, or is shared forty deep, has
+    more items than any limit, and to compare, copy or print it would never end.
+    """
+    items = characters = 0
+    level = [value]
+    for _ in range(max_depth + 1):
+        others = [kind.__name__[:80] for kind in set(map(type, level)) - _PLAIN]
+        bits = max((item.bit_length() for item in level if type(item) is int), default=0)
+        characters += sum(len(item) for item in level if type(item) is str)
+        inner = [item for item in level if type(item) in (list, tuple, dict)]
+        keyed = [item for item in inner if type(item) is dict]
+        items += sum(map(len, inner)) + sum(map(len, keyed))
+        for refused, why in (
+            (others, f"a value of type {others}"),
+            (bits > MAX_BITS, f"an integer of more than {MAX_BITS} bits"),
+            (characters > max_characters, f"more than {max_characters} characters"),
+            (items > max_items, f"more than {max_items} items"),
+            # which take a second to put into a dictionary again
+            (any(len(item) - len(set(map(hash, item))) > 100 for item in keyed), "keys that share one hash"),
+        ):
+            if refused:
+                return f"the result has {why}"
+        if not inner:
+            return ""
+        level = list(itertools.chain(*inner, *(item.values() for item in keyed)))
+    return f"the result is nested deeper than {max_depth}"
+
+
+def _kind(error: Any) -> str:
+    import builtins
+
+    if hasattr(error, "timed_out"):  # of MontyCrashedError
+        return "time" if error.timed_out else "crash"
+    inner, text = error.exception(), str(error.exception())
+    if isinstance(inner, TimeoutError | MemoryError):
+        return "time" if isinstance(inner, TimeoutError) else "memory"
+    lacks = isinstance(inner, NotImplementedError | ImportError | AttributeError | RuntimeError)
+    if lacks and re.search(_LACKS, text[:1000]):
+        return "unsupported"
+    if isinstance(inner, NameError) and (name := re.match(r"name '(\w+)' is not defined", text)):
+        return "unsupported" if hasattr(builtins, name[1]) else "error"
+    if isinstance(inner, AttributeError) and (found := re.match(_NO_ATTRIBUTE, text)):
+        return "unsupported" if hasattr(getattr(builtins, found[1], None), found[2]) else "error"
+    return "error"
+
+
+def python_code(text: str) -> str:
+    """The code of a completion: its last closed fence that says python, else its last bare one, else all of it."""
+    lines = text.split("\n")
+    found: dict[str, str] = {}
+    language, start = None, 0
+    for number, line in enumerate(lines):
+        mark = line.strip()
+        if mark == "```" and language is not None:
+            found["" if language == "" else "python"] = "\n".join(lines[start:number])
+            language = None
+        elif mark.lower() in _FENCES:
+            language, start = mark[3:].strip().lower(), number + 1
+    return found.get("python", found.get("", text))
+
+
+def get_code_reward(
+    check: str | Callable[..., float | None] = "tests",
+    *,
+    prelude: str = "",
+    extract: Callable[[str], str] = python_code,
+    partial: bool = False,
+    name: str = "code_reward",
+    **limits: Any,
+) -> CodeReward:
+    """A reward for the code in a completion, which `extract` finds, run in a `Sandbox` of `prelude` and `limits`.
+
+    `check` is "tests", a column with a row's tests: a list of assertions, or one string. 1.0 for passing all, otherwise
+    0.0; with `partial` the share that passes. `assert f(2) == 4`, with a literal on its right, is compared outside of
+    the sandbox, where nothing that the program defines can make it true; any other test passes when it raises nothing,
+    in a session where the program may have redefined what it uses.
+
+    Or "answer", a column with the value of the program's last expression; a string is compared with that value, or
+    where it is None with what was printed, as texts without the white space around them.
+
+    Or a function: `check(outcome, **row)` gives the reward, from the `Outcome` and the row's columns.
+
+    What goes wrong in a program pays 0.0, and with `log_metric` the shares of the kinds are logged. A row whose tests
+    or answer are None gives None. A missing column, and a test that is no Python or needs what the sandbox lacks, are
+    a ValueError.
+    """
+    if not callable(check) and check not in ("tests", "answer"):
+        raise SettingError(f"check = {check!r}: write 'tests', 'answer', or a function of an outcome and a row")
+    if partial and check != "tests":
+        raise SettingError("partial = True: write partial=False; only tests can be passed in part")
+    return CodeReward(check, extract, partial, Sandbox(prelude, **limits), name)
+
+
+@dataclass(eq=False)
+class CodeReward:
+    """What `get_code_reward` returns: a reward that TRL can name and call, and that can be pickled."""
+
+    check: str | Callable[..., float | None]
+    extract: Callable[[str], str]
+    partial: bool
+    sandbox: Sandbox
+    __name__: str
+
+    @property
+    def __signature__(self) -> Signature:
+        import inspect
+
+        names = ["completions"] if callable(self.check) else ["completions", self.check]
+        needed = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
+        return inspect.Signature([*needed, inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)])
+
+    def __call__(self, /, completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        programs = [self.extract(_said(completion)) for completion in completions]
+        rows = {name: values for name, values in columns.items() if _fits(values, len(programs))}
+        if not callable(self.check) and self.check not in rows:
+            raise ValueError(f"{self.__name__} needs a column {self.check!r} with one entry a completion")
+        paid: list[float | None]
+        if self.check == "tests":
+            ended, paid = self._tested(programs, [_tests(row) for row in rows["tests"]])
+        elif self.check == "answer":
+            ended = self.sandbox.run(programs)
+            golds = zip(ended, rows["answer"], strict=True)
+            paid = [None if gold is None else float(_says(outcome, gold)) for outcome, gold in golds]
+        else:
+            assert callable(self.check)
+            ended = self.sandbox.run(programs)
+            each = [{name: values[index] for name, values in rows.items()} for index in range(len(programs))]
+            paid = [self.check(outcome, **row) for outcome, row in zip(ended, each, strict=True)]
+        if columns.get("log_metric") is not None and ended:
+            for kind in KINDS:
+                columns["log_metric"](f"{self.__name__}/{kind}", [end.kind for end in ended].count(kind) / len(ended))
+        return paid
+
+    def _tested(
+        self, programs: Sequence[str], tests: Sequence[list[tuple[str, Any]]]
+    ) -> tuple[list[Outcome], list[float | None]]:
+        """The last outcome of each program, and what it earned. A program that hangs does so in one test only."""
+        # By itself a test mostly ends in a NameError, as the program is not there; not so what cannot be run at all.
+        alone = list({source for row in tests for source, _ in row})
+        for source, outcome in zip(alone, self.sandbox.run(alone), strict=True):
+            if outcome.kind == "unsupported":
+                raise ValueError(f"{self.__name__}: the test {source!r:.80} cannot be run: {outcome.message}")
+        ended, passed, out = [Outcome()] * len(programs), [0] * len(programs), set[int]()
+        for turn in range(max(map(len, tests), default=0)):
+            going = [index for index, row in enumerate(tests) if turn < len(row) and index not in out]
+            then = [tests[index][turn][0] for index in going]
+            met = self.sandbox.run([programs[index] for index in going], then=then)
+            for index, outcome in zip(going, met, strict=True):
+                ended[index], expected = outcome, tests[index][turn][1]
+                right = outcome.kind == "ok" and (expected is _NOTHING or outcome.value == expected)
+                passed[index] += right
+                if not right and (not self.partial or outcome.kind in ("time", "memory", "crash")):
+                    out.add(index)
+        shares = [count / len(row) if row else None for count, row in zip(passed, tests, strict=True)]
+        return ended, [share if self.partial or share is None else float(share == 1) for share in shares]
+
+
+def _fits(values: object, length: int) -> bool:
+    return isinstance(values, Sequence) and not isinstance(values, str | bytes) and len(values) == length
+
+
+def _said(completion: Any) -> str:
+    text = completion if isinstance(completion, str) else completion[-1]["content"]
+    if isinstance(text, str):
+        return text
+    raise TypeError(f"a completion is a string or a list of messages, got {completion!r:.80}")
+
+
+def _says(outcome: Outcome, gold: object) -> bool:
+    said = outcome.value
+    if isinstance(gold, str):
+        said, gold = (outcome.output if said is None else str(said)).strip(), gold.strip()
+    return outcome.kind == "ok" and bool(_as_lists(said) == _as_lists(gold))
+
+
+def _as_lists(value: Any) -> Any:
+    """Tuples as lists, which is what a data set makes of them."""
+    return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _tests(row: Any) -> list[tuple[str, Any]]:
+    """A row's tests: source to run after the program, and the value that it must have, or _NOTHING. None for None."""
+    if row is None:
+        return []
+    tests = [row] if isinstance(row, str) else list(row)
+    if not tests or not all(isinstance(test, str) for test in tests):
+        raise ValueError(f"a row's tests are a string or a list of strings, at least one, got {row!r:.80}")
+    return [_test(test) for test in tests]
+
+
+@functools.lru_cache(maxsize=4096)  # a group of completions shares its tests
+def _test(source: str) -> tuple[str, Any]:
+    import ast
+
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"the test {source!r:.80} is no Python: {error}") from None
+    match body:
+        case [ast.Assert(test=ast.Compare(left=asked, ops=[ast.Eq()], comparators=[right]))]:
+            with contextlib.suppress(ValueError):
+                expected = ast.literal_eval(right)
+                if not _refusal(expected, 10**6, 100, 10**7):
+                    return ast.unparse(asked), expected
+    return source, _NOTHING
