@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from grpo_colab.errors import SettingError
 from grpo_colab.files import read_lines
 from grpo_colab.recipe import Recipe
-from grpo_colab.rewards import guard, lenient_grade, reward_name
+from grpo_colab.rewards import guard, reward_name
 from grpo_colab.run import Run
 from grpo_colab.tasks import Problem, Task
 
@@ -132,7 +132,7 @@ def grade_all(
             "completion": completion,
             "right": (verdict := task.grade(completion, problem)).right,
             "verdict": verdict.reason,
-            "lenient_right": lenient_grade(completion, problem.answer).right,
+            "lenient_right": task.lenient_right(completion, problem),
             "rewards": {name: values[index] for name, values in rewards.items()},
         }
         for index, (problem, completion) in enumerate(zip(problems, completions, strict=True))

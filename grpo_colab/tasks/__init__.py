@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_type_hints
 
 from grpo_colab.errors import SettingError, nearest
-from grpo_colab.rewards import Verdict, grade
+from grpo_colab.rewards import Verdict, grade, lenient_grade
 
 Message = dict[str, str]
 
@@ -25,6 +25,7 @@ TASKS = {
     "gsm8k": ("grpo_colab.tasks.gsm8k", "GSM8K"),
     "word_problems": ("grpo_colab.tasks.word_problems", "WordProblems"),
     "jsonl": ("grpo_colab.tasks.jsonl", "JSONL"),
+    "drawing": ("grpo_colab.tasks.drawing", "Drawing"),
 }
 
 
@@ -85,6 +86,10 @@ class Task(ABC):
     def grade(self, completion: str, problem: Problem) -> Verdict:
         """The verdict on one completion, by the parser that the rewards use too."""
         return grade(completion, problem.answer)
+
+    def lenient_right(self, completion: str, problem: Problem) -> bool:
+        """Whether it is right by the last number alone, whatever its form."""
+        return lenient_grade(completion, problem.answer).right
 
 
 def task_class(name: str) -> type[Task]:

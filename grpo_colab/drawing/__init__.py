@@ -1,0 +1,1 @@
+"""Drawing: grids of ten colours, programs that draw them, and pictures of both. No torch here."""

@@ -1,0 +1,213 @@
+"""Images that are asked for: the study's named ones, N-squares for any N, and a user's own from a text or a PNG.
+
+The named ones are those of ironbar's ARC25 notes (iterations 5, 6 and 8); squares and lines are drawn column by column,
+top to bottom, in the colours 1, 2, ... 9, 1, ... on a canvas of colour 0.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from grpo_colab.drawing.canvas import COLOURS, MAX_SIDE, Image, Program, Shape, Statement, execute, shape_of
+from grpo_colab.errors import SettingError, nearest
+
+CHICK = """
+8888448888
+8844444488
+8440440448
+8424474248
+8444774448
+8844444488
+4444444444
+4444444444
+8444444448
+8847447488
+"""
+NAMED: tuple[str, ...] = ("9-vertical-lines", "12-squares", "16-squares", "20-squares", "25-squares", "chick")
+MOST_SQUARES = (MAX_SIDE // 2) ** 2
+
+# ARC's ten colours, as its site and every viewer since paint them
+PALETTE = tuple(map(bytes.fromhex, (
+    "000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be", "ff851b", "7fdbff", "870c25",
+)))  # fmt: skip
+TOLERANCE = 16  # of 255 a channel, for pictures that went through a colour profile; two of the ten are 68 apart
+LARGEST_FILE = 1_000_000  # bytes; the largest image is 2 kB of text
+
+
+def load_image(source: str | Path) -> Image:
+    """The image that a task's name, a file (text or PNG, one pixel a cell) or rows of digits say.
+
+    Rows are parted by line ends or slashes, "8888/8448". SettingError says which row, column or pixel is wrong.
+    """
+    quoted = repr(str(source))
+    where = f"image = {quoted if len(quoted) <= 80 else quoted[:77] + '...'}"
+    if isinstance(source, str):
+        if source == "chick":
+            return parse_image(CHICK)
+        if source == "9-vertical-lines":
+            return execute([Statement("V", column + 1, (column,)) for column in range(9)], Shape(9, 9))
+        if squares := re.fullmatch(r"([0-9]+)-squares", source):
+            return _squares(int(squares[1][:9]), where)
+    try:
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except PermissionError as error:
+        raise SettingError(f"{where}: cannot read it ({error.strerror})") from None
+    except (OSError, ValueError, RuntimeError):  # no such file, or a name that no file can have
+        if isinstance(source, str) and ("\n" in source or len(re.findall(r"[0-9\s,/]", source)) >= len(source) / 2):
+            return parse_image(source, where)
+        raise SettingError(
+            f"{where}: no such image or file{nearest(str(source), NAMED) or ';'} there are {', '.join(NAMED)}, and "
+            f'N-squares for any N of 1 to {MOST_SQUARES}; or write rows of digits such as "8888/8448"'
+        ) from None
+    if len(content) > LARGEST_FILE:
+        raise SettingError(f"{where}: larger than {LARGEST_FILE:,} bytes; an image has at most 30 x 30 cells")
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _from_png(content, where)
+    try:
+        if path.suffix.lower() == ".png":
+            raise UnicodeError
+        return parse_image(content.decode("utf-8-sig"), where)
+    except UnicodeError:
+        raise SettingError(f"{where}: neither a text of digits nor a PNG picture; write one of them") from None
+
+
+def parse_image(text: str, where: str = "image") -> Image:
+    """The image in rows of digits, with spaces or commas between the digits or not; blank lines do not count.
+
+    `where` begins the SettingError, which names the row and the column, both counted from 1.
+    """
+    rows: list[tuple[int, ...]] = []
+    for line in re.split(r"[\n\r/]+", text):
+        parts = re.split(r"[\s,]+", line.strip(", \t"))
+        cells = parts if len(parts) > 1 else list(parts[0])
+        if not cells:
+            continue
+        row = len(rows) + 1
+        if row > MAX_SIDE or len(cells) > MAX_SIDE:
+            raise SettingError(f"{where}: row {row} has {len(cells)} cells; at most 30 rows of 30")
+        for column, cell in enumerate(cells, 1):
+            if len(cell) != 1 or cell not in "0123456789":
+                raise SettingError(f"{where}: row {row}, column {column}: {cell[:20]!r} is no colour; write 0 to 9")
+        if rows and len(cells) != len(rows[0]):
+            raise SettingError(
+                f"{where}: row {row} has {len(cells)} cells and row 1 has {len(rows[0])}; write rows of one length"
+            )
+        rows.append(tuple(map(int, cells)))
+    if not rows:
+        raise SettingError(f'{where}: it is empty; write rows of digits such as "8888/8448"')
+    return tuple(rows)
+
+
+def image_text(image: Image) -> str:
+    """Rows of digits, one a line: the form in which an answer column holds an image."""
+    return "\n".join("".join(map(str, row)) for row in image)
+
+
+def cover(image: Image) -> Program:
+    """A program that draws `image`, short but seldom the shortest, and never empty.
+
+    Each cell that is still wrong, in reading order, becomes the top left corner of the largest block of its colour;
+    before that the most frequent colour fills the canvas, where that saves a statement.
+    """
+    shape = shape_of(image)
+    colours = [colour for row in image for colour in row]
+    most = max(range(COLOURS), key=colours.count)
+    programs = [_blocks(image, 0, ()) or (Statement("P", 0, (0, 0)),)]
+    if most:
+        fill = Statement("R", most, (0, 0, shape.rows - 1, shape.columns - 1))
+        programs.append(_blocks(image, most, (fill,)))
+    return min(programs, key=len)
+
+
+def _blocks(image: Image, background: int, begun: Program) -> Program:
+    rows, columns = shape_of(image)
+    program, right = list(begun), {(y, x) for y in range(rows) for x in range(columns) if image[y][x] == background}
+    for y in range(rows):
+        for x in range(columns):
+            if (y, x) in right:
+                continue
+            colour = image[y][x]
+            # how far the colour goes in each row from here, no further than in the rows above
+            widths = [columns - x]
+            for row in image[y:]:
+                run = next((i for i, other in enumerate(row[x : x + widths[-1]]) if other != colour), widths[-1])
+                if not run:
+                    break
+                widths.append(run)
+            height, width = max(((h, w) for h, w in enumerate(widths) if h), key=lambda size: (size[0] * size[1], size))
+            program.append(_block(Statement("R", colour, (y, x, y + height - 1, x + width - 1)), Shape(rows, columns)))
+            right |= {(y + i, x + j) for i in range(height) for j in range(width)}
+    return tuple(program)
+
+
+def _block(rectangle: Statement, shape: Shape) -> Statement:
+    """The shortest statement that draws the same."""
+    _, colour, (top, left, bottom, right) = rectangle
+    height, width = bottom - top + 1, right - left + 1
+    if height == width:
+        return Statement("P", colour, (top, left)) if height == 1 else Statement("S", colour, (top, left, height))
+    if height == 1 and width == shape.columns:
+        return Statement("H", colour, (top,))
+    if width == 1 and height == shape.rows:
+        return Statement("V", colour, (left,))
+    return rectangle
+
+
+def _squares(n: int, where: str) -> Image:
+    """`n` squares of 2 x 2, as near to one large square as they go; of two numbers of columns the even one."""
+    if not 1 <= n <= MOST_SQUARES:
+        raise SettingError(f"{where}: N-squares has 1 to {MOST_SQUARES} squares, which fill {MAX_SIDE} x {MAX_SIDE}")
+    columns = math.isqrt(n - 1) + 1
+    if columns % 2 and n <= columns * (columns - 1):
+        columns -= 1
+    rows = -(-n // columns)
+    return execute(
+        [Statement("S", i % 9 + 1, (i % rows * 2, i // rows * 2, 2)) for i in range(n)], Shape(2 * rows, 2 * columns)
+    )
+
+
+def _from_png(content: bytes, where: str) -> Image:
+    """One pixel a cell; the size is looked at before any pixel is unpacked."""
+    try:
+        from PIL import Image as Picture
+    except ImportError:
+        raise SettingError(f"{where}: a picture needs Pillow: pip install pillow; or write rows of digits") from None
+    import io
+
+    try:
+        with Picture.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            (width, height), frames = picture.size, getattr(picture, "n_frames", 1)
+            small = max(width, height) <= MAX_SIDE and frames == 1
+            pixels = picture.convert("RGBA").tobytes() if small else b""
+    except (OSError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
+        raise SettingError(f"{where}: a PNG picture that cannot be read ({error})") from None
+    if not small:
+        raise SettingError(
+            f"{where}: a picture of {width} x {height} pixels and {frames} frame(s); a pixel is a cell, so write "
+            f"at most {MAX_SIDE} x {MAX_SIDE}, and one frame"
+        )
+    cells = [_colour(pixels[at : at + 4], divmod(at // 4, width), where) for at in range(0, len(pixels), 4)]
+    return tuple(tuple(cells[row * width : (row + 1) * width]) for row in range(height))
+
+
+def _colour(pixel: bytes, cell: tuple[int, int], where: str) -> int:
+    far = [max(abs(a - b) for a, b in zip(pixel, known, strict=False)) for known in PALETTE]
+    colour = far.index(min(far))
+    if far[colour] > TOLERANCE or pixel[3] < 255 - TOLERANCE:
+        seen, known = pixel.hex().removesuffix("ff"), ", ".join(f"{i} #{code.hex()}" for i, code in enumerate(PALETTE))
+        raise SettingError(
+            f"{where}: row {cell[0] + 1}, column {cell[1] + 1}: #{seen} is none of the ten colours, {known}"
+        )
+    return colour
+
+
+def right_share(drawn: Image, image: Image) -> float:
+    """The share of pixels, 0.0 to 1.0, that are in `drawn` as in `image`, which is of the same shape."""
+    pairs = [pair for rows in zip(drawn, image, strict=True) for pair in zip(*rows, strict=True)]
+    return sum(a == b for a, b in pairs) / len(pairs)
