@@ -1,9 +1,7 @@
 """Makes the tiny model: supervised pre-training from scratch, on the CPU, in minutes.
 
 A Llama of 0.6 million parameters reads the corpus of `corpus.py` once, in endless fresh rows. Only what the model will
-have to say is in the loss: the completions, and the results in the rows of equations. Matrices learn with Muon
-(https://kellerjordan.github.io/posts/muon), everything else with Adam; Adam alone learns less in the same time.
-Left out, for it is a matter of minutes: validation on the way (see `measure.py`), checkpoints, mixed precision.
+have to say is in the loss: the completions, and the results in the rows of equations.
 
 Run it as `python -m grpo_colab.tiny --out my-model`.
 """
@@ -11,35 +9,27 @@ Run it as `python -m grpo_colab.tiny --out my-model`.
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grpo_colab.tasks.word_problems import WordProblems
 from grpo_colab.tiny.corpus import answered_problems, equations
+from grpo_colab.tiny.descent import IGNORED, Descent, descend
 from grpo_colab.tiny.tokenizer import CONTEXT_TOKENS, train_tokenizer
 
 if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-IGNORED = -100  # the label of a token that is not in the loss
-
 
 @dataclass(frozen=True)
-class Pretraining:
+class Pretraining(Descent):
     """The settings of one pre-training run; the defaults make the shipped model."""
 
-    steps: int = 1500
-    seed: int = 0
     chat_rows: int = 56
     equation_rows: int = 8
     equations_per_row: int = 12
-    muon_learning_rate: float = 0.02
-    adam_learning_rate: float = 3e-3
-    warmup_share: float = 1 / 30  # of the steps, over which the learning rates rise from 0
-    decay_share: float = 1 / 2  # of the steps, the last ones, over which they fall back to 0
     vocab_size: int = 768
     hidden_size: int = 128
     intermediate_size: int = 352
@@ -58,27 +48,11 @@ def pretrain(
     tokenizer = train_tokenizer(_plain_text(settings.seed, n=4000), settings.vocab_size)
     model = build_model(settings, tokenizer)
     log(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
-    # Embeddings and norms are no linear maps, so Muon is not for them; the output layer is tied to the embedding.
+    # The output layer is tied to the embedding.
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    optimizers = [
-        torch.optim.Muon(matrices, lr=settings.muon_learning_rate, weight_decay=0.01),
-        torch.optim.Adam(others, lr=settings.adam_learning_rate, betas=(0.9, 0.95)),
-    ]
-    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(settings)) for optimizer in optimizers]
     batches = make_batches(settings, tokenizer)
-    losses, start_s = [], time.monotonic()
-    for step in range(settings.steps):
-        loss = completion_loss(model, *next(batches))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, schedule in zip(optimizers, schedules, strict=True):
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
-        if step % 50 == 0 or step == settings.steps - 1:
-            log(f"step {step}: loss {losses[-1]:.4f}, {time.monotonic() - start_s:.0f} s")
+    losses = descend(settings, lambda: completion_loss(model, *next(batches)), matrices, others, log)
     return model.eval(), tokenizer, losses
 
 
@@ -151,12 +125,6 @@ def _results_only(ids: list[int], equals: int, newline: int) -> list[int]:
         if token in (equals, newline):
             in_result = token == equals
     return labels
-
-
-def _schedule(settings: Pretraining) -> Callable[[int], float]:
-    """Warm up, hold, and fall linearly to 0."""
-    warmup_steps, decay_steps = settings.warmup_share * settings.steps, settings.decay_share * settings.steps
-    return lambda step: min(1.0, (step + 1) / warmup_steps, (settings.steps - step) / decay_steps)
 
 
 def _plain_text(seed: int, n: int) -> Iterator[str]:
