@@ -3,6 +3,9 @@
     from grpo_colab import Recipe, train
     run = train(Recipe.load("gsm8k-llama31-8b"))
 
+    from grpo_colab import draw
+    runs = draw("12-squares", "both")
+
     from grpo_colab.rewards import correctness_reward  # needs no torch
 
 Importing this package costs milliseconds; what is heavy is imported when it is used.
@@ -16,11 +19,12 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from grpo_colab.draw import draw
     from grpo_colab.recipe import Recipe
     from grpo_colab.run import Run
     from grpo_colab.train import train
 
-__all__ = ["Recipe", "Run", "train"]
+__all__ = ["Recipe", "Run", "draw", "train"]
 
 _HOMES = {"Recipe": "grpo_colab.recipe", "Run": "grpo_colab.run"}
 
@@ -32,7 +36,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(types.ModuleType):
-    """`grpo_colab.train` is the function, also after something has imported the file of that name.
+    """`grpo_colab.train` is the function, also after something has imported the file of that name; so is `draw`.
 
     Importing a submodule sets it as an attribute of its package; without this, `from grpo_colab import train` would be
     the function or the module depending on what was imported before.
@@ -44,6 +48,14 @@ class _Package(types.ModuleType):
 
     @train.setter
     def train(self, module: types.ModuleType) -> None:
+        pass
+
+    @property
+    def draw(self) -> Any:
+        return importlib.import_module("grpo_colab.draw").draw
+
+    @draw.setter
+    def draw(self, module: types.ModuleType) -> None:
         pass
 
 

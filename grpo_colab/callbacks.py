@@ -14,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab.alarms import Watch
 from grpo_colab.machine import in_notebook
+from grpo_colab.run import reaches
 
 if TYPE_CHECKING:
     from grpo_colab.run import Run
@@ -30,6 +31,19 @@ COLUMNS = (
 )
 
 
+class StepLog(TrainerCallback):
+    """Appends every step's metrics to the run folder: all that a trainer without completions has to tell."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        if logs is not None and is_step(logs):
+            self.run.append("metrics.jsonl", [{"step": state.global_step, **logs}])
+
+
 class RunLog(TrainerCallback):
     """Appends every step's metrics and completions to the run folder, on the main process alone.
 
@@ -42,6 +56,20 @@ class RunLog(TrainerCallback):
         self.run, self.answers = run, answers
         self.trainer: Any = None
         self.writing = True
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Give the trainer the best and the worst of the step's completions, to log with its own metrics."""
+        if (state.global_step - 1) % args.num_iterations:  # a batch that serves several steps counts once
+            return
+        sums = [
+            sum(weight * value for weight, value in zip(args.reward_weights, row, strict=True) if not math.isnan(value))
+            for row in zip(*self.trainer._logs["rewards"].values(), strict=True)
+            if not all(map(math.isnan, row))
+        ]
+        if sums:
+            metrics = self.trainer._metrics["train"]
+            metrics["reward/max"].append(max(sums))
+            metrics["reward/min"].append(min(sums))
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
@@ -76,6 +104,21 @@ class RunLog(TrainerCallback):
                 "advantage": advantage,
                 **({"extra": {name: values[index] for name, values in extra.items()}} if extra else {}),
             }
+
+
+class UntilSolved(TrainerCallback):
+    """Ends a run after the step in which one completion earned `stop_at_reward`; needs a RunLog before it."""
+
+    def __init__(self, stop_at_reward: float | None) -> None:
+        self.stop_at_reward = stop_at_reward
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        if logs is not None and reaches(logs, self.stop_at_reward):  # the rewards of all processes, in each of them
+            control.should_training_stop = True
+            # only the evaluation is left to lose; completions that serve several steps are in no checkpoint
+            control.should_save = control.should_save or state.global_step % args.num_iterations == 0
 
 
 def is_step(logs: Mapping[str, Any]) -> bool:

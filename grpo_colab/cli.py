@@ -22,6 +22,7 @@ EXAMPLES = """\b
   grpo-colab doctor                                 what is wrong with this machine
   grpo-colab recipes gsm8k-tiny                     every setting of a recipe, resolved
   grpo-colab train --resume runs/2026-11-21-gsm8k-tiny          after Ctrl-C, a crash, a full disk
+  grpo-colab draw 12-squares --method both          one image, learnt at test time: GRPO, hindsight, both
   grpo-colab status runs/2026-11-21-gsm8k-tiny      how far it is, while it runs
   grpo-colab evaluate runs/2026-11-21-gsm8k-tiny    ask a trained adapter again
   grpo-colab score completions.jsonl --rewards correctness,my_rewards.py:brevity_reward
@@ -72,6 +73,65 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None) -> None:
         run = run_training(recipe, out=out, resume=resume or False)
     if run.evaluation is not None and os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
         click.echo(evaluation_text(run.evaluation))
+
+
+@cli.command(
+    context_settings=PASS_ON,
+    short_help="Learn to draw one image at test time, by GRPO, hindsight, or both.",
+    help="Learn to draw TASK (9-vertical-lines, N-squares, chick, a text or PNG file, or rows such as 8888/8448) at "
+    "test time, by GRPO, by hindsight experience replay, or by both. Settings of the recipe can follow as with train.",
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="TASK [--TABLE.SETTING VALUE]...")
+@click.option("--method", metavar="NAME", help="grpo, her, or both. [default: the recipe's]")
+@click.option(
+    "--seeds", type=int, default=1, show_default=True, metavar="N", help="So many runs, each with its own seed."
+)
+@click.option("--recipe", default="drawing-tiny", show_default=True, metavar="NAME", help="A preset, or a .toml file.")
+@click.option("--sweep", is_flag=True, help="Each combination of the recipe's [sweep].")
+@click.option("--out", metavar="DIR", help="The folder of the runs. [default: runs/<date>-<recipe>-<task>-<method>]")
+@click.option("--resume", metavar="DIR", help="Go on with such a folder; what is finished is left out.")
+@click.option("--json", "as_json", is_flag=True, help="What came of it, as JSON.")
+def draw(
+    words: tuple[str, ...],
+    method: str | None,
+    seeds: int,
+    recipe: str,
+    sweep: bool,
+    out: str | None,
+    resume: str | None,
+    as_json: bool,
+) -> None:
+    import json
+
+    names, overrides = read_words(words)
+    given = [*words, *(text for text in (method, out) if text)]
+    if resume and (given or sweep or seeds != 1):
+        raise SettingError(
+            f"--resume {resume!r}: goes on as it began; leave {given[0] if given else 'the rest'!r} away"
+        )
+    if not resume and len(names) != 1:
+        from grpo_colab.drawing.images import NAMED
+
+        raise SettingError(
+            f"draw {' '.join(names)}: write one task: {', '.join(NAMED)}, N-squares for any N, a file (text or PNG), "
+            "or rows of digits such as 8888/8448"
+        )
+    with chatter_to_stderr():
+        from grpo_colab import draw as draw_image
+        from grpo_colab.draw import as_json as found
+        from grpo_colab.draw import draw_text
+
+        runs = draw_image(
+            names[0] if names else "",
+            method,
+            recipe=recipe,
+            seeds=seeds,
+            sweep=sweep,
+            out=out,
+            resume=resume,
+            **overrides,
+        )
+    click.echo(json.dumps(found(runs), indent=2) if as_json else draw_text(runs, sys.stdout.isatty()))
 
 
 @cli.command(
@@ -234,7 +294,20 @@ def read_recipe(words: Sequence[str], resume: str | None = None) -> Any:
 
     The settings are on top of those of the run folder `resume`, if there is one.
     """
-    from grpo_colab.recipe import DEFAULT_PRESET, TABLES, Recipe, Text
+    from grpo_colab.recipe import DEFAULT_PRESET, Recipe
+
+    names, overrides = read_words(words)
+    if resume and names:
+        raise SettingError(f"--resume {resume!r}: goes on with the run's own recipe; leave {names[0]!r} away")
+    if len(names) > 1:
+        raise SettingError(f"{' '.join(names)}: one recipe at a time")
+    source = Path(resume) / "recipe.toml" if resume else names[0] if names else DEFAULT_PRESET
+    return Recipe.load(source, **overrides)
+
+
+def read_words(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """What is no setting, and the settings: table -> key -> text."""
+    from grpo_colab.recipe import TABLES, Text
 
     names: list[str] = []
     overrides: dict[str, dict[str, Any]] = {}
@@ -257,12 +330,7 @@ def read_recipe(words: Sequence[str], resume: str | None = None) -> Any:
                 raise SettingError(f"{word}: no value; write {word} VALUE") from None
         # a reward's key may be a path, in which a dash is a dash
         overrides.setdefault(table, {})[key if table == "rewards" else key.replace("-", "_")] = Text(value)
-    if resume and names:
-        raise SettingError(f"--resume {resume!r}: goes on with the run's own recipe; leave {names[0]!r} away")
-    if len(names) > 1:
-        raise SettingError(f"{' '.join(names)}: one recipe at a time")
-    source = Path(resume) / "recipe.toml" if resume else names[0] if names else DEFAULT_PRESET
-    return Recipe.load(source, **overrides)
+    return names, overrides
 
 
 def evaluation_text(evaluation: dict[str, Any]) -> str:

@@ -6,18 +6,21 @@
     show(run)
     take_home(run)
 
-Where there is no Colab, its secrets, its Drive and its downloads are left out, and the rest works the same.
+Of one image that was drawn by several methods `animate` shows how, and `compare` what came of it. Where there is no
+Colab, its secrets, its Drive and its downloads are left out, and the rest works the same.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import html
+import io
 import os
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,8 @@ from grpo_colab.run import RUNS, Run
 from grpo_colab.tracking import within
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from grpo_colab.plan import Plan
 
 LARGE_GPU_BYTES = 14 * 2**30  # a T4's 15 GB, of which 14.6 GiB are to be had: Llama-3.1-8B in 4-bit fits
@@ -203,6 +208,76 @@ def show(run: Run) -> None:
     text = html.escape(page.read_text(encoding="utf-8"))
     display(HTML(f'<div><iframe srcdoc="{text}" style="width: 100%; height: 900px; border: 0"></iframe></div>'))
     print(f"The same page, as a file: {page}")
+
+
+def animate(*runs: Run) -> None:
+    """Show the GIFs of how the drawings came to be, next to each other."""
+    from IPython.display import HTML, display
+
+    shown = []
+    for run in runs:
+        path, name = run.path / "drawing.gif", html.escape(f"{run.path.parent.name}, {run.path.name}")
+        picture = f"<p>{name} has drawn nothing</p>"
+        if path.is_file():
+            data = base64.b64encode(path.read_bytes()).decode()
+            picture = f'<img alt="The best drawing of each iteration: {name}" src="data:image/gif;base64,{data}">'
+        shown.append(picture)
+    display(HTML(f'<div style="display: flex; flex-wrap: wrap; gap: 12px">{"".join(shown)}</div>'))
+
+
+def compare(**methods: Sequence[Run]) -> DataFrame:
+    """Show the best and the worst reward of each iteration, a panel a name; return what came of the runs, a row a name.
+
+    Counts are medians of the finished runs, with the least and the most where they differ.
+    """
+    from IPython.display import Image, display
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+    from pandas import DataFrame
+
+    from grpo_colab.draw import COUNTED, summary, table
+    from grpo_colab.report.curves import COLOURS
+
+    figure = Figure(figsize=(4.2 * len(methods), 3.4), dpi=100, layout="constrained")
+    panels, rows = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0], {}
+    for axes, (name, runs) in zip(panels, methods.items(), strict=True):
+        for first, run in zip([True, *[False] * len(runs)], runs, strict=False):
+            metrics = [row for row in run.metrics() if "reward/max" in row]
+            for side, colour, label in (("max", COLOURS[0], "best"), ("min", COLOURS[1], "worst")):
+                curve = [row["step"] for row in metrics], [row[f"reward/{side}"] for row in metrics]
+                axes.plot(*curve, ".-", color=colour, alpha=0.8, label=label if first else None)
+        summaries = [summary(run) | {"setting": name} for run in runs]
+        [row] = table(summaries)
+        counts = {key: "-" if key not in row else _spread(row[key]) for key in COUNTED}
+        best = max(one["best"] for one in summaries)
+        rows[name] = {"solved": f"{row['solved']} of {row['seeds']}", **counts, "best drawing": f"{best:.1%} right"}
+        axes.set(title=f"{name}: solved {rows[name]['solved']}", xlabel="iteration", ylim=(-0.05, 1.05))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y", alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("share of right pixels")
+    panels[0].legend(loc="lower right", edgecolor="none")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    display(Image(data=picture.getvalue()))
+    return DataFrame.from_dict(rows, orient="index")
+
+
+def _spread(count: Mapping[str, float]) -> str:
+    span = f" ({count['min']:g} to {count['max']:g})" if count["min"] != count["max"] else ""
+    return f"{count['median']:g}{span}"
+
+
+def draw_on_gpu(image: str, method: str, recipe: str = "drawing-qwen25-coder-0.5b") -> list[Run]:
+    """The runs of `draw` with a recipe that needs a GPU; where there is none it says so, and there are no runs."""
+    import torch
+
+    from grpo_colab import draw
+
+    if not torch.cuda.is_available():
+        print("There is no GPU here, so this was left out. Runtime > Change runtime type, T4 GPU; then Run all again.")
+        return []
+    return draw(image, method, recipe=recipe)
 
 
 def ask(run: Run, question: str) -> None:

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,18 +42,37 @@ class Policy:
     def generate(self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, batch_size: int = 64) -> list[str]:
         """Answer each conversation greedily; the completions' texts, special tokens left out, in the prompts' order."""
         texts = [self.prompt_text(prompt) for prompt in prompts]
-        if not texts:
-            return []
-        if getattr(self.model, "vllm_engine", None) is not None:
-            return self._generate_with_vllm(texts, max_new_tokens)
         # of like length together, so that little of a batch is padding
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        answers: dict[int, str] = {}
-        while len(answers) < len(order):
-            batch = order[len(answers) :][:batch_size]
+        said = self._complete([texts[index] for index in order], max_new_tokens, batch_size)
+        answers = dict(zip(order, self.tokenizer.batch_decode(said, skip_special_tokens=True), strict=True))
+        return [answers[index] for index in range(len(texts))]
+
+    def sample(
+        self,
+        prompt: Sequence[Message],
+        n: int,
+        max_new_tokens: int,
+        *,
+        temperature: float,
+        top_p: float = 1.0,
+        batch_size: int = 64,
+    ) -> list[list[int]]:
+        """`n` completions of one conversation, as tokens; the end's token is the last one unless it was cut off."""
+        texts = [self.prompt_text(prompt)] * n
+        return self._complete(texts, max_new_tokens, batch_size, temperature=temperature, top_p=top_p)
+
+    def _complete(
+        self, texts: Sequence[str], max_new_tokens: int, batch_size: int, **sampling: float
+    ) -> list[list[int]]:
+        """The completions' tokens, in ever smaller batches where memory asks for it; greedy without `sampling`."""
+        if texts and getattr(self.model, "vllm_engine", None) is not None:
+            return self._complete_with_vllm(texts, max_new_tokens, **sampling)
+        answers: list[list[int]] = []
+        while len(answers) < len(texts):
+            batch = texts[len(answers) :][:batch_size]
             try:
-                said = self._generate_batch([texts[index] for index in batch], max_new_tokens)
-                answers.update(zip(batch, said, strict=True))
+                answers += self._complete_batch(batch, max_new_tokens, **sampling)
                 continue
             except RuntimeError as error:
                 if not out_of_memory(error):
@@ -65,7 +84,7 @@ class Policy:
                     ) from error
             free_memory()
             batch_size = len(batch) // 2
-        return [answers[index] for index in range(len(texts))]
+        return answers
 
     def prompt_text(self, prompt: Sequence[Message]) -> str:
         return self.tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
@@ -74,43 +93,43 @@ class Policy:
         """The prompt's length in tokens, the template's own included."""
         return len(self.tokenizer(self.prompt_text(prompt), add_special_tokens=False)["input_ids"])
 
-    def _generate_batch(self, texts: list[str], max_new_tokens: int) -> list[str]:
+    def _complete_batch(self, texts: Sequence[str], max_new_tokens: int, **sampling: float) -> list[list[int]]:
         import torch
 
         was_training = self.model.training
-        self._mode(training=False)
+        self.mode(training=False)
         try:
             # Unsloth pads right for training; a batch that is continued must end where the answer begins
             inputs = self.tokenizer(
-                texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
+                list(texts), return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
             ).to(self.model.device)
             with torch.inference_mode():
                 tokens = self.model.generate(
                     **inputs,
                     max_new_tokens=max_new_tokens,
-                    do_sample=False,
-                    temperature=None,
-                    top_p=None,
-                    top_k=None,
+                    do_sample=bool(sampling),
+                    **({"top_k": 0, **sampling} if sampling else dict.fromkeys(("temperature", "top_p", "top_k"))),
                     pad_token_id=self.tokenizer.pad_token_id,
                 )
         finally:
-            self._mode(training=was_training)
-        return self.tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            self.mode(training=was_training)
+        ends = self.model.generation_config.eos_token_id
+        ends = set(ends) if isinstance(ends, list) else {ends, self.tokenizer.eos_token_id}
+        return [up_to(ends, row) for row in tokens[:, inputs["input_ids"].shape[1] :].tolist()]
 
-    def _generate_with_vllm(self, texts: list[str], max_new_tokens: int) -> list[str]:
+    def _complete_with_vllm(self, texts: Sequence[str], max_new_tokens: int, **sampling: float) -> list[list[int]]:
         from vllm import SamplingParams
 
-        greedy = SamplingParams(temperature=0.0, max_tokens=max_new_tokens)
+        parameters = SamplingParams(max_tokens=max_new_tokens, **(sampling or {"temperature": 0.0}))
         with tempfile.TemporaryDirectory() as folder:  # vLLM takes an adapter from a folder
             self.model.save_lora(folder)
             # as ids: the template writes the beginning of the text itself, and vLLM would add another
-            ids = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+            ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
             prompts = [{"prompt_token_ids": prompt} for prompt in ids]
-            outputs = self.model.fast_generate(prompts, greedy, lora_request=self.model.load_lora(folder))
-        return [output.outputs[0].text for output in outputs]
+            outputs = self.model.fast_generate(prompts, parameters, lora_request=self.model.load_lora(folder))
+        return [list(output.outputs[0].token_ids) for output in outputs]
 
-    def _mode(self, training: bool) -> None:
+    def mode(self, training: bool) -> None:
         """Unsloth's switches where the model has them: they also turn its inference kernels on and off."""
         switch = "for_training" if training else "for_inference"
         if hasattr(self.model, switch):
@@ -226,6 +245,11 @@ class Policy:
                 module.training = training
             for parameter, flag in learning:
                 parameter.requires_grad_(flag)
+
+
+def up_to(ends: Collection[int | None], tokens: list[int]) -> list[int]:
+    """`tokens` up to the first that ends an answer, that one included; the rest is padding."""
+    return next((tokens[: place + 1] for place, token in enumerate(tokens) if token in ends), tokens)
 
 
 def _named(names: Sequence[str]) -> str:

@@ -6,34 +6,60 @@
 
 `[model]`, `[lora]` and `[grpo]` hold the arguments of FastLanguageModel.from_pretrained, get_peft_model and GRPOConfig
 under their own names; `[task]` holds those of the task's class. `[rewards]` maps a reward to its weight (false takes
-one out). The other three are ours: see Budget, Tripwires and Evaluation. Later sources win key by key: preset, file,
-overrides.
+one out). The other three are ours: see Budget, Tripwires and Evaluation. Drawing tasks may have three more: Hindsight,
+Pretraining, and `[sweep]`, which maps settings to the values that `grpo-colab draw --sweep` tries. Later sources win
+key by key: preset, file, overrides.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from grpo_colab import signatures
+from grpo_colab import files, signatures
+from grpo_colab.drawing.canvas import shape_of
+from grpo_colab.drawing.images import image_text, load_image
 from grpo_colab.errors import SettingError, nearest
 from grpo_colab.rewards import check_signature, resolve_reward, reward_name
 from grpo_colab.rewards.resolve import split_settings
+from grpo_colab.tables import (
+    STEP_CAP,
+    Budget,
+    Evaluation,
+    Hindsight,
+    Pretraining,
+    Prompts,
+    Table,
+    Text,
+    Tripwires,
+    own_table,
+    typed,
+)
 from grpo_colab.tasks import TASKS, Task, load_task, task_class, task_options
 from grpo_colab.tiny import TINY_MODEL
 
+__all__ = [
+    "DEFAULT_PRESET",
+    "PRESETS",
+    "TABLES",
+    "Hindsight",
+    "Pretraining",
+    "Recipe",
+    "Text",
+    "Tripwires",
+    "preset_names",
+]
+
 PRESETS = Path(__file__).parent / "recipes"
 DEFAULT_PRESET = "word-problems-tiny"
-STEP_CAP = 250
 TABLES = ("task", "model", "lora", "grpo", "rewards", "budget", "tripwires", "evaluation")
+DRAWING_TABLES = ("hindsight", "pretraining", "sweep")  # of drawing tasks; one that is not there stays so
 PASSED_THROUGH = ("model", "lora", "grpo")
 NAMES = ("model_name", "revision", "token")  # texts, though a commit may look like a number
 
@@ -65,57 +91,7 @@ DERIVED = {
 }
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Budget(_Table):
-    """How much is learnt: steps, and completions a step (prompts_per_step x grpo.num_generations); and what is kept."""
-
-    max_steps: int = Field(STEP_CAP, ge=1, description="optimiser steps; more than 250 needs uncapped = true")
-    uncapped: bool = Field(False, description="allow more than 250 steps")
-    prompts_per_step: int = Field(1, ge=1, description="different prompts in one optimiser step")
-    micro_batch: int = Field(0, ge=0, description="completions in one backward pass on one device; 0: by memory")
-    min_completion_length: int | None = Field(
-        None, ge=1, description="tokens; grpo.max_completion_length may be cut to that where memory asks for it"
-    )
-    rehearsal: bool = Field(True, description="try a step at the longest prompt and full length before the first")
-    max_hours: float | None = Field(None, ge=0, description="of one sitting: stops in time to save and evaluate")
-    save_minutes: float = Field(
-        5.0, ge=0, description="a checkpoint as often, beside grpo.save_steps; 0: by step alone"
-    )
-    mirror: str | None = Field(None, description="a folder, or hf://user/repository, that gets a copy")
-
-
-class Tripwires(_Table):
-    """What stops a run at its last good checkpoint; 0 or false turns one off."""
-
-    non_finite: bool = Field(True, description="a loss, a gradient or a reward that is NaN or infinite")
-    max_kl: float = Field(10.0, ge=0, description="KL to the base model in nats a token, three steps in a row")
-    max_length_growth: float = Field(
-        4.0, ge=0, description="completions so many times as long as at the start, for nothing"
-    )
-    gibberish: float = Field(2.0, ge=0, description="nats a token that the policy's samples lose under the base model")
-
-
-class Evaluation(_Table):
-    """The held-out problems that are answered greedily before and after."""
-
-    n: int = Field(256, ge=1, description="problems")
-    split: str = Field("test", pattern="^(train|test)$", description="train or test")
-    batch_size: int = Field(0, ge=0, description="problems answered at once; 0: by memory")
-    max_completion_tokens: int | None = Field(None, ge=1, description="grpo.max_completion_length when left out")
-
-
-class Prompts(_Table):
-    """What every task has in its [task] table beside its own options."""
-
-    name: str
-    max_prompt_tokens: int = Field(256, ge=1, description="longer prompts are left out, and counted")
-    limit: int | None = Field(None, ge=1, description="train on the first so many problems only")
-
-
-class Recipe(_Table):
+class Recipe(Table):
     """What to run, resolved: every value that was chosen stands in it, and running it again repeats the run."""
 
     name: str
@@ -128,6 +104,9 @@ class Recipe(_Table):
     budget: Budget
     tripwires: Tripwires
     evaluation: Evaluation
+    hindsight: Hindsight | None = None
+    pretraining: Pretraining | None = None
+    sweep: dict[str, list[Any]] | None = None
 
     @classmethod
     def load(cls, source: str | Path = DEFAULT_PRESET, **overrides: Mapping[str, Any]) -> Recipe:
@@ -137,9 +116,9 @@ class Recipe(_Table):
         """
         tables = _read(source)
         for table, values in overrides.items():
-            if table not in TABLES:
-                raise SettingError(f"{table}: no such table{nearest(table, TABLES)} There are: {', '.join(TABLES)}")
-            tables[table] = {**tables[table], **_moved(table, values)}
+            if table not in (known := (*TABLES, *DRAWING_TABLES)):
+                raise SettingError(f"{table}: no such table{nearest(table, known)} There are: {', '.join(known)}")
+            tables[table] = {**tables.get(table, {}), **_moved(table, values)}
         return _resolve(tables)
 
     @property
@@ -148,9 +127,10 @@ class Recipe(_Table):
 
     @property
     def model_path(self) -> str:
-        """A folder or a name on the hub; "tiny" is the model that comes with the package."""
+        """A folder or a name on the hub; "tiny" and "tiny-drawing" are the models that come with the package."""
         name = self.model["model_name"]
-        return str(TINY_MODEL) if name == "tiny" else name
+        own = {"tiny": TINY_MODEL, "tiny-drawing": TINY_MODEL.with_name("drawing")}
+        return str(own.get(name, name))
 
     @property
     def prompts(self) -> Prompts:
@@ -211,6 +191,9 @@ def _read(source: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         base = {"rewards": {} if "rewards" in read else _default_rewards(read)}
     for table in TABLES:
         base[table] = {**base.get(table, {}), **_moved(table, read.get(table, {}))}
+    for table in DRAWING_TABLES:
+        if table in read:
+            base[table] = {**base.get(table, {}), **read[table]}
     return base | {"name": name, "description": read.get("description", "")}
 
 
@@ -222,13 +205,14 @@ def _tables(path: Path, source: str | Path) -> dict[str, Any]:
         raise SettingError(f"recipe {str(source)!r}: cannot read it ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingError(f"recipe {str(source)!r}: not TOML: {error}") from None
-    known = ("preset", "name", "description", *TABLES)
+    tables = (*TABLES, *DRAWING_TABLES)
+    known = ("preset", "name", "description", *tables)
     for key, value in read.items():
         if key not in known:
             raise SettingError(f"{path.name}: {key}: no such table{nearest(key, known)} There are: {', '.join(known)}")
-        if (key in TABLES) is not isinstance(value, dict):
-            raise SettingError(f"{path.name}: {key} = {value!r}: must be {'a table' if key in TABLES else 'a text'}")
-        if key not in TABLES and not isinstance(value, str):
+        if (key in tables) is not isinstance(value, dict):
+            raise SettingError(f"{path.name}: {key} = {value!r}: must be {'a table' if key in tables else 'a text'}")
+        if key not in tables and not isinstance(value, str):
             raise SettingError(f"{path.name}: {key} = {value!r}: must be a text")
     return read
 
@@ -303,8 +287,9 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
         grpo=tables["grpo"],
         rewards=_weights(tables["rewards"]),
         budget=budget,
-        tripwires=_own_table(Tripwires, "tripwires", tables["tripwires"]),
-        evaluation=_own_table(Evaluation, "evaluation", tables["evaluation"]),
+        tripwires=own_table(Tripwires, "tripwires", tables["tripwires"]),
+        evaluation=own_table(Evaluation, "evaluation", tables["evaluation"]),
+        **_drawing_tables(read, task),
     )
     try:
         recipe.to_toml()
@@ -312,13 +297,64 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
         raise SettingError(
             f"recipe {recipe.name!r}: a value that TOML cannot hold ({error}); write it as a text"
         ) from None
-    columns = recipe.load_task().reward_columns()
+    task_made = recipe.load_task()
+    if task["name"] == "drawing":
+        _check_drawing(recipe, task_made)
+    columns = task_made.reward_columns()
     for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
         try:
             check_signature(function, columns)
         except ValueError as error:
             raise SettingError(f"rewards.{name}: {error}") from None
     return recipe
+
+
+def _drawing_tables(read: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of DRAWING_TABLES that are there, checked."""
+    found: dict[str, Any] = {}
+    for table in (table for table in DRAWING_TABLES if table in read):
+        if task["name"] != "drawing":
+            raise SettingError(f'[{table}]: is for drawing tasks; take it out, or write task.name = "drawing"')
+        values = {key: value for key, value in read[table].items() if value is not None}
+        if table == "hindsight":
+            found[table] = own_table(Hindsight, table, values)
+        elif table == "pretraining":
+            found[table] = pretraining = own_table(Pretraining, table, values)
+            if pretraining.batch_size % pretraining.micro_batch:
+                raise SettingError(
+                    f"pretraining.micro_batch = {pretraining.micro_batch}: does not divide pretraining.batch_size = "
+                    f"{pretraining.batch_size}; write a number that does"
+                )
+        else:
+            for setting, tried in values.items():
+                known, key = (*TABLES, *DRAWING_TABLES[:2]), setting.partition(".")
+                if key[0] not in known or not key[2] or not isinstance(tried, list) or not tried:
+                    raise SettingError(
+                        f'sweep.{setting} = {tried!r}: write "table.setting" = [value, ...]; tables are '
+                        f"{', '.join(known)}"
+                    )
+            found[table] = values
+    return found
+
+
+def _check_drawing(recipe: Recipe, task: Any) -> None:
+    """A small model writes the language that it was made for, on canvases that it knows; any other writes Python."""
+    name, config = recipe.model["model_name"], files.read_json(Path(recipe.model_path) / "config.json")
+    if config is None and Path(recipe.model_path).is_absolute():
+        return  # a folder without a model, of which its loader says what is wrong
+    made = (config or {}).get("drawing", {"language": "python"})
+    if task.language != made["language"]:
+        raise SettingError(
+            f"task.language = {task.language!r}: model.model_name = {name!r} was made for {made['language']!r}; write "
+            "that, or another model"
+        )
+    side = max(shape_of(task.image)) if task.image else task.sides[-1]
+    if side > made.get("max_side", side):
+        setting = "image" if task.image else "max_side"
+        raise SettingError(
+            f"task.{setting} = {recipe.task.get(setting)!r}: has sides of {side}, and model.model_name = {name!r} was "
+            f"made for {made['max_side']} at most; write a smaller one, or another model"
+        )
 
 
 def _check_values(grpo: Mapping[str, Any]) -> None:
@@ -333,60 +369,20 @@ def _check_values(grpo: Mapping[str, Any]) -> None:
         )
 
 
-class Text(str):
-    """A value from the command line: TOML where that fits the setting's type, the bare text otherwise."""
-
-
-def _typed(kind: Any, value: Any, setting: str) -> Any:
-    """`value` if it is of the type `kind` (an int counts as a float), else a SettingError."""
-    candidates = [value]
-    if isinstance(value, Text):
-        candidates = [str(value)]
-        with contextlib.suppress(tomllib.TOMLDecodeError):
-            read = tomllib.loads(f"value = {value}")["value"]
-            # where the library says no type, a number that would be printed otherwise was meant as a text
-            if kind is not Any or isinstance(read, bool | list | dict) or str(read) == str(value):
-                candidates.insert(0, read)
-    problems = []
-    for candidate in candidates:
-        try:
-            return TypeAdapter(kind).validate_python(candidate, strict=True)
-        except ValidationError as error:
-            problems.append(error.errors()[0]["msg"])
-    raise SettingError(f"{setting} = {value if isinstance(value, Text) else repr(value)}: {problems[0]}")
-
-
 def _passed_through(table: str, key: str, value: Any) -> Any:
     known = signatures.accepted(table)
     if known is None:  # the library is not here, as where a recipe is only looked at
-        return _typed(Any, value, f"{table}.{key}")
+        return typed(Any, value, f"{table}.{key}")
     if key not in known:
         raise SettingError(
             f"{table}.{key} = {value!r}: {signatures.OWNERS[table]} has no such argument{nearest(key, known)}"
         )
-    return _typed(str if key in NAMES else known[key], value, f"{table}.{key}")
-
-
-TableT = TypeVar("TableT", bound=_Table)
-
-
-def _own_table(kind: type[TableT], table: str, values: Mapping[str, Any]) -> TableT:
-    fields = kind.model_fields
-    for key in values:
-        if key not in fields:
-            raise SettingError(f"{table}.{key}: no such setting{nearest(key, fields)} There are: {', '.join(fields)}")
-    typed = {key: _typed(fields[key].annotation, value, f"{table}.{key}") for key, value in values.items()}
-    try:
-        return kind(**typed)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise SettingError(f"{table}.{key} = {first.get('input')!r}: {first['msg']}") from None
+    return typed(str if key in NAMES else known[key], value, f"{table}.{key}")
 
 
 def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
     """The [task] table with its seed, its paths absolute, and nothing in it that the task does not take."""
-    common = _own_table(Prompts, "task", {key: value for key, value in values.items() if key in Prompts.model_fields})
+    common = own_table(Prompts, "task", {key: value for key, value in values.items() if key in Prompts.model_fields})
     options = task_options(common.name)
     for key in values:
         if key not in options and key not in Prompts.model_fields:
@@ -395,17 +391,20 @@ def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
                 f"task.{key}: the task {common.name!r} has no such setting{nearest(key, known)} "
                 f"It has: {', '.join(known)}"
             )
-    chosen = {key: _typed(options[key], values[key], f"task.{key}") for key in options if key in values}
+    chosen = {key: typed(options[key], values[key], f"task.{key}") for key in options if key in values}
     for key in ("path", "test_path"):
         if chosen.get(key) is not None:
             chosen[key] = str(Path(chosen[key]).expanduser().absolute())
+    image = chosen.get("image", "")
+    if common.name == "drawing" and len(image) < 256 and Path(image).is_file():  # kept as it is now
+        chosen["image"] = image_text(load_image(chosen["image"])).replace("\n", "/")
     chosen.setdefault("seed", seed)
     return common.model_dump(exclude_none=True) | chosen
 
 
 def _checked_budget(values: Mapping[str, Any]) -> Budget:
     """The [budget] table, the mirror's folder absolute."""
-    budget = _own_table(Budget, "budget", values)
+    budget = own_table(Budget, "budget", values)
     if budget.max_steps > STEP_CAP and not budget.uncapped:
         raise SettingError(
             f"budget.max_steps = {budget.max_steps}: more than {STEP_CAP}; write {STEP_CAP} or fewer, "
@@ -425,7 +424,7 @@ def _weights(rewards: Mapping[str, Any]) -> dict[str, float]:
     weights: dict[str, float] = {}
     metrics: dict[str, str] = {}
     for name, given in rewards.items():
-        weight = _typed(float | bool, given, f"rewards.{name}")
+        weight = typed(float | bool, given, f"rewards.{name}")
         if weight is False:
             continue
         if weight is True or not math.isfinite(weight):

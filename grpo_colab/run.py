@@ -15,6 +15,7 @@
         clock.json          what an evaluation and a checkpoint took, in seconds
         mirror.json         how far the copy elsewhere is, where there is one
         rewards.png         the curves
+        drawing.png, drawing.gif            of a drawing task: the image asked for, and the best drawings of it
 
 A file is written under a temporary name and then renamed, so that a run that is killed leaves whole files. The two
 `.jsonl` files that grow do so by whole lines; a torn last line is left out when they are read. `.lock` is held by the
@@ -26,6 +27,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import math
 import os
 import platform
 import shlex
@@ -40,6 +42,7 @@ from grpo_colab.recipe import Recipe
 
 RUNS = Path("runs")
 LOCK = ".lock"
+DRAW = "draw.json"  # in a folder of run folders that `grpo-colab draw` made
 GROWING = ("metrics.jsonl", "completions.jsonl", "warnings.jsonl")
 
 
@@ -77,6 +80,8 @@ class Run:
     @property
     def resume(self) -> str:
         """The command that goes on with it."""
+        if (self.path.parent / DRAW).is_file():
+            return f"grpo-colab draw --resume {quote(self.path.parent)}"
         return f"grpo-colab train --resume {quote(self.path)}"
 
     @property
@@ -94,9 +99,15 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done and the adapter of the last one is evaluated."""
+        """Whether all steps are done, or it was solved before, and the adapter of the last one is evaluated."""
         evaluation, steps = self.evaluation, self.recipe.budget.max_steps
-        return evaluation is not None and evaluation.get("step", steps) >= steps
+        return evaluation is not None and (evaluation.get("solved", False) or evaluation.get("step", steps) >= steps)
+
+    @property
+    def solved(self) -> bool | None:
+        """Whether a completion has reached budget.stop_at_reward; None where there is none."""
+        stop = self.recipe.budget.stop_at_reward
+        return None if stop is None else any(reaches(row, stop) for row in self.metrics())
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict a step, in order."""
@@ -164,6 +175,11 @@ class Run:
             state = files.read_json(checkpoint / "trainer_state.json") or {"log_history": []}
             logged = [{"step": row["step"], **row} for row in state["log_history"] if "loss" in row]
             self.write_lines("metrics.jsonl", logged)
+
+
+def reaches(row: Mapping[str, Any], stop_at_reward: float | None) -> bool:
+    """Whether the best completion of a step, by its line of metrics, earned that much, but for 32 bits' rounding."""
+    return stop_at_reward is not None and row.get("reward/max", -math.inf) >= stop_at_reward - 1e-6
 
 
 def quote(path: Path) -> str:

@@ -34,7 +34,9 @@ def status(path: str | Path) -> dict[str, Any]:
     step = max(rows[-1]["step"] if rows else 0, step_of(checkpoint) if checkpoint else 0)
     max_steps, evaluation = _number(budget, "max_steps", math.inf), read["evaluation"]
     # an evaluation without a step is of a run that was written before they had one, and only at its end
-    ended = evaluation is not None and _number(evaluation, "step", math.inf) >= max_steps
+    ended = evaluation is not None and (
+        evaluation.get("solved") is True or _number(evaluation, "step", math.inf) >= max_steps
+    )
     running, pid, host = _holder(run.path / LOCK)
     state = "finished" if ended else "stopped" if rows or checkpoint else "not begun"
     step_s = statistics.median(_numbers(rows[-WINDOW:], "step_time") or [math.inf])
@@ -94,7 +96,8 @@ def status_text(found: Mapping[str, Any]) -> str:
         lines.append(("reward failure", f"{what}; see reward-failure.json"))
     with contextlib.suppress(KeyError, TypeError, ValueError):
         before, after = (evaluation[side]["accuracy"] for side in ("before", "after"))
-        lines.append(("evaluation", f"{before:.1%} right before, {after:.1%} after"))
+        solved = "solved; " if evaluation.get("solved") is True else ""
+        lines.append(("evaluation", f"{solved}{before:.1%} right before, {after:.1%} after"))
     texts = [f"step {row.get('step')}: {row.get('text')}" for row in warnings[-3:]]
     lines += zip([f"warnings ({len(warnings)})", "", ""], texts or ["none"], strict=False)
     return "\n".join(f"{_plain(head):<16}{_plain(text)}".rstrip() for head, text in lines)

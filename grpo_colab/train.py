@@ -20,6 +20,7 @@ from grpo_colab.machine import Machine, this_machine
 from grpo_colab.mirror import Mirror
 from grpo_colab.opening import go_back, keep_environment, keep_recipe, on_disk, open_run, say
 from grpo_colab.plan import GIB, Geometry, Unplanned, answers_at_once, geometry, plan
+from grpo_colab.pretraining import pretrained
 from grpo_colab.recipe import Recipe
 from grpo_colab.rewards import RewardError, guard
 from grpo_colab.run import Run, free_path, locked
@@ -64,7 +65,7 @@ def train(
         check_arguments(recipe, machine)
         recipe, loading, shape = fitting(recipe, machine, loaded, resumed=run is not None)
         say(f"Loading {recipe.model['model_name']} on {machine.name} ...")
-        learner = loaded or policy.load_policy(loading, machine)
+        learner = loaded or policy.load_policy(loading, machine, pretrained(recipe, machine, run))
         rows, longest = prompt_rows(learner, task, recipe, problems)
         held_out = evaluate.fitting_problems(learner, recipe, task, held_out)
         check_rewards(learner, task, recipe, problems)
@@ -100,7 +101,7 @@ def train(
             if step and agreed(signals.count) < 2:
                 after = evaluate.answer(learner, recipe, task, held_out, at_once)
                 if is_main_process():
-                    finish(run, recipe, before, after, step)
+                    finish(run, recipe, before, after, step, run.solved)
                 say(f"After:  {described(after)}")
         except Stopped:  # in an evaluation
             pass
@@ -115,6 +116,8 @@ def train(
 def say_the_end(run: Run, recipe: Recipe, keeper: Keeper) -> None:
     """That all is done, or what is left and how to go on."""
     if run.finished:
+        if recipe.budget.stop_at_reward is not None:
+            say(f"Solved in step {run.last_step}." if run.solved else f"Not solved in {run.last_step} steps.")
         say(f"Everything is in {run.path}")
         return
     steps, done = recipe.budget.max_steps, run.last_step
@@ -166,7 +169,7 @@ def train_on(trainer: Any, run: Run, learner: policy.Policy, shape: Geometry, ke
 
     with on_disk(run):
         checkpoint = agreed(go_back(run) if is_main_process() else None)
-    if checkpoint is not None and checkpoints.step_of(checkpoint) >= trainer.args.max_steps:
+    if checkpoint is not None and (run.solved or checkpoints.step_of(checkpoint) >= trainer.args.max_steps):
         learner.load_adapter(checkpoint)  # only the evaluation is missing; the trainer would add a step to a full run
         save_adapter(run, learner)
         return checkpoints.step_of(checkpoint)
@@ -328,6 +331,10 @@ def check_arguments(recipe: Recipe, machine: Machine) -> None:
     """Let TRL look at its arguments before a model is loaded; SettingError with what it says of them."""
     import trl
 
+    if recipe.hindsight and recipe.hindsight.method != "grpo":
+        raise SettingError(
+            f"hindsight.method = {recipe.hindsight.method!r}: is for `grpo-colab draw`, not for training"
+        )
     check_trackers(recipe.grpo)
     arguments = grpo_arguments(recipe, Path("checkpoints"), geometry(recipe, machine.processes), machine)
     try:
@@ -399,7 +406,7 @@ def make_trainer(
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
-    from grpo_colab.callbacks import Alarms, Progress, RunLog, prompt_key
+    from grpo_colab.callbacks import Alarms, Progress, RunLog, UntilSolved, prompt_key
     from grpo_colab.headroom import portioned
     from grpo_colab.safety import kept_by
 
@@ -412,7 +419,7 @@ def make_trainer(
         reward_funcs=[guard(function, run.save_failure) for function in recipe.reward_functions()],
         args=trl.GRPOConfig(**grpo_arguments(recipe, run.checkpoints, shape, machine)),
         train_dataset=Dataset.from_list(repeated),
-        callbacks=[log, Progress(), Alarms(run)],
+        callbacks=[log, Progress(), Alarms(run), UntilSolved(recipe.budget.stop_at_reward)],
     )
     log.trainer = trainer
     shield(trainer)
@@ -466,14 +473,24 @@ def answer_before(
     return rows
 
 
-def finish(run: Run, recipe: Recipe, before: list[dict[str, Any]], after: list[dict[str, Any]], step: int) -> None:
-    """evaluation.json, the curves and the report."""
-    from grpo_colab.report import draw_rewards, write_report
+def finish(
+    run: Run,
+    recipe: Recipe,
+    before: list[dict[str, Any]],
+    after: list[dict[str, Any]],
+    step: int,
+    solved: bool | None,
+) -> None:
+    """evaluation.json, the pictures and the report. `solved` is None where nothing was to be solved."""
+    from grpo_colab.report import draw_drawings, draw_rewards, write_report
 
     evaluation = evaluate.comparison(recipe, before, after, step)
+    if solved is not None:
+        evaluation["solved"] = solved
     with on_disk(run):
         run.write_lines(evaluate.AFTER, after)
         draw_rewards(run, evaluation)
+        draw_drawings(run)
         write_report(run, evaluation)
         run.write_json("evaluation.json", evaluation)  # last: it ends the run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from grpo_colab.recipe import PRESETS, Text, preset_names
 
 PRESET_NAMES = {
     "word-problems-tiny",
+    "drawing-tiny",
+    "drawing-qwen25-coder-0.5b",
     "gsm8k-tiny",
     "gsm8k-llama31-8b",
     "gsm8k-llama31-8b-study",
@@ -99,6 +102,85 @@ def test_the_reference_parametrisations() -> None:
     assert (one.grpo["num_generations"], one.budget.prompts_per_step, one.task["limit"]) == (8, 128, 1)
     assert (one.grpo["learning_rate"], one.grpo["temperature"], one.budget.max_steps) == (1e-6, 0.6, 2000)
     assert Recipe.load("rockets-qwen25-7b").completions_per_step == 64
+
+
+def test_the_drawing_study_is_exact() -> None:
+    study = Recipe.load("drawing-qwen25-coder-0.5b")
+    assert study.model["model_name"] == "Qwen/Qwen2.5-Coder-0.5B-Instruct"
+    expected = {
+        "num_generations": 8,
+        "learning_rate": 2e-6,
+        "lr_scheduler_type": "constant",
+        "temperature": 0.5,
+        "top_p": 0.95,
+        "max_completion_length": 768,
+        "beta": 0.04,
+        "loss_type": "grpo",
+        "scale_rewards": "group",
+    }
+    assert expected.items() <= study.grpo.items()
+    assert (study.budget.max_steps, study.budget.prompts_per_step, study.budget.stop_at_reward) == (250, 1, 1.0)
+    assert (study.task["draws"] if "draws" in study.task else study.load_task().draws) == 5
+    assert study.pretraining is not None
+    assert study.pretraining.steps == 6000
+    assert study.hindsight is not None
+    hindsight = study.hindsight
+    assert (hindsight.samples, hindsight.temperature, hindsight.cold_samples, hindsight.cold_temperature) == (
+        128, 0.9, 8, 0.1,
+    )  # fmt: skip
+    assert study.sweep == {
+        "grpo.learning_rate": [1e-6, 2e-6, 4e-6, 2e-5],
+        "grpo.num_generations": [8, 16],
+    }
+
+
+def test_tables_of_drawings_are_absent_elsewhere_and_kept_where_they_are(tmp_path: Path) -> None:
+    assert not {"hindsight", "pretraining", "sweep"} & set(tomllib.loads(Recipe.load().to_toml()))
+    path = tmp_path / "mine.toml"
+    path.write_text('preset = "drawing-tiny"\n[hindsight]\nsamples = 7\n[sweep]\n"grpo.beta" = [0.0, 0.1]\n')
+    mine, base = Recipe.load(path, hindsight={"method": Text("both")}), Recipe.load("drawing-tiny")
+    assert mine.hindsight is not None
+    assert base.hindsight is not None
+    assert mine.hindsight == base.hindsight.model_copy(update={"samples": 7, "method": "both"})
+    assert mine.sweep == {"grpo.beta": [0.0, 0.1]}
+    assert tomllib.loads(mine.to_toml())["sweep"] == mine.sweep
+
+
+def test_an_image_file_is_kept_in_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("1 2 3\n4 5 6\n")
+    recipe = Recipe.load("drawing-tiny", task={"image": str(tmp_path / "mine.txt")})
+    (tmp_path / "mine.txt").unlink()
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    assert Recipe.load(tmp_path / "recipe.toml").load_task().problems("test")[0].answer == "123\n456"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"hindsight": {"method": "hers"}}, r"hindsight\.method = 'hers': .*'grpo', 'her' or 'both'"),
+        ({"hindsight": {"sample": 8}}, r"hindsight\.sample: .*'samples'"),
+        ({"hindsight": {"samples": 0}}, r"hindsight\.samples = 0"),
+        ({"pretraining": {"batch_size": 8, "micro_batch": 3}}, r"pretraining\.micro_batch = 3: does not divide .* = 8"),
+        ({"sweep": {"learning_rate": [1e-6]}}, r"sweep\.learning_rate = .*\"table\.setting\""),
+        ({"sweep": {"grpo.learning_rate": 1e-6}}, r"sweep\.grpo\.learning_rate = 1e-06"),
+        ({"task": {"image": "12-sqares"}}, r"task\.image = '12-sqares': .*'12-squares'"),
+        ({"task": {"language": "python"}}, r"task\.language = 'python': .*'tiny-drawing' was made for 'compact'"),
+        ({"task": {"image": "30-squares"}}, r"task\.image = '30-squares': has sides of 12, .* was made for 10 at most"),
+        ({"task": {"image": "random", "max_side": 20}}, r"task\.max_side = 20: has sides of 20"),
+        ({"model": {"model_name": "tiny"}}, r"task\.language = 'compact': .*'tiny' was made for 'python'"),
+        ({"budget": {"stop_at_reward": "high"}}, r"budget\.stop_at_reward = 'high'"),
+    ],
+    ids=str,
+)
+def test_a_drawing_that_cannot_work_is_refused(overrides: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        Recipe.load("drawing-tiny", **overrides)
+
+
+@pytest.mark.parametrize("table", ["hindsight", "pretraining", "sweep"])
+def test_only_drawings_have_the_tables_of_drawings(table: str) -> None:
+    with pytest.raises(SettingError, match=rf"\[{table}\]: is for drawing tasks"):
+        Recipe.load(**{table: {}})
 
 
 def test_a_seed_reaches_everything_that_draws() -> None:

@@ -82,6 +82,21 @@ def test_a_step_that_does_not_fit_is_cut_and_learns_the_same_under_unsloths_trai
     assert memory["apart"] < 1e-2
 
 
+def test_a_run_stops_when_solved_under_unsloths_trainer(patched: dict[str, Any]) -> None:
+    solved = patched["solved"]
+    assert [row["step"] for row in solved["metrics"]] == [1, 2]
+    for row in solved["metrics"]:
+        sums = [
+            sum(weight * value for weight, value in zip(solved["weights"], one["rewards"].values(), strict=True))
+            for one in solved["completions"]
+            if one["step"] == row["step"]
+        ]
+        assert (row["reward/max"], row["reward/min"]) == (pytest.approx(max(sums)), pytest.approx(min(sums)))
+    assert solved["metrics"][0]["reward/max"] < 200 <= solved["metrics"][1]["reward/max"]
+    assert solved["finished"]
+    assert (solved["evaluation"]["solved"], solved["evaluation"]["step"]) == (True, 2)
+
+
 def test_every_presets_arguments_are_taken_as_they_are_by_unsloths_config(patched: dict[str, Any]) -> None:
     assert patched["configurations"] == {name: [] for name in preset_names()}
 

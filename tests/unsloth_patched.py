@@ -125,6 +125,31 @@ def break_a_reward(folder: Path) -> dict[str, object]:
     }
 
 
+SOLVES = """
+def jackpot_reward(completions, trainer_state=None, **kwargs):
+    step = 0 if trainer_state is None else trainer_state.global_step + 1
+    return [100.0 if step == 2 and index == 3 else -1.0 for index in range(len(completions))]
+"""
+
+
+def solve(folder: Path) -> dict[str, object]:
+    """One completion of the second of four steps earns budget.stop_at_reward."""
+    (folder / "jackpot.py").write_text(SOLVES)
+    recipe = Recipe.load(
+        rewards={f"{folder}/jackpot.py:jackpot_reward": 2.0},
+        budget={"max_steps": 4, "stop_at_reward": 200.0},
+        evaluation={"n": 4, "max_completion_tokens": 8},
+    )
+    run = train(recipe, out=folder / "solved", loaded=fresh_policy(recipe))
+    return {
+        "metrics": run.metrics(),
+        "completions": run.completions(),
+        "weights": list(recipe.rewards.values()),
+        "evaluation": run.evaluation,
+        "finished": run.finished,
+    }
+
+
 def run_out_of_memory(folder: Path) -> dict[str, object]:
     """A backward pass has room for 4 of 16: that run, one cut to 4 from the start, and a whole one."""
     from test_headroom import Small
@@ -177,6 +202,7 @@ def train_the_tiny_model(out: Path) -> dict[str, object]:
         "configurations": changed_arguments(run),
         "broken_reward": break_a_reward(out.parent),
         "memory": run_out_of_memory(out.parent),
+        "solved": solve(out.parent),
     }
 
 

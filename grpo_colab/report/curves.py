@@ -84,7 +84,8 @@ def _parts(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
             label=" = ".join(together),
         )
     axes.set(title="Its parts, unweighted", xlabel="step", ylim=(-0.03, 1.05))
-    axes.legend(fontsize=8, loc="lower right", edgecolor="none", framealpha=0.85)
+    if labels:
+        axes.legend(fontsize=8, loc="lower right", edgecolor="none", framealpha=0.85)
 
 
 def _accuracy(axes: Axes, evaluation: dict[str, Any] | None) -> None:

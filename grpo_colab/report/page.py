@@ -70,7 +70,9 @@ def write_report(run: Run, evaluation: Mapping[str, Any] | None = None) -> Path:
     device = environment.get("device", {}).get("name", "an unknown device")
     sections = {
         "What it learnt": _accuracy(evaluation or run.evaluation),
-        "The curves": _picture(run.path / "rewards.png"),
+        "The drawings": _picture(run.path / "drawing.png", "The image asked for, and the best drawings of it")
+        + _picture(run.path / "drawing.gif", "The best drawing of each step", "image/gif"),
+        "The curves": _picture(run.path / "rewards.png", "The reward, its parts, and the accuracy over the steps"),
         "Warnings": _warnings(read_lines(run.path / "warnings.jsonl")),
         "Answers that changed": _changed(read_lines(run.path / BEFORE), read_lines(run.path / AFTER)),
         "The last completions in training": _completions(run.completions()[-MOST_COMPLETIONS:]),
@@ -128,11 +130,11 @@ def _accuracy(evaluation: Mapping[str, Any] | None) -> str:
     )
 
 
-def _picture(path: Path) -> str:
+def _picture(path: Path, says: str, kind: str = "image/png") -> str:
     if not path.is_file():
         return ""
     data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="The reward, its parts, and the accuracy over the steps" src="data:image/png;base64,{data}">'
+    return f'<img alt="{says}" src="data:{kind};base64,{data}">'
 
 
 def _warnings(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,0 +1,153 @@
+"""What a real model is taught before it is asked for any image: supervised training on random drawings.
+
+TRL's SFTTrainer, on prompts and the programs that answer them, with the loss on the programs alone. The adapter is kept
+in a run folder of its own, runs/<recipe>-pretraining, and found there again by every draw with the same recipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+from typing import Any
+
+from grpo_colab import policy
+from grpo_colab.errors import SettingError
+from grpo_colab.machine import Machine
+from grpo_colab.opening import go_back, keep_environment, on_disk, say
+from grpo_colab.recipe import Pretraining, Recipe
+from grpo_colab.run import RUNS, Run, locked, quote
+
+SHARED = ("optim", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")  # that it takes from [grpo]
+
+
+def pretrained(recipe: Recipe, machine: Machine, begun: Run | None) -> Path | None:
+    """The folder of the recipe's pre-trained adapter, made where it is missing; None without [pretraining].
+
+    Raises SettingError where the folder holds the adapter of another model, task or pre-training, and where a signal
+    ended it; `begun` is the run that it is for.
+    """
+    if recipe.pretraining is None or not recipe.pretraining.steps:
+        return None
+    wanted = pretraining_recipe(recipe)
+    path = RUNS / wanted.name
+    if (found := _found(path, wanted)) is not None:
+        return found
+    if machine.processes > 1:
+        raise SettingError(f"[pretraining]: there is none in {quote(path)} yet; make it in one process, by `train`")
+    with contextlib.ExitStack() as held:
+        held.enter_context(locked(path))
+        if (found := _found(path, wanted)) is not None:  # which another process has just made
+            return found
+        run = Run(path) if (path / "recipe.toml").is_file() else Run.create(wanted, path)
+        from grpo_colab.safety import Signals, Stopped  # needs transformers, which unsloth must precede
+
+        say(f"Pre-training {recipe.model['model_name']} on random drawings, once, in {path} ...")
+        keep_environment(run, wanted, machine)
+        learner = policy.load_policy(wanted, machine)
+        with held.enter_context(Signals()) as signals, contextlib.suppress(Stopped), on_disk(run):
+            if supervise(learner, run, wanted, machine, signals):
+                learner.save(run.adapter)
+                return run.adapter
+    raise SettingError(
+        f"[pretraining]: stopped by a signal after step {run.last_step} of {wanted.budget.max_steps}; go on with: "
+        f"{begun.resume if begun else 'the same command'}"
+    )
+
+
+def _found(path: Path, wanted: Recipe) -> Path | None:
+    """The adapter in a pre-training's folder, which must be as it is wanted; None while there is none."""
+    if not (path / "recipe.toml").is_file():
+        return None
+    theirs = _decides(Run(path).recipe)
+    for table, ours in _decides(wanted).items():
+        if ours != theirs[table]:
+            raise SettingError(
+                f"[{table}]: {quote(path)} holds a pre-training with another; move it away, or write this recipe to a "
+                "file of another name"
+            )
+    return path / "adapter" if (path / "adapter").is_dir() else None
+
+
+def pretraining_recipe(recipe: Recipe) -> Recipe:
+    """What the pre-training's run folder says: the same model and adapter, on random drawings."""
+    settings = _settings(recipe)
+    budget = {"max_steps": settings.steps, "uncapped": True, "stop_at_reward": None, "mirror": None}
+    return recipe.model_copy(
+        update={
+            "name": f"{recipe.name}-pretraining",
+            "task": {**recipe.task, "image": "random"},
+            "budget": recipe.budget.model_copy(update=budget),
+            "hindsight": None,
+            "sweep": None,
+        }
+    )
+
+
+def supervise(learner: policy.Policy, run: Run, recipe: Recipe, machine: Machine, signals: Any) -> bool:
+    """Train from the newest whole checkpoint, or from the start; whether all steps are done."""
+    import trl
+    from datasets import Dataset
+
+    from grpo_colab.callbacks import StepLog
+    from grpo_colab.safety import Keeper, kept_by
+
+    settings, task = _settings(recipe), recipe.load_task()
+    problems = task.problems("train", settings.steps * settings.batch_size)
+    rows = [
+        {"prompt": task.messages(p), "completion": [{"role": "assistant", "content": task.golden_completion(p)}]}
+        for p in problems
+    ]
+    keeper = Keeper(run, recipe, signals, math.inf, None)
+    arguments = trl.SFTConfig(**sft_arguments(recipe, run.checkpoints, machine))
+    arguments.num_iterations = 1  # of GRPO's, which the keeper asks for
+    trainer = kept_by(keeper, learner, trl.SFTTrainer)(
+        model=learner.model,
+        processing_class=learner.tokenizer,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        callbacks=[StepLog(run), keeper],
+    )
+    checkpoint = go_back(run)
+    with signals.in_training():
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return keeper.stopped_by is None
+
+
+def sft_arguments(recipe: Recipe, output: Path, machine: Machine) -> dict[str, Any]:
+    """SFTConfig's arguments."""
+    settings = _settings(recipe)
+    return {
+        **{key: recipe.grpo[key] for key in SHARED if key in recipe.grpo},
+        "output_dir": str(output),
+        "max_steps": settings.steps,
+        "per_device_train_batch_size": settings.micro_batch,
+        "gradient_accumulation_steps": settings.batch_size // settings.micro_batch,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.lr_scheduler_type,
+        "warmup_steps": settings.warmup_steps,
+        "max_length": recipe.model.get("max_seq_length", recipe.prompts.max_prompt_tokens + 768),
+        "completion_only_loss": True,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "metric_for_best_model": "loss",
+        "greater_is_better": False,
+        "save_steps": 500,
+        "save_total_limit": 1,
+        "report_to": "none",
+        "bf16": False,  # with neither, Unsloth's trainer takes the precision of the model that it loaded
+        "fp16": False,
+        "use_cpu": machine.kind == "cpu",
+    }
+
+
+def _settings(recipe: Recipe) -> Pretraining:
+    assert recipe.pretraining is not None
+    return recipe.pretraining
+
+
+def _decides(recipe: Recipe) -> dict[str, Any]:
+    """What an adapter follows from; without the seeds, for every draw brings its own."""
+    task = {key: value for key, value in recipe.task.items() if key not in ("seed", "limit")}
+    lora = {key: value for key, value in recipe.lora.items() if key != "random_state"}
+    return {"task": task, "model": recipe.model, "lora": lora, "pretraining": recipe.pretraining}

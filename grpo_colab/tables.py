@@ -1,0 +1,137 @@
+"""The tables of a recipe that are ours: their settings, types and bounds; what is wrong with a value says a
+SettingError that names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from grpo_colab.errors import SettingError, nearest
+
+STEP_CAP = 250
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Budget(Table):
+    """How much is learnt: steps, and completions a step (prompts_per_step x grpo.num_generations); and what is kept."""
+
+    max_steps: int = Field(STEP_CAP, ge=1, description="optimiser steps; more than 250 needs uncapped = true")
+    uncapped: bool = Field(False, description="allow more than 250 steps")
+    prompts_per_step: int = Field(1, ge=1, description="different prompts in one optimiser step")
+    micro_batch: int = Field(0, ge=0, description="completions in one backward pass on one device; 0: by memory")
+    min_completion_length: int | None = Field(
+        None, ge=1, description="tokens; grpo.max_completion_length may be cut to that where memory asks for it"
+    )
+    rehearsal: bool = Field(True, description="try a step at the longest prompt and full length before the first")
+    max_hours: float | None = Field(None, ge=0, description="of one sitting: stops in time to save and evaluate")
+    save_minutes: float = Field(
+        5.0, ge=0, description="a checkpoint as often, beside grpo.save_steps; 0: by step alone"
+    )
+    mirror: str | None = Field(None, description="a folder, or hf://user/repository, that gets a copy")
+    stop_at_reward: float | None = Field(
+        None, description="the weighted sum of rewards of one completion that ends the run as solved"
+    )
+
+
+class Tripwires(Table):
+    """What stops a run at its last good checkpoint; 0 or false turns one off."""
+
+    non_finite: bool = Field(True, description="a loss, a gradient or a reward that is NaN or infinite")
+    max_kl: float = Field(10.0, ge=0, description="KL to the base model in nats a token, three steps in a row")
+    max_length_growth: float = Field(
+        4.0, ge=0, description="completions so many times as long as at the start, for nothing"
+    )
+    gibberish: float = Field(2.0, ge=0, description="nats a token that the policy's samples lose under the base model")
+
+
+class Evaluation(Table):
+    """The held-out problems that are answered greedily before and after."""
+
+    n: int = Field(256, ge=1, description="problems")
+    split: str = Field("test", pattern="^(train|test)$", description="train or test")
+    batch_size: int = Field(0, ge=0, description="problems answered at once; 0: by memory")
+    max_completion_tokens: int | None = Field(None, ge=1, description="grpo.max_completion_length when left out")
+
+
+class Hindsight(Table):
+    """How one image is learnt at test time; budget.max_steps are the iterations, a completion's limit is grpo's."""
+
+    method: Literal["grpo", "her", "both"] = Field("grpo", description="grpo, her (hindsight alone), or both")
+    samples: int = Field(64, ge=1, description="programs sampled an iteration")
+    temperature: float = Field(0.9, gt=0, description="at which they are")
+    top_p: float = Field(1.0, gt=0, le=1, description="the share of probability that they are drawn from")
+    cold_samples: int = Field(8, ge=0, description="more of them, nearly greedy")
+    cold_temperature: float = Field(0.1, gt=0, description="at which those are")
+    learning_rate: float = Field(1e-3, gt=0, description="on what was drawn, relabelled as what was asked for")
+    batch_size: int = Field(4, ge=1, description="pairs of a drawing and its program in an optimiser step")
+    max_grad_norm: float = Field(1.0, gt=0, description="a gradient is cut to that")
+    near: float = Field(0.0, ge=0, description="both: the best reward from which on the real image is learnt from, too")
+    goal_weight: float = Field(1.0, ge=0, description="both: what the real image's advantages weigh")
+
+
+class Pretraining(Table):
+    """Supervised training on random drawings, before a real model is asked for any image; kept and found again."""
+
+    steps: int = Field(6000, ge=0, description="optimiser steps; 0: none")
+    batch_size: int = Field(16, ge=1, description="drawings in one of them, none of which comes twice")
+    micro_batch: int = Field(8, ge=1, description="drawings in one backward pass; must divide batch_size")
+    learning_rate: float = Field(1e-4, gt=0, description="at its highest")
+    lr_scheduler_type: str = Field("cosine", description="as transformers names it")
+    warmup_steps: float = Field(0.03, ge=0, description="below 1: a share of all steps")
+
+
+class Prompts(Table):
+    """What every task has in its [task] table beside its own options."""
+
+    name: str
+    max_prompt_tokens: int = Field(256, ge=1, description="longer prompts are left out, and counted")
+    limit: int | None = Field(None, ge=1, description="train on the first so many problems only")
+
+
+class Text(str):
+    """A value from the command line: TOML where that fits the setting's type, the bare text otherwise."""
+
+
+def typed(kind: Any, value: Any, setting: str) -> Any:
+    """`value` if it is of the type `kind` (an int counts as a float), else a SettingError."""
+    candidates = [value]
+    if isinstance(value, Text):
+        candidates = [str(value)]
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            read = tomllib.loads(f"value = {value}")["value"]
+            # where the library says no type, a number that would be printed otherwise was meant as a text
+            if kind is not Any or isinstance(read, bool | list | dict) or str(read) == str(value):
+                candidates.insert(0, read)
+    problems = []
+    for candidate in candidates:
+        try:
+            return TypeAdapter(kind).validate_python(candidate, strict=True)
+        except ValidationError as error:
+            problems.append(error.errors()[0]["msg"])
+    raise SettingError(f"{setting} = {value if isinstance(value, Text) else repr(value)}: {problems[0]}")
+
+
+TableT = TypeVar("TableT", bound=Table)
+
+
+def own_table(kind: type[TableT], table: str, values: Mapping[str, Any]) -> TableT:
+    """The table called `table` made of a recipe's values; SettingError for one that it lacks or that does not fit."""
+    fields = kind.model_fields
+    for key in values:
+        if key not in fields:
+            raise SettingError(f"{table}.{key}: no such setting{nearest(key, fields)} There are: {', '.join(fields)}")
+    values = {key: typed(fields[key].annotation, value, f"{table}.{key}") for key, value in values.items()}
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise SettingError(f"{table}.{key} = {first.get('input')!r}: {first['msg']}") from None
