@@ -21,6 +21,7 @@ from grpo_colab.drawing.compact import from_compact, to_compact
 from grpo_colab.drawing.images import image_text, parse_image, right_share
 from grpo_colab.drawing.python_calls import parse_calls, to_python
 from grpo_colab.opening import go_back, on_disk
+from grpo_colab.rewards import reward_name
 from grpo_colab.run import reaches
 from grpo_colab.tasks.drawing import drawn
 
@@ -104,9 +105,10 @@ def sample(learner: Policy, task: Drawing, problem: Problem, recipe: Recipe, set
     texts = learner.tokenizer.batch_decode(tokens, skip_special_tokens=True)
     columns = {name: values * len(texts) for name, values in evaluate.reward_columns([problem]).items()}
     paid = {
-        name: evaluate.call_reward(function, [prompt] * len(texts), texts, tokens, columns)
-        for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True)
+        reward_name(function): evaluate.call_reward(function, [prompt] * len(texts), texts, tokens, columns)
+        for function in recipe.reward_functions()
     }
+    weights = list(recipe.rewards.values())
     images = drawn(texts, [parse_image(problem.answer)] * len(texts))
     return [
         Sample(
@@ -114,7 +116,7 @@ def sample(learner: Policy, task: Drawing, problem: Problem, recipe: Recipe, set
             text,
             images[index],
             (rewards := {name: values[index] for name, values in paid.items()}),
-            sum(recipe.rewards[name] * (value or 0.0) for name, value in rewards.items()),
+            sum(weight * (value or 0.0) for weight, value in zip(weights, rewards.values(), strict=True)),
         )
         for index, text in enumerate(texts)
     ]

@@ -252,11 +252,11 @@ def compare(**methods: Sequence[Run]) -> DataFrame:
         best = max(one["best"] for one in summaries)
         rows[name] = {"solved": f"{row['solved']} of {row['seeds']}", **counts, "best drawing": f"{best:.1%} right"}
         axes.set(title=f"{name}: solved {rows[name]['solved']}", xlabel="iteration", ylim=(-0.05, 1.05))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("share of right pixels")
-    panels[0].legend(loc="lower right", edgecolor="none")
+    panels[0].legend(edgecolor="none", framealpha=0.85)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     display(Image(data=picture.getvalue()))

@@ -496,6 +496,8 @@ def finish(
 
 
 def described(rows: list[dict[str, Any]]) -> str:
+    if len(rows) == 1:  # one image, or one example: there is no share of it
+        return f"answered greedily, {'right' if rows[0]['right'] else 'wrong'} ({rows[0]['verdict']})"
     side = evaluate.summary(rows)
     low, high = side["ci95"]
     return (
