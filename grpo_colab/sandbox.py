@@ -28,12 +28,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing import connection
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from grpo_colab.errors import SettingError, one_line
-
-if TYPE_CHECKING:
-    from inspect import Signature
 
 GRACE_S: Final = 0.1  # to compare shared lists ignores the time limit; this much later the interpreter is killed
 READING_S: Final = 0.05  # of CPU time, to read what a program returned, and two microseconds an item
@@ -45,7 +42,7 @@ _LACKS: Final = r"monty|not (yet )?support|^No module named|^cannot import name|
 _PLAIN: Final = {type(None), bool, int, float, str, list, tuple, dict}
 _NO_ATTRIBUTE: Final = r"'(\w+)' object has no attribute '(\w+)'"
 KINDS: Final = ("ok", "error", "unsupported", "time", "memory", "result", "crash")
-_BOUNDS: Final = {
+BOUNDS: Final = {
     "workers": (1, 64),
     "time_limit_s": (0.001, 60),
     "memory_mb": (1, 4096),
@@ -54,7 +51,6 @@ _BOUNDS: Final = {
     "max_output": (0, 10**7),
 }
 _FENCES: Final = ("```python", "```py", "```python3", "```")
-_NOTHING: Final = object()  # a test that need only end
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
         self.settings = {"workers": workers, "time_limit_s": time_limit_s, "memory_mb": memory_mb}
         self.settings |= {"max_items": max_items, "max_depth": max_depth, "max_output": max_output}
         for name, value in self.settings.items():
-            least, most = _BOUNDS[name]
+            least, most = BOUNDS[name]
             kinds = (int, float) if name == "time_limit_s" else (int,)
             if type(value) not in kinds or not least <= value <= most:
                 raise SettingError(f"{name} = {value!r}: write a number from {least} to {most}")
@@ -131,6 +127,10 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
         for worker in self._running:
             worker.kill()
         self._running = []
+
+    def refuses(self, value: object) -> str:
+        """Why `value` can be no program's result, naming the setting that bounds it; or an empty string."""
+        return refusal(value, *(int(self.settings[name]) for name in ("max_items", "max_depth", "max_output")))
 
     def run(
         self,
@@ -184,10 +184,10 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
             elif reply[2] != "ok":
                 raise SettingError(f"the sandbox's prelude does not run: {reply[3]}")
             return
-        status = worker.kill()
+        said, status = worker.last_line(), worker.kill()
         tried[job] += 1
         if job < 0 and tried[job] > 5:
-            raise RuntimeError(f"a worker of the sandbox does not start (exit status {status})")
+            raise SettingError(f"a worker of the sandbox does not start (exit status {status}): {said}")
         self._running[self._running.index(worker)] = _Worker(self.prelude, self.settings)
         waiting.extendleft(reversed(worker.jobs))
         if job >= 0 and status == -signal.SIGPROF:
@@ -221,12 +221,13 @@ class _Worker:
         path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)  # noqa: PTH100 - not to be resolved
         # None of the trainer's tokens; a session of its own, so that Ctrl-C is not for it, and `kill` ends all of it.
         kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "MONTY_BIN") if name in os.environ}
-        with theirs:
+        self.errors, written = connection.Pipe(duplex=False)
+        with theirs, written:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", "from grpo_colab.sandbox import _serve; _serve()"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=written.fileno(),
                 cwd="/",
                 env=kept | {"PYTHONPATH": path},
                 start_new_session=True,
@@ -254,27 +255,38 @@ class _Worker:
         except (EOFError, OSError):
             return job, None
 
+    def last_line(self) -> str:
+        """Of what the process has written, which is why it did not start."""
+        said = os.read(self.errors.fileno(), 1 << 16) if self.errors.poll() else b""
+        return said.decode(errors="replace").strip().rpartition("\n")[2][:300]
+
     def kill(self) -> int:
         """The exit status, which is what ended it before this did."""
         self.channel.close()
+        self.errors.close()
         with self.process, contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         return self.process.returncode
 
 
-# From here to the reward, all runs in the outer process.
+# From here to `python_code`, all runs in the outer process.
 
 
 def _serve() -> None:
     import resource
 
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # or the interpreter could fill the pipe, which nobody empties
     from pydantic_monty import Monty
 
     channel = connection.Connection(os.dup(0))
     prelude, (_, time_limit_s, memory_mb, *bounds) = marshal.loads(channel.recv_bytes())
     most = (1 << 30) + (memory_mb << 23)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(ValueError, OSError):  # macOS knows the limit, but sets none
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # it kills, also in the midst of a C function
     longest_s = time_limit_s + GRACE_S
     with Monty(max_processes=1, max_checkouts_per_worker=1000, request_timeout=longest_s) as pool:
@@ -322,7 +334,7 @@ def _outcome(
                 inputs = {}
             if not state:
                 value = session.dump()
-            elif message := _refusal(value, *bounds):
+            elif message := refusal(value, *bounds):
                 value, kind = None, "result"
     except MontyError as error:
         value, kind, message = None, _kind(error), one_line(error.exception())
@@ -341,7 +353,7 @@ def _used_s(pid: int) -> float:
     return used_s
 
 
-def _refusal(value: Any, max_items: int, max_depth: int, max_characters: int) -> str:
+def refusal(value: Any, max_items: int, max_depth: int, max_characters: int) -> str:
     """Why `value` may not be a result, or an empty string.
 
     It is looked at level by level, by type and length alone: a list that holds itself, or is shared forty deep, has
@@ -359,8 +371,8 @@ def _refusal(value: Any, max_items: int, max_depth: int, max_characters: int) ->
         for refused, why in (
             (others, f"a value of type {others}"),
             (bits > MAX_BITS, f"an integer of more than {MAX_BITS} bits"),
-            (characters > max_characters, f"more than {max_characters} characters"),
-            (items > max_items, f"more than {max_items} items"),
+            (characters > max_characters, f"more characters than max_output={max_characters}"),
+            (items > max_items, f"more items than max_items={max_items}"),
             # which take a second to put into a dictionary again
             (any(len(item) - len(set(map(hash, item))) > 100 for item in keyed), "keys that share one hash"),
         ):
@@ -369,7 +381,7 @@ def _refusal(value: Any, max_items: int, max_depth: int, max_characters: int) ->
         if not inner:
             return ""
         level = list(itertools.chain(*inner, *(item.values() for item in keyed)))
-    return f"the result is nested deeper than {max_depth}"
+    return f"the result is nested deeper than max_depth={max_depth}"
 
 
 def _kind(error: Any) -> str:
@@ -403,149 +415,3 @@ def python_code(text: str) -> str:
         elif mark.lower() in _FENCES:
             language, start = mark[3:].strip().lower(), number + 1
     return found.get("python", found.get("", text))
-
-
-def get_code_reward(
-    check: str | Callable[..., float | None] = "tests",
-    *,
-    prelude: str = "",
-    extract: Callable[[str], str] = python_code,
-    partial: bool = False,
-    name: str = "code_reward",
-    **limits: Any,
-) -> CodeReward:
-    """A reward for the code in a completion, which `extract` finds, run in a `Sandbox` of `prelude` and `limits`.
-
-    `check` is "tests", a column with a row's tests: a list of assertions, or one string. 1.0 for passing all, otherwise
-    0.0; with `partial` the share that passes. `assert f(2) == 4`, with a literal on its right, is compared outside of
-    the sandbox, where nothing that the program defines can make it true; any other test passes when it raises nothing,
-    in a session where the program may have redefined what it uses.
-
-    Or "answer", a column with the value of the program's last expression; a string is compared with that value, or
-    where it is None with what was printed, as texts without the white space around them.
-
-    Or a function: `check(outcome, **row)` gives the reward, from the `Outcome` and the row's columns.
-
-    What goes wrong in a program pays 0.0, and with `log_metric` the shares of the kinds are logged. A row whose tests
-    or answer are None gives None. A missing column, and a test that is no Python or needs what the sandbox lacks, are
-    a ValueError.
-    """
-    if not callable(check) and check not in ("tests", "answer"):
-        raise SettingError(f"check = {check!r}: write 'tests', 'answer', or a function of an outcome and a row")
-    if partial and check != "tests":
-        raise SettingError("partial = True: write partial=False; only tests can be passed in part")
-    return CodeReward(check, extract, partial, Sandbox(prelude, **limits), name)
-
-
-@dataclass(eq=False)
-class CodeReward:
-    """What `get_code_reward` returns: a reward that TRL can name and call, and that can be pickled."""
-
-    check: str | Callable[..., float | None]
-    extract: Callable[[str], str]
-    partial: bool
-    sandbox: Sandbox
-    __name__: str
-
-    @property
-    def __signature__(self) -> Signature:
-        import inspect
-
-        names = ["completions"] if callable(self.check) else ["completions", self.check]
-        needed = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
-        return inspect.Signature([*needed, inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)])
-
-    def __call__(self, /, completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        programs = [self.extract(_said(completion)) for completion in completions]
-        rows = {name: values for name, values in columns.items() if _fits(values, len(programs))}
-        if not callable(self.check) and self.check not in rows:
-            raise ValueError(f"{self.__name__} needs a column {self.check!r} with one entry a completion")
-        paid: list[float | None]
-        if self.check == "tests":
-            ended, paid = self._tested(programs, [_tests(row) for row in rows["tests"]])
-        elif self.check == "answer":
-            ended = self.sandbox.run(programs)
-            golds = zip(ended, rows["answer"], strict=True)
-            paid = [None if gold is None else float(_says(outcome, gold)) for outcome, gold in golds]
-        else:
-            assert callable(self.check)
-            ended = self.sandbox.run(programs)
-            each = [{name: values[index] for name, values in rows.items()} for index in range(len(programs))]
-            paid = [self.check(outcome, **row) for outcome, row in zip(ended, each, strict=True)]
-        if columns.get("log_metric") is not None and ended:
-            for kind in KINDS:
-                columns["log_metric"](f"{self.__name__}/{kind}", [end.kind for end in ended].count(kind) / len(ended))
-        return paid
-
-    def _tested(
-        self, programs: Sequence[str], tests: Sequence[list[tuple[str, Any]]]
-    ) -> tuple[list[Outcome], list[float | None]]:
-        """The last outcome of each program, and what it earned. A program that hangs does so in one test only."""
-        # By itself a test mostly ends in a NameError, as the program is not there; not so what cannot be run at all.
-        alone = list({source for row in tests for source, _ in row})
-        for source, outcome in zip(alone, self.sandbox.run(alone), strict=True):
-            if outcome.kind == "unsupported":
-                raise ValueError(f"{self.__name__}: the test {source!r:.80} cannot be run: {outcome.message}")
-        ended, passed, out = [Outcome()] * len(programs), [0] * len(programs), set[int]()
-        for turn in range(max(map(len, tests), default=0)):
-            going = [index for index, row in enumerate(tests) if turn < len(row) and index not in out]
-            then = [tests[index][turn][0] for index in going]
-            met = self.sandbox.run([programs[index] for index in going], then=then)
-            for index, outcome in zip(going, met, strict=True):
-                ended[index], expected = outcome, tests[index][turn][1]
-                right = outcome.kind == "ok" and (expected is _NOTHING or outcome.value == expected)
-                passed[index] += right
-                if not right and (not self.partial or outcome.kind in ("time", "memory", "crash")):
-                    out.add(index)
-        shares = [count / len(row) if row else None for count, row in zip(passed, tests, strict=True)]
-        return ended, [share if self.partial or share is None else float(share == 1) for share in shares]
-
-
-def _fits(values: object, length: int) -> bool:
-    return isinstance(values, Sequence) and not isinstance(values, str | bytes) and len(values) == length
-
-
-def _said(completion: Any) -> str:
-    text = completion if isinstance(completion, str) else completion[-1]["content"]
-    if isinstance(text, str):
-        return text
-    raise TypeError(f"a completion is a string or a list of messages, got {completion!r:.80}")
-
-
-def _says(outcome: Outcome, gold: object) -> bool:
-    said = outcome.value
-    if isinstance(gold, str):
-        said, gold = (outcome.output if said is None else str(said)).strip(), gold.strip()
-    return outcome.kind == "ok" and bool(_as_lists(said) == _as_lists(gold))
-
-
-def _as_lists(value: Any) -> Any:
-    """Tuples as lists, which is what a data set makes of them."""
-    return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _tests(row: Any) -> list[tuple[str, Any]]:
-    """A row's tests: source to run after the program, and the value that it must have, or _NOTHING. None for None."""
-    if row is None:
-        return []
-    tests = [row] if isinstance(row, str) else list(row)
-    if not tests or not all(isinstance(test, str) for test in tests):
-        raise ValueError(f"a row's tests are a string or a list of strings, at least one, got {row!r:.80}")
-    return [_test(test) for test in tests]
-
-
-@functools.lru_cache(maxsize=4096)  # a group of completions shares its tests
-def _test(source: str) -> tuple[str, Any]:
-    import ast
-
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"the test {source!r:.80} is no Python: {error}") from None
-    match body:
-        case [ast.Assert(test=ast.Compare(left=asked, ops=[ast.Eq()], comparators=[right]))]:
-            with contextlib.suppress(ValueError):
-                expected = ast.literal_eval(right)
-                if not _refusal(expected, 10**6, 100, 10**7):
-                    return ast.unparse(asked), expected
-    return source, _NOTHING

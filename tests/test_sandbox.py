@@ -1,13 +1,11 @@
-"""No program gets out, holds the trainer up, or touches the next one; and the reward made of that."""
+"""No program gets out, holds the trainer up, or touches the next one."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import inspect
 import multiprocessing
 import os
-import pickle
 import signal
 import socket
 import subprocess
@@ -22,8 +20,7 @@ from typing import Any
 import pytest
 
 from grpo_colab.errors import SettingError
-from grpo_colab.rewards import check_signature, guard, reward_name
-from grpo_colab.sandbox import KINDS, CodeReward, Outcome, Sandbox, get_code_reward, python_code
+from grpo_colab.sandbox import KINDS, Outcome, Sandbox, python_code
 
 ROOT = Path(__file__).parents[1]
 SECRET = "canary-7361"
@@ -352,12 +349,15 @@ def test_a_killed_worker_is_replaced(which: str) -> None:
     with Sandbox(workers=2) as sandbox:
         sandbox.run(["1"] * 4)
         before = processes(sandbox)
-        for pid in before:
-            if (pid in {worker.process.pid for worker in sandbox._running}) == (which == "outer"):
-                os.kill(pid, signal.SIGKILL)
-                assert gone([pid])
+        outer = {worker.process.pid for worker in sandbox._running}
+        killed = outer if which == "outer" else set(before) - outer
+        assert len(before) == 2 * len(killed) == 4
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+            assert gone([pid])
         assert [o.value for o in sandbox.run(["6 * 7"] * 4)] == [42] * 4
-        assert not set(before) & set(processes(sandbox)) if which == "outer" else True
+        kept = set(before) & set(processes(sandbox))
+        assert kept == (set() if which == "outer" else set(before) - killed)
 
 
 def test_killed_at_any_moment_nothing_is_lost_or_mixed_up() -> None:
@@ -532,140 +532,18 @@ def test_the_code_of_a_long_completion() -> None:
     assert python_code("`" * 3_000_000) == "`" * 3_000_000
 
 
-TESTS = ["assert f(2) == 4", "assert f(3) == 9", "assert f(-1) > 0"]
-COMPLETIONS = {
-    "```python\ndef f(x):\n    return x * x\n```": 3,
-    "def f(x): return x * x": 3,
-    "def f(x): return 2 * x": 1,
-    "def f(x): return x ** 3": 0,
-    "def f(x): return [x * x]": 0,
-    "def f(x):\n    while True: pass": 0,
-    "def f(x): return x * x\nif 0: \\": 0,
-    'def f(x): return x * x\n"""': 0,
-    "class A:\n    def __eq__(self, other): return True\ndef f(x): return A()": 0,
-    "import numpy": 0,
-    "": 0,
-}
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS sets no limit of the address space")
+def test_under_a_limit_of_the_address_space_that_cannot_be_raised() -> None:
+    source = (
+        "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 30,) * 2)\n"
+        "from grpo_colab.sandbox import Sandbox\nprint(Sandbox(workers=1).run(['6 * 7'])[0].value)"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout == "42\n"
 
 
-@pytest.fixture(scope="module")
-def tested() -> Iterator[CodeReward]:
-    reward = get_code_reward(partial=True, time_limit_s=0.5)
-    yield reward
-    reward.sandbox.close()
-
-
-def test_the_share_of_tests_that_pass(tested: CodeReward) -> None:
-    logged: dict[str, float] = {}
-    paid = tested(list(COMPLETIONS), tests=[TESTS] * len(COMPLETIONS), log_metric=logged.__setitem__)
-    assert paid == [passed / 3 for passed in COMPLETIONS.values()]
-    assert sum(logged.values()) == pytest.approx(1)
-    assert logged["code_reward/time"] == logged["code_reward/unsupported"] == pytest.approx(1 / len(COMPLETIONS))
-    assert set(logged) == {f"code_reward/{kind}" for kind in KINDS}
-
-
-def test_all_tests_or_nothing(tested: CodeReward) -> None:
-    """Rows with other tests, one string instead of a list, and none; completions as messages."""
-    reward = get_code_reward(name="exercise_reward", time_limit_s=10)
-    messages = [[{"role": "assistant", "content": text}] for text in [*list(COMPLETIONS)[:3], "x = {1, 2}", "1 / 0"]]
-    rows = [TESTS, "y = f(3)\nassert y == 9", TESTS, ["assert x == {2, 1}", "assert len(x) == 2"], None]
-    with reward.sandbox:
-        assert reward(messages, tests=rows, prompts=["p"] * 5, trainer_state=None) == [1.0, 1.0, 0.0, 1.0, None]
-
-
-@pytest.mark.parametrize(
-    ("test", "words"),
-    [
-        ("assert f(", "is no Python"),
-        ("a\0", "is no Python"),
-        ("import numpy\nassert f(2) == 4", "cannot be run: ModuleNotFoundError"),
-        ("def g():\n    yield 1\nassert f(2) == 4", "cannot be run: NotImplementedError"),
-    ],
-)
-def test_a_test_that_cannot_be_run_is_an_error(test: str, words: str, tested: CodeReward) -> None:
-    with pytest.raises(ValueError, match=words):
-        tested(["def f(x): return 4"], tests=[["assert f(2) == 4", test]])
-
-
-def test_a_row_or_a_column_that_is_wrong_is_an_error(tested: CodeReward) -> None:
-    for row in ([], [5], 7):
-        with pytest.raises((ValueError, TypeError)):
-            tested(["1"], tests=[row])
-    with pytest.raises(ValueError, match="code_reward needs a column 'tests'"):
-        tested(["1"], answer=["1"])
-    with pytest.raises(ValueError, match="needs a column 'tests' with one entry a completion"):
-        tested(["1", "2"], tests=[TESTS])
-    with pytest.raises(TypeError, match="a completion is a string"):
-        tested([[{"role": "assistant", "content": None}]], tests=[TESTS])
-
-
-@pytest.mark.parametrize(
-    ("program", "answer", "paid"),
-    [
-        ("6 * 7", 42, 1.0),
-        ("6 * 7", "42", 1.0),
-        ("print(6 * 7)", " 42\n", 1.0),
-        ("print('so')\n42", "42", 1.0),
-        ("print(42)", 42, 0.0),
-        ("41", 42, 0.0),
-        ("1 / 0", "", 0.0),
-        ("print(42)\n1 / 0", "42", 0.0),
-        ("[(1, 2), (3,)]", [[1, 2], [3]], 1.0),
-        ("[[1, 2], [3]]", [[1, 2], [4]], 0.0),
-        ("{'a': 1}", {"a": 1}, 1.0),
-        ("1 / 0", None, None),
-        (SHARED + "a", [[]], 0.0),
-    ],
-)
-def test_a_programs_answer(program: str, answer: Any, paid: float | None, answered: CodeReward) -> None:
-    assert answered(completions=[program], answer=[answer]) == [paid]
-
-
-@pytest.fixture(scope="module")
-def answered() -> Iterator[CodeReward]:
-    reward = get_code_reward("answer", workers=1)
-    yield reward
-    reward.sandbox.close()
-
-
-def _closeness(outcome: Outcome, target: float, **row: Any) -> float:
-    assert set(row) == {"prompts"}
-    return 0.0 if outcome.kind != "ok" else 1 / (1 + abs(outcome.value - target))
-
-
-def test_a_check_of_ones_own() -> None:
-    reward = get_code_reward(_closeness, prelude="def double(n): return 2 * n", name="close_reward", workers=1)
-    with reward.sandbox:
-        columns = {"target": [10, 12, 1], "prompts": ["p"] * 3, "trainer_state": object(), "log_metric": None}
-        assert reward(["double(5)", "double(5)", "1 / 0"], **columns) == [1.0, pytest.approx(1 / 3), 0.0]
-        broken = get_code_reward(lambda outcome, **row: 1 / 0, workers=1)
-        with pytest.raises(ZeroDivisionError), broken.sandbox:
-            broken(["1"])
-
-
-def test_a_reward_like_ours(tested: CodeReward) -> None:
-    """Its name, what TRL is told that it needs, pickled, guarded."""
-    assert reward_name(tested) == "code"
-    assert list(inspect.signature(tested).parameters) == ["completions", "tests", "kwargs"]
-    check_signature(tested, ["prompt", "tests"])
-    with pytest.raises(ValueError, match="code_reward needs a column 'tests'"):
-        check_signature(tested, ["prompt", "answer"])
-    again = pickle.loads(pickle.dumps(tested))
-    with again.sandbox:
-        assert guard(again)(completions=["def f(x): return 4"], tests=[TESTS[:2]]) == [0.5]
-    assert again.sandbox.settings == tested.sandbox.settings | {}
-    assert again.sandbox is not tested.sandbox
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"check": "test"}, "check = 'test': write 'tests', 'answer', or a function"),
-        ({"check": "answer", "partial": True}, "partial = True: write partial=False"),
-        ({"workers": 0}, "workers = 0"),
-    ],
-    ids=str,
-)
-def test_settings_of_the_reward_that_cannot_work(settings: dict[str, Any], words: str) -> None:
-    with pytest.raises(SettingError, match=words):
-        get_code_reward(**settings)
+def test_a_worker_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pydantic_monty.py").write_text("print('noise')\nraise OSError('no interpreter for this machine')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SettingError, match=r"does not start \(exit status 1\): OSError: no interpreter for this"):
+        Sandbox(workers=1).run(["1"])

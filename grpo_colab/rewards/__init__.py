@@ -6,6 +6,8 @@ GRPOTrainer(..., reward_funcs=[correctness_reward, strict_format_reward])
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from grpo_colab.rewards.answers import REASONS, Verdict, gold_number, grade, lenient_grade
 from grpo_colab.rewards.combine import combine
 from grpo_colab.rewards.correctness import (
@@ -36,6 +38,19 @@ from grpo_colab.rewards.shaping import (
     length_reward,
     reasoning_steps_reward,
 )
+
+if TYPE_CHECKING:
+    from grpo_colab.rewards.code import get_code_reward as get_code_reward
+
+
+def __getattr__(name: str) -> Any:
+    """`get_code_reward`: what it stands on (the sandbox) takes longer to import than all the others together."""
+    if name == "get_code_reward":
+        from grpo_colab.rewards.code import get_code_reward
+
+        return get_code_reward
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "REASONS",
