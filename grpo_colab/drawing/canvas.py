@@ -52,10 +52,7 @@ def blank(shape: Shape, colour: int = 0) -> Image:
 def cells(statement: Statement, shape: Shape) -> list[tuple[int, int]]:
     """The (row, column) of each cell that `statement` paints on a canvas of `shape`; none for a side below 1."""
     rows, columns = shape
-    numbers = [
-        min(max(number, 0), (rows if kind in "yY" else columns) - 1) if kind != "n" else number
-        for kind, number in zip(STATEMENTS[statement.letter], statement.numbers, strict=True)
-    ]
+    numbers = _on_canvas(statement, shape)
     match statement.letter:
         case "P":
             return [(numbers[0], numbers[1])]
@@ -67,15 +64,18 @@ def cells(statement: Statement, shape: Shape) -> list[tuple[int, int]]:
             return line_cells(*numbers)
         case "R":
             top, left, bottom, right = numbers
-        case "S":
+            (top, bottom), (left, right) = sorted((top, bottom)), sorted((left, right))
+        case _:  # S; another letter is a KeyError above
             top, left, side = numbers
             bottom, right = min(top + side, rows) - 1, min(left + side, columns) - 1
-        case letter:
-            raise ValueError(f"statement {letter!r}: must be one of {', '.join(STATEMENTS)}")
-    if statement.letter == "R":
-        top, bottom = sorted((top, bottom))
-        left, right = sorted((left, right))
     return [(row, column) for row in range(top, bottom + 1) for column in range(left, right + 1)]
+
+
+def _on_canvas(statement: Statement, shape: Shape) -> tuple[int, ...]:
+    """Its numbers, rows and columns moved to the canvas's nearest edge; a side as it is."""
+    kinds = zip(STATEMENTS[statement.letter], statement.numbers, strict=True)
+    last = {"y": shape.rows - 1, "Y": shape.rows - 1, "x": shape.columns - 1, "X": shape.columns - 1}
+    return tuple(number if kind == "n" else min(max(number, 0), last[kind]) for kind, number in kinds)
 
 
 def line_cells(row: int, column: int, to_row: int, to_column: int) -> list[tuple[int, int]]:
@@ -150,11 +150,11 @@ def ordered(program: Sequence[Statement], shape: Shape) -> Program:
 
 
 def simplest(statement: Statement, shape: Shape) -> Statement:
-    """The shortest statement that paints the same cells; of equally short ones, always the same."""
+    """What paints the same cells in the fewest words, and within the canvas: for the same cells always the same."""
     painted = set(cells(statement, shape))
     rows, columns = sorted({row for row, _ in painted}), sorted({column for _, column in painted})
     if not painted:
-        return statement
+        return Statement("S", statement.colour, (0, 0, 0))
     top, left, bottom, right = rows[0], columns[0], rows[-1], columns[-1]
     candidates: list[tuple[str, tuple[int, ...]]] = [
         ("P", (top, left)),
@@ -169,7 +169,8 @@ def simplest(statement: Statement, shape: Shape) -> Statement:
         shorter = Statement(letter, statement.colour, numbers)
         if set(cells(shorter, shape)) == painted:
             return shorter
-    return statement  # a slope that is another one from its other end
+    # a slope that is another one from its other end
+    return statement._replace(numbers=_on_canvas(statement, shape))
 
 
 def normal(program: Sequence[Statement], shape: Shape) -> Program:

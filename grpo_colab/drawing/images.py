@@ -59,7 +59,8 @@ def load_image(source: str | Path) -> Image:
     except PermissionError as error:
         raise SettingError(f"{where}: cannot read it ({error.strerror})") from None
     except (OSError, ValueError, RuntimeError):  # no such file, or a name that no file can have
-        if isinstance(source, str) and ("\n" in source or len(re.findall(r"[0-9\s,/]", source)) >= len(source) / 2):
+        # of one line with anything else in it, it is a file's name that is mistyped
+        if isinstance(source, str) and ("\n" in source or re.fullmatch(r"[0-9\s,/]*", source)):
             return parse_image(source, where)
         raise SettingError(
             f"{where}: no such image or file{nearest(str(source), NAMED) or ';'} there are {', '.join(NAMED)}, and "
@@ -78,16 +79,16 @@ def load_image(source: str | Path) -> Image:
 
 
 def parse_image(text: str, where: str = "image") -> Image:
-    """The image in rows of digits, with spaces or commas between the digits or not; blank lines do not count.
+    """The image in rows of digits, all with spaces, all with commas or all with nothing between.
 
-    `where` begins the SettingError, which names the row and the column, both counted from 1.
+    Blank lines do not count. `where` begins the SettingError, which names the row and the column, both counted from 1.
     """
     rows: list[tuple[int, ...]] = []
-    for line in re.split(r"[\n\r/]+", text):
-        parts = re.split(r"[\s,]+", line.strip(", \t"))
-        cells = parts if len(parts) > 1 else list(parts[0])
-        if not cells:
-            continue
+    forms: list[str] = []
+    for line in filter(None, map(str.strip, re.split(r"[\n\r/]+", text))):
+        forms.append("commas" if "," in line else "spaces" if len(line.split()) > 1 else "nothing")
+        by_comma = [cell.strip() for cell in line.removesuffix(",").split(",")]
+        cells = {"commas": by_comma, "spaces": line.split(), "nothing": list(line)}[forms[-1]]
         row = len(rows) + 1
         if row > MAX_SIDE or len(cells) > MAX_SIDE:
             raise SettingError(f"{where}: row {row} has {len(cells)} cells; at most 30 rows of 30")
@@ -97,6 +98,10 @@ def parse_image(text: str, where: str = "image") -> Image:
         if rows and len(cells) != len(rows[0]):
             raise SettingError(
                 f"{where}: row {row} has {len(cells)} cells and row 1 has {len(rows[0])}; write rows of one length"
+            )
+        if forms[-1] != forms[0]:
+            raise SettingError(
+                f"{where}: row {row} has {forms[-1]} between its cells and row 1 has {forms[0]}; write all in one form"
             )
         rows.append(tuple(map(int, cells)))
     if not rows:
@@ -207,7 +212,13 @@ def _colour(pixel: bytes, cell: tuple[int, int], where: str) -> int:
     return colour
 
 
-def right_share(drawn: Image, image: Image) -> float:
-    """The share of pixels, 0.0 to 1.0, that are in `drawn` as in `image`, which is of the same shape."""
+def right_pixels(drawn: Image, image: Image) -> tuple[int, int]:
+    """How many pixels are in `drawn` as in `image`, which is of the same shape, and of how many."""
     pairs = [pair for rows in zip(drawn, image, strict=True) for pair in zip(*rows, strict=True)]
-    return sum(a == b for a, b in pairs) / len(pairs)
+    return sum(a == b for a, b in pairs), len(pairs)
+
+
+def right_share(drawn: Image, image: Image) -> float:
+    """The share of right pixels, 0.0 to 1.0."""
+    right, pixels = right_pixels(drawn, image)
+    return right / pixels

@@ -3,8 +3,8 @@
     draw_square(img, (0, 2), 2, 3)
     draw_vertical_line(img, 7, 5)
 
-A program may be any Python that the sandbox runs. `img` is there, a list of rows of zeros, and what it holds at the end
-is the drawing.
+Around the calls there may be any Python that the sandbox runs. `img` is there, a list of rows of zeros, and what it
+holds at the end is the drawing. Only the functions may touch it: to copy the image from the prompt is not to draw it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Sequence
+from types import CodeType
 
 from grpo_colab.drawing.canvas import COLOURS, MAX_SIDE, STATEMENTS, Image, Program, Shape, Statement
 from grpo_colab.sandbox import Outcome, Sandbox, python_code
@@ -26,7 +27,7 @@ FUNCTIONS = {
     "S": ("draw_square", ("point", "side")),
 }
 SIGNATURES = tuple(f"{name}(img, {', '.join(taken)}, color)" for name, taken in FUNCTIONS.values())
-LONGEST = 20_000  # characters of a program: 900 pixels, which draw anything, and as much again
+LONGEST = 50_000  # characters of a program: 900 pixels, which draw anything, and as much again
 
 # The functions inside the sandbox: what canvas.cells does, in Python that the sandbox's interpreter has.
 PRELUDE = """
@@ -110,12 +111,13 @@ def parse_calls(text: str) -> Program | None:
     Nothing is run. Numbers off every canvas become those at the largest canvas's edge, which draws the same.
     """
     try:
-        tree = ast.parse(python_code(text)) if len(text) <= LONGEST else None
+        tree = ast.parse(python_code(text).strip()) if len(text) <= LONGEST else None
         return tuple(_statement(node) for node in tree.body) if tree and tree.body else None
-    except (SyntaxError, ValueError, TypeError, KeyError, RecursionError, MemoryError):
+    except (*_UNREADABLE, TypeError, KeyError):
         return None
 
 
+_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)  # what ast.parse raises
 _LETTERS = {name: letter for letter, (name, _) in FUNCTIONS.items()}
 
 
@@ -147,29 +149,54 @@ def _statement(node: ast.stmt) -> Statement:
 def run_python(texts: Sequence[str], shapes: Sequence[Shape]) -> list[Image | str]:
     """What each completion's program draws on an empty canvas of its shape, or in words why it draws nothing."""
     codes = [python_code(text).strip() if len(text) <= LONGEST else "" for text in texts]
+    whys = [_why_not(code) for code in codes]
     canvases = [{"img": [[0] * columns for _ in range(rows)]} for rows, columns in shapes]
-    ours = [(f"{code}\nimg", canvas) for code, canvas in zip(codes, canvases, strict=True) if code]
+    ours = [(f"{code}\nimg", canvas) for code, canvas, why in zip(codes, canvases, whys, strict=True) if not why]
     outcomes = iter(_sandbox().run([code for code, _ in ours], [canvas for _, canvas in ours]))
-    return [
-        _drawing(next(outcomes), shape) if code else f"error: no program, or one of over {LONGEST:,} characters"
-        for code, shape in zip(codes, shapes, strict=True)
-    ]
+    return [f"error: {why}" if why else _drawing(next(outcomes)) for why in whys]
 
 
-def _drawing(outcome: Outcome, shape: Shape) -> Image | str:
-    """The image that a program left; the sandbox has checked that its value is small and of plain types."""
-    value = outcome.value
-    if outcome.kind != "ok":
-        return f"{outcome.kind}: {outcome.message}"
-    if type(value) is not list or len(value) != shape.rows:
-        return f"img must stay a list of {shape.rows} rows"
-    for number, row in enumerate(value, 1):
-        if type(row) is not list or len(row) != shape.columns:
-            return f"row {number} of img must stay a list of {shape.columns} colours"
-        for column, cell in enumerate(row, 1):
-            if type(cell) is not int or not 0 <= cell < COLOURS:
-                return f"row {number}, column {column} of img must hold a colour, 0 to 9"
-    return tuple(map(tuple, value))
+def _drawing(outcome: Outcome) -> Image | str:
+    """The image that a program left: `_why_not` has seen to it that only the functions changed it."""
+    return tuple(map(tuple, outcome.value)) if outcome.kind == "ok" else f"{outcome.kind}: {outcome.message}"
+
+
+def _why_not(code: str) -> str:
+    """Why `code` draws nothing, found before it runs; empty where it may run.
+
+    `img` stands nowhere but as what a drawing function draws on, and nothing takes the place of what those are made of.
+    """
+    if not code:
+        return f"no program, or one of over {LONGEST:,} characters"
+    try:
+        nodes = list(ast.walk(ast.parse(code)))
+    except _UNREADABLE as error:
+        return f"no Python ({error})"
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    calls = [n for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in _LETTERS]
+    drawn_on = {value for n in calls for value in (*n.args[:1], *(key.value for key in n.keywords if key.arg == "img"))}
+    # functions, classes, imports, exceptions, patterns; then parameters, of which one may be called img
+    bound = {getattr(node, field, None) for node in nodes for field in ("name", "asname", "rest")}
+    own = bound | {n.arg for n in nodes if isinstance(n, ast.arg)}
+    own |= {name.id for name in names if not isinstance(name.ctx, ast.Load)}
+    if "img" in bound or any(name.id == "img" and name not in drawn_on for name in names):
+        return "img may only be the first argument of a drawing function"
+    if wrong := own & _KEPT or _PEEPHOLES.intersection(name.id for name in names):
+        return f"a program that draws must not use or redefine {min(map(str, wrong))}"
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inner = {node for function in functions for node in ast.walk(function)}
+    if any(isinstance(node, ast.Return) and node not in inner for node in nodes):
+        return "return outside of a function"  # the sandbox's interpreter would take its value for img
+    return "" if any(name.id == "img" for name in names) else "no drawing function is called on img"
+
+
+# Ways to img that do without its name, of those that the interpreter has or may come to have.
+_PEEPHOLES = frozenset({"eval", "exec", "compile", "globals", "locals", "vars", "__import__", "__builtins__"})
+# What the drawing functions call, and themselves: another `len` would be given img.
+_PRELUDE = compile(PRELUDE, "<prelude>", "exec")
+_KEPT = frozenset(
+    name for code in (_PRELUDE, *_PRELUDE.co_consts) if isinstance(code, CodeType) for name in code.co_names
+)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpo_colab.drawing.canvas import Image
-from grpo_colab.drawing.images import PALETTE, right_share
+from grpo_colab.drawing.images import PALETTE, right_pixels
 from grpo_colab.errors import SettingError
 from grpo_colab.files import write_bytes
 
@@ -74,10 +74,10 @@ def gif(path: str | Path, target: Image, frames: Sequence[tuple[int, Image]]) ->
 
     All but the last frame, which is held, take at most ten seconds together, or 40 ms each.
     """
-    shown = [
-        picture([target, drawn], ["target", f"iteration {iteration}: {int(100 * right_share(drawn, target))} % right"])
-        for iteration, drawn in frames
-    ]
+    shown = []
+    for iteration, drawn in frames:
+        right, pixels = right_pixels(drawn, target)
+        shown.append(picture([target, drawn], ["target", f"iteration {iteration}: {100 * right // pixels} % right"]))
     from PIL import Image as Pictures
 
     size = max(frame.width for frame in shown), max(frame.height for frame in shown)

@@ -162,8 +162,9 @@ def _drawings(name: str, completions: Completions, answer: Golds) -> list[tuple[
     return [(None, None) if image is None else (next(found), image) for image in images]
 
 
-_WORD = "(?:[PHVLRS]|[cyxYXn][0-9]{1,2})"
-# two names with no sign between, which Python never has; or one alone
+# of a program, or of the question: "y0x2:3" alone would be Python, an annotation
+_WORD = "(?:[PHVLRS]|[cyxYXn][0-9]{1,2}|(?:rows|columns)[0-9]+|y[0-9]+x[0-9]+:[0-9])"
+# two words with no sign between, which Python never has; or one alone
 _COMPACT = re.compile(rf"\s*{_WORD}(?:[ \t]+{_WORD}|\s*$)")
 _DRAWN: dict[tuple[str, Shape], Image | None] = {}  # several rewards and the grader ask for the same completions
 
@@ -171,7 +172,7 @@ _DRAWN: dict[tuple[str, Shape], Image | None] = {}  # several rewards and the gr
 def drawn(completions: Sequence[str], images: Sequence[Image]) -> list[Image | None]:
     """What each completion's program draws on an empty canvas of its image's shape; None where it draws nothing.
 
-    Its language is seen from its first two words. Programs of over 20,000 characters or 900 compact statements are not
+    Its language is seen from its first two words. Programs of over 50,000 characters or 900 compact statements are not
     run; those in Python are run in the sandbox, all at once.
     """
     if len(_DRAWN) > 1024:

@@ -25,6 +25,7 @@ from grpo_colab.drawing.canvas import (
     random_drawings,
     random_statement,
     shape_of,
+    simplest,
 )
 from grpo_colab.drawing.compact import asked, from_compact, to_compact, vocabulary
 from grpo_colab.drawing.python_calls import parse_calls, run_python, to_python
@@ -122,6 +123,42 @@ def test_ordering_does_not_depend_on_the_order_of_what_may_change_places(program
         if first.colour == last.colour or not set(cells(first, shape)) & set(cells(last, shape)):
             mixed[at : at + 2] = reversed(pair)
     assert ordered(mixed, shape) == ordered(program, shape)
+
+
+@pytest.mark.parametrize(
+    ("words", "shortest"),
+    [
+        ("R c1 y1 x1 Y1 X1", "P c1 y1 x1"),
+        ("L c1 y2 x3 Y2 X0", "H c1 y2"),
+        ("R c1 y9 x2 Y0 X2", "V c1 x2"),
+        ("R c1 y2 x2 Y1 X1", "S c1 y1 x1 n2"),
+        ("S c1 y1 x2 n9", "S c1 y1 x2 n2"),
+        ("S c1 y1 x1 n9", "R c1 y1 x1 Y2 X3"),
+        ("R c1 y1 x3 Y0 X1", "R c1 y0 x1 Y1 X3"),
+        ("L c1 y1 x3 Y1 X2", "R c1 y1 x2 Y1 X3"),
+        ("L c1 y2 x2 Y0 X0", "L c1 y0 x0 Y2 X2"),
+        ("L c1 y2 x0 Y0 X2", "L c1 y0 x2 Y2 X0"),
+        # another slope from its other end; off the canvas it is the one at its edge
+        ("L c1 y1 x0 Y0 X2", "L c1 y1 x0 Y0 X2"),
+        ("L c1 y1 x1 Y0 X9", "L c1 y1 x1 Y0 X3"),
+        ("L c1 y9 x1 Y1 X3", "L c1 y2 x1 Y1 X3"),
+        ("S c1 y2 x2 n0", "S c1 y0 x0 n0"),
+    ],
+)
+def test_the_shortest_statement_for_what_is_painted(words: str, shortest: str) -> None:
+    [statement], shape = from_compact(words), Shape(3, 4)
+    assert to_compact((simplest(statement, shape),)) == shortest
+    assert cells(simplest(statement, shape), shape) or statement.numbers[-1] == 0
+
+
+@given(st.lists(statements(st.integers(-1, 5)), min_size=2, max_size=12), st.builds(Shape, *[st.integers(1, 4)] * 2))
+def test_what_paints_the_same_is_the_same_when_simplest(several: list[Statement], shape: Shape) -> None:
+    forms: dict[frozenset[tuple[int, int]], set[Statement]] = {}
+    for statement in several:
+        short = simplest(statement, shape)
+        assert set(cells(short, shape)) == set(cells(statement, shape))
+        forms.setdefault(frozenset(cells(statement, shape)), set()).add(short._replace(colour=0))
+    assert all(len(found) == 1 for found in forms.values())
 
 
 def test_statements_that_do_not_touch_come_in_reading_order() -> None:
@@ -256,6 +293,8 @@ def test_what_a_model_is_taught_to_write() -> None:
         "```python\ndraw_pixel(img, (0, 1), 3)\n```",
         "draw_pixel(color=3, img=img, point=[0, 1])  # a pixel",
         "draw_pixel(img,\n    (0, 1),\n    color=3,\n)",
+        " draw_pixel(img, (0, 1), 3)",
+        "\n  draw_pixel(img, (0, 1), 3)\n",
     ],
 )
 def test_plain_calls_however_they_are_laid_out(text: str) -> None:
@@ -294,7 +333,7 @@ def test_plain_calls_however_they_are_laid_out(text: str) -> None:
         "draw_pixel(img, (0, " + "-" * 9000 + "1), 3)",
         "(" * 9000,
         "draw_pixel(img, (0, " + "1" * 5000 + "), 3)",
-        "draw_pixel(img, (0, 1), 3)\n" * 1000,
+        "draw_pixel(img, (0, 1), 3)\n" * 2000,
     ],
     ids=range(30),
 )
@@ -307,17 +346,14 @@ def test_what_is_no_plain_call_is_not_guessed_at(text: str) -> None:
     [
         ("", "no program"),
         ("```python\n\n```", "no program"),
-        ("draw_pixel(img, (0, 1), 3)\n" * 1000, "over 20,000 characters"),
-        ("The image is blue.", "error"),
-        ("while True: pass", "time"),
-        ("img = None", "list of 2 rows"),
-        ("img.append([0, 0, 0])", "list of 2 rows"),
-        ("img[1].append(0)", "row 2 of img must stay a list of 3"),
-        ("img[1] = (0, 0, 0)", "row 2"),
-        ("img[1][2] = 10", "row 2, column 3"),
-        ("img[1][2] = -1", "row 2, column 3"),
-        ("img[1][2] = True", "row 2, column 3"),
-        ("img[1][2] = 1.0", "row 2, column 3"),
+        ("draw_pixel(img, (0, 1), 3)\n" * 2000, "over 50,000 characters"),
+        ("The image is blue.", "error: no Python"),
+        ("draw_pixel(img, (0, 1), 3)\nwhile True: pass", "time"),
+        ("draw_pixel(img, (0, 1), 3)\nraise ValueError('red')", "error: ValueError: red"),
+        ("pass", "no drawing function is called"),
+        ("x = 3  # draw_pixel(img, (0, 1), 3)", "no drawing function is called"),
+        ("y0x0:3", "no drawing function is called"),
+        ("draw_pixel([[0]], (0, 0), 3)", "no drawing function is called"),
         ("draw_pixel(img, (0, 0), True)", "a color is 0 to 9"),
         ("draw_pixel(img, (0, 0), 10)", "a color is 0 to 9"),
         ("draw_pixel(img, (0, 0), 'red')", "a color is 0 to 9"),
@@ -335,14 +371,91 @@ def test_why_a_program_draws_nothing(text: str, said: str) -> None:
     assert after == ((0, 0, 0), (0, 0, 5))
 
 
-def test_any_python_may_draw_and_nothing_is_kept_for_the_next() -> None:
+def test_any_python_may_stand_around_the_calls_and_nothing_is_kept_for_the_next() -> None:
     loop = "Here it is:\n```python\nfor i in range(3):\n    draw_pixel(img, (i, i), i + 1)\n```\nDone."
-    redefined = "def draw_pixel(img, point, color):\n    img[0][0] = 9\ndraw_pixel(img, (1, 1), 1)"
-    plain = "draw_pixel(img, (1, 1), 1)"
-    assert run_python([loop, redefined, plain, "img = [[1, 2, 3] for row in img]"], [Shape(3, 3)] * 4) == [
-        ((1, 0, 0), (0, 2, 0), (0, 0, 3)),
-        ((9, 0, 0), (0, 0, 0), (0, 0, 0)),
-        ((0, 0, 0), (0, 1, 0), (0, 0, 0)),
-        ((1, 2, 3),) * 3,
-    ]
+    listed = "rows = [draw_pixel(color=i + 1, img=img, point=[i, i]) for i in range(3)]"
+    function = "def cross(row):\n    draw_pixel(img, (row, 1), 1)\n    return row\nk = cross(1)"
+    # its own img is another one
+    shadow = "def other(img):\n    draw_pixel(img, (0, 0), 5)\nother([[0]])\ndraw_pixel(img, (1, 1), 1)"
+    global_ = "def f():\n    global k\n    k = 1\nf()\ndraw_pixel(img, (k, k), k)"
+    diagonal, middle = ((1, 0, 0), (0, 2, 0), (0, 0, 3)), ((0, 0, 0), (0, 1, 0), (0, 0, 0))
+    texts = [loop, listed, function, "draw_pixel(img, (k, 1), 1)", shadow, global_]
+    found = run_python(texts, [Shape(3, 3)] * len(texts))
+    assert found[:3] + found[4:] == [diagonal, diagonal, middle, middle, middle]
+    assert "NameError" in found[3], "k was another program's"
     assert run_python([], []) == []
+
+
+CALL = "draw_pixel(img, (0, 0), 0)"
+COPY = "[[1, 2, 3], [4, 5, 6]]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"img = {COPY}",
+        "img = [list(map(int, row)) for row in '123 456'.split()]",
+        f"img[:] = {COPY}",
+        "img[0][0] = 1",
+        f"img += {COPY}",
+        "img.clear()",
+        "img",
+        "canvas = img",
+        "row = img[0]",
+        "first, *rest = img",
+        "(canvas := img)[0][0] = 1",
+        "for row in img: row[0] = 1",
+        f"for img in [{COPY}]: pass",
+        f"[0 for img in [{COPY}]]",
+        f"def img(): return {COPY}",
+        "class img: pass",
+        "import math as img",
+        "from math import pi as img",
+        "try: 1 / 0\nexcept ZeroDivisionError as img: pass",
+        f"match {COPY}:\n    case img: pass",
+        f"match {COPY}:\n    case [*img]: pass",
+        "match {}:\n    case {**img}: pass",
+        f"with {COPY} as img: pass",
+        "del img",
+        "list(map(len, img))",
+        "def f(canvas): canvas[0][0] = 1\nf(img)",
+        "def f(img): img[0][0] = 1\nf(1)",
+        "def f(canvas=img): canvas[0][0] = 1\nf()",
+        "f = draw_pixel\nf(img, (0, 0), 1)",
+        "[].append(img)",
+        "f'{img}'",
+        "draw_pixel((0, 0), img, 1)",
+        "draw_pixel(*[img], (0, 0), 1)",
+        "draw_pixel(img[0], (0, 0), 1)",
+        "ｉｍｇ[0][0] = 1",
+    ],
+)
+def test_img_stands_nowhere_but_in_the_calls(text: str) -> None:
+    """Not even beside a call that draws."""
+    found = run_python([f"{CALL}\n{text}", f"{text}\n{CALL}"], [Shape(2, 3)] * 2)
+    assert found == ["error: img may only be the first argument of a drawing function"] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("eval('im' + 'g')[0][0] = 1", "eval"),
+        ("e = eval\ne('im' + 'g')[0][0] = 1", "eval"),
+        ("exec('im' + 'g[0][0] = 1')", "exec"),
+        ("locals()['im' + 'g'][0][0] = 1", "locals"),
+        ("globals()['im' + 'g'][0][0] = 1", "globals"),
+        ("def draw_pixel(canvas, point, color): canvas[0][0] = 9", "draw_pixel"),
+        ("draw_pixel = lambda canvas, point, color: canvas.clear()", "draw_pixel"),
+        ("def f(draw_pixel): draw_pixel(img, 1, 1)\nf(lambda canvas, point, color: canvas.clear())", "draw_pixel"),
+        ("def _point(canvas, point):\n    canvas[:] = [[9]]\n    return 0, 0", "_point"),
+        ("def len(canvas): return canvas.append(1)", "len"),
+        ("import math as len", "len"),
+        ("from m import len", "len"),
+        ("return [[1, 2, 3], [4, 5, 6]]", "return outside"),
+        ("if True:\n    return [[1, 2, 3], [4, 5, 6]]", "return outside"),
+        ("class A:\n    return [[1, 2, 3], [4, 5, 6]]", "return outside"),
+        ("x = 1 \\", "no Python"),
+    ],
+)
+def test_no_way_around_its_name(text: str, said: str) -> None:
+    assert said in run_python([f"{CALL}\n{text}"], [Shape(2, 3)])[0]

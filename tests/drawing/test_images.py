@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from grpo_colab.drawing.canvas import Image, Shape, execute, random_drawings, shape_of
-from grpo_colab.drawing.images import NAMED, PALETTE, cover, image_text, load_image, parse_image, right_share
+from grpo_colab.drawing.images import (
+    NAMED,
+    PALETTE,
+    cover,
+    image_text,
+    load_image,
+    parse_image,
+    right_pixels,
+    right_share,
+)
 from grpo_colab.errors import SettingError
 
 
@@ -104,14 +113,24 @@ def test_an_image_is_its_text(image) -> None:
         ("123\n4x6", "row 2, column 2: 'x' is no colour; write 0 to 9"),
         ("red\ngreen", "row 1, column 1: 'r'"),
         ("1, 2, 10", "row 1, column 3: '10'"),
-        ("1 -2", "row 1, column 2: '-2'"),
-        ("12/٣4", "row 2, column 1: '٣'"),
-        ("12/3²", "row 2, column 2: '²'"),
+        ("1 -2\n3 4", "row 1, column 2: '-2'"),
+        ("12\n٣4", "row 2, column 1: '٣'"),
+        ("12\n3²", "row 2, column 2: '²'"),
+        ("/data/2026/11/20/1.png", "no such image or file"),
+        ("12/٣4", "no such image or file"),
+        ("1,,2/3,,4", "row 1, column 2: '' is no colour"),
+        ("1,2/,4", "row 2, column 1: ''"),
+        ("1,2,,/3,4", "row 1, column 3: ''"),
+        ("1,2/,", "row 2, column 1: ''"),
+        ("1,2 3/4,5,6", "row 1, column 2: '2 3'"),
+        ("1,2/34", "row 2 has nothing between its cells and row 1 has commas; write all in one form"),
+        ("12/3 4", "row 2 has spaces between its cells and row 1 has nothing"),
+        ("1 2/3,4", "row 2 has commas between its cells and row 1 has spaces"),
         ("1" * 31, "row 1 has 31 cells; at most 30 rows of 30"),
         ("1/" * 31, "row 31 has 1 cells; at most 30 rows of 30"),
         ("1" * 1_000_000, "row 1 has 1000000 cells"),
     ],
-    ids=range(22),
+    ids=range(32),
 )
 def test_what_is_no_image_is_refused_in_words(source: str, said: str) -> None:
     with pytest.raises(SettingError) as caught:
@@ -256,5 +275,6 @@ def test_a_cover_is_short() -> None:
 def test_the_share_of_right_pixels() -> None:
     assert right_share(((1, 2), (3, 4)), ((1, 2), (3, 4))) == 1.0
     assert right_share(((1, 2), (3, 4)), ((1, 0), (0, 0))) == 0.25
+    assert right_pixels(((1, 2, 5), (3, 4, 5)), ((1, 0, 5), (0, 0, 5))) == (3, 6)
     with pytest.raises(ValueError, match="zip"):
         right_share(((1, 2), (3, 4)), ((1, 2),))

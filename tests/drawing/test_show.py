@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as Picture
+from PIL import ImageChops
 
 from grpo_colab.drawing.canvas import Shape, blank, shape_of
 from grpo_colab.drawing.images import PALETTE, load_image
@@ -101,6 +102,21 @@ def test_a_gif_shows_the_target_beside_each_drawing_and_holds_the_last(tmp_path:
         assert durations[0] == durations[1] < durations[2]
         assert len(set(titles)) == 3, "each says which iteration it is"
         assert seen.info["loop"] == 0
+
+
+def test_a_gif_says_how_many_per_cent_are_right_in_whole_numbers(tmp_path: Path) -> None:
+    """29 of 100 right pixels are 29 %, though 100 * 0.29 is less."""
+    target = blank(Shape(10, 10))
+    drawn = (((0,) * 10,) * 2) + (((0,) * 9 + (1,)),) + ((1,) * 10,) * 7
+    gif(tmp_path / "way.gif", target, [(1, drawn)])
+    with Picture.open(tmp_path / "way.gif") as seen:
+        said = seen.convert("RGB")
+    far = {}
+    for share in (28, 29, 30):
+        expected = picture([target, drawn], ["target", f"iteration 1: {share} % right"])
+        far[share] = max(high for _, high in ImageChops.difference(said, expected).getextrema())
+    # of the letters' 256 greys a GIF has 17, while another digit differs in black and white
+    assert far[29] < 64 < min(far[28], far[30])
 
 
 @pytest.mark.parametrize("n", [1, 400])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 
 import pytest
 
@@ -33,6 +34,17 @@ def test_one_image_is_the_problem_of_both_splits_and_its_golden_completion_earns
     assert verdict.right
     assert verdict.value == 1
     assert (parse_calls(golden) if language == "python" else from_compact(golden)) is not None
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_golden_completion_of_the_largest_and_noisiest_image_earns_all(language: str) -> None:
+    """Neighbours always differ, so that it takes about a statement a pixel, of the longest numbers."""
+    rng = random.Random(0)
+    noise = "/".join("".join(str(rng.randrange(5) * 2 + (row + i) % 2) for i in range(30)) for row in range(30))
+    task = Drawing(image=noise, language=language)
+    [problem] = task.problems("test")
+    assert len(problem.steps) > 700
+    assert exact_reward([task.golden_completion(problem)], answer=[problem.answer]) == [1.0]
 
 
 def test_the_compact_question_is_one_message_and_nothing_else() -> None:
@@ -103,20 +115,27 @@ IMAGE = "1200\n0000"
     [
         ("P c1 y0 x0 P c2 y0 x1", 1.0, 1.0, 1.0),
         ("draw_pixel(img, (0, 0), 1)\ndraw_pixel(img, (0, 1), 2)", 1.0, 1.0, 1.0),
-        ("```python\nimg[0][0] = 1\nimg[0][1] = 2\n```", 1.0, 1.0, 1.0),
+        ("```python\nfor i in range(2):\n    draw_pixel(img, (0, i), i + 1)\n```", 1.0, 1.0, 1.0),
+        ("img = [[1, 2, 0, 0], [0, 0, 0, 0]]", 0.0, 0.0, 0.0),
+        ('img = [list(map(int, row)) for row in """1200\n0000""".split()]', 0.0, 0.0, 0.0),
+        ("y0x0:3", 0.0, 0.0, 0.0),
+        ("y0x0:3 y0x1:2", 0.0, 0.0, 0.0),
+        ("rows2 columns4 y0x0:1 y0x1:2 y0x2:0", 0.0, 0.0, 0.0),
+        ("rows2", 0.0, 0.0, 0.0),
         ("P c1 y0 x0", 7 / 8, 0.0, 1 / 2),
         ("H c1 y0", 5 / 8, 0.0, 1 / 4),
         ("R c3 y0 x0 Y1 X3", 0.0, 0.0, 0.0),
-        ("pass", 6 / 8, 0.0, 0.0),
+        ("pass", 0.0, 0.0, 0.0),
+        ("draw_pixel(img, (0, 0), 0)", 6 / 8, 0.0, 0.0),
         ("P c0 y0 x0", 6 / 8, 0.0, 0.0),
-        ("x1 = 1\nimg[0][0] = x1", 7 / 8, 0.0, 1 / 2),
+        ("x1 = 1\ndraw_pixel(img, (0, 0), x1)", 7 / 8, 0.0, 1 / 2),
         ("P c1 y0", 0.0, 0.0, 0.0),
         ("P c1 y0 x0 and so on", 0.0, 0.0, 0.0),
         ("c1 y0 x0", 0.0, 0.0, 0.0),
         ("P", 0.0, 0.0, 0.0),
         ("draw_pixel(img, (0, 0), 1)\nraise ValueError", 0.0, 0.0, 0.0),
         ("draw_pixel(img, (0, 0), 1)\nwhile True: pass", 0.0, 0.0, 0.0),
-        ("draw_pixel(img, (0, 0), 1)\nimg = img[:1]", 0.0, 0.0, 0.0),
+        ("draw_pixel(img, (0, 0), 1)\nimg[0][1] = 2", 0.0, 0.0, 0.0),
         ("I would draw two pixels.", 0.0, 0.0, 0.0),
         ("", 0.0, 0.0, 0.0),
         (" \n", 0.0, 0.0, 0.0),
@@ -124,9 +143,9 @@ IMAGE = "1200\n0000"
         ("H c1 y0 " * 901, 0.0, 0.0, 0.0),
         ("H c1 y0 " * 200_000, 0.0, 0.0, 0.0),
         ("x" * 1_000_000, 0.0, 0.0, 0.0),
-        ("P c1 y0 x0" + " " * 20_000, 0.0, 0.0, 0.0),
+        ("P c1 y0 x0" + " " * 50_000, 0.0, 0.0, 0.0),
     ],
-    ids=range(24),
+    ids=range(31),
 )
 def test_what_a_completion_earns(completion: str, pixels: float, exact: float, foreground: float) -> None:
     conversation = [{"role": "assistant", "content": completion}]
@@ -142,7 +161,8 @@ def test_what_a_completion_earns(completion: str, pixels: float, exact: float, f
 
 
 def test_a_batch_keeps_its_order_whatever_is_in_it() -> None:
-    completions = ["pass", "P c1 y0 x0", "nonsense!", "P c1 y0 x0", "img[0][0] = 1", "pass"]
+    clear, one = "draw_pixel(img, (0, 0), 0)", "draw_pixel(img, (0, 0), 1)"
+    completions = [clear, "P c1 y0 x0", "nonsense!", "P c1 y0 x0", one, clear]
     answers = ["00/00", "10/00", "10/00", "1000", "12/00", None]
     assert pixels_reward(completions, answer=answers) == [1.0, 1.0, 0.0, 1.0, 0.75, None]
     assert exact_reward(completions, answer=answers) == [1.0, 1.0, 0.0, 1.0, 0.0, None]
