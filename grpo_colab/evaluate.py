@@ -146,12 +146,14 @@ def call_reward(
     token_ids: Sequence[Sequence[int]] | None,
     columns: Mapping[str, Sequence[Any]],
     log_metric: Callable[[str, float], None] = lambda name, value: None,
+    save: Callable[[dict[str, Any]], Any] | None = None,
 ) -> list[float | None]:
     """Call a reward as the trainer does, with all that TRL passes and under the guard; there is no trainer's state.
 
-    `completions` are texts or conversations. Without `token_ids` no `completion_ids` are passed, which TRL never does.
+    `completions` are texts or conversations. What a reward breaks on goes to `save` first. Without `token_ids` no
+    `completion_ids` are passed, which TRL never does.
     """
-    result = guard(function)(
+    result = guard(function, save)(
         prompts=prompts,
         completions=[[{"role": "assistant", "content": c}] if isinstance(c, str) else c for c in completions],
         trainer_state=None,

@@ -109,6 +109,7 @@ class Policy:
                     max_new_tokens=max_new_tokens,
                     do_sample=bool(sampling),
                     **({"top_k": 0, **sampling} if sampling else dict.fromkeys(("temperature", "top_p", "top_k"))),
+                    repetition_penalty=1.0,  # as in training and with vLLM; some models' own configuration has more
                     pad_token_id=self.tokenizer.pad_token_id,
                 )
         finally:

@@ -65,6 +65,7 @@ def test_each_new_drawing_is_relabelled_once_with_its_shortest_program_the_neare
         "H c9 y0 H c9 y1",  # nothing right
         "P c0 y0 x0",  # draws nothing
         "H c1",  # no program
+        "draw_pixel(img, (0, 1), 6)",  # another language than the model's
         "H c1 y0 P c2 y1 x0",  # three of four right
     )
     pairs = relabelled(task, problem, samples, seen)
@@ -132,26 +133,89 @@ def test_what_is_learnt_is_the_weighted_log_probability_whatever_the_padding(pol
 def test_learning_makes_a_program_likelier_and_its_opposite_less(policy: Any) -> None:
     import torch
 
-    from grpo_colab.hindsight import Row, take_step, weighted_log_probability
+    from grpo_colab.hindsight import Row, Updates, weighted_log_probability
 
-    settings = recipe_for().hindsight
+    updates = Updates(policy, recipe_for().hindsight)
     prompt = policy.tokenizer.encode("<|begin|> rows2 columns2 y0x0:1 y1x0:2 <|draw|>")
     good, bad = (
         Row(prompt, policy.tokenizer.encode(f"{text} <|end|>"), weight)
         for text, weight in (("V c7 x0", 1.0), ("S c4 y0 x0 n2", -1.0))
     )
-    optimizer = torch.optim.AdamW([p for p in policy.model.parameters() if p.requires_grad], lr=1e-3)
 
     def worth() -> tuple[float, float]:
         with torch.no_grad():
             return weighted_log_probability(policy, [good]).item(), -weighted_log_probability(policy, [bad]).item()
 
     before = worth()
-    for _ in range(3):
-        take_step(policy, [good, bad], settings, optimizer)
+    losses = [updates.step([good, bad]) for _ in range(3)]
     after = worth()
     assert after[0] > before[0] + 0.1
     assert after[1] < before[1] - 0.1
+    tokens = len(good.completion) + len(bad.completion)
+    assert losses[0] == pytest.approx(-(before[0] - before[1]) / tokens, rel=1e-4)
+
+
+def test_a_backward_pass_without_room_is_cut_and_gives_the_same_gradient(policy: Any) -> None:
+    """A model that has no memory for more than two rows at a time, and one that has."""
+    import torch
+
+    from grpo_colab.hindsight import Row, Updates
+
+    prompt = policy.tokenizer.encode("<|begin|> rows2 columns2 y0x0:1 y1x0:2 <|draw|>")
+    rows = [Row(prompt, policy.tokenizer.encode(f"V c{c} x0 <|end|>"), 1.0 - c / 4) for c in range(8)]
+    updates = Updates(policy, recipe_for(max_grad_norm=1e9).hindsight)
+    gradients: list[list[Any]] = []
+    updates.optimizer.register_step_pre_hook(
+        lambda *_: gradients.append([weight.grad.clone() for weight in updates.weights])
+    )
+    start = [weight.detach().clone() for weight in updates.weights]
+    updates.step(rows)
+    with torch.no_grad():
+        for weight, value in zip(updates.weights, start, strict=True):
+            weight.copy_(value)
+    seen = []
+
+    def small(module: Any, args: Any, kwargs: Any) -> None:
+        seen.append(len(kwargs["input_ids"]))
+        if seen[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    hook = policy.model.register_forward_pre_hook(small, with_kwargs=True)
+    updates.at_once = 8 * 4
+    updates.step(rows)
+    hook.remove()
+    assert seen == [8, 4, 2, 2, 2, 2]
+    for whole, cut in zip(*gradients, strict=True):
+        assert torch.allclose(whole, cut, atol=1e-6)
+
+
+def test_weights_that_diverge_end_the_run_at_its_last_checkpoint(tmp_path: Path, policy: Any) -> None:
+    import json
+
+    import torch
+
+    from grpo_colab import checkpoints
+    from grpo_colab.hindsight import learn
+    from grpo_colab.tripwires import Tripped
+
+    recipe = recipe_for(learning_rate=1e30)
+    task = recipe.load_task()
+    run = Run.create(recipe, tmp_path / "run")
+    with pytest.raises(Tripped, match=r"tripwires.non_finite = true: at iteration \d .*lower hindsight.learning_rate"):
+        learn(policy, task, task.problems("train")[0], recipe, run)
+    record = json.loads((run.path / "tripwire.json").read_text())
+    assert record["last_good_step"] == run.last_step == record["step"] - 1
+    for checkpoint in checkpoints.saved(run.checkpoints):
+        policy.load_adapter(checkpoint)
+        assert all(torch.isfinite(weight).all() for weight in policy.model.parameters())
+
+
+def test_sampling_is_the_models_distribution_whatever_its_configuration_asks_for(policy: Any) -> None:
+    prompt = Drawing(image="16-squares", language="compact").problems("train")[0].question
+    messages = [{"role": "user", "content": prompt}]
+    plain = policy.sample(messages, 2, 40, temperature=0.01)
+    policy.model.generation_config.repetition_penalty = 5.0
+    assert policy.sample(messages, 2, 40, temperature=0.01) == plain
 
 
 def test_a_run_that_was_cut_goes_on_to_the_last_digit(tmp_path: Path) -> None:
