@@ -62,12 +62,14 @@ class Row:
 
 
 EXACT = ("unsloth", "unsloth-zoo", "trl", "datasets")
+MONTY = "pydantic-monty>=1.4,<1.5"  # 1.5.0 asks for a client that is not on the index
 # peft 0.18 asks torchao for a class that is gone
-WANTS = ("peft>=0.19", "wandb", "click", "pydantic", "tomli-w", "filelock", "matplotlib")
+WANTS = ("peft>=0.19", "wandb", "click", "pydantic", "tomli-w", "filelock", "matplotlib", "pillow", MONTY)
 COMMON = _versions("""
     bitsandbytes==0.50.2 cut-cross-entropy==25.1.1 datasets==4.8.5 hf-transfer==0.1.9 msgspec==0.22.0 peft==0.21.2
-    pyarrow==26.0.1 safetensors==0.8.0 tokenizers==0.23.3 tomli-w==1.2.0 torchao==0.18.0 transformers==5.17.0
-    trl==1.15.0 tyro==1.0.17 unsloth==2026.10.9 unsloth-zoo==2026.10.9""")
+    pyarrow==26.0.1 pydantic-monty==1.4.0 pydantic-monty-client==1.4.0 pydantic-monty-runtime==1.4.0 safetensors==0.8.0
+    tokenizers==0.23.3 tomli-w==1.2.0 torchao==0.18.0 transformers==5.17.0 trl==1.15.0 tyro==1.0.17 unsloth==2026.10.9
+    unsloth-zoo==2026.10.9""")
 GPU = COMMON | _versions("json5==0.17.3 structlog==26.1.0 xformers==0.0.35")
 # torch 2.13 is built for CUDA 13, so that cudf, cupy and others of the runtime that were built for 12.8 stop working
 VLLM = GPU | _versions("""

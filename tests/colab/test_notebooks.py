@@ -4,6 +4,7 @@ cut, and on another machine. Only the form's values and the two addresses of the
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -26,16 +27,16 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
-from grpo_colab import Run
+from grpo_colab import Recipe, Run
 from grpo_colab.cli import main
 from grpo_colab.errors import SettingError
-from grpo_colab.notebook import keys, settings, suited
+from grpo_colab.notebook import animate, compare, keys, settings, suited
 from grpo_colab.recipe import preset_names
 
 ROOT = Path(__file__).parents[2]
 COLAB = ROOT / "colab"
 FAKE = Path(__file__).parent / "fake_colab"
-NAMES = ("grpo_gsm8k", "reward_workshop")
+NAMES = ("grpo_gsm8k", "reward_workshop", "drawing_grpo_vs_her")
 SECRET = "hf_not_for_anyones_eyes"
 STEPS = 12
 
@@ -74,6 +75,7 @@ def test_the_repositorys_address_is_one_setting(tmp_path: Path) -> None:
     places = {
         "colab/grpo_gsm8k.ipynb": raw,
         "colab/reward_workshop.ipynb": raw,
+        "colab/drawing_grpo_vs_her.ipynb": raw,
         "README.md": page,
         "colab/install.py": 'REPOSITORY = "https://github.com/someone/elsewhere"',
     }
@@ -178,6 +180,43 @@ def test_outside_colab_drive_is_refused_and_secrets_are_left_out(monkeypatch: py
     assert os.environ["HF_TOKEN"] == "hf_from_the_environment"
     with pytest.raises(SettingError, match="drive = True: there is no Drive outside Colab"):
         settings("word-problems-tiny", drive=True)
+
+
+# --- drawings
+
+
+def drawn_run(folder: Path, seed: int, rewards: list[tuple[float, float]]) -> Run:
+    """A run folder with these rewards of the best and the worst of two programs, one iteration each."""
+    run = Run.create(Recipe.load("drawing-tiny", task={"image": "11/00"}, grpo={"seed": seed}), folder / f"seed={seed}")
+    for step, pair in enumerate(rewards, 1):
+        best, worst = pair
+        run.append("metrics.jsonl", [{"step": step, "reward/max": best, "reward/min": worst, "step_time": 1.5}])
+        rows = [{"step": step, "completion": "H c1 y0", "rewards": {"pixels": paid}} for paid in pair]
+        run.append("completions.jsonl", rows)
+    run.to_disk()
+    run.write_json("evaluation.json", {"step": len(rewards), "solved": rewards[-1][0] == 1.0})
+    return run
+
+
+def test_a_table_over_methods_has_medians_and_spreads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hers = [drawn_run(tmp_path / "her", seed, [(0.5, 0.0)] * (seed - 1) + [(1.0, 0.5)]) for seed in (1, 2, 5)]
+    begun = Run.create(Recipe.load("drawing-tiny"), tmp_path / "begun" / "seed=1")
+    table = compare(hindsight=hers, both=hers[:1], begun=[begun])
+    assert list(table.index) == ["hindsight", "both", "begun"]
+    assert list(table["solved"]) == ["3 of 3", "1 of 1", "0 of 0"]
+    assert list(table["iterations"]) == ["2 (1 to 5)", "1", "-"]
+    assert list(table["samples"]) == ["4 (2 to 10)", "2", "-"]
+    assert list(table["seconds"]) == ["3 (1.5 to 7.5)", "1.5", "-"]
+    assert list(table["best drawing"]) == ["100.0% right", "100.0% right", "0.0% right"]
+
+
+def test_a_run_that_drew_nothing_is_named_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = drawn_run(tmp_path / "a<b", 7, [(1.0, 0.0)])
+    shown: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    animate(run)
+    assert html.escape("a<b, seed=7 has drawn nothing") in shown[0].data
+    assert "<img" not in shown[0].data
 
 
 # --- keys, Drive and the hub, each in a process that has a google.colab
@@ -577,3 +616,25 @@ def test_the_reward_workshop_from_top_to_bottom(colab: Colab, tmp_path: Path) ->
     assert evaluation["after"]["accuracy"] > evaluation["before"]["accuracy"]
     assert evaluation["paired"]["p_value"] < 0.01
     assert (path / "report.html").is_file()
+
+
+def test_the_drawing_notebook_from_top_to_bottom(colab: Colab, tmp_path: Path) -> None:
+    book = colab.run("drawing_grpo_vs_her", tmp_path, image='"4-squares"', iterations="4", method='"her"')
+    folders = sorted((tmp_path / "runs").iterdir())
+    runs = [Run(path) for folder in folders for path in folder.iterdir() if path.is_dir()]
+    assert [run.recipe.hindsight.method for run in runs if run.recipe.hindsight] == ["both", "grpo", "her", "her"]
+    assert [run.recipe.task["image"] for run in runs][:3] == ["4-squares"] * 3
+    assert all(run.finished and run.last_step <= 4 for run in runs)
+    images = [cell.outputs[-1].data for cell in code_cells(book) if "picture(" in cell.source]
+    assert ["image/png" in data for data in images] == [True, True]
+    for words in ("her = ", "grpo = ", "both = ", "mine = "):
+        pages = [o.get("data", {}).get("text/html", "") for o in cell_of(book, words).outputs]
+        assert sum(page.count("data:image/gif;base64,") for page in pages) == 1, words
+    curves, table = [o.data for o in cell_of(book, "compare(").outputs]
+    assert "image/png" in curves
+    for method in ("hindsight", "grpo", "both"):
+        assert re.search(rf"<th>{method}</th>\s*<td>[01] of 1</td>", table["text/html"]), method
+    # what its text promises of an image with few objects
+    assert any(run.solved for run in runs if run.recipe.task["image"] == "4-squares")
+    real = "".join(o.get("text", "") for o in cell_of(book, "draw_on_gpu(").outputs)
+    assert "There is no GPU here" in real
