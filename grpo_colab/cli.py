@@ -86,8 +86,10 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None) -> None:
 @click.option(
     "--seeds", type=int, default=1, show_default=True, metavar="N", help="So many runs, each with its own seed."
 )
-@click.option("--recipe", default="drawing-tiny", show_default=True, metavar="NAME", help="A preset, or a .toml file.")
-@click.option("--sweep", is_flag=True, help="Each combination of the recipe's [sweep].")
+@click.option("--recipe", metavar="NAME", help="A preset, or a .toml file. [default: drawing-tiny]")
+@click.option(
+    "--sweep", is_flag=True, help="Each combination of the recipe's [sweep]; --sweep.TABLE.SETTING '[...]' adds to it."
+)
 @click.option("--out", metavar="DIR", help="The folder of the runs. [default: runs/<date>-<recipe>-<task>-<method>]")
 @click.option("--resume", metavar="DIR", help="Go on with such a folder; what is finished is left out.")
 @click.option("--json", "as_json", is_flag=True, help="What came of it, as JSON.")
@@ -95,7 +97,7 @@ def draw(
     words: tuple[str, ...],
     method: str | None,
     seeds: int,
-    recipe: str,
+    recipe: str | None,
     sweep: bool,
     out: str | None,
     resume: str | None,
@@ -104,11 +106,6 @@ def draw(
     import json
 
     names, overrides = read_words(words)
-    given = [*words, *(text for text in (method, out) if text)]
-    if resume and (given or sweep or seeds != 1):
-        raise SettingError(
-            f"--resume {resume!r}: goes on as it began; leave {given[0] if given else 'the rest'!r} away"
-        )
     if not resume and len(names) != 1:
         from grpo_colab.drawing.images import NAMED
 
@@ -122,11 +119,11 @@ def draw(
         from grpo_colab.draw import draw_text
 
         runs = draw_image(
-            names[0] if names else "",
+            names[0] if names else None,
             method,
             recipe=recipe,
             seeds=seeds,
-            sweep=sweep,
+            sweep=overrides.pop("sweep", sweep),
             out=out,
             resume=resume,
             **overrides,
@@ -307,8 +304,9 @@ def read_recipe(words: Sequence[str], resume: str | None = None) -> Any:
 
 def read_words(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
     """What is no setting, and the settings: table -> key -> text."""
-    from grpo_colab.recipe import TABLES, Text
+    from grpo_colab.recipe import DRAWING_TABLES, TABLES, Text
 
+    tables = (*TABLES, *DRAWING_TABLES)
     names: list[str] = []
     overrides: dict[str, dict[str, Any]] = {}
     remaining = iter(words)
@@ -321,8 +319,8 @@ def read_words(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any
         setting, equals, value = word[start:].partition("=")
         setting = (word[:start] + setting).lstrip("-")
         table, dot, key = setting.partition(".")
-        if not dot:
-            raise SettingError(f"{word}: no such option; a setting is --TABLE.SETTING with one of {', '.join(TABLES)}")
+        if not dot or table not in tables:
+            raise SettingError(f"{word}: no such option; a setting is --TABLE.SETTING with one of {', '.join(tables)}")
         if not equals:
             try:
                 value = next(remaining)

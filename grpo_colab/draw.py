@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
+import os
 import re
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from grpo_colab import evaluate, policy
-from grpo_colab.errors import SettingError
-from grpo_colab.files import read_json, read_lines, write_json
+from grpo_colab import checkpoints, evaluate, policy
+from grpo_colab.errors import SettingError, one_line
+from grpo_colab.files import read_json, read_lines, write_json, write_text
 from grpo_colab.machine import Machine, this_machine
+from grpo_colab.mirror import Mirror
 from grpo_colab.opening import keep_environment, on_disk, say
 from grpo_colab.plan import answers_at_once
-from grpo_colab.pretraining import pretrained
+from grpo_colab.pretraining import PretrainingStopped, pretrained
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import DRAW, Run, check_free, free_path, locked
 from grpo_colab.tasks.drawing import Drawing
@@ -29,15 +35,22 @@ from grpo_colab.train import finish, join_processes, train
 
 DEFAULT_RECIPE = "drawing-tiny"
 COUNTED = ("iterations", "samples", "seconds")
+STOPPING = frozenset((signal.SIGINT, signal.SIGTERM))
+# What makes no difference to a method, so that it tries no values of it; the seeds are those of --seeds.
+UNREAD = {
+    "grpo": r"hindsight\.(?!method$)|grpo\.seed$",
+    "her": r"tripwires\.|hindsight\.(near|goal_weight)$|grpo\.(?!max_completion_length$)",
+    "both": r"tripwires\.|grpo\.(?!max_completion_length$)",
+}
 
 
 def draw(
-    image: str = "12-squares",
+    image: str | None = None,
     method: str | None = None,
     *,
-    recipe: str | Path = DEFAULT_RECIPE,
+    recipe: str | Path | None = None,
     seeds: int = 1,
-    sweep: bool = False,
+    sweep: bool | Mapping[str, Sequence[Any]] = False,
     out: str | Path | None = None,
     resume: str | Path | None = None,
     **overrides: Mapping[str, Any],
@@ -45,37 +58,54 @@ def draw(
     """Learn to draw `image` once a seed, and with each combination of the recipe's [sweep] if `sweep`; the runs.
 
     `image` is what task.image takes, `method` one of grpo, her and both (the recipe's for None), `recipe` a preset or a
-    file, and `overrides` its tables, as in Recipe.load. The seeds are grpo.seed and those after it. `out` chooses the
-    folder of the runs; `resume` goes on with one, whose runs keep their recipes, and leaves out what is finished. A
-    signal ends all, so that the last of the runs may be unfinished. Raises SettingError for what cannot work, before
-    anything is loaded or written.
+    file, and `overrides` its tables, as in Recipe.load; a mapping as `sweep` is such a table. The seeds are grpo.seed
+    and those after it. `out` chooses the folder of the runs; `resume` goes on with one, whose runs keep their recipes,
+    and leaves out what is finished. A signal ends all, so that the last of the runs may be unfinished; an error ends
+    one of them, and is raised after the others. Raises SettingError for what cannot work, before anything is loaded or
+    written.
     """
-    if resume is not None:
-        runs = drawn_runs(resume)
-    else:
-        tables = {**overrides, "task": {**overrides.get("task", {}), "image": image}}
-        if method is not None:
-            tables["hindsight"] = {**overrides.get("hindsight", {}), "method": method}
-        recipes = variants(recipe, tables, seeds, sweep)
-        first = next(iter(recipes.values()))
-        runs = new_runs(recipes, Path(out) if out else free_path(first.model_copy(update={"name": folder_name(first)})))
+    given = {"TASK": image, "--method": method, "--recipe": recipe, "--seeds": seeds != 1, "--sweep": sweep}
+    for name, value in (given | {"--out": out, **overrides}).items():
+        if resume is not None and value:
+            raise SettingError(f"--resume {str(resume)!r}: goes on as it began; leave {name} away")
+    recipes: dict[str, Recipe] = {}
+    if resume is None:
+        tables = {table: dict(settings) for table, settings in overrides.items()}
+        for table, key, value, word in (("task", "image", image, "TASK"), ("hindsight", "method", method, "--method")):
+            if value is not None and tables.setdefault(table, {}).setdefault(key, value) is not value:
+                raise SettingError(f"{table}.{key} = {tables[table][key]!r}: is {word}, too; leave one of them away")
+        if isinstance(sweep, Mapping):
+            tables["sweep"] = dict(sweep)
+        recipes = variants(recipe or DEFAULT_RECIPE, tables, seeds, bool(sweep))
     machine = this_machine()
     if machine.processes > 1:
         raise SettingError(
             f"torchrun --nproc_per_node {machine.processes}: one image is drawn by one process; leave it"
         )
+    policy.check_import_order()
+    runs = drawn_runs(resume) if resume is not None else new_runs(recipes, Path(out) if out else free_folder(recipes))
+    failed = None
     for n, run in enumerate(runs, 1):
-        if not ended(run):
-            policy.import_unsloth()
-            say(f"{run.path} ({n} of {len(runs)}):")
-            if not draw_once(run, machine):
-                break
+        if ended(run):
+            continue
+        policy.import_unsloth()
+        say(f"{run.path} ({n} of {len(runs)}):")
+        error, go_on = draw_once(run, machine)
+        policy.free_memory()
+        failed = failed or error
+        if not go_on:
+            break
     write_json(runs[0].path.parent / DRAW, as_json(runs))
+    if failed is not None:
+        raise failed
     return runs
 
 
 def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds: int, sweep: bool) -> dict[str, Recipe]:
-    """Run folder's name -> recipe, all checked: every seed of every combination of the recipe's [sweep] if `sweep`."""
+    """Run folder's name -> recipe, all checked: every seed of every combination of the recipe's [sweep] if `sweep`.
+
+    Of [sweep], the settings that the method reads.
+    """
     if seeds < 1:
         raise SettingError(f"--seeds {seeds}: write 1 or more")
     base = Recipe.load(source, **tables)
@@ -83,7 +113,17 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
         raise SettingError("task.image = 'random': is for training; write one image, such as '12-squares'")
     if sweep and not base.sweep:
         raise SettingError(f"--sweep: recipe {str(source)!r} has no [sweep]; write settings with their values there")
-    tried = base.sweep if sweep and base.sweep else {}
+    asked = base.sweep if sweep and base.sweep else {}
+    methods = asked.get("hindsight.method", [method_of(base)])
+    tried = {s: values for s, values in asked.items() if not all(re.match(UNREAD.get(str(m), "$"), s) for m in methods)}
+    left_out = ", ".join(setting for setting in asked if setting not in tried)
+    if asked and not tried:
+        raise SettingError(
+            f"--sweep: {left_out}: nothing there makes a difference to method {method_of(base)!r}; write a setting "
+            "that does, such as hindsight.samples for her and both, grpo.learning_rate for grpo"
+        )
+    if left_out:
+        say(f"--sweep: without {left_out}, which makes no difference to method {method_of(base)!r}")
     found = {}
     for values in itertools.product(*tried.values()):
         chosen = {table: dict(settings) for table, settings in tables.items()}
@@ -97,9 +137,12 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
     return found
 
 
-def folder_name(recipe: Recipe) -> str:
+def free_folder(recipes: Mapping[str, Recipe]) -> Path:
+    """runs/<date>-<recipe>-<image>-<method>, with a number where there is one already."""
+    recipe = next(iter(recipes.values()))
     image = re.sub(r"[^\w.-]+", "-", recipe.task.get("image", "image"))
-    return f"{recipe.name}-{image if len(image) < 40 else 'image'}-{method_of(recipe)}"
+    name = f"{recipe.name}-{image if len(image) < 40 else 'image'}-{method_of(recipe)}"
+    return free_path(recipe.model_copy(update={"name": name}))
 
 
 def method_of(recipe: Recipe) -> str:
@@ -107,34 +150,67 @@ def method_of(recipe: Recipe) -> str:
 
 
 def new_runs(recipes: Mapping[str, Recipe], folder: Path) -> list[Run]:
-    """A run folder each, and then the file that says that they are all there."""
+    """A run folder each, after the file that says which they are, so that all can be made from it."""
     check_free(folder)
-    runs = [Run.create(recipe, folder / name) for name, recipe in recipes.items()]
-    write_json(folder / DRAW, {"runs": [run.path.name for run in runs]})
-    return runs
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = {name: recipe.to_toml() for name, recipe in recipes.items()}
+        write_json(folder / DRAW, {"runs": [*recipes], "recipes": texts})
+        return drawn_runs(folder)
+    except OSError as error:
+        raise SettingError(f"--out {str(folder)!r}: cannot write there ({error.strerror})") from None
 
 
 def drawn_runs(folder: str | Path) -> list[Run]:
-    names = (read_json(Path(folder) / DRAW) or {}).get("runs")
-    if not isinstance(names, list):
+    """The runs in such a folder, made where a kill came before."""
+    found = read_json(Path(folder) / DRAW) or {}
+    if not isinstance(names := found.get("runs"), list) or not names:
         raise SettingError(f"--resume {str(folder)!r}: no {DRAW} there, so it is no folder that `grpo-colab draw` made")
+    for name, text in found.get("recipes", {}).items():
+        if not (path := Path(folder) / name / "recipe.toml").is_file():
+            path.parent.mkdir(exist_ok=True)
+            write_text(path, text)
     return [Run(Path(folder) / name) for name in names]
 
 
-def draw_once(run: Run, machine: Machine) -> bool:
-    """Train one run from where it is, and evaluate it; whether it has ended."""
+def draw_once(run: Run, machine: Machine) -> tuple[SettingError | None, bool]:
+    """Train one run from where it is, and evaluate it; what went wrong, and whether to go on with the next one."""
     from grpo_colab.tripwires import Tripped  # needs transformers, which unsloth must precede
 
-    recipe = run.recipe
+    recipe, failed = run.recipe, None
+    with signals_heard() as heard:
+        try:
+            if method_of(recipe) == "grpo":
+                train(resume=run.path)
+            else:
+                by_hindsight(run, recipe, machine)
+        except PretrainingStopped:
+            raise
+        except Tripped as error:  # a learning rate that is too high, say; the next of a sweep may do
+            text = str(error).replace(run.resume, f"{run.resume_alone} --TABLE.SETTING VALUE")
+            say(f"{run.path}: {text}. It counts as not solved.")
+        except SettingError as error:
+            say(f"{run.path}: {error}")
+            error.__cause__ = error.__context__ = None  # whose frames hold the model
+            failed = error.with_traceback(None)
+        return failed, not heard() and (failed is not None or ended(run))
+
+
+@contextlib.contextmanager
+def signals_heard() -> Iterator[Callable[[], bool]]:
+    """Whether a SIGINT or SIGTERM came, whoever handled it: what is nearly done is finished, and says nothing of it."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    main = threading.current_thread() is threading.main_thread()  # which alone gets signals
+    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False) if main else -1
     try:
-        if method_of(recipe) == "grpo":
-            train(resume=run.path)
-        else:
-            by_hindsight(run, recipe, machine)
-    except Tripped as error:  # a learning rate that is too high, say; the next of a sweep may do
-        say(f"{run.path}: {error}")
-    policy.free_memory()
-    return ended(run)
+        # a byte of ours, for to read from an empty pipe would wait
+        yield lambda: os.write(write, b"\0") == 1 and not STOPPING.isdisjoint(os.read(read, 65536))
+    finally:
+        if main:
+            signal.set_wakeup_fd(before)
+        os.close(read)
+        os.close(write)
 
 
 def ended(run: Run) -> bool:
@@ -145,7 +221,16 @@ def ended(run: Run) -> bool:
 def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
     """Hindsight's loop, and what a run has around it: its lock, the policy, answers before and after, the report."""
     from grpo_colab import hindsight
-    from grpo_colab.safety import Signals, Stopped
+    from grpo_colab.safety import MIRROR_PATIENCE_S, Signals, Stopped
+
+    deadline = time.monotonic() + 3600 * (recipe.budget.max_hours or math.inf)
+    mirror = Mirror(run.path, recipe.budget.mirror) if recipe.budget.mirror else None
+
+    def after_iteration() -> bool:
+        """Whether there is no time for another one; the answers afterwards take less."""
+        if mirror is not None:
+            mirror.request()
+        return time.monotonic() + run.metrics()[-1]["step_time"] > deadline
 
     with contextlib.ExitStack() as held:
         held.enter_context(locked(run.path))
@@ -154,7 +239,8 @@ def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
         problems = evaluate.evaluation_problems(task, recipe)
         join_processes(machine)
         say(f"Loading {recipe.model['model_name']} on {machine.name} ...")
-        learner = policy.load_policy(recipe, machine, pretrained(recipe, machine, run))
+        begun = checkpoints.newest_whole(run.checkpoints)[0]  # which has what the pre-training taught in it
+        learner = policy.load_policy(recipe, machine, None if begun else pretrained(recipe, machine, run))
         problems = evaluate.fitting_problems(learner, recipe, task, problems)
         at_once = answers_at_once(recipe, learner.model.config, machine.free_bytes)
         keep_environment(run, recipe, machine)
@@ -164,17 +250,36 @@ def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
                 before = evaluate.answer(learner, recipe, task, problems, at_once)
                 with on_disk(run):
                     run.write_lines(evaluate.BEFORE, before)
-            solved = hindsight.learn(learner, task, problems[0], recipe, run)
-            after = evaluate.answer(learner, recipe, task, problems, at_once)
+            solved = hindsight.learn(learner, task, problems[0], recipe, run, after_iteration=after_iteration)
+            if solved or run.last_step >= recipe.budget.max_steps:
+                after = evaluate.answer(learner, recipe, task, problems, at_once)
+                finish(run, recipe, before, after, run.last_step, solved)
+                say(
+                    f"{'Solved' if solved else 'Not solved'} in {run.last_step} iterations. Everything is in {run.path}"
+                )
         except Stopped:
+            pass
+        except RuntimeError as error:
+            if not policy.out_of_memory(error):
+                raise
+            raise SettingError(
+                f"hindsight.samples = {recipe.hindsight and recipe.hindsight.samples}: out of memory "
+                f"({one_line(error)}); write fewer, or a smaller hindsight.batch_size, in {run.path / 'recipe.toml'}, "
+                f"and go on with: {run.resume}"
+            ) from error
+        finally:
+            with contextlib.suppress(Stopped):
+                if mirror is not None and (behind := mirror.finish(MIRROR_PATIENCE_S)):
+                    say(f"Warning: {behind}. To try again: {mirror.command}")
+        if not run.finished:
             say(f"Stopped after iteration {run.last_step} of {recipe.budget.max_steps}. Go on with: {run.resume}")
-            return
-        finish(run, recipe, before, after, run.last_step, solved)
-    say(f"{'Solved' if solved else 'Not solved'} in {run.last_step} iterations. Everything is in {run.path}")
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """What came of one run, read off its folder; `best` is the largest share of right pixels of any drawing."""
+    """What came of one run, read off its folder.
+
+    `best` is the largest share of right pixels of those drawings that were paid most for in their iterations.
+    """
     from grpo_colab.report import drawings
 
     recipe, metrics, (_, found) = run.recipe, run.metrics(), drawings(run)

@@ -18,14 +18,19 @@ from grpo_colab.opening import go_back, keep_environment, on_disk, say
 from grpo_colab.recipe import Pretraining, Recipe
 from grpo_colab.run import RUNS, Run, locked, quote
 
-SHARED = ("optim", "weight_decay", "max_grad_norm", "gradient_checkpointing", "seed")  # that it takes from [grpo]
+OPTIMISER = ("optim", "weight_decay", "max_grad_norm")  # that it takes from [grpo], and
+SHARED = (*OPTIMISER, "gradient_checkpointing", "seed")
+
+
+class PretrainingStopped(SettingError):
+    """A signal ended it."""
 
 
 def pretrained(recipe: Recipe, machine: Machine, begun: Run | None) -> Path | None:
     """The folder of the recipe's pre-trained adapter, made where it is missing; None without [pretraining].
 
-    Raises SettingError where the folder holds the adapter of another model, task or pre-training, and where a signal
-    ended it; `begun` is the run that it is for.
+    Raises SettingError where the folder holds the adapter of another model, task or pre-training, PretrainingStopped
+    where a signal ended it; `begun` is the run that it is for.
     """
     if recipe.pretraining is None or not recipe.pretraining.steps:
         return None
@@ -45,11 +50,15 @@ def pretrained(recipe: Recipe, machine: Machine, begun: Run | None) -> Path | No
         say(f"Pre-training {recipe.model['model_name']} on random drawings, once, in {path} ...")
         keep_environment(run, wanted, machine)
         learner = policy.load_policy(wanted, machine)
-        with held.enter_context(Signals()) as signals, contextlib.suppress(Stopped), on_disk(run):
+        with Signals() as signals, contextlib.suppress(Stopped), on_disk(run):
             if supervise(learner, run, wanted, machine, signals):
                 learner.save(run.adapter)
-                return run.adapter
-    raise SettingError(
+                run.write_json("evaluation.json", {"step": wanted.budget.max_steps})  # which says that it is finished
+        del learner
+        policy.free_memory()  # for the policy that the adapter is for, which is loaded next
+        if run.finished:
+            return run.adapter
+    raise PretrainingStopped(
         f"[pretraining]: stopped by a signal after step {run.last_step} of {wanted.budget.max_steps}; go on with: "
         f"{begun.resume if begun else 'the same command'}"
     )
@@ -77,6 +86,7 @@ def pretraining_recipe(recipe: Recipe) -> Recipe:
         update={
             "name": f"{recipe.name}-pretraining",
             "task": {**recipe.task, "image": "random"},
+            "model": {**recipe.model, "fast_inference": False},  # for nothing is sampled
             "budget": recipe.budget.model_copy(update=budget),
             "hindsight": None,
             "sweep": None,
@@ -148,6 +158,8 @@ def _settings(recipe: Recipe) -> Pretraining:
 
 def _decides(recipe: Recipe) -> dict[str, Any]:
     """What an adapter follows from; without the seeds, for every draw brings its own."""
-    task = {key: value for key, value in recipe.task.items() if key not in ("seed", "limit")}
+    task = {key: value for key, value in recipe.task.items() if key not in ("seed", "limit", "max_prompt_tokens")}
     lora = {key: value for key, value in recipe.lora.items() if key != "random_state"}
-    return {"task": task, "model": recipe.model, "lora": lora, "pretraining": recipe.pretraining}
+    optimiser = {key: recipe.grpo.get(key) for key in OPTIMISER}
+    tables = {"task": task, "model": recipe.model, "lora": lora, "grpo": optimiser}
+    return {**tables, "pretraining": recipe.pretraining}

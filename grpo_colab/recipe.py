@@ -326,8 +326,9 @@ def _drawing_tables(read: Mapping[str, Any], task: Mapping[str, Any]) -> dict[st
                     f"{pretraining.batch_size}; write a number that does"
                 )
         else:
-            for setting, tried in values.items():
+            for setting, given in values.items():
                 known, key = (*TABLES, *DRAWING_TABLES[:2]), setting.partition(".")
+                tried = values[setting] = typed(Any, given, f"sweep.{setting}")  # a text, from the command line
                 if key[0] not in known or not key[2] or not isinstance(tried, list) or not tried:
                     raise SettingError(
                         f'sweep.{setting} = {tried!r}: write "table.setting" = [value, ...]; tables are '

@@ -79,9 +79,14 @@ class Run:
 
     @property
     def resume(self) -> str:
-        """The command that goes on with it."""
-        if (self.path.parent / DRAW).is_file():
+        """The command that goes on with it, and with those beside it that `grpo-colab draw` made with it."""
+        drawn = files.read_json(self.path.parent / DRAW) or {}
+        if self.path.name in drawn.get("runs", ()):
             return f"grpo-colab draw --resume {quote(self.path.parent)}"
+        return self.resume_alone
+
+    @property
+    def resume_alone(self) -> str:
         return f"grpo-colab train --resume {quote(self.path)}"
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,10 +16,10 @@ from typing import Any
 import pytest
 
 from grpo_colab import Recipe, Run, draw, train
-from grpo_colab.draw import draw_text, summary, table
+from grpo_colab.draw import draw_text, drawn_runs, new_runs, signals_heard, summary, table, variants
 from grpo_colab.errors import SettingError
-from grpo_colab.files import read_json
-from grpo_colab.run import DRAW
+from grpo_colab.files import read_json, write_json
+from grpo_colab.run import DRAW, locked
 from grpo_colab.status import status
 
 pytestmark = pytest.mark.stack
@@ -252,6 +253,14 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "too large an image": ({"image": "36-squares"}, "was made for 10 at most"),
     "no folder to resume": ({"resume": "absent"}, "no draw.json there"),
+    "a recipe for a resume": ({"resume": "absent", "recipe": "drawing-tiny"}, "leave --recipe away"),
+    "a setting for a resume": ({"resume": "absent", "budget": {"max_steps": 3}}, "leave budget away"),
+    "an image twice": ({"image": "chick", "task": {"image": HARD}}, r"task\.image = '12-squares': is TASK, too"),
+    "a method twice": ({"method": "her", "hindsight": {"method": "both"}}, "is --method, too"),
+    "a sweep of what is not read": (
+        {"method": "her", "sweep": {"grpo.beta": [0.0, 0.1], "grpo.seed": [1, 2]}},
+        r"--sweep: grpo\.beta, grpo\.seed: nothing there makes a difference to method 'her'",
+    ),
 }
 
 
@@ -272,6 +281,85 @@ def test_the_command_says_which_tasks_there_are(command: Command) -> None:
         assert done.returncode == 2
         assert "9-vertical-lines" in done.stderr
     assert command("draw", "12-squares", "--resume", "runs").returncode == 2
+
+
+def test_each_method_sweeps_what_it_reads(command: Command, tmp_path: Path) -> None:
+    settings = ["--hindsight.cold-samples", "1", "--budget.max-steps", "1"]
+    sweep = ["--sweep.hindsight.samples", "[2, 3]", "--sweep.grpo.learning-rate", "[1e-5, 1e-4]"]
+    done = command("draw", HARD, "--method", "her", "--out", "runs", "--json", *settings, *sweep, timeout_s=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "without grpo.learning_rate" in done.stderr
+    assert [(row["setting"], row["samples"]["max"]) for row in json.loads(done.stdout)["table"]] == [
+        ("samples=2", 3), ("samples=3", 4),
+    ]  # fmt: skip
+    study = "drawing-qwen25-coder-0.5b"
+    by_method = {m: list(variants(study, {"hindsight": {"method": m}}, 1, True)) for m in METHODS}
+    assert by_method["her"] == by_method["both"] == ["samples=128-seed=42", "samples=256-seed=42"]
+    assert len(by_method["grpo"]) == 4 * 2
+
+
+def test_a_setting_of_no_table_is_refused(command: Command) -> None:
+    done = command("draw", HARD, "--image.x", "1")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "--image.x: no such option" in done.stderr
+    assert "hindsight, pretraining, sweep" in done.stderr
+
+
+def test_what_a_kill_left_of_new_folders_is_made_by_a_resume(tmp_path: Path) -> None:
+    made = new_runs(variants("drawing-tiny", {}, 2, False), tmp_path / "runs")
+    texts = [(run.path / "recipe.toml").read_text() for run in made]
+    shutil.rmtree(made[1].path)
+    assert [(run.path / "recipe.toml").read_text() for run in drawn_runs(tmp_path / "runs")] == texts
+    assert made[1].resume == f"grpo-colab draw --resume {tmp_path / 'runs'}"
+    write_json(tmp_path / "runs" / DRAW, {"runs": [made[0].path.name]})  # beside which the other one only lies
+    assert made[1].resume == f"grpo-colab train --resume {made[1].path}"
+
+
+def test_an_error_in_one_run_leaves_the_others_alone(tmp_path: Path) -> None:
+    few = {**FEW, "budget": {"max_steps": 1}, "hindsight": {"method": "her", "samples": 2, "cold_samples": 1}}
+    first, second = new_runs(variants("drawing-tiny", few, 2, False), tmp_path / "runs")
+    with locked(first.path), pytest.raises(SettingError, match="seed=42': is being trained by"):
+        draw(resume=tmp_path / "runs")
+    assert (first.finished, second.finished) == (False, True)
+    assert read_json(tmp_path / "runs" / DRAW) is not None
+    draw(resume=tmp_path / "runs")
+    assert first.finished
+
+
+def test_a_tripwire_says_how_to_go_on_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"num_generations": 8, "learning_rate": 1e30, "max_grad_norm": 1e30}
+    [run] = draw(HARD, out=tmp_path / "runs", grpo=settings, budget={"max_steps": 6})
+    assert (run.path / "tripwire.json").is_file()
+    said = capsys.readouterr().err
+    assert f"grpo-colab train --resume {run.path} --TABLE.SETTING VALUE. It counts as not solved." in said
+    assert "draw --resume" not in said
+
+
+def test_a_signal_that_another_handles_is_heard() -> None:
+    from grpo_colab.safety import Signals
+
+    with signals_heard() as heard:
+        assert not heard()
+        with Signals() as signals, signals.in_training():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signals.count == 1
+        assert heard()
+    with (
+        pytest.raises(SettingError, match="as it is"),
+        signals_heard() as heard,
+    ):  # what goes wrong meanwhile is not lost
+        assert not heard()
+        raise SettingError("as it is")
+
+
+def test_hindsight_keeps_to_its_hours_and_its_mirror(tmp_path: Path) -> None:
+    budget = {"max_steps": 2, "max_hours": 1e-9, "mirror": str(tmp_path / "copies")}
+    (tmp_path / "copies").mkdir()
+    [run] = draw(HARD, "her", out=tmp_path / "runs", **{**FEW, "budget": budget})
+    assert (run.last_step, run.finished) == (1, False)
+    assert (tmp_path / "copies" / run.path.name / "checkpoints" / "checkpoint-1" / "hindsight.pt").is_file()
+    draw(resume=tmp_path / "runs")  # the last iteration, so that it is evaluated, though it is not solved
+    assert (run.last_step, run.finished, run.evaluation and run.evaluation["solved"]) == (2, True, False)
 
 
 def test_training_knows_grpo_alone() -> None:
@@ -345,8 +433,11 @@ def test_a_real_model_is_pretrained_once_and_then_learns_by_every_method(
 ) -> None:
     from safetensors.torch import load_file
 
+    from grpo_colab.machine import this_machine
+    from grpo_colab.pretraining import pretrained
+
     monkeypatch.chdir(tmp_path)
-    adapters, pretraining = {}, None
+    adapters, pretraining, handler = {}, None, signal.getsignal(signal.SIGINT)
     for method in METHODS:
         [run] = draw("1234/5678", method, out=tmp_path / method, **small(qwen))
         assert run.finished
@@ -358,6 +449,8 @@ def test_a_real_model_is_pretrained_once_and_then_learns_by_every_method(
         pretraining = written
     assert folder.name == "drawing-qwen25-coder-0.5b-pretraining"
     assert [row["step"] for row in Run(folder).metrics()] == [1, 2]
+    assert status(folder)["state"] == "finished"
+    assert signal.getsignal(signal.SIGINT) is handler
     taught = load_file(folder / "adapter" / "adapter_model.safetensors")
     assert any(taught[name].any() for name in taught if "lora_B" in name)
     for weights in adapters.values():
@@ -367,3 +460,15 @@ def test_a_real_model_is_pretrained_once_and_then_learns_by_every_method(
 
     with pytest.raises(SettingError, match=r"\[lora\]: .*drawing-qwen25-coder-0.5b-pretraining holds .* with another"):
         draw("1234/5678", out=tmp_path / "other", **small(qwen), lora={"r": 4})
+    with pytest.raises(SettingError, match=r"\[grpo\]: .* with another"):
+        draw("1234/5678", out=tmp_path / "more", **small(qwen, grpo={"weight_decay": 0.5}))
+    tables = small(qwen)
+    shorter = Recipe.load(tables.pop("recipe"), **tables, task={"max_prompt_tokens": 700})
+    assert pretrained(shorter, this_machine(), None) == folder.relative_to(tmp_path) / "adapter"
+
+    shutil.rmtree(folder)  # as on another machine: a run that has begun has in it what was taught
+    path = tmp_path / "her" / "seed=42" / "recipe.toml"
+    path.write_text(path.read_text().replace("max_steps = 2", "max_steps = 3"))
+    draw(resume=tmp_path / "her")
+    assert Run(path.parent).last_step == 3
+    assert not folder.exists()

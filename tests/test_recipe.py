@@ -131,6 +131,7 @@ def test_the_drawing_study_is_exact() -> None:
     assert study.sweep == {
         "grpo.learning_rate": [1e-6, 2e-6, 4e-6, 2e-5],
         "grpo.num_generations": [8, 16],
+        "hindsight.samples": [128, 256],
     }
 
 

@@ -31,8 +31,9 @@ def drawings(run: Run) -> tuple[Image | None, list[Drawn]]:
     if target is None:
         return None, []
     best: dict[int, Mapping[str, Any]] = {}
+    weights = list(run.recipe.rewards.values())
     for row in run.completions():
-        if row["step"] not in best or _paid(row) > _paid(best[row["step"]]):
+        if row["step"] not in best or _paid(row, weights) > _paid(best[row["step"]], weights):
             best[row["step"]] = row
     images = drawn([row["completion"] for row in best.values()], [target] * len(best))
     pairs = zip(best, images, strict=True)
@@ -60,5 +61,5 @@ def milestones(found: Sequence[Drawn]) -> list[Drawn]:
     return [better[n * (len(better) - 1) // (MOST_SHOWN - 1)] for n in range(MOST_SHOWN)]
 
 
-def _paid(row: Mapping[str, Any]) -> float:
-    return sum(value for value in row["rewards"].values() if value is not None)
+def _paid(row: Mapping[str, Any], weights: Sequence[float]) -> float:
+    return sum(weight * (value or 0.0) for weight, value in zip(weights, row["rewards"].values(), strict=False))

@@ -44,9 +44,10 @@ def main() -> None:
     settings = DrawingPretraining(seed=arguments.seed) if drawing else Pretraining(seed=arguments.seed)
     if arguments.steps is not None:
         settings = dataclasses.replace(settings, steps=arguments.steps)
+    known: set[int] = set()
     start_s = time.monotonic()
     model, tokenizer, losses = (
-        pretrain_drawing(settings) if isinstance(settings, DrawingPretraining) else pretrain(settings)
+        pretrain_drawing(settings, known) if isinstance(settings, DrawingPretraining) else pretrain(settings)
     )
     minutes = (time.monotonic() - start_s) / 60
     model.half().save_pretrained(out)
@@ -60,7 +61,7 @@ def main() -> None:
         "measured_on": arguments.measure,
     }
     if isinstance(settings, DrawingPretraining):
-        measured = measure_drawing(model, tokenizer, settings, arguments.measure)
+        measured = measure_drawing(model, tokenizer, settings, arguments.measure, known)
         card = drawing_card(settings, facts, measured)
     else:
         measured = measure(model, tokenizer, [make_problem("test", 0, index) for index in range(arguments.measure)])

@@ -64,11 +64,12 @@ Made from scratch, without downloaded weights or data, in {minutes:.0f} minutes 
 Each step reads {rows} random drawings, {min_side} to {max_side} rows and columns; the last loss was {loss:.3f} nats a
 token. The weights are stored in float16; train them in float32.
 
-| measured on {measured_on} new random drawings of 1 to {draws} statements | |
+| measured on {measured_on} random drawings of 1 to {draws} statements | |
 |---|---|
 {measurements}
 
-`greedy` is the most likely program; `pass@8` is by one of 8 samples at temperature 1.0.
+`greedy` is the most likely program; `pass@8` is by one of 8 samples at temperature 1.0. Small images come again by
+chance: `random` are drawings as they come, `unseen` none of those that it was taught.
 
 Licence: Apache-2.0.
 """

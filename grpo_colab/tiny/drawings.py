@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,9 +58,12 @@ class DrawingPretraining(Descent):
 
 
 def pretrain_drawing(
-    settings: DrawingPretraining, log: Callable[[str], None] = print
+    settings: DrawingPretraining, known: set[int], log: Callable[[str], None] = print
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, list[float]]:
-    """The trained model (float32, in evaluation mode), its tokenizer, and the loss of every step (nats a token)."""
+    """The trained model (float32, in evaluation mode), its tokenizer, and the loss of every step (nats a token).
+
+    `known` grows by the hashes of the images that it was taught: the small ones among them come again by chance.
+    """
     import torch
 
     torch.manual_seed(settings.seed)
@@ -68,7 +71,7 @@ def pretrain_drawing(
     model = build_model(settings, tokenizer)
     log(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
     parts = embedding_parts(settings, tokenizer)
-    batches = make_batches(settings, tokenizer)
+    batches = make_batches(settings, tokenizer, known)
 
     def next_loss() -> torch.Tensor:
         ids, labels, positions = next(batches)
@@ -153,14 +156,14 @@ def embedding_table(parts: Sequence[torch.nn.Parameter]) -> torch.Tensor:
 
 
 def make_batches(
-    settings: DrawingPretraining, tokenizer: PreTrainedTokenizerFast
+    settings: DrawingPretraining, tokenizer: PreTrainedTokenizerFast, known: set[int]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Endless (input ids, labels, positions), each [rows, tokens], padded on the right; of like length together."""
     import torch
 
     rng, ids_of = random.Random(f"batches/{settings.seed}"), tokenizer.get_vocab()
     while True:
-        rows = [make_row(rng, settings, ids_of) for _ in range(8 * settings.rows)]
+        rows = [make_row(rng, settings, ids_of, known) for _ in range(8 * settings.rows)]
         rows.sort(key=lambda row: len(row[0]))
         batches = [rows[first : first + settings.rows] for first in range(0, len(rows), settings.rows)]
         rng.shuffle(batches)
@@ -173,10 +176,11 @@ def make_batches(
 
 
 def make_row(
-    rng: random.Random, settings: DrawingPretraining, ids_of: Mapping[str, int]
+    rng: random.Random, settings: DrawingPretraining, ids_of: Mapping[str, int], known: set[int]
 ) -> tuple[list[int], list[int], list[int]]:
     """One drawing as (ids, labels, positions): the question, then the program in its order."""
     image, program = random_drawing(rng, *settings.ranges)
+    known.add(hash(image))
     question = [ids_of[word] for word in QUESTION.format(asked(image)).split()]
     texts = [*(to_compact((statement,)) for statement in normal(program, shape_of(image))), "<|end|>"]
     statements = [[ids_of[word] for word in text.split()] for text in texts]
@@ -191,26 +195,40 @@ def make_row(
 
 
 def measure_drawing(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, settings: DrawingPretraining, n: int
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: DrawingPretraining,
+    n: int,
+    known: Collection[int] = (),
 ) -> dict[str, float]:
-    """Share of `n` new random drawings that is drawn exactly: greedily, and by one of 8 samples at temperature 1."""
+    """Share of `n` random drawings that is drawn exactly: greedily, and by one of 8 samples at temperature 1.
+
+    "random/..." are as they come, "unseen/..." without those whose hash is in `known`, which are the harder ones.
+    """
+    images = [image for image, _ in itertools.islice(random_drawings(MEASURED_SEED, *settings.ranges), 2 * n)]
+    unseen = [image for image in images if hash(image) not in known][:n]
+    right = {image: _draws(model, tokenizer, image) for image in {*images[:n], *unseen}}
+    return {
+        f"{name}/{how}": sum(right[image][place] for image in asked_for) / len(asked_for)
+        for name, asked_for in (("random", images[:n]), ("unseen", unseen))
+        for place, how in enumerate(("greedy", "pass@8"))
+    }
+
+
+def _draws(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, image: Image) -> tuple[bool, bool]:
+    """Whether it is drawn greedily, and whether by one of 8 samples."""
     import torch
 
-    greedy, of_8 = 0, 0
-    for image, _ in itertools.islice(random_drawings(MEASURED_SEED, *settings.ranges), n):
-        ids = torch.tensor([tokenizer.encode(QUESTION.format(asked(image)))])
-        with torch.inference_mode():
-            first = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=64)
-            ids = ids.repeat(8, 1)
-            samples = model.generate(
-                ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0, max_new_tokens=64
-            )
-        tails = [rows[:, ids.shape[1] :] for rows in (first, samples)]
-        right = [
-            [draws(text, image) for text in tokenizer.batch_decode(tail, skip_special_tokens=True)] for tail in tails
-        ]
-        greedy, of_8 = greedy + right[0][0], of_8 + any(right[1])
-    return {"exact/greedy": greedy / n, "exact/pass@8": of_8 / n}
+    ids = torch.tensor([tokenizer.encode(QUESTION.format(asked(image)))])
+    with torch.inference_mode():
+        first = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=64)
+        ids = ids.repeat(8, 1)
+        samples = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0, max_new_tokens=64)
+    tails = [rows[:, ids.shape[1] :] for rows in (first, samples)]
+    greedy, sampled = (
+        [draws(text, image) for text in tokenizer.batch_decode(tail, skip_special_tokens=True)] for tail in tails
+    )
+    return greedy[0], any(sampled)
 
 
 def draws(text: str, image: Image) -> bool:

@@ -15,7 +15,12 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+from grpo_colab.cli import read_words
+from grpo_colab.draw import DEFAULT_RECIPE, as_json, draw, variants
+from grpo_colab.errors import SettingError, one_line
 
 TASKS = ("9-vertical-lines", "12-squares", "16-squares", "20-squares", "25-squares", "chick")
 METHODS = ("her", "both", "grpo")
@@ -33,6 +38,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="keep the runs there")
     options, settings = parser.parse_known_args()
+    try:
+        words, tables = read_words(settings)
+        for task in options.tasks:
+            variants(DEFAULT_RECIPE, tables | {"task": {**tables.get("task", {}), "image": task}}, options.seeds, False)
+    except SettingError as error:
+        parser.error(str(error))
+    if words:
+        parser.error(f"{' '.join(words)}: is no option and no setting")
     os.environ["OMP_NUM_THREADS"] = "1"
     cells = [(task, method) for task in options.tasks for method in options.methods]
     rows: dict[tuple[str, str], list[str]] = {}
@@ -53,7 +66,10 @@ def main() -> None:
             for cell in cells
         }
         for job in as_completed(jobs):
-            rows[jobs[job]] = row(job.result())
+            try:
+                rows[jobs[job]] = row(job.result())
+            except Exception as error:  # noqa: BLE001 - whatever it is, hours of other cells are worth more
+                rows[jobs[job]] = [*jobs[job], one_line(error), *[""] * (len(HEAD) - 3)]
             print(line(rows[jobs[job]]), flush=True)
     print("\n" + line(HEAD) + "\n|" + "---|" * len(HEAD))
     for task in options.tasks:
@@ -67,9 +83,6 @@ def run(
     """One cell: what `grpo-colab draw --json` prints. In a process of its own, whose chatter is thrown away."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.dup2(2, 1)
-    from grpo_colab.cli import read_words
-    from grpo_colab.draw import as_json, draw
-
     tables = read_words(settings)[1]
     tables["grpo"] = {**tables.get("grpo", {}), "seed": first}
     tables["budget"] = {**tables.get("budget", {}), "max_steps": max_steps}
@@ -91,8 +104,7 @@ def row(found: dict[str, Any]) -> list[str]:
 
 
 def spread(values: list[float]) -> str:
-    values = sorted(values)
-    return f"{values[len(values) // 2]:,.0f} ({values[0]:,.0f} to {values[-1]:,.0f})" if values else "-"
+    return f"{median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})" if values else "-"
 
 
 def line(cells: Any) -> str:
