@@ -183,3 +183,14 @@ def test_a_page_that_may_be_sent_to_anyone_has_no_key_in_it(tmp_path: Path) -> N
     assert "hf_secret" not in page.source
     assert "num_generations = 8" in page.text
     assert '"python": "3.11.7"' in page.text
+
+
+def test_one_problem_is_solved_or_not_and_has_no_share(run: Run) -> None:
+    side = {"accuracy": 0.0, "ci95": [0.0, 0.79], "lenient_accuracy": 0.0, "rewards": {}}
+    evaluation = {"task": "drawing", "n": 1, "before": side, "after": {**side, "accuracy": 1.0}, "step": 7}
+    for solved, says in ((True, "Solved</b> in step 7"), (False, "Not solved"), (None, "Its one problem")):
+        page = write_report(run, {**evaluation, "solved": solved} if solved is not None else evaluation).read_text()
+        assert says in page
+        assert "before wrong, after right" in page
+        assert "McNemar" not in page
+        assert ("olved" in page.split("answered greedily")[0].rpartition("What it learnt")[2]) == (solved is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,10 @@ def _total(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
         label="± one standard deviation of the completions",
     )
     axes.plot(steps, reward, color=COLOURS[0], alpha=0.35, linewidth=1)
+    for key, label in (("reward/max", "best and worst completion"), ("reward/min", None)):
+        values = [row.get(key, math.nan) for row in metrics]
+        if not all(map(math.isnan, values)):
+            axes.plot(steps, values, color=MUTED, linestyle=":", linewidth=1.2, label=label)
     axes.plot(steps, trend(reward), color=COLOURS[0], linewidth=2.2, label="weighted sum of the rewards")
     axes.set(title="Reward", xlabel="step")
     axes.legend(fontsize=8, loc="lower right", edgecolor="none", framealpha=0.85)
@@ -91,8 +96,10 @@ def _parts(axes: Axes, metrics: Sequence[dict[str, Any]]) -> None:
 def _accuracy(axes: Axes, evaluation: dict[str, Any] | None) -> None:
     axes.set(title="Held-out accuracy", ylim=(0, 1.08))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    if evaluation is None:
-        axes.text(0.5, 0.5, "not evaluated yet", ha="center", color=MUTED, transform=axes.transAxes)
+    if evaluation is None or evaluation["n"] == 1:
+        ends = {True: "solved", False: "not solved", None: "no share"}
+        state = f"one problem:\n{ends[evaluation.get('solved')]}" if evaluation else "not evaluated yet"
+        axes.text(0.5, 0.5, state, ha="center", color=MUTED, transform=axes.transAxes)
         axes.set_xticks([])
         return
     sides = ("before", "after")

@@ -107,6 +107,10 @@ def _took(metrics: Sequence[Mapping[str, Any]]) -> str:
 def _accuracy(evaluation: Mapping[str, Any] | None) -> str:
     if evaluation is None:
         return "<p>Not evaluated yet.</p>"
+    if evaluation["n"] == 1:  # one image, or one example: there is no share of it
+        sides = (f"{side} {'right' if evaluation[side]['accuracy'] else 'wrong'}" for side in ("before", "after"))
+        how = {True: f"<b class=good>Solved</b> in step {evaluation.get('step')}. ", False: "Not solved. ", None: ""}
+        return f"<p>{how[evaluation.get('solved')]}Its one problem, answered greedily: {', '.join(sides)}.</p>"
     rows = ""
     for side, colour in (("before", "var(--grey)"), ("after", "var(--blue)")):
         value, (low, high) = 100 * evaluation[side]["accuracy"], (100 * x for x in evaluation[side]["ci95"])
