@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 LOGITS_BYTES = 2**29  # of one backward pass, which bounds how many rows it has
 KEPT = 2  # checkpoints
+USUALLY_ALIKE = 0.25  # share of an iteration's samples that draw nothing new, while all is well
 
 
 class Row(NamedTuple):
@@ -127,7 +128,8 @@ def hot(settings: Hindsight, before: Sequence[Mapping[str, float]]) -> Hindsight
     learn from. Nothing of this is in the study, which sampled more instead.
     """
     alike = 1 - before[-1]["distinct"] / before[-1]["new_samples"] if before else 0.0
-    return settings.model_copy(update={"temperature": settings.temperature * (1 + settings.heat * alike)})
+    warmer = settings.heat * max(0.0, alike - USUALLY_ALIKE)
+    return settings.model_copy(update={"temperature": settings.temperature * (1 + warmer)})
 
 
 def sample(

@@ -67,7 +67,9 @@ class Hindsight(Table):
     method: Literal["grpo", "her", "both"] = Field("grpo", description="grpo, her (hindsight alone), or both")
     samples: int = Field(64, ge=1, description="programs sampled an iteration")
     temperature: float = Field(0.9, gt=0, description="at which they are")
-    heat: float = Field(0.5, ge=0, description="temperature rises by that times the share of samples that were alike")
+    heat: float = Field(
+        1.0, ge=0, description="temperature rises by that times the share of samples above 1/4 that are alike"
+    )
     top_p: float = Field(1.0, gt=0, le=1, description="the share of probability that they are drawn from")
     cold_samples: int = Field(8, ge=0, description="more of them, nearly greedy")
     cold_temperature: float = Field(0.1, gt=0, description="at which those are")

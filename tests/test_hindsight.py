@@ -244,3 +244,14 @@ def test_a_run_that_was_cut_goes_on_to_the_last_digit(tmp_path: Path) -> None:
     assert [row["samples"] for row in whole] == [8, 16, 24]
     assert len(halves.completions()) == 24
     assert all(row["pairs"] and row["goal_rows"] == 6 for row in whole)
+
+
+def test_the_temperature_rises_with_what_is_alike_above_a_quarter() -> None:
+    from grpo_colab.hindsight import hot
+
+    settings = recipe_for(temperature=0.8, heat=2.0).hindsight
+    assert settings is not None
+    for distinct, temperature in ((8, 0.8), (6, 0.8), (4, 0.8 * 1.5), (0, 0.8 * 2.5)):
+        warmed = hot(settings, [{"distinct": 8, "new_samples": 8}, {"distinct": distinct, "new_samples": 8}])
+        assert warmed.temperature == pytest.approx(temperature)
+    assert hot(settings, []) == settings
