@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from grpo_colab.errors import SettingError
+from grpo_colab.errors import SettingError, nearest
 
 EXAMPLES = """\b
   grpo-colab train                                  the CPU default: minutes, no account, no download
@@ -320,7 +320,10 @@ def read_words(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any
         setting = (word[:start] + setting).lstrip("-")
         table, dot, key = setting.partition(".")
         if not dot or table not in tables:
-            raise SettingError(f"{word}: no such option; a setting is --TABLE.SETTING with one of {', '.join(tables)}")
+            raise SettingError(
+                f"{word}: no such option{(dot and nearest(table, tables)) or ';'} a setting is --TABLE.SETTING with one "
+                f"of {', '.join(tables)}"
+            )
         if not equals:
             try:
                 value = next(remaining)
