@@ -321,8 +321,8 @@ def read_words(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any
         table, dot, key = setting.partition(".")
         if not dot or table not in tables:
             raise SettingError(
-                f"{word}: no such option{(dot and nearest(table, tables)) or ';'} a setting is --TABLE.SETTING with one "
-                f"of {', '.join(tables)}"
+                f"{word}: no such option{(dot and nearest(table, tables)) or ';'} a setting is --TABLE.SETTING with "
+                f"one of {', '.join(tables)}"
             )
         if not equals:
             try:
