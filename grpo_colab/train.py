@@ -409,11 +409,12 @@ def make_trainer(
     from grpo_colab.callbacks import Alarms, Progress, RunLog, UntilSolved, prompt_key
     from grpo_colab.headroom import portioned
     from grpo_colab.safety import kept_by
+    from grpo_colab.timing import timed
 
     # the sampler draws whole steps of different prompts, so that fewer rows than that would give no step at all
     repeated = rows * math.ceil(recipe.budget.prompts_per_step / len(rows))
     log = RunLog(run, {prompt_key(row["prompt"]): row["answer"] for row in rows})
-    trainer = kept_by(keeper, learner, portioned(trl.GRPOTrainer, portion))(
+    trainer = kept_by(keeper, learner, timed(portioned(trl.GRPOTrainer, portion)))(
         model=learner.model,
         processing_class=learner.tokenizer,
         reward_funcs=[guard(function, run.save_failure) for function in recipe.reward_functions()],

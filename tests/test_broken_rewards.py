@@ -6,7 +6,6 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from grpo_colab import Recipe, train
 from grpo_colab.errors import SettingError
 from grpo_colab.rewards import RewardError
 from grpo_colab.run import Run
+from grpo_colab.timing import repeatable
 
 pytestmark = pytest.mark.stack
 
@@ -42,10 +42,6 @@ def recipe(path: Path) -> Recipe:
         budget={"max_steps": 6, "prompts_per_step": 2},
         evaluation={"n": 8, "max_completion_tokens": 8},
     )
-
-
-def untimed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if key not in ("step_time", "train_runtime")} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +74,7 @@ def test_it_stops_with_everything_safe_and_goes_on_as_if_nothing_had_happened(
 
     (tmp_path / "mended").touch()
     train(resume=out)
-    assert untimed(run.metrics()) == untimed(whole.metrics())
+    assert repeatable(run.metrics()) == repeatable(whole.metrics())
     assert run.completions() == whole.completions()
     assert run.evaluation == whole.evaluation
 

@@ -26,6 +26,8 @@ FLOORS = {
     "score": 4.7,
     "evaluate": 4.5,
     "report": 4.6,
+    "progress": 4.7,
+    "embed": 4.7,
     "doctor": 4.6,
     "status": 4.5,
     "hindsight": 4.9,
@@ -33,6 +35,7 @@ FLOORS = {
     "safety": 4.1,
     "callbacks": 4,
     "tracking": 4,
+    "timing": 4,
     "plan": 3.7,
     "policy": 3.5,
     "machine": 3,
@@ -100,10 +103,11 @@ def test_the_house_stays_small() -> None:
 
     The plan's 5,000 for all were drawn before the world's failures had been met one by one: the mirror, the trackers,
     the tripwires and what survives a kill are 1,400 lines by themselves; the memory plan, the doctor and what the
-    notebooks call another 1,700; drawing tasks, their small model and the sandbox 2,400.
+    notebooks call another 1,700; drawing tasks, their small model and the sandbox 2,400; the report, what is seen while it
+    runs, and the map of the data 1,300.
     """
     sizes = {path.relative_to(PACKAGE).as_posix(): code_lines(path) for path in FILES}
-    assert sum(sizes.values()) < 10300
+    assert sum(sizes.values()) < 11600
     assert {name: size for name, size in sizes.items() if size > 400} == {}
 
 

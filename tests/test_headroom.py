@@ -14,10 +14,10 @@ from grpo_colab import Recipe, Run, train
 from grpo_colab.errors import SettingError
 from grpo_colab.machine import this_machine
 from grpo_colab.policy import Policy, load_policy, out_of_memory
+from grpo_colab.timing import repeatable
 
 pytestmark = pytest.mark.stack
 
-TIMES = ("step_time", "train_runtime")
 LONGEST = 48  # tokens of a completion in the default recipe
 
 
@@ -27,7 +27,7 @@ def quick(steps: int = 2, **tables: dict[str, Any]) -> Recipe:
 
 
 def learnt(run: Run) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in run.metrics()]
+    return repeatable(run.metrics())
 
 
 class Small:

@@ -12,6 +12,7 @@ import pytest
 from grpo_colab import Recipe, Run
 from grpo_colab.drawing.images import parse_image, right_share
 from grpo_colab.tasks.drawing import Drawing, drawn
+from grpo_colab.timing import repeatable
 
 pytestmark = pytest.mark.stack
 
@@ -231,8 +232,7 @@ def test_a_run_that_was_cut_goes_on_to_the_last_digit(tmp_path: Path) -> None:
     def go(run: Run, steps: int) -> list[dict[str, Any]]:
         cut = recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"max_steps": steps})})
         assert learn(load_policy(recipe, this_machine()), task, problem, cut, run) is False
-        clocks = ("step_time", "sample_time")
-        return [{key: value for key, value in row.items() if key not in clocks} for row in run.metrics()]
+        return repeatable(run.metrics())
 
     whole = go(Run.create(recipe, tmp_path / "whole"), 3)
     halves = Run.create(recipe, tmp_path / "halves")

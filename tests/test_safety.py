@@ -21,6 +21,7 @@ from grpo_colab.errors import SettingError
 from grpo_colab.files import read_lines
 from grpo_colab.opening import brought_back
 from grpo_colab.run import LOCK, locked
+from grpo_colab.timing import repeatable
 
 pytestmark = pytest.mark.stack
 
@@ -31,7 +32,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "evaluation": {"n": 8},
 }
 START = [sys.executable, "-m", "grpo_colab", "train"]
-TIMES = ("step_time",)
 
 
 def small(**overrides: dict[str, Any]) -> Recipe:
@@ -41,7 +41,7 @@ def small(**overrides: dict[str, Any]) -> Recipe:
 
 
 def untimed(run: Run) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in run.metrics()]
+    return repeatable(run.metrics())
 
 
 def without_own(run: Run) -> list[dict[str, Any]]:

@@ -19,11 +19,11 @@ from grpo_colab import Recipe, Run, train
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import evaluate_run
 from grpo_colab.run import cut
+from grpo_colab.timing import repeatable
 
 pytestmark = pytest.mark.stack
 
 QUICK: dict[str, dict[str, Any]] = {"budget": {"max_steps": 3, "prompts_per_step": 2}, "evaluation": {"n": 16}}
-TIMES = ("step_time", "train_runtime")
 
 
 def quick(name: str = "word-problems-tiny", **overrides: dict[str, Any]) -> Recipe:
@@ -31,13 +31,29 @@ def quick(name: str = "word-problems-tiny", **overrides: dict[str, Any]) -> Reci
     return Recipe.load(name, **tables)
 
 
-def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(quick(), out=tmp_path_factory.mktemp("runs") / "first")
+
+
+SPLIT = ("time/generation_s", "time/reward_s", "time/update_s")
+
+
+def test_a_steps_seconds_are_split_and_its_memory_is_told(finished: Run) -> None:
+    for row in finished.metrics():
+        assert sum(row[key] for key in SPLIT) == pytest.approx(row["step_time"])
+        assert min(row[key] for key in SPLIT) > 0.0
+    peaks = [row["memory/peak_gib"] for row in finished.metrics()]
+    assert peaks == sorted(peaks)
+    assert peaks[0] > 0.1  # torch alone
+
+
+def test_a_step_that_learns_from_the_completions_of_the_one_before_generates_nothing(tmp_path: Path) -> None:
+    run = train(quick(grpo={"num_iterations": 2}, budget={"max_steps": 2}), out=tmp_path / "run")
+    first, second = run.metrics()
+    assert first["time/generation_s"] > 0.0
+    assert (second["time/generation_s"], second["time/reward_s"]) == (0.0, 0.0)
+    assert second["time/update_s"] == pytest.approx(second["step_time"])
 
 
 def test_a_run_folder_holds_everything(finished: Run) -> None:
@@ -110,11 +126,11 @@ def test_the_saved_adapter_learnt_something_and_answers_as_the_policy_did(finish
 
 def test_the_same_recipe_and_seed_give_the_same_metrics(finished: Run, tmp_path: Path) -> None:
     again = train(Recipe.load(finished.path / "recipe.toml"), out=tmp_path / "again")
-    assert without_times(again.metrics()) == without_times(finished.metrics())
+    assert repeatable(again.metrics()) == repeatable(finished.metrics())
     assert again.completions() == finished.completions()
     assert again.evaluation == finished.evaluation
     other = train(quick(grpo={"seed": 43}), out=tmp_path / "other")
-    assert without_times(other.metrics()) != without_times(finished.metrics())
+    assert repeatable(other.metrics()) != repeatable(finished.metrics())
 
 
 def test_four_bit_trains_the_adapter_and_leaves_the_base_alone(tmp_path: Path) -> None:
@@ -202,7 +218,7 @@ def test_a_run_cut_before_its_first_checkpoint_starts_again(finished: Run, tmp_p
     cut(copy.path / "metrics.jsonl", 2)
     cut(copy.path / "completions.jsonl", 2)
     train(resume=copy.path)
-    assert without_times(copy.metrics()) == without_times(finished.metrics())
+    assert repeatable(copy.metrics()) == repeatable(finished.metrics())
     assert copy.completions() == finished.completions()
     assert copy.evaluation == finished.evaluation
 
@@ -293,5 +309,5 @@ def test_ctrl_c_saves_and_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: P
         Recipe.load(tmp_path / "cut" / "recipe.toml"),
         out=tmp_path / "whole",
     )
-    assert without_times(cut.metrics()) == without_times(whole.metrics())
+    assert repeatable(cut.metrics()) == repeatable(whole.metrics())
     assert cut.evaluation == whole.evaluation

@@ -14,6 +14,7 @@ import pytest
 
 from grpo_colab import Run
 from grpo_colab.recipe import preset_names
+from grpo_colab.timing import repeatable
 
 HERE = Path(__file__).parent
 
@@ -39,6 +40,10 @@ def test_unsloths_trainer_trains_through_the_same_code(patched: dict[str, Any]) 
     assert patched["trainer"] == patched["config_from"] == "UnslothGRPOTrainer"
     assert [row["step"] for row in patched["metrics"]] == [1, 2, 3]
     assert all(0.0 <= row["rewards/correctness_reward/mean"] <= 1.0 for row in patched["metrics"])
+    for row in patched["metrics"]:
+        split = [row[f"time/{part}_s"] for part in ("generation", "reward", "update")]
+        assert min(split) > 0.0
+        assert sum(split) == pytest.approx(row["step_time"])
     assert patched["completions"] == 3 * 2 * 8
     assert patched["evaluation"]["n"] == 8
     assert patched["changed"]
@@ -48,10 +53,7 @@ def test_unsloths_trainer_trains_through_the_same_code(patched: dict[str, Any]) 
 def test_a_broken_reward_loses_no_step_under_unsloths_trainer(patched: dict[str, Any]) -> None:
     broken = patched["broken_reward"]
     assert "rewards.own_reward gave 1 rewards for 16 completions (at step 3; see " in broken["said"]
-    mended, whole = (
-        [{key: value for key, value in row.items() if key != "step_time"} for row in broken[name]]
-        for name in ("mended", "whole")
-    )
+    mended, whole = (repeatable(broken[name]) for name in ("mended", "whole"))
     assert [row["step"] for row in mended] == [1, 2, 3, 4]
     assert mended == whole
 
@@ -59,20 +61,14 @@ def test_a_broken_reward_loses_no_step_under_unsloths_trainer(patched: dict[str,
 def test_a_step_that_is_broken_off_is_done_again_exactly_under_unsloths_trainer(patched: dict[str, Any]) -> None:
     broken = patched["broken_reward"]
     assert broken["stopped_at"] == 2
-    stopped, whole = (
-        [{key: value for key, value in row.items() if key != "step_time"} for row in broken[name]]
-        for name in ("stopped", "whole")
-    )
+    stopped, whole = (repeatable(broken[name]) for name in ("stopped", "whole"))
     assert stopped == whole
     assert "adapter" not in broken["warnings"]  # the saved adapter was loaded again and is the policy
 
 
 def test_a_step_that_does_not_fit_is_cut_and_learns_the_same_under_unsloths_trainer(patched: dict[str, Any]) -> None:
     memory = patched["memory"]
-    cut, asked, whole = (
-        [{key: value for key, value in row.items() if key != "step_time"} for row in memory["metrics"][name]]
-        for name in ("cut", "asked", "whole")
-    )
+    cut, asked, whole = (repeatable(memory["metrics"][name]) for name in ("cut", "asked", "whole"))
     assert memory["micro_batch"] == 4
     assert cut == asked  # the rehearsals, one of which went well, left no trace
     assert memory["rehearsed"] == [1, 16 * (79 + 48)]  # of the longest prompt and a full completion each
@@ -171,6 +167,5 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
         "rng_state_1.pth",
     }
     two("--resume", "run")
-    for row in (*uncut[0], *(metrics := run.metrics())):
-        row.pop("step_time")
-    assert (metrics, run.completions(), run.evaluation) == uncut
+    assert repeatable(run.metrics()) == repeatable(uncut[0])
+    assert (run.completions(), run.evaluation) == uncut[1:]
