@@ -207,7 +207,7 @@ def test_the_reward_of_trl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "MOST_HANGS", 4)
     from trl.rewards import accuracy_reward
 
-    found = audit(accuracy_reward, time_limit_s=0.5)
+    found = audit(accuracy_reward, time_limit_s=1.5)  # on a busy machine half a second is little for sympy
     assert (found.kind, found.style) == ("correctness", "\\boxed{}")
     assert {"euros", "an exponent"} <= names(found, "does not pay, and should")
     assert {"a tower of powers", "a tower of powers, as mathematics"} <= names(found, "breaks")
