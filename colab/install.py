@@ -64,7 +64,20 @@ class Row:
 EXACT = ("unsloth", "unsloth-zoo", "trl", "datasets")
 MONTY = "pydantic-monty>=1.4,<1.5"  # 1.5.0 asks for a client that is not on the index
 # peft 0.18 asks torchao for a class that is gone
-WANTS = ("peft>=0.19", "wandb", "click", "pydantic", "tomli-w", "filelock", "matplotlib", "pillow", MONTY)
+WANTS = (
+    "peft>=0.19",
+    "wandb",
+    "click",
+    "pydantic",
+    "tomli-w",
+    "filelock",
+    "matplotlib",
+    "pillow",
+    "plotly>=5.24",
+    "rich",
+    "scikit-learn",
+    MONTY,
+)
 COMMON = _versions("""
     bitsandbytes==0.50.2 cut-cross-entropy==25.1.1 datasets==4.8.5 hf-transfer==0.1.9 msgspec==0.22.0 peft==0.21.2
     pyarrow==26.0.1 pydantic-monty==1.4.0 pydantic-monty-client==1.4.0 pydantic-monty-runtime==1.4.0 safetensors==0.8.0

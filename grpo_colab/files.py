@@ -6,10 +6,23 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
+
+MOST_READ = 1 << 26  # bytes of a file that nobody vouches for
+
+
+class Objects(NamedTuple):
+    """What `read_objects` found, and what is wrong with the file: lines that are no objects, a last one cut off."""
+
+    rows: list[dict[str, Any]]
+    bad: int = 0
+    torn: bool = False
+    size: int = 0  # bytes, of which MOST_READ at most were read
+    error: str | None = None  # "No such file or directory", say
 
 
 def write_text(path: Path, text: str) -> None:
@@ -65,9 +78,55 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].split("\n") if line]
 
 
+def read_objects(path: Path, most: int = MOST_READ) -> Objects:
+    """The rows of a .jsonl file that anyone may have written, be writing, or have broken; of a big one, parts of it.
+
+    Those parts are evenly over the file. Nothing is raised.
+    """
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return Objects([], error="it is no file" if path.exists() else "there is no such file")
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            content = file.read(most) if size <= most else b"".join(_windows(file, size, most))
+    except OSError as error:
+        return Objects([], error=error.strerror or type(error).__name__)
+    *whole, last = content.split(b"\n")
+    values = [_loaded(line) for line in (*whole, last) if line.strip()]
+    rows = [value for value in values if isinstance(value, dict)]
+    torn = bool(last.strip()) and not isinstance(_loaded(last), dict)
+    return Objects(rows, len(values) - len(rows) - torn, torn, size)
+
+
+def _windows(file: BinaryIO, size: int, most: int, windows: int = 64) -> Iterator[bytes]:
+    """The whole lines of so many parts of a file, evenly over it, which together have `most` bytes."""
+    window = most // windows
+    for start in range(0, size, -(-size // windows)):
+        file.seek(start)
+        before = file.readline(window) if start else b"\n"
+        if before.endswith(b"\n"):  # else it is within a line that is longer than all this
+            piece = file.read(window)
+            yield piece[: piece.rfind(b"\n") + 1]
+
+
+def _loaded(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def number(value: Any) -> float | None:
+    """A finite number as it is; None for all else, which are what a file of another version or a broken one has."""
+    with contextlib.suppress(OverflowError):
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return value
+    return None
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object that the package wrote; None where there is none, or none that can be read."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         value = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(value, dict):
             return value

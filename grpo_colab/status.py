@@ -6,7 +6,6 @@ Nothing here trusts a file. The run may be writing it, have been cut in the midd
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
 import statistics
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from grpo_colab.checkpoints import MANIFEST, best, greater_is_better, manifest, saved, sizes_are_right, step_of
-from grpo_colab.files import read_json
+from grpo_colab.files import number, read_json, read_objects
 from grpo_colab.run import LOCK, Run
 
 WINDOW: Final = 10  # steps that a reward's mean and a step's time are taken from
@@ -28,7 +27,7 @@ def status(path: str | Path) -> dict[str, Any]:
     run = Run(path)
     recipe = _recipe(run.path / "recipe.toml")
     budget, grpo = recipe["budget"], recipe["grpo"]
-    rows = [row for row in _rows(run.path / "metrics.jsonl") if isinstance(row.get("step"), int)]
+    rows = [row for row in read_objects(run.path / "metrics.jsonl").rows if is_step(row.get("step"))]
     read = {name: read_json(run.path / f"{name}.json") for name in ("evaluation", "clock", "mirror")}
     checkpoint = next((path for path in reversed(saved(run.checkpoints)) if sizes_are_right(path)), None)
     step = max(rows[-1]["step"] if rows else 0, step_of(checkpoint) if checkpoint else 0)
@@ -55,7 +54,7 @@ def status(path: str | Path) -> dict[str, Any]:
         **{key: value if math.isfinite(value) else None for key, value in measured.items()},
         "reward_start": _mean(rows[:WINDOW]),
         "reward_now": _mean(rows[-WINDOW:]),
-        "warnings": _rows(run.path / "warnings.jsonl"),
+        "warnings": read_objects(run.path / "warnings.jsonl").rows,
         "checkpoint": checkpoint
         and {"name": checkpoint.name, "step": step_of(checkpoint), "age_s": _age(checkpoint / MANIFEST)},
         "best": top and {"name": top.name, **{key: manifest(top).get(key) for key in ("metric", "value")}},
@@ -106,20 +105,14 @@ def status_text(found: Mapping[str, Any]) -> str:
 def _recipe(path: Path) -> dict[str, Any]:
     """Not through Recipe, which refuses what this version does not know."""
     read: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         read = tomllib.loads(path.read_text(encoding="utf-8"))
     tables = {name: table if isinstance(table := read.get(name), dict) else {} for name in ("budget", "grpo")}
     return {"name": read.get("name"), **tables}
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Every line that is a JSON object."""
-    rows = []
-    with contextlib.suppress(OSError):
-        for line in path.read_bytes().split(b"\n"):
-            with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
-    return [row for row in rows if isinstance(row, dict)]
+def is_step(value: Any) -> bool:
+    return isinstance(value, int) and number(value) is not None
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:
@@ -131,8 +124,8 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def _number(row: Mapping[str, Any], key: str, otherwise: float) -> float:
-    value = row.get(key)
-    return value if isinstance(value, int | float) and math.isfinite(value) else otherwise
+    value = number(row.get(key))
+    return otherwise if value is None else value
 
 
 def _age(*paths: Path) -> float | None:

@@ -2,6 +2,6 @@
 
 from grpo_colab.report.curves import draw_rewards
 from grpo_colab.report.drawings import draw_drawings, drawings
-from grpo_colab.report.page import write_report
+from grpo_colab.report.page import report, write_report
 
-__all__ = ["draw_drawings", "draw_rewards", "drawings", "write_report"]
+__all__ = ["draw_drawings", "draw_rewards", "drawings", "report", "write_report"]

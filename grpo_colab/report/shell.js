@@ -1,0 +1,78 @@
+// What every page of ours does: unpack the chart library and the data that are in it, then call the page's own
+// start(data). Whatever a model wrote becomes text here and nothing else: no function takes HTML.
+"use strict";
+
+const COLOURS = ["blue", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#8c6bb1", "#777777"]; // after Okabe and Ito
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid"]; // told apart without colour
+const charts = [];
+
+/** An element; of its properties those that are null are left out, and its children are texts or elements. */
+function make(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else made.setAttribute(name, value === true ? "" : value);
+  }
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return made;
+}
+
+/** The colour of the stylesheet under this name, as it is now: light, dark, or paper. */
+function ink(name) {
+  return name.startsWith("#") ? name : getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+/** Chart `traces` in the element `place`. Colours may be names of the stylesheet; all follow it when it changes. */
+function draw(place, traces, layout = {}, config = {}) {
+  const chart = { place, traces, layout, config };
+  charts.push(chart);
+  return render(chart);
+}
+
+function render({ place, traces, layout, config }) {
+  const axis = { gridcolor: ink("line"), zerolinecolor: ink("line"), linecolor: ink("muted"), automargin: true };
+  const themed = {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink("ink"), size: 12 },
+    margin: { l: 48, r: 12, t: 8, b: 40 }, hovermode: "x unified", legend: { orientation: "h", y: -0.22 },
+    hoverlabel: { bgcolor: ink("card"), bordercolor: ink("line"), font: { color: ink("ink") }, align: "left" },
+    ...layout,
+  };
+  for (const name of ["xaxis", "yaxis", ...Object.keys(layout).filter((key) => /^[xy]axis\d+$/.test(key))])
+    themed[name] = { ...axis, ...layout[name] };
+  return Plotly.react(place, coloured(traces), coloured(themed), { responsive: true, displaylogo: false, ...config });
+}
+
+/** A copy in which each `color`, `fillcolor` or `colorway` that names a colour of the stylesheet is that colour. */
+function coloured(value, key = "") {
+  if (Array.isArray(value)) return /color/.test(key) ? value.map((one) => coloured(one, key)) : value.some(isObject) ? value.map((one) => coloured(one)) : value;
+  if (isObject(value)) return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, coloured(inner, name)]));
+  return /color/.test(key) && typeof value === "string" && /^[a-z]+$/.test(value) && ink(value) ? ink(value) : value;
+}
+
+function isObject(value) {
+  return value !== null && typeof value === "object" && !Array.isArray(value) && !ArrayBuffer.isView(value);
+}
+
+async function unpack(id) {
+  const signs = atob(document.getElementById(id).textContent);
+  const packed = new Uint8Array(signs.length);
+  for (let n = 0; n < signs.length; n++) packed[n] = signs.charCodeAt(n); // ten times as fast as Uint8Array.from
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+addEventListener("DOMContentLoaded", async () => {
+  const state = document.getElementById("state");
+  try {
+    document.head.append(Object.assign(document.createElement("script"), { textContent: await unpack("library") }));
+    await start(JSON.parse(await unpack("data")));
+    state.remove();
+    document.documentElement.dataset.ready = "yes";
+  } catch (error) {
+    state.textContent = `The charts could not be drawn (${error}); a browser of 2023 or later can.`;
+    console.error(error);
+  }
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(render));
+  for (const event of ["beforeprint", "afterprint"]) addEventListener(event, () => charts.forEach(render));
+});

@@ -1,0 +1,102 @@
+"""What a report costs: seconds to write and to open, and megabytes, of a synthetic run of 250 steps x 8 completions.
+
+    python tests/benchmarks/report.py [--rounds 5] [RUN ...]
+
+Each completion has 768 tokens of random words, which are as often as words are in a language. "Drawn" is when a real
+Chromium has drawn what is seen and listed the completions, from when it was told to open the file; "CPU" is what the
+page's process took for it. Other run folders can be named instead, and are not written to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from grpo_colab import Recipe, Run
+from grpo_colab.files import append, lines
+from grpo_colab.report import report
+
+STEPS, GROUP, WORDS = 250, 8, 590  # so many words of English are about 768 tokens
+
+
+def synthetic(path: Path) -> Run:
+    """A run that has all that GRPO writes, with completions that compress no better than English does."""
+    rng = random.Random(0)
+    letters = "etaoinshrdlcumwfgypbvk"
+    words = ["".join(rng.choices(letters, k=rng.randint(2, 9))) for _ in range(20_000)]
+    often = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(words))))  # Zipf's law
+
+    def said(count: int) -> str:
+        return " ".join(rng.choices(words, cum_weights=often, k=count))
+
+    run = Run.create(Recipe.load(budget={"max_steps": STEPS}), path)
+    keys = ["loss", "grad_norm", "entropy", "kl", "step_time", "reward_std", "completions/mean_length"]
+    keys += ["frac_reward_zero_std", "learning_rate"]
+    keys += [f"rewards/part_{n}/mean" for n in range(5)] + [f"verdict/{one}" for one in ("right", "wrong", "no_tag")]
+    for step in range(1, STEPS + 1):
+        row = {key: rng.random() for key in keys} | {"step": step, "reward": rng.random()}
+        append(run.path / "metrics.jsonl", lines([row]))
+        prompt = [{"role": "user", "content": said(60)}]
+        completions = [
+            {
+                "step": step,
+                "group": 0,
+                "prompt": prompt,
+                "completion": said(WORDS) + f" <answer>{rng.randint(0, 3)}</answer>",
+                "answer": "1",
+                "rewards": {f"part_{n}": rng.random() for n in range(5)},
+                "advantage": rng.random(),
+            }
+            for _ in range(GROUP)
+        ]
+        append(run.path / "completions.jsonl", lines(completions))
+    return run
+
+
+def opened(page: Path, rounds: int) -> tuple[float, float]:
+    """Seconds until it is drawn, and of CPU; medians."""
+    from playwright.sync_api import sync_playwright
+
+    took, cpu = [], []
+    with sync_playwright() as playwright:
+        program = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        for _ in range(rounds):
+            tab = browser.new_context(viewport={"width": 1200, "height": 900}).new_page()
+            asked = tab.context.new_cdp_session(tab)
+            asked.send("Performance.enable")
+            began = time.perf_counter()
+            tab.goto(page.as_uri())
+            tab.wait_for_selector("html[data-ready]", state="attached")
+            took.append(time.perf_counter() - began)
+            metrics = {one["name"]: one["value"] for one in asked.send("Performance.getMetrics")["metrics"]}
+            cpu.append(metrics["ProcessTime"])
+            tab.context.close()
+        browser.close()
+    return statistics.median(took), statistics.median(cpu)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("runs", nargs="*", type=Path)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for path in asked.runs or [synthetic(Path(folder) / "run").path]:
+            began, cpu = time.perf_counter(), time.process_time()
+            page = report([path], Path(folder) / "report.html").resolve()
+            wrote = f"{time.perf_counter() - began:.2f} s ({time.process_time() - cpu:.2f} s of CPU)"
+            drawn, busy = opened(page, asked.rounds)
+            size = page.stat().st_size / 1e6
+            print(f"{path.name}: {size:.2f} MB, written in {wrote}, drawn in {drawn:.2f} s ({busy:.2f} s of CPU)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
