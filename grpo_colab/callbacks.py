@@ -4,6 +4,7 @@ wrong. What keeps a run is in safety.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -13,22 +14,10 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab.alarms import Watch
-from grpo_colab.machine import in_notebook
 from grpo_colab.run import reaches
 
 if TYPE_CHECKING:
     from grpo_colab.run import Run
-
-# TRL's metric, the column's head, and how it is shown; reward and its spread first, for the loss of GRPO is about 0 by
-# construction and says nothing
-COLUMNS = (
-    ("reward", "reward", "{:.3f}"),
-    ("reward_std", "± std", "{:.3f}"),
-    ("frac_reward_zero_std", "no variance", "{:.0%}"),
-    ("completions/mean_length", "tokens", "{:.0f}"),
-    ("completions/clipped_ratio", "cut off", "{:.0%}"),
-    ("kl", "KL", "{:.4f}"),
-)
 
 
 class StepLog(TrainerCallback):
@@ -133,57 +122,13 @@ def prompt_key(prompt: Any) -> str:
     return json.dumps(prompt, sort_keys=True, ensure_ascii=False)
 
 
-class Progress(TrainerCallback):
-    """A bar, and a row of the columns above: a line now and then in a terminal, a growing table in a notebook."""
-
-    def __init__(self, rows: int = 12) -> None:
-        self.rows = rows
-        self.bar: Any = None
-        self.table: list[dict[str, str]] = []
-        self.display: Any = None
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        from tqdm.auto import tqdm
-
-        if state.is_world_process_zero:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", dynamic_ncols=True)
-            if not in_notebook():
-                self.bar.write("  step  " + "  ".join(f"{head:>11}" for _, head, _ in COLUMNS), file=sys.stderr)
-
-    def on_log(
-        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
-    ) -> None:
-        if self.bar is None or logs is None or "reward" not in logs:
-            return
-        cells = {head: form.format(logs[key]) if logs.get(key) is not None else "-" for key, head, form in COLUMNS}
-        every = max(1, state.max_steps // self.rows)
-        if in_notebook():
-            self._show({"step": str(state.global_step), **cells})
-        elif state.global_step == 1 or state.global_step % every == 0:
-            self.bar.write(f"{state.global_step:>6}  " + "  ".join(f"{c:>11}" for c in cells.values()), file=sys.stderr)
-        self.bar.update(state.global_step - self.bar.n)
-
-    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def _show(self, row: dict[str, str]) -> None:
-        import pandas
-        from IPython.display import HTML, display
-
-        self.table.append(row)
-        table = HTML(pandas.DataFrame(self.table).to_html(index=False))
-        if self.display is None:
-            self.display = display(table, display_id=True)
-        else:
-            self.display.update(table)
-
-
 def over_bar(text: str) -> None:
-    """A line on stderr that leaves the bar whole."""
+    """A line on stderr that leaves a bar whole; nothing where there is no stderr, or it takes no more."""
     from tqdm.auto import tqdm
 
-    tqdm.write(text, file=sys.stderr)
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            tqdm.write(text, file=sys.stderr)
 
 
 def warn(step: int, text: str) -> None:

@@ -31,6 +31,7 @@ from grpo_colab.pretraining import PretrainingStopped, pretrained
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import DRAW, Run, check_free, free_path, locked
 from grpo_colab.tasks.drawing import Drawing
+from grpo_colab.tracking import trackers
 from grpo_colab.train import finish, join_processes, train
 
 DEFAULT_RECIPE = "drawing-tiny"
@@ -133,7 +134,11 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
         label = "".join(f"{s.rpartition('.')[2]}={value}-" for s, value in zip(tried, values, strict=True))
         for seed in range(base.grpo["seed"], base.grpo["seed"] + seeds):
             chosen["grpo"] = {**chosen.get("grpo", {}), "seed": seed}
-            found[re.sub(r"[^\w.=-]+", "-", f"{label}seed={seed}")] = Recipe.load(source, **chosen)
+            one = found[re.sub(r"[^\w.=-]+", "-", f"{label}seed={seed}")] = Recipe.load(source, **chosen)
+            if method_of(one) != "grpo" and (named := trackers(one.grpo)):
+                raise SettingError(
+                    f'grpo.report_to = {named!r}: hindsight\'s loop tells no tracker; write "none", or --method grpo'
+                )
     return found
 
 

@@ -25,6 +25,9 @@ from grpo_colab.policy import Policy, free_memory, out_of_memory
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import Run
 
+# A rehearsal tells nobody, and leaves nothing.
+QUIET = {"report_to": "none", "log_completions": False, "save_strategy": "no"}
+
 
 def rehearse(
     learner: Policy,
@@ -46,7 +49,7 @@ def rehearse(
                 model=learner.model,
                 processing_class=learner.tokenizer,
                 reward_funcs=[_nothing] * len(recipe.rewards),
-                args=trl.GRPOConfig(**{**arguments(Path(folder), shape), "report_to": "none", "save_strategy": "no"}),
+                args=trl.GRPOConfig(**{**arguments(Path(folder), shape), **QUIET}),
                 train_dataset=Dataset.from_list([longest] * shape.prompts_per_step),
             )
             fits = False

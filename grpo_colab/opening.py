@@ -31,9 +31,10 @@ def is_first_process() -> bool:
 
 
 def say(text: str) -> None:
-    """Chatter, on stderr and once: results alone go to stdout."""
-    if is_first_process():
-        print(text, file=sys.stderr, flush=True)
+    """Chatter, on stderr and once: results alone go to stdout. A stderr that is broken costs nothing but it."""
+    if is_first_process() and sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def open_run(

@@ -16,6 +16,8 @@
         mirror.json         how far the copy elsewhere is, where there is one
         rewards.png         the curves
         drawing.png, drawing.gif            of a drawing task: the image asked for, and the best drawings of it
+        report.html         all of this as one page, which opens offline
+        tensorboard/, wandb/, wandb.json    what those trackers keep, where grpo.report_to names them
 
 A file is written under a temporary name and then renamed, so that a run that is killed leaves whole files. The two
 `.jsonl` files that grow do so by whole lines; a torn last line is left out when they are read. `.lock` is held by the

@@ -2,17 +2,21 @@
 
 transformers' and TRL's own code does the reporting. Here W&B is begun and ended in bounded time, and each call of a
 tracker is made in a thread that is waited for no longer than LIMIT_S: what raises or hangs is left out from then on.
+What their code leaves out is added where it is: the recipe as the run's config, the name of the run, a place in its
+folder, TensorBoard's completions, and the adapter as an artifact where <TRACKER>_LOG_MODEL asks for it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import json
 import os
 import secrets
 import shlex
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -25,6 +29,7 @@ from grpo_colab.recipe import Recipe
 from grpo_colab.run import Run
 
 LIMIT_S = 30.0  # for one call of a tracker
+ARTIFACT_LIMIT_S = 300.0  # for the upload of the adapter, where it is asked for
 KEPT: Final = "wandb.json"  # in a run folder: the id under which W&B knows the run
 # Where wandb's own default is to wait for minutes or forever, or to copy what others print; WANDB_<NAME> wins.
 WANDB_SETTINGS: Final[dict[str, Any]] = {
@@ -94,44 +99,85 @@ def within(limit_s: float, function: Callable[..., T], *args: Any, **kwargs: Any
 
 
 class Shield:
-    """Calls what may raise or hang, and no more after it did, which it says once."""
+    """Calls what may raise or hang, and no more after it did, which it says once. What they print goes to stderr."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.on = name, True
-        self.context = contextvars.copy_context()  # one for all its threads: trackio keeps its run in such variables
+    def __init__(self, name: str, context: contextvars.Context | None = None, limit_s: float | None = None) -> None:
+        self.name, self.on, self.limit_s = name, True, limit_s
+        # one for all threads of a tracker: trackio keeps its run in such variables
+        self.context = context or contextvars.copy_context()
 
     def __call__(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
         if self.on:
             try:
-                return within(LIMIT_S, self.context.run, function, *args, **kwargs)
+                with contextlib.redirect_stdout(sys.stderr):
+                    return within(self.limit_s or LIMIT_S, self.context.run, function, *args, **kwargs)
             except Exception as error:  # noqa: BLE001 - whatever a tracker's library raises
                 self.on = False
                 tell(f"Warning: {self.name} is off for the rest of this run ({one_line(error)})")
         return None
 
 
-class Direct:
-    """A tracker's module as TRL sees it, which also reports without a callback: its completions and its profile."""
+class Instead:
+    """A module some of whose names are others."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, **names: Any) -> None:
         self.module = module
-        self.shield = Shield(f"what TRL itself reports to {module.__name__}")
+        vars(self).update(names)
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self.module, name)
-        return partial(self.shield, value) if name in ("log", "log_metrics", "Table", "Image") else value
+        return getattr(self.module, name)
+
+
+class Direct(Instead):
+    """A tracker's module as TRL sees it, which also reports without a callback: its completions and its profile."""
+
+    def __init__(self, module: Any, context: contextvars.Context | None = None) -> None:
+        super().__init__(module)
+        self.shield = Shield(f"what TRL itself reports to {module.__name__}", context)
+
+    def __getattr__(self, name: str) -> Any:
+        value = super().__getattr__(name)
+        return partial(self.shield, value) if name in ("log", "log_metrics", "Image") else value
+
+    def Table(self, dataframe: Any) -> Any:
+        """With texts for conversations, which they show as objects."""
+        said = {name: dataframe[name].map(spoken) for name in ("prompt", "completion") if name in dataframe}
+        return self.shield(self.module.Table, dataframe=dataframe.assign(**said))
+
+
+def table_arguments(grpo: Mapping[str, Any]) -> dict[str, Any]:
+    """GRPOConfig's arguments by which TRL gives a tracker that has tables each step's completions, and prints none."""
+    wanted = {"wandb", "trackio"}.intersection(trackers(grpo)) and "log_completions" not in grpo
+    return {"log_completions": True, "num_completions_to_print": 0} if wanted else {}
 
 
 def shield(trainer: Any) -> None:
-    """Put a Shield around each of the trainer's reporting callbacks, and around what TRL reports by itself."""
+    """Put a Shield around each of the trainer's reporting callbacks, and around what TRL reports by itself.
+
+    The folder that holds its `output_dir` is the run's.
+    """
     from transformers import TrainerCallback
     from trl.extras import profiling
 
+    run = Run(Path(trainer.args.output_dir).parent)
+    contexts: dict[str, contextvars.Context] = defaultdict(contextvars.copy_context)
+
     def shielded(callback: TrainerCallback) -> TrainerCallback:
-        outer, guard = TrainerCallback(), Shield(type(callback).__name__.removesuffix("Callback"))
+        name = type(callback).__name__.removesuffix("Callback")
+        outer, guard = TrainerCallback(), Shield(name, contexts[name.lower()])
         for event in (name for name in dir(TrainerCallback) if name.startswith("on_")):
             if getattr(type(callback), event) is not getattr(TrainerCallback, event):
                 setattr(outer, event, partial(guard, getattr(callback, event)))
+        if name == "TensorBoard":
+            outer.on_train_begin = partial(guard, begin_board, callback, run)
+            outer.on_log = partial(guard, log_to_board, callback, trainer, run.recipe.grpo)
+        elif name == "Trackio":
+            callback._trackio = Instead(callback._trackio, init=partial(begin_trackio, trainer, run))
+        elif name == "Wandb":
+            # it would make another Trainer, to save an adapter before ours is there
+            outer.on_train_end = TrainerCallback().on_train_end
+            if callback._log_model != "checkpoint":
+                callback._log_model = type(callback._log_model)("false")
         return outer
 
     callbacks = trainer.callback_handler.callbacks
@@ -143,9 +189,129 @@ def shield(trainer: Any) -> None:
     for name in ("wandb", "trackio", "mlflow"):
         if seen := [place for place in places if name in place]:
             there = seen[0][name]
-            direct = Direct(there.module if isinstance(there, Direct) else there)  # of a run before this one
+            # the inner one of a run before this one
+            direct = Direct(there.module if isinstance(there, Direct) else there, contexts[name])
             for place in seen:
                 place[name] = direct
+    if trainer.log_completions:
+        trainer.log = partial(log_or_no_table, trainer, trainer.log)
+
+
+def log_or_no_table(trainer: Any, log: Callable[..., None], logs: dict[str, Any], *args: Any) -> None:
+    """TRL's log, whose table of completions must not end the run: neither by a full disk nor by what it holds."""
+    tables = trainer.log_completions
+    trainer.log_completions = tables and "loss" in logs  # the summary at the end would have the last step's again
+    try:
+        log(logs, *args)
+    except Exception as error:
+        if trainer._metrics["train"] or not trainer.log_completions:  # it was not at the table yet
+            raise
+        tables = False
+        tell(f"Warning: the table of completions is off for the rest of this run ({one_line(error)})")
+    finally:
+        trainer.log_completions = tables
+
+
+def config_of(recipe: Recipe) -> dict[str, Any]:
+    """The recipe in JSON's types, without its tokens."""
+    return recipe.model_dump(mode="json", exclude={"model": {"token"}, "grpo": {"hub_token"}})
+
+
+def name_of(run: Run) -> str:
+    return str(run.recipe.grpo.get("run_name") or run.path.resolve().name)
+
+
+def begin_trackio(trainer: Any, run: Run, **given: Any) -> Any:
+    """trackio.init, with the run's name and config; one that is resumed goes on in its run of that name."""
+    import trackio
+
+    resume = "allow" if trainer.state.global_step else "never"
+    # in a notebook it would begin a server and, in Colab, make it public
+    about = {"name": name_of(run), "config": config_of(run.recipe), "resume": resume, "embed": False}
+    begun = trackio.init(**{**given, **about})
+    log = begun.log  # which else counts the calls, of which TRL makes several a step
+    begun.log = lambda metrics, step=None: log(metrics, trainer.state.global_step if step is None else step)
+    return begun
+
+
+def begin_board(callback: Any, run: Run, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    """In the run's folder, where a run that is resumed goes on; what came after its checkpoint is left out."""
+    if not state.is_world_process_zero:
+        return
+    folder = callback.logging_dir or str(run.path / "tensorboard")
+    callback.tb_writer = callback._SummaryWriter(log_dir=folder, purge_step=state.global_step + 1)
+    callback.on_train_begin(args, state, control, **kwargs)
+    callback.tb_writer.add_text("recipe", verbatim(json.dumps(config_of(run.recipe), indent=2), sys.maxsize))
+    tell(f"TensorBoard: {shlex.join(['tensorboard', '--logdir', folder])}")
+
+
+def log_to_board(
+    callback: Any, trainer: Any, grpo: Mapping[str, Any], args: Any, state: Any, control: Any, logs: Any, **kwargs: Any
+) -> None:
+    """A step's metrics, and its best and worst completion."""
+    # it warns of each that has no value in a step
+    shown = {name: value for name, value in logs.items() if value is not None}
+    callback.on_log(args, state, control, logs=shown, **kwargs)
+    kept = trainer._logs
+    if callback.tb_writer and "loss" in logs and kept["completion"] and grpo.get("log_completions", True):
+        rewards = [dict(zip(kept["rewards"], row, strict=True)) for row in zip(*kept["rewards"].values(), strict=True)]
+        rows = sorted(
+            zip(kept["advantages"], range(len(rewards)), kept["prompt"], kept["completion"], rewards, strict=True)
+        )
+        texts = [
+            f"advantage {advantage:.3g}, {', '.join(f'{name} {value:.3g}' for name, value in paid.items())}\n\n"
+            f"{verbatim(spoken(prompt))}\n\n---\n\n{verbatim(spoken(completion))}"
+            for advantage, _, prompt, completion, paid in (rows[-1], rows[0])
+        ]
+        callback.tb_writer.add_text("completions", "\n\n---\n\n".join(texts), state.global_step)
+
+
+def spoken(messages: Any) -> str:
+    """What is said in a conversation; a text as it is."""
+    if isinstance(messages, list):
+        return "\n\n".join(str(message.get("content")) for message in messages)
+    return str(messages)
+
+
+def verbatim(text: str, longest: int = 4000) -> str:
+    """As Markdown shows it unread; half a surrogate pair becomes its escape."""
+    cut = text[:longest] + f"\n... ({len(text)} characters)" * (len(text) > longest)
+    return "\n".join(f"    {line}" for line in cut.encode(errors="backslashreplace").decode().splitlines())
+
+
+@contextlib.contextmanager
+def tracked(run: Run, recipe: Recipe) -> Iterator[None]:
+    """wandb_run, and the adapter to each tracker that takes it, where WANDB_LOG_MODEL or TRACKIO_LOG_MODEL is set."""
+    with wandb_run(run, recipe):
+        yield
+        if run.adapter.is_dir() and int(os.environ.get("RANK", "0")) == 0:
+            for name, log in (("wandb", adapter_to_wandb), ("trackio", adapter_to_trackio)):
+                asked = os.environ.get(f"{name.upper()}_LOG_MODEL", "").lower() in ("end", "checkpoint")
+                if asked and name in trackers(recipe.grpo):
+                    Shield(f"the adapter in {name}", limit_s=ARTIFACT_LIMIT_S)(log, run)
+
+
+def adapter_to_wandb(run: Run) -> None:
+    import wandb
+
+    if wandb.run is None:
+        return
+    artifact = wandb.Artifact(f"model-{wandb.run.id}", type="model", metadata={"step": run.last_step})
+    artifact.add_dir(str(run.adapter))
+    logged = wandb.run.log_artifact(artifact, aliases=["final_model"])  # as transformers calls it
+    if not wandb.run.offline:  # else its end is waited for no longer than a run's
+        logged.wait()
+
+
+def adapter_to_trackio(run: Run) -> None:
+    """Anew in the run that its callback has ended."""
+    import trackio
+
+    grpo = run.recipe.grpo
+    about = {"space_id": grpo.get("trackio_space_id"), "resume": "allow", "embed": False}
+    begun = trackio.init(grpo.get("project", "huggingface"), name_of(run), **about)
+    begun.log_artifact(str(run.adapter), name=f"model-{begun.id}", type="model", aliases=["final_model"])
+    trackio.finish()
 
 
 @contextlib.contextmanager
@@ -163,6 +329,10 @@ def wandb_run(run: Run, recipe: Recipe) -> Iterator[None]:
     if wandb.run is not None:
         yield
         return
+    # where it puts a copy of what it has to upload, which is in the home folder else, where `wandb sync` leaves it
+    data = "WANDB_DATA_DIR" not in os.environ
+    if data:
+        os.environ["WANDB_DATA_DIR"] = str(run.path.resolve() / "wandb")
     folder = start_wandb(run, recipe)
     status = 1
     try:
@@ -170,6 +340,8 @@ def wandb_run(run: Run, recipe: Recipe) -> Iterator[None]:
         status = 0
     finally:
         finish_wandb(run, folder, status)
+        if data:
+            del os.environ["WANDB_DATA_DIR"]
 
 
 def start_wandb(run: Run, recipe: Recipe) -> Path | None:
@@ -184,9 +356,9 @@ def start_wandb(run: Run, recipe: Recipe) -> Path | None:
     about: dict[str, Any] = {
         "id": kept["id"],
         "dir": str(run.path.resolve()),
-        "name": recipe.grpo.get("run_name") or run.path.resolve().name,
+        "name": name_of(run),
         "project": os.environ.get("WANDB_PROJECT", "huggingface"),  # as transformers has it
-        "config": recipe.model_dump(mode="json", exclude={"model": {"token"}, "grpo": {"hub_token"}}),
+        "config": config_of(run.recipe),
     }
 
     def begin(mode: Any) -> Any:
@@ -198,7 +370,11 @@ def start_wandb(run: Run, recipe: Recipe) -> Path | None:
             wandb.termsetup(wandb.Settings(show_info=False, show_warnings=False), None)
         return begun
 
-    hooks, why, begun = (sys.exit, sys.excepthook), "", None
+    hooks: Any = (sys.exit, sys.excepthook, sys.argv)
+    why, begun = "", None
+    secrets_given = [str(value) for value in (recipe.model.get("token"), recipe.grpo.get("hub_token")) if value]
+    # it keeps the command, in which there may be a token
+    sys.argv = [word if not any(map(word.__contains__, secrets_given)) else "..." for word in sys.argv]
     for mode in (None, "offline", "disabled"):  # None: as the user's settings have it
         try:
             begun = within(float(os.environ.get("WANDB_INIT_TIMEOUT", "15")) + LIMIT_S, begin, mode)
@@ -206,7 +382,7 @@ def start_wandb(run: Run, recipe: Recipe) -> Path | None:
         except Exception as error:  # noqa: BLE001 - never the run
             why = why or f" ({error if isinstance(error, SettingError) else one_line(error, 300)})"
             end_service(kill=True)  # it would say that the run's id is in use; ended in order, it writes to stdout
-    sys.exit, sys.excepthook = hooks  # those of wandb print a traceback twice
+    sys.exit, sys.excepthook, sys.argv = hooks  # those of wandb print a traceback twice
     if begun is None or begun.disabled:
         if why:
             tell(f"Warning: W&B cannot be used{why}")

@@ -25,7 +25,7 @@ from grpo_colab.recipe import Recipe
 from grpo_colab.rewards import RewardError, guard
 from grpo_colab.run import Run, free_path, locked
 from grpo_colab.tasks import Problem, Task
-from grpo_colab.tracking import check_trackers, shield, wandb_run
+from grpo_colab.tracking import check_trackers, shield, table_arguments, tracked
 
 if TYPE_CHECKING:
     from grpo_colab.safety import Keeper
@@ -96,7 +96,7 @@ def train(
         try:
             before = answer_before(run, keeper, learner, recipe, task, held_out, at_once)
             say(f"Before: {described(before)}")
-            with wandb_run(run, recipe):
+            with tracked(run, recipe):
                 step = learn(learner, run, recipe, shape, machine, rows, portion, keeper)
             if step and agreed(signals.count) < 2:
                 after = evaluate.answer(learner, recipe, task, held_out, at_once)
@@ -406,8 +406,9 @@ def make_trainer(
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
-    from grpo_colab.callbacks import Alarms, Progress, RunLog, UntilSolved, prompt_key
+    from grpo_colab.callbacks import Alarms, RunLog, UntilSolved, prompt_key
     from grpo_colab.headroom import portioned
+    from grpo_colab.progress import Progress
     from grpo_colab.safety import kept_by
     from grpo_colab.timing import timed
 
@@ -420,7 +421,7 @@ def make_trainer(
         reward_funcs=[guard(function, run.save_failure) for function in recipe.reward_functions()],
         args=trl.GRPOConfig(**grpo_arguments(recipe, run.checkpoints, shape, machine)),
         train_dataset=Dataset.from_list(repeated),
-        callbacks=[log, Progress(), Alarms(run), UntilSolved(recipe.budget.stop_at_reward)],
+        callbacks=[log, Alarms(run), UntilSolved(recipe.budget.stop_at_reward), Progress(run)],
     )
     log.trainer = trainer
     shield(trainer)
@@ -437,6 +438,7 @@ def grpo_arguments(recipe: Recipe, output: Path, shape: Geometry, machine: Machi
         "metric_for_best_model": "reward",
         "logging_nan_inf_filter": False,  # it shows the loss before instead of NaN, and hides it from the tripwire
         "report_to": "none",
+        **table_arguments(recipe.grpo),
         "disable_tqdm": True,
         "bf16": False,  # with neither, Unsloth's trainer takes the precision of the model that it loaded
         "fp16": False,

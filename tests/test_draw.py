@@ -256,6 +256,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a recipe for a resume": ({"resume": "absent", "recipe": "drawing-tiny"}, "leave --recipe away"),
     "a setting for a resume": ({"resume": "absent", "budget": {"max_steps": 3}}, "leave budget away"),
     "an image twice": ({"image": "chick", "task": {"image": HARD}}, r"task\.image = '12-squares': is TASK, too"),
+    "a tracker that hindsight does not know": (
+        {"method": "her", "grpo": {"report_to": "trackio"}},
+        r"grpo\.report_to = \['trackio'\]: hindsight's loop tells no tracker",
+    ),
     "a method twice": ({"method": "her", "hindsight": {"method": "both"}}, "is --method, too"),
     "a sweep of what is not read": (
         {"method": "her", "sweep": {"grpo.beta": [0.0, 0.1], "grpo.seed": [1, 2]}},
