@@ -3,9 +3,9 @@
     python colab/generate.py            writes
     python colab/generate.py --check    changes nothing; prints what would change, and exits with status 1 if anything
 
-The sources are colab/grpo_gsm8k.py, colab/reward_workshop.py and colab/drawing_grpo_vs_her.py, in jupytext's percent
-format; the address is `[project.urls] Repository` in pyproject.toml, and reaches the notebooks, the installer and the
-README's badges.
+The sources are colab/grpo_gsm8k.py, colab/reward_workshop.py, colab/drawing_grpo_vs_her.py and colab/explore_gsm8k.py,
+in jupytext's percent format; the address is `[project.urls] Repository` in pyproject.toml, and reaches the notebooks,
+the installer and the README's badges.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 # and the accelerator that Colab should offer
-NOTEBOOKS = {"grpo_gsm8k": "GPU", "reward_workshop": None, "drawing_grpo_vs_her": None}
+NOTEBOOKS = {"grpo_gsm8k": "GPU", "reward_workshop": None, "drawing_grpo_vs_her": None, "explore_gsm8k": None}
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 README = """<!-- generated: colab -->
 [![Train in Colab]({badge})]({colab}/colab/grpo_gsm8k.ipynb) trains and evaluates, in one click;
 [![The reward workshop]({badge})]({colab}/colab/reward_workshop.ipynb) is about rewards, on a CPU runtime;
-[![GRPO against hindsight]({badge})]({colab}/colab/drawing_grpo_vs_her.ipynb) learns to draw an image, on a CPU.
+[![GRPO against hindsight]({badge})]({colab}/colab/drawing_grpo_vs_her.ipynb) learns to draw an image, on a CPU;
+[![Look at GSM8K]({badge})]({colab}/colab/explore_gsm8k.ipynb) is for looking: at the data, at a run, at what it learnt.
 In any other notebook:
 
     !curl -sSfL --max-time 60 -o install.py {raw}/colab/install.py

@@ -24,6 +24,8 @@ EXAMPLES = """\b
   grpo-colab train --resume runs/2026-11-21-gsm8k-tiny          after Ctrl-C, a crash, a full disk
   grpo-colab draw 12-squares --method both          one image, learnt at test time: GRPO, hindsight, both
   grpo-colab status runs/2026-11-21-gsm8k-tiny      how far it is, while it runs
+  grpo-colab report runs/2026-11-21-gsm8k-tiny      a page of it; of several runs, how they compare
+  grpo-colab embed gsm8k                            a map of the problems
   grpo-colab evaluate runs/2026-11-21-gsm8k-tiny    ask a trained adapter again
   grpo-colab score completions.jsonl --rewards correctness,my_rewards.py:brevity_reward
   grpo-colab audit my_rewards.py:brevity_reward     what could a model exploit in it?
@@ -213,6 +215,50 @@ def status(run: str, as_json: bool) -> None:
 
     found = look(run)
     click.echo(json.dumps(found, indent=2) if as_json else status_text(found))
+
+
+@cli.command(name="report", short_help="A page of what a run has learnt, or of how several compare.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--out", metavar="FILE", help="[default: RUN/report.html; of several, report.html here]")
+def make_report(runs: tuple[str, ...], out: str | None) -> None:
+    """Make report.html of the folder RUN, running, stopped or finished; of several RUNs, one page that compares them.
+
+    One file that opens offline: curves, warnings, what was gained and lost, and every completion with its rewards.
+    """
+    from grpo_colab.report import report
+
+    click.echo(report(runs, out))
+
+
+@cli.command(
+    context_settings=PASS_ON,
+    short_help="See a task's problems: as a map, and in the Embedding Projector.",
+    help="Write the problems of TASK (gsm8k, ..., a recipe; that of --run) as embeddings: a map as a picture and as a "
+    "page, files for TensorFlow's Embedding Projector and for TensorBoard, and near-duplicates between the splits. The "
+    "task's settings can follow, as --task.path DIR.",
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[TASK] [--task.SETTING VALUE]...")
+@click.option("--run", metavar="RUN", help="Add what this run's policy made of each problem before and after.")
+@click.option("--out", metavar="DIR", help="[default: embeddings/<task>]")
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="A sentence-transformers model, or a folder. [default: one if it is there, or TF-IDF]",
+)
+@click.option("--n", type=int, metavar="N", help="So many problems of each split. [default: all]")
+def embed(words: tuple[str, ...], run: str | None, out: str | None, model: str | None, n: int | None) -> None:
+    from grpo_colab.embed import embed as embed_task
+    from grpo_colab.embed import embed_text
+
+    names, overrides = read_words(words)
+    options = overrides.pop("task", {})
+    if overrides:
+        raise SettingError(f"--{next(iter(overrides))}: embed takes settings of the task alone, as --task.path DIR")
+    if len(names) > 1:
+        raise SettingError(f"embed {' '.join(names)}: one task at a time")
+    with chatter_to_stderr():
+        found = embed_task(names[0] if names else None, run=run, out=out, model=model, n=n, **options)
+    click.echo(embed_text(found))
 
 
 @cli.command(short_help="Ask a run's trained adapter its held-out problems again.")

@@ -6,7 +6,8 @@
     show(run)
     take_home(run)
 
-Of one image that was drawn by several methods `animate` shows how, and `compare` what came of it. Where there is no
+`explore` shows a task's problems on a map. Of one image that was drawn by several methods `animate` shows how, and
+`compare` what came of it. Where there is no
 Colab, its secrets, its Drive and its downloads are left out, and the rest works the same.
 """
 
@@ -199,12 +200,26 @@ def mirrored(run: Run, destination: str) -> None:
 
 def show(run: Run) -> None:
     """The run's report, in the notebook: accuracy before and after, the curves, what was gained and lost."""
-    from IPython.display import HTML, display
-
     from grpo_colab.report import write_report
 
-    page = write_report(run)
-    # in a frame, whose style is its own
+    framed(write_report(run))
+
+
+def explore(task: str | None = None, **settings: Any) -> None:
+    """The map of a task's problems, in the notebook; the settings are those of `grpo_colab.embed.embed`."""
+    from grpo_colab.embed import embed, embed_text
+    from grpo_colab.policy import import_unsloth
+
+    import_unsloth()  # before transformers, which an embedder asks, for this kernel is to train afterwards
+    found = embed(task, **settings)
+    print(embed_text(found))
+    framed(found.path / "map.html")
+
+
+def framed(page: Path) -> None:
+    """Show a page in a frame, in which its style is its own."""
+    from IPython.display import HTML, display
+
     text = html.escape(page.read_text(encoding="utf-8"))
     display(HTML(f'<div><iframe srcdoc="{text}" style="width: 100%; height: 900px; border: 0"></iframe></div>'))
     print(f"The same page, as a file: {page}")

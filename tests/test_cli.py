@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo_colab import Recipe
+from grpo_colab import Recipe, Run
 from grpo_colab.cli import read_recipe
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe import preset_names
@@ -129,6 +130,35 @@ def test_bad_input_gets_a_line_and_status_2(kind: str, command: Command, tmp_pat
     assert done.stdout == ""
     after = [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in path.parts]
     assert after == before  # nothing half-written
+
+
+def test_report_prints_where_the_page_is(command: Command, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        Run.create(Recipe.load(), tmp_path / name)
+    done = command("report", "one")
+    assert (done.stdout, done.stderr, done.returncode) == ("one/report.html\n", "", 0)
+    assert "word-problems-tiny" in (tmp_path / "one" / "report.html").read_text()
+    done = command("report", "one", "other", "--out", "both.html")
+    assert (done.stdout, done.stderr) == ("both.html\n", "")
+    assert {"one", "other"} <= set(re.findall("[a-z]+", (tmp_path / "both.html").read_text()))
+    done = command("report", "absent")
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert "it is no run folder" in done.stderr
+
+
+def test_embed_says_what_it_wrote(command: Command, tmp_path: Path) -> None:
+    done = command("embed", "word_problems", "--n", "20", "--task.seed", "5", "--out", "here")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("word_problems: 20 train and 20 test problems")
+    assert len((tmp_path / "here" / "metadata.tsv").read_text().splitlines()) == 1 + 40
+    for words, said in (
+        (("gsm",), "no such task; did you mean 'gsm8k'?"),
+        (("gsm8k", "--grpo.beta", "1"), "--grpo: embed takes settings of the task alone"),
+        (("gsm8k", "word_problems"), "one task at a time"),
+    ):
+        done = command("embed", *words)
+        assert (done.stdout, done.returncode) == ("", 2)
+        assert said in done.stderr
 
 
 def test_a_reward_with_settings_and_a_value_with_brackets(command: Command, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from grpo_colab.recipe import preset_names
 ROOT = Path(__file__).parents[2]
 COLAB = ROOT / "colab"
 FAKE = Path(__file__).parent / "fake_colab"
-NAMES = ("grpo_gsm8k", "reward_workshop", "drawing_grpo_vs_her")
+NAMES = ("grpo_gsm8k", "reward_workshop", "drawing_grpo_vs_her", "explore_gsm8k")
 SECRET = "hf_not_for_anyones_eyes"
 STEPS = 12
 
@@ -76,6 +76,7 @@ def test_the_repositorys_address_is_one_setting(tmp_path: Path) -> None:
         "colab/grpo_gsm8k.ipynb": raw,
         "colab/reward_workshop.ipynb": raw,
         "colab/drawing_grpo_vs_her.ipynb": raw,
+        "colab/explore_gsm8k.ipynb": raw,
         "README.md": page,
         "colab/install.py": 'REPOSITORY = "https://github.com/someone/elsewhere"',
     }
@@ -639,3 +640,27 @@ def test_the_drawing_notebook_from_top_to_bottom(colab: Colab, tmp_path: Path) -
     assert any(run.solved for run in runs if run.recipe.task["image"] == "4-squares")
     real = "".join(o.get("text", "") for o in cell_of(book, "draw_on_gpu(").outputs)
     assert "There is no GPU here" in real
+
+
+def test_the_notebook_that_looks_from_top_to_bottom(colab: Colab, gsm8k: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "some"  # of GSM8K: the whole of it has a test of its own
+    folder.mkdir()
+    for name in ("train.jsonl", "test.jsonl"):
+        rows = (gsm8k / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / name).write_text("".join(rows[:150]), encoding="utf-8")
+    book = colab.run("explore_gsm8k", tmp_path / "content", path=repr(str(folder)), steps=str(STEPS))
+    (path,) = (tmp_path / "content" / "runs").iterdir()
+    assert [row["step"] for row in Run(path).metrics()] == list(range(1, STEPS + 1))
+    for words, page in (
+        ('explore("gsm8k"', "gsm8k: 300 questions"),
+        ("show(", "held-out problems"),
+        ("explore(run=", "word_problems: 4,352 questions"),
+    ):
+        (shown,) = [o.data["text/html"] for o in cell_of(book, words).outputs if "text/html" in o.get("data", {})]
+        assert "<iframe srcdoc=" in shown, words
+        assert page in shown, words
+    outputs = cell_of(book, "train(").outputs
+    pictures = [o.data for o in outputs if "data:image/png;base64," in o.get("data", {}).get("text/html", "")]
+    assert len(pictures) == 1  # drawn again and again in one place
+    asked = "".join(o.get("text", "") for o in cell_of(book, "explore(run=").outputs)
+    assert "The run's policy was asked " in asked
