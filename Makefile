@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# What is imported compiles itself at its first import; pip would compile everything, for minutes.
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check --quiet install --no-compile
 TORCH := torch==2.13.0
 # Trainers whose own code calls our rewards in the tests. Pure Python, though OpenRLHF's file is marked for one Python.
 NEIGHBOURS := verifiers==0.2.1 verl==0.9.1 openrlhf==0.11.2
@@ -29,21 +30,21 @@ $(VENV)/.installed: colab/lock-cpu.txt pyproject.toml
 	@echo "Setting up $(VENV) (a few minutes, once) ..."
 	$(PYTHON) -m venv $(VENV)
 	@# the CPU build of torch: from wherever pip is told to look, else from PyTorch's own index, which uv knows
-	$(PIP) install --no-deps "$(TORCH)+cpu" 2>/dev/null || { $(PIP) install uv && \
+	$(INSTALL) --no-deps "$(TORCH)+cpu" 2>/dev/null || { $(INSTALL) uv && \
 		$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --torch-backend cpu "$(TORCH)"; }
-	$(PIP) install --no-deps -r colab/lock-cpu.txt
-	$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
+	$(INSTALL) --no-deps -r colab/lock-cpu.txt
+	$(INSTALL) --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed colab/lock-test.txt
-	$(PIP) install --no-deps -r colab/lock-test.txt
+	$(INSTALL) --no-deps -r colab/lock-test.txt
 	@touch $@
 
 # In folders beside the environment's own packages: tests/rewards/test_adapters.py shows them to processes of its own.
 $(VENV)/.installed-verifiers: $(VENV)/.installed colab/lock-verifiers.txt Makefile
 	rm -rf $(VENV)/verifiers $(VENV)/neighbours
-	$(PIP) install --no-deps --no-compile --target $(VENV)/verifiers -r colab/lock-verifiers.txt
-	$(PIP) install --no-deps --no-compile --target $(VENV)/neighbours --only-binary :all: \
+	$(INSTALL) --no-deps --target $(VENV)/verifiers -r colab/lock-verifiers.txt
+	$(INSTALL) --no-deps --target $(VENV)/neighbours --only-binary :all: \
 		--python-version 3.11 --platform manylinux1_x86_64 $(NEIGHBOURS)
 	@touch $@
 

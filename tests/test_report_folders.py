@@ -115,7 +115,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty metrics": (put("metrics.jsonl", ""), "No metrics"),
     "a torn last line": (add("metrics.jsonl", '{"step": 11, "rew'), "metrics.jsonl: its last line is cut off"),
     "a line cut within a sign": (add("completions.jsonl", '{"step": 11, "é'.encode()[:-1]), "its last line is cut off"),
-    "lines that are no JSON": (add("metrics.jsonl", "what?\n{]\n"), "metrics.jsonl: 2 lines are no JSON object, or one too deep"),
+    "lines that are no JSON": (add("metrics.jsonl", "what?\n{]\n"), "metrics.jsonl: 2 lines are no JSON object"),
     "lines of other types": (add("metrics.jsonl", "[1]\n7\nnull\n"), "metrics.jsonl: 3 lines are no JSON object"),
     "a line without a step": (add("metrics.jsonl", '{"reward": 1}\n'), "metrics.jsonl: 1 line without a step"),
     "a step that is none": (add("metrics.jsonl", '{"step": "two", "reward": 1}\n'), "1 line without a step"),
@@ -126,7 +126,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "very deep JSON": (add("metrics.jsonl", DEEP + "\n"), "metrics.jsonl: 1 line is no JSON object"),
     "a line that is nested": (
         add("completions.jsonl", f'{{"step": 11, "group": {NESTED}, "prompt": {NESTED}}}\n'),
-        "completions.jsonl: 1 line is no JSON object, or one too deep",
+        "completions.jsonl: 1 line is no JSON object",
     ),
     "junk as metrics": (put("metrics.jsonl", JUNK), "No metrics"),
     "junk as completions": (put("completions.jsonl", JUNK), "completions.jsonl: "),
@@ -165,7 +165,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         ),
         "Completions in training",
     ),
-    "a tripwire that is nested": (put("tripwire.json", f'{{"step": 99, "wire": {NESTED}}}'), "Tripwire"),
+    "a tripwire that is nested": (put("tripwire.json", f'{{"step": 99, "wire": {NESTED}}}'), "Recipe"),
     "junk as the files beside": (
         lambda run: [put(name, JUNK)(run) for name in ("tripwire.json", "clock.json", "mirror.json", ".lock")][-1],
         "Recipe",

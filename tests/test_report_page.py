@@ -256,8 +256,17 @@ def test_a_page_that_may_be_sent_to_anyone_has_no_key_in_it(tmp_path: Path) -> N
 def test_whatever_opens_something_is_left_out_wherever_it_stands(run: Run) -> None:
     """In keys of any name that end so, in addresses, and as the hub writes its tokens."""
     secret = "hf_" + "aBcDeFgHiJ" * 3
-    given = {"HF_TOKEN": "s3cret", "wandb_api_key": "s3cret", "db": {"Password": "s3cret"}, "where": "https://me:s3cret@host/x"}
-    given |= {"link": "https://host/x?a=1&token=s3cret&b=2", "said": f"logged in with {secret}", "argv": [f"--t={secret}"]}
+    given = {
+        "HF_TOKEN": "s3cret",
+        "wandb_api_key": "s3cret",
+        "db": {"Password": "s3cret"},
+        "where": "https://me:s3cret@host/x",
+    }
+    given |= {
+        "link": "https://host/x?a=1&token=s3cret&b=2",
+        "said": f"logged in with {secret}",
+        "argv": [f"--t={secret}"],
+    }
     run.write_json("environment.json", given)
     recipe = run.path / "recipe.toml"
     recipe.write_text(recipe.read_text().replace("max_steps = 4", 'max_steps = 4\nmirror = "s3://me:s3cret@bucket/x"'))
@@ -266,14 +275,21 @@ def test_whatever_opens_something_is_left_out_wherever_it_stands(run: Run) -> No
     for hidden in ("s3cret", secret):
         assert hidden not in page.source
         assert hidden not in json.dumps(page.data)
-    for there in ("https://...@host/x", "https://host/x?a=1&token=...&b=2", "s3://...@bucket/x", "max_prompt_tokens = "):
+    for there in (
+        "https://...@host/x",
+        "https://host/x?a=1&token=...&b=2",
+        "s3://...@bucket/x",
+        "max_prompt_tokens = ",
+    ):
         assert there in page.text
 
 
 def test_a_rewards_name_is_no_secret_and_its_weight_counts(tmp_path: Path) -> None:
     run = Run.create(Recipe.load(rewards={"correctness": 3.0}), tmp_path / "run")
     recipe = run.path / "recipe.toml"
-    recipe.write_text(re.sub(r"\[rewards\]\n([a-z_]+ = .*\n)*", "[rewards]\ntoken = 3.0\nsecret = 1.0\n", recipe.read_text()))
+    recipe.write_text(
+        re.sub(r"\[rewards\]\n([a-z_]+ = .*\n)*", "[rewards]\ntoken = 3.0\nsecret = 1.0\n", recipe.read_text())
+    )
     run.append("completions.jsonl", [drawn("x") | {"rewards": {"token_reward": 1.0, "secret_reward": 1.0}}])
     assert Page(write_report(run)).data["completions"]["reward"] == [4.0]
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from grpo_colab.files import number
 from grpo_colab.report.curves import trend
 from grpo_colab.report.reading import SIDES, Reading
-from grpo_colab.report.shell import shown
+from grpo_colab.report.shell import distinct, shown
 
 # Okabe and Ito's, as in shell.js; "blue" is the stylesheet's, which is light in the dark and black on paper
 COLOURS: Final = ("blue", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#8c6bb1", "#777777")
@@ -58,7 +58,7 @@ CHARTS: Final = (
 PARTS: Final = {"time/generation_s": "generation", "time/reward_s": "rewards", "time/update_s": "update"}
 # shown in charts of their own below, or nowhere, since they say nothing
 KNOWN: Final = re.compile(
-    r"step|epoch|reward|reward_std|reward/(max|min)|frac_reward_zero_std|step_time|sample_time|time/\w+_s|verdict/.*"
+    r"step|epoch|reward|reward_std|reward/(max|min)|frac_reward_zero_std|step_time|sample_time|time/(generation|reward|update)_s|verdict/.*"
     r"|rewards/.*/mean|completions/m(in|ax)_length"
 )
 
@@ -73,14 +73,15 @@ def charts(reading: Reading) -> list[dict[str, Any]]:
     others = [key for key in keys(rows) if not KNOWN.fullmatch(key) and not any(key in c.lines for c in CHARTS)]
     for key in others[:MOST_MORE]:
         found.append({**(_chart(Chart(shown(key, 80), {key: shown(key, 80)}), rows, few) or {}), "more": True})
-    marks = sorted({step for row in reading.warnings if (step := number(row.get("step"))) is not None})[:MOST_MARKS]
+    steps = {step for row in reading.warnings if (step := number(row.get("step"))) is not None}
+    marks = sorted(step for step in steps if 0 <= step <= reading.steps)[:MOST_MARKS]  # one beyond would squeeze them
     return [_marked(one, marks) for one in found if one and one.get("traces")]
 
 
 def overlaid(readings: Sequence[Reading]) -> list[dict[str, Any]]:
     """A chart a metric, and in it a line a run, in the colour and the dash of `look`."""
     runs = [prepared(reading.metrics) for reading in readings]
-    names = [shown(reading.name, 80) for reading in readings]
+    names = distinct(shown(reading.name, 120) for reading in readings)
     same: dict[str, list[str]] = {}  # parts that never differ are one chart
     for key in dict.fromkeys(key for rows in runs for key in part_keys(rows)):
         same.setdefault(repr([values(rows, key) for rows in runs]), []).append(key)
@@ -215,19 +216,20 @@ def _parts(rows: Sequence[Row], few: Sequence[Row]) -> dict[str, Any]:
     same: dict[tuple[float, ...], list[str]] = {}  # rewards that never differ are one line, not a hidden one
     for key in part_keys(rows):
         same.setdefault((*values(rows, key)[0], *values(rows, key)[1]), []).append(key)
-    named = {" = ".join(map(_called, together[:5])): together[0] for together in same.values()}
-    shown_ones = dict(list(named.items())[:MOST_LINES])
-    traces = [trace for n, (label, key) in enumerate(shown_ones.items()) for trace in _line(few, key, label, n)[-1:]]
-    says = _some([f"{label}: {_ends(rows, key)}" for label, key in shown_ones.items()])
-    if left := len(named) - len(shown_ones):
+    alike = list(same.values())[:MOST_LINES]
+    labels = distinct(" = ".join(map(_called, together[:5])) for together in alike)
+    named = {label: together[0] for label, together in zip(labels, alike, strict=True)}
+    traces = [trace for n, (label, key) in enumerate(named.items()) for trace in _line(few, key, label, n)[-1:]]
+    says = _some([f"{label}: {_ends(rows, key)}" for label, key in named.items()])
+    if left := len(same) - len(named):
         says.append(f"{left} more are in metrics.jsonl.")
-    return _figure("Its parts, unweighted", traces, says, _columns(few, shown_ones))
+    return _figure("Its parts, unweighted", traces, says, _columns(few, named))
 
 
 def _accuracy(reading: Reading) -> dict[str, Any] | None:
     evaluation = reading.evaluation
     points = {}
-    for side, step in zip(SIDES, (0, evaluation["step"] or reading.steps), strict=True):
+    for side, step in zip(SIDES, (0, evaluation["step"] or reading.steps or reading.max_steps or 1), strict=True):
         if evaluation[side] and evaluation["n"] != 1:
             points[step] = {"side": side, **evaluation[side]}
     if not points:
@@ -285,7 +287,10 @@ def _step_time(rows: Sequence[Row], few: Sequence[Row]) -> dict[str, Any] | None
 def _verdicts(rows: Sequence[Row], few: Sequence[Row]) -> dict[str, Any]:
     reasons = {key: sum(values(rows, key)[1]) for key in keys(rows) if key.startswith("verdict/")}
     order = sorted((key for key in reasons if reasons[key]), key=lambda key: (key != "verdict/right", -reasons[key]))
-    named = {shown(key.removeprefix("verdict/").replace("_", " "), 60): key for key in order[:MOST_LINES]}
+    order = order[:MOST_LINES]
+    labels = distinct(shown(key.removeprefix("verdict/").replace("_", " "), 60) for key in order)
+    named = dict(zip(labels, order, strict=True))
+    few = [row for row in few if any(key in row for key in order)]  # a step without completions of its own has none
     traces = [_layer(few, key, label, n, smooth=True) for n, (label, key) in enumerate(named.items())]
     says = _some([f"{label}: {_ends(rows, key, True)}" for label, key in named.items()])
     top = {"yaxis": {"range": [0, 1.001]}}

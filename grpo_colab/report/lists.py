@@ -48,8 +48,8 @@ def _groups(readings: Sequence[Reading]) -> list[tuple[int, list[dict[str, Any]]
 
 
 def _messages(prompt: Any) -> tuple[tuple[str, str], ...]:
-    """Role and content of each; a prompt that is a text alone has no role."""
-    if not isinstance(prompt, list):
+    """Role and content of each, at least one; a prompt that is a text alone has no role."""
+    if not isinstance(prompt, list) or not prompt:
         return (("", clipped(prompt)),)
     said = (one if isinstance(one, dict) else {"content": one} for one in prompt)
     return tuple((shown(one.get("role", ""), 40), clipped(one.get("content"))) for one in said)
@@ -104,7 +104,8 @@ def _problems(readings: Sequence[Reading]) -> list[tuple[int, dict[str, Any]]]:
             one |= {key: clipped(asked.get(key)) for key in ("question", "answer")}
             for name, side in zip(SIDES, sides, strict=True):
                 one[name] = None if side is None else clipped(side.get("completion"))
-                one[f"{name}_verdict"] = None if side is None else shown(side.get("verdict"), 60).replace("_", " ")
+                verdict = None if side is None else side.get("verdict")
+                one[f"{name}_verdict"] = None if verdict is None else shown(verdict, 60).replace("_", " ")
             found.append((sum(len(str(value)) for value in one.values()) + OVERHEAD, one))
     return sorted(found, key=lambda pair: KINDS.index(pair[1]["kind"]))
 

@@ -42,7 +42,7 @@ function figure(chart) {
   const named = chart.layout.showlegend ? chart.traces.filter((trace) => trace.showlegend !== false).length : 0;
   const style = named > 2 && innerWidth < 560 ? `height: ${14.5 + 1.4 * named}rem` : null; // whose key has a line each
   const place = make("div", { class: "chart", role: "img", "aria-label": `Chart: ${chart.title}`, style });
-  const values = make("div", { class: "scroll", tabindex: 0 });
+  const values = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Values of ${chart.title}` });
   const ontoggle = once(() => values.append(table(chart.head, chart.table)));
   const element = make(
     "figure", {}, make("h3", {}, chart.title), place, make("figcaption", {}, chart.caption),
@@ -61,12 +61,12 @@ function plotted(name) {
 }
 
 function table(head, rows) {
-  const cells = (tag, row) => row.map((one) => make(tag, { class: "number" }, one === null ? "–" : typeof one === "number" ? short(one) : one));
+  const cells = (tag, row) => row.map((one) => make(tag, { class: "number", scope: tag === "th" ? "col" : null }, one === null ? "–" : typeof one === "number" ? short(one) : one));
   return make("table", {}, make("tr", {}, cells("th", head)), rows.map((row) => make("tr", {}, cells("td", row))));
 }
 
 function short(value) {
-  return value === null || value === undefined ? "–" : String(Number(value.toPrecision(4)));
+  return value === null || value === undefined ? "–" : String(Number.isInteger(value) ? value : Number(value.toPrecision(4)));
 }
 
 function once(work) {
@@ -111,8 +111,10 @@ function browser(name, { fields, tools, columns, noun, pick, row, detail }) {
   }
 
   function turn(by) {
+    const pressed = document.activeElement;
     page = Math.max(0, Math.min(Math.ceil(found.length / PAGE) - 1, page + by));
     show();
+    if (pressed.disabled) (by < 0 ? after : before).focus(); // the last page was turned to
   }
 
   function search() {
@@ -142,7 +144,7 @@ function browser(name, { fields, tools, columns, noun, pick, row, detail }) {
 function completions(data, runs) {
   const asked = data.prompts.map((prompt) => prompt.at(-1)[1]);
   const all = data.text.map((_, n) => n);
-  const groups = Map.groupBy ? Map.groupBy(all, (n) => data.group[n]) : grouped(all, data.group);
+  const groups = grouped(all, data.group);
   const verdicts = [...new Set(data.verdict)].filter(Boolean).sort();
   const steps = extent(data.step), rewards = extent(data.reward);
   const fields = {
@@ -162,7 +164,7 @@ function completions(data, runs) {
     const found = all.filter(
       (n) =>
         (run === "all" || String(data.run[n]) === run) && among(data.step[n], from, to) && among(data.reward[n], least, most) &&
-        (verdict === "any" || data.verdict[n] === verdict || (verdict === "not right" && data.verdict[n] !== "right")) &&
+        (verdict === "any" || data.verdict[n] === verdict || (verdict === "not right" && data.verdict[n] && data.verdict[n] !== "right")) &&
         words.every((word) => word.test(data.text[n]) || word.test(asked[data.prompt[n]])),
     );
     const worth = { "highest reward": data.reward, "lowest reward": data.reward, "highest advantage": data.advantage }[sort];
@@ -215,8 +217,8 @@ function completions(data, runs) {
   }
 
   const tools = [
-    label("Search", fields.words), make("div", { class: "range" }, label("Step from", fields.from), label("to", fields.to)),
-    make("div", { class: "range" }, label("Reward from", fields.least), label("to", fields.most)),
+    label("Search", fields.words), make("div", { class: "range", role: "group", "aria-label": "Step" }, label("Step from", fields.from), label("to", fields.to)),
+    make("div", { class: "range", role: "group", "aria-label": "Reward" }, label("Reward from", fields.least), label("to", fields.most)),
     verdicts.length > 0 && label("Verdict", fields.verdict), runs.length > 1 && label("Run", fields.run), label("Sort", fields.sort),
   ];
   const columns = `${runs.length > 1 ? "minmax(4rem, 8rem) " : ""}4.6rem 3rem ${verdicts.length ? "8.2rem " : ""}minmax(0, 2fr) minmax(0, 3fr)`;

@@ -18,10 +18,10 @@ from grpo_colab.errors import SettingError
 from grpo_colab.files import number, write_text
 from grpo_colab.report import compare
 from grpo_colab.report.curves import trend
-from grpo_colab.report.figures import charts, overlaid, values
+from grpo_colab.report.figures import charts, overlaid, thinned, values
 from grpo_colab.report.lists import lists
 from grpo_colab.report.reading import SIDES, Reading, find_runs, read
-from grpo_colab.report.shell import document, part, shown, text
+from grpo_colab.report.shell import distinct, document, part, shown, text
 from grpo_colab.run import Run
 
 NAME: Final = "report.html"
@@ -82,7 +82,7 @@ def _page(readings: Sequence[Reading], most: int) -> tuple[str, int]:
     if drawn:
         sections["Charts"] = '<noscript><p>The charts need JavaScript.</p></noscript><div id="charts"></div>'
     for name, title in (("completions", "Completions in training"), ("problems", "Before and after, by problem")):
-        if found[name].get("rows") or found[name].get("text"):
+        if found[name].get("rows") or found[name].get("text") or found[name]["said"]:
             script = f'<noscript><p>This list needs JavaScript.</p></noscript><div id="{name}"></div>'
             sections[title] = (
                 f"<p class=muted>{text(found[name]['said'])}</p>" if found[name]["said"] else ""
@@ -94,14 +94,14 @@ def _page(readings: Sequence[Reading], most: int) -> tuple[str, int]:
     title = f"{len(readings)} runs compared" if several else readings[0].title
     body = f"<h1>{text(title)}</h1>\n{compare.head(readings) if several else _head(readings[0])}\n<nav>{links}</nav>\n"
     body += "\n".join(f'<section id="{ids[title]}"><h2>{title}</h2>\n{sections[title]}</section>' for title in sections)
-    data = {"runs": [shown(one.name, 80) for one in readings], "charts": drawn, **found}
+    data = {"runs": distinct(shown(one.name, 120) for one in readings), "charts": drawn, **found}
     return document(title, body, data, part("page.js"), part("page.css")), found["characters"]
 
 
 def _head(reading: Reading) -> str:
     device = reading.environment.get("device")
     where = device.get("name") if isinstance(device, dict) else None
-    rewards, both = trend(values(reading.metrics, "reward")[1]), [reading.evaluation[side] for side in SIDES]
+    rewards, both = trend(values(thinned(reading.metrics), "reward")[1]), [reading.evaluation[side] for side in SIDES]
     facts = {"Steps": f"{reading.steps:,} of {compare.count(reading.max_steps)}", "Training": compare.took(reading)}
     if rewards:
         facts["Reward, smoothed"] = f"{rewards[0]:.3g} → {rewards[-1]:.3g}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,13 @@ from grpo_colab.run import DRAW, Run
 from grpo_colab.status import is_step, status
 
 SIDES: Final = ("before", "after")
-SECRET: Final = frozenset({"token", "hub_token", "api_key", "password", "secret"})
+# what opens something: by its key, or as it stands in an address or a text
+SECRET: Final = re.compile(r"(?i)(?:token|password|secret|(?:^|[_.-])key)$")
+WRITTEN: Final = re.compile(
+    r"(://)[^/\s@]+(?=@)|([?&][\w-]*(?:token|key|secret|password|signature|sig)=)[^&\s\"']+|\b(hf_|sk-)[\w-]{20,}", re.I
+)
+LEVELS: Final = 40  # of what is in what; Python itself ends at less than a thousand
+MOST: Final = 1e30  # of a number that is drawn
 MOST_NOTES: Final = 8  # about numbers that are none
 
 
@@ -120,12 +127,14 @@ def read(run: Run, name: str | None = None, evaluation: Mapping[str, Any] | None
     given = _object(run.path / "evaluation.json", notes) if evaluation is None else dict(evaluation)
     evaluated = _evaluation(given, answers, notes)
     environment = _object(run.path / "environment.json", notes) or {}
+    for key in ("tripwire", "reward_failure"):
+        told[key] = _open(told[key]) if _sound(told[key]) else None
     if begun and not environment and not (run.path / "environment.json").exists():
         notes.append("environment.json is missing: the device and the versions are not known.")
     environment.pop("command", None)  # may hold a token
     # who gives an evaluation is about to end the run, and still holds its lock
     state = "finished" if evaluation is not None and _ended(evaluation, told["max_steps"]) else told["state"]
-    warnings = _rows(run.path / "warnings.jsonl", notes)
+    warnings = _open(_rows(run.path / "warnings.jsonl", notes))
     kept = (metrics, completions, answers, evaluated, warnings, notes)
     return Reading(run, name or run.path.resolve().name, state, told, recipe, _open(environment), *kept)
 
@@ -140,17 +149,30 @@ def _recipe(path: Path, notes: list[str]) -> dict[str, Any]:
     try:
         if path.stat().st_size > MOST_READ:
             raise ValueError("it is too big")
-        return _open(tomllib.loads(path.read_text(encoding="utf-8")))
+        if not _sound(found := tomllib.loads(path.read_text(encoding="utf-8"))):
+            raise ValueError("it is too deep")
+        return _open(found)
     except (OSError, ValueError, RecursionError):
         notes.append("recipe.toml cannot be read: the settings are not known.")
         return {}
 
 
 def _open(value: Any) -> Any:
-    """A copy without what opens anything: the page may be sent to anyone."""
+    """A copy without what opens anything: the page may be sent to anyone. A number opens nothing: it is a weight."""
     if isinstance(value, dict):
-        return {str(key): _open(inner) for key, inner in value.items() if str(key).lower() not in SECRET}
+        kept = {key: inner for key, inner in value.items() if isinstance(inner, int | float) or not SECRET.search(key)}
+        return {key: _open(inner) for key, inner in kept.items()}
+    if isinstance(value, str):
+        return WRITTEN.sub(lambda found: f"{found[1] or found[2] or found[3]}...", value)
     return [_open(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _sound(value: Any, levels: int = LEVELS) -> bool:
+    """Whether it can be shown at all: not too deep, and without integers of which Python writes no digits."""
+    if isinstance(value, int):
+        return value.bit_length() < 4096
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_sound(one, levels - 1) for one in inner)
 
 
 def _object(path: Path, notes: list[str]) -> dict[str, Any] | None:
@@ -159,7 +181,8 @@ def _object(path: Path, notes: list[str]) -> dict[str, Any] | None:
     if path.exists():
         with contextlib.suppress(OSError):
             found = read_json(path) if path.is_file() and path.stat().st_size <= MOST_READ else None
-        if found is None:
+        if found is None or not _sound(found):
+            found = None
             notes.append(f"{path.name} cannot be read.")
     return found
 
@@ -175,11 +198,12 @@ def _rows(path: Path, notes: list[str], missing: str = "") -> list[dict[str, Any
             f"{path.name} has {found.size / 1e6:,.0f} MB; {MOST_READ / 1e6:.0f} MB evenly over it were read, and the "
             "rest was left out."
         )
-    if found.bad:
-        notes.append(f"{path.name}: {_many(found.bad, 'line')} {'is' if found.bad == 1 else 'are'} no JSON object.")
+    rows = [row for row in found.rows if _sound(row)]
+    if bad := found.bad + len(found.rows) - len(rows):
+        notes.append(f"{path.name}: {_many(bad, 'line')} {'is' if bad == 1 else 'are'} no JSON object.")
     if found.torn:
         notes.append(f"{path.name}: its last line is cut off, and was left out.")
-    return found.rows
+    return rows
 
 
 def _metrics(path: Path, notes: list[str], begun: bool) -> list[dict[str, float]]:
@@ -187,18 +211,19 @@ def _metrics(path: Path, notes: list[str], begun: bool) -> list[dict[str, float]
     steps: dict[int, dict[str, float]] = {}
     strange: dict[str, list[int]] = {}
     read = _rows(path, notes)
-    for row in read:
-        if is_step(row.get("step")):
-            numbers = {key: found for key, value in row.items() if (found := number(value)) is not None}
-            steps[row["step"]] = numbers
-            for key in row.keys() - numbers.keys():
-                if row[key] is not None:
-                    strange.setdefault(key, []).append(row["step"])
-    if without := len(read) - sum(is_step(row.get("step")) for row in read):
+    stepped = [row for row in read if is_step(row.get("step")) and abs(row["step"]) < MOST]
+    for row in stepped:
+        numbers = {key: value for key, value in row.items() if number(value) is not None and abs(value) < MOST}
+        steps[row["step"]] = numbers
+        for key in row.keys() - numbers.keys():
+            if row[key] is not None:
+                strange.setdefault(key, []).append(row["step"])
+    if without := len(read) - len(stepped):
         notes.append(f"{path.name}: {_many(without, 'line')} without a step.")
     for key, where in list(strange.items())[:MOST_NOTES]:
         notes.append(
-            f"{path.name}: {key!r} is no finite number in {_many(len(where), 'step')}, first in step {where[0]}."
+            f"{path.name}: {key!r} is no number, or beyond 1e30, in {_many(len(where), 'step')}, first in step "
+            f"{where[0]}."
         )
     if len(strange) > MOST_NOTES:
         notes.append(f"{path.name}: nor are {len(strange) - MOST_NOTES:,} others.")

@@ -35,7 +35,7 @@ function render({ place, traces, layout, config }) {
   const themed = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink("ink"), size: 12 },
     margin: { l: 48, r: 12, t: 8, b: 40 }, hovermode: "x unified", legend: { orientation: "h", y: -0.22 },
-    hoverlabel: { bgcolor: ink("card"), bordercolor: ink("line"), font: { color: ink("ink") }, align: "left" },
+    hoverlabel: { bgcolor: ink("card"), bordercolor: ink("line"), font: { color: ink("ink") }, align: "left", namelength: 30 },
     ...layout,
   };
   for (const name of ["xaxis", "yaxis", ...Object.keys(layout).filter((key) => /^[xy]axis\d+$/.test(key))])
@@ -74,5 +74,9 @@ addEventListener("DOMContentLoaded", async () => {
     console.error(error);
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(render));
-  for (const event of ["beforeprint", "afterprint"]) addEventListener(event, () => charts.forEach(render));
+  for (const event of ["beforeprint", "afterprint"])
+    addEventListener(event, () => {
+      document.documentElement.classList.toggle("paper", event === "beforeprint");
+      charts.forEach(render);
+    });
 });

@@ -12,7 +12,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from string import Template
@@ -75,6 +75,17 @@ def shown(value: Any, longest: int = LONGEST) -> str:
     whole = str(value)
     kept = whole if len(whole) <= longest else f"{whole[:longest]} ... ({len(whole):,} characters)"
     return CONTROL.sub("\ufffd", kept)
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names, with a number where one was there before: what is shortened may look alike."""
+    found: list[str] = []
+    for name in names:
+        n, one = 1, name
+        while one in found:
+            n, one = n + 1, f"{name} ({n + 1})"
+        found.append(one)
+    return found
 
 
 def part(name: str) -> str:

@@ -355,7 +355,7 @@ def test_the_worst_folder_opens_all_the_same(open_page: Open, keep: Keep, tmp_pa
     (run.path / "completions.jsonl").write_bytes(rng.randbytes(100_000))
     append(
         run.path / "completions.jsonl",
-        '\n{"step": null, "completion": {"a": [1]}, "prompt": [7, null], "rewards": "x"}\n{}\n',
+        '\n{"step": null, "completion": {"a": [1]}, "prompt": [7, null], "rewards": "x"}\n{}\n{"prompt": []}\n',
     )
     (run.path / "evaluation.json").write_bytes(rng.randbytes(1000))
     (run.path / BEFORE).write_text('{"right": 7}\n{}\n{"question": [1]')
@@ -364,9 +364,11 @@ def test_the_worst_folder_opens_all_the_same(open_page: Open, keep: Keep, tmp_pa
     page = open_page(report([run.path]).as_uri())
     all_drawn(page)
     assert page.locator("#charts > .charts .chart").count() >= 1
-    assert said(page, "completions") == "1 to 2 of 2 completions"
+    assert said(page, "completions") == "1 to 3 of 3 completions"
     page.locator("#completions .row").first.click()
     text = page.locator("body").inner_text()
+    page.locator("#completions .row").last.click()
+    assert page.locator("#completions .row[aria-expanded=true]").count() == 2
     for says in ("recipe.toml cannot be read", "evaluation.json cannot be read", "its last line is cut off"):
         assert says in text
     keep(page, "report-worst")
@@ -391,6 +393,71 @@ def test_several_runs_are_laid_over_each_other(real: Path, open_page: Open, keep
     place.get_by_label("Search").fill("zebra")
     assert said(page, "completions") == "No completions are like that."
     keep(page, "report-both")
+
+
+def test_what_is_printed_of_a_dark_page_is_black_on_white(open_page: Open, tmp_path: Path) -> None:
+    """What the charts are at the moment of the print, which no picture shows: they are drawn before it begins."""
+    run = Run.create(Recipe.load(), tmp_path / "run")
+    run.append("metrics.jsonl", [{"step": n, "reward": n % 3, "reward_std": 0.5, "loss": 1.0} for n in range(1, 30)])
+    page = open_page(report([run.path]).as_uri(), scheme="dark")
+    all_drawn(page)
+    fills = "[...document.querySelectorAll('.xtick text')].map((one) => getComputedStyle(one).fill)"
+    page.evaluate(f"() => addEventListener('beforeprint', () => {{ window.fills = {fills}; }})")
+    light = page.evaluate(f"() => {fills}")
+    page.pdf()
+    printed = page.evaluate("() => window.fills")
+    assert set(printed) == {"rgb(0, 0, 0)"}
+    assert set(light).isdisjoint(printed)
+    assert set(page.evaluate(f"() => {fills}")) == set(light)  # and is dark again
+
+
+def test_names_that_are_javascripts_own_and_runs_of_two_tasks(open_page: Open, tmp_path: Path) -> None:
+    own = ("__proto__", "constructor", "toString", "hasOwnProperty", "length")
+    first = Run.create(Recipe.load(), tmp_path / "__proto__")
+    steps = (12344, 12345, 12346)
+    for step in steps:
+        parts = {f"rewards/{name}/mean": float(n) + step / 1e6 for n, name in enumerate(own)}
+        extra = dict.fromkeys(own, 1.5) | {f"verdict/{name}": 0.2 for name in own}
+        first.append("metrics.jsonl", [{"step": step, "reward": 1234567.0, **parts, **extra}])
+        row = {"step": step, "group": 0, "prompt": "3 + 4?", "answer": "7", "rewards": dict.fromkeys(own, 0.5)}
+        texts = ("<answer>7</answer>", "<answer>8</answer>")
+        first.append("completions.jsonl", [{**row, "completion": text} for text in texts])
+    drawing = Run.create(Recipe.load("drawing-tiny"), tmp_path / "drawing")
+    drawing.append("metrics.jsonl", [{"step": 1, "reward": 0.5, "reward/max": 1.0, "distinct": 3, "new_samples": 4}])
+    row = {"step": 1, "group": 0, "prompt": [{"role": "user", "content": "draw"}], "answer": "00", "rewards": {}}
+    drawing.append("completions.jsonl", [{**row, "completion": f"D{n}"} for n in range(4)])
+
+    page = open_page(report([first.path]).as_uri())
+    all_drawn(page)
+    parts = page.locator("figure", has=page.get_by_role("heading", name="Its parts, unweighted"))
+    assert set(parts.locator(".legendtext").all_text_contents()) == {name.replace("_", " ") for name in own}
+    page.get_by_text("More metrics").click()
+    assert set(page.locator("#charts details h3").all_inner_texts()) == set(own)
+    reward = page.locator("figure", has=page.get_by_role("heading", name="Reward", exact=True))
+    reward.get_by_text("Values").click()
+    assert reward.locator("tr").all_inner_texts()[1:] == [f"{step}\t1234567" for step in steps]
+    page.locator("#completions .row").first.click()
+    assert set(page.locator("#completions .parts th").all_inner_texts()) == {*own, "reward"}
+
+    page = open_page(report([first.path, drawing.path], tmp_path / "both.html").as_uri())
+    all_drawn(page)
+    place = page.locator("#completions")
+    assert said(page, "completions").endswith("of 10 completions")
+    place.get_by_label("Verdict").select_option("not right")
+    assert said(page, "completions").endswith("of 3 completions")  # those of the other task have no verdict
+    place.get_by_label("Run").select_option("drawing")
+    assert said(page, "completions") == "No completions are like that."
+
+
+def test_the_page_of_completions_is_turned_by_keyboard(open_page: Open, tmp_path: Path) -> None:
+    run = Run.create(Recipe.load(), tmp_path / "run")
+    run.append("completions.jsonl", [{"step": n, "prompt": "?", "completion": "x", "rewards": {}} for n in range(30)])
+    page = open_page(report([run.path]).as_uri())
+    page.get_by_role("button", name="Next").focus()
+    page.keyboard.press("Enter")
+    assert said(page, "completions") == "26 to 30 of 30 completions"
+    page.keyboard.press("Enter")  # on what is left to press
+    assert said(page, "completions") == "1 to 25 of 30 completions"
 
 
 def test_250_steps_of_8_completions_of_768_tokens_are_under_8_mb_and_can_be_searched(
