@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import html
+import io
 import itertools
 import math
 import os
@@ -116,23 +117,24 @@ class Story:
     def __init__(self, run: Run | None, step: int, max_steps: int, weights: Sequence[float]) -> None:
         self.run, self.step, self.max_steps, self.weights = run, step, max_steps, weights
         self.rows = [row for row in run.metrics() if row["step"] <= step] if run else []
+        # where completions serve several steps, the first of these alone has a reward
+        self.rewarded = [row for row in self.rows if "reward" in row]
         self.ended = False
         self.began = self.at = time.monotonic()
+        self.paced = step
         self.pace: deque[float] = deque(maxlen=WINDOW)
         right = series(read_lines(run.path / BEFORE), "right") if run else []
         self.before = f"{fmean(right):.1%} held-out right before" if len(right) > 1 else ""
 
     def add(self, row: Mapping[str, Any]) -> None:
-        now, steps = time.monotonic(), row["step"] - self.step
-        if steps > 0:
-            self.pace.append((now - self.at) / steps)
-        self.at, self.step = now, row["step"]
-        self.rows.append(dict(row))
-
-    @property
-    def rewarded(self) -> list[dict[str, Any]]:
-        """Where completions serve several steps, the first of these alone has a reward."""
-        return [row for row in self.rows if "reward" in row]
+        row, self.step = dict(row), row["step"]
+        self.rows.append(row)
+        if "reward" in row:
+            self.rewarded.append(row)
+            now, steps = time.monotonic(), self.step - self.paced  # which are not alike where they share completions
+            if steps > 0:
+                self.pace.append((now - self.at) / steps)
+            self.at, self.paced = now, self.step
 
     def overview(self) -> list[dict[str, Any]]:
         """Rows from all over the run, the first and the last among them."""
@@ -147,13 +149,13 @@ class Story:
         return [["step", *(head for _, head, _ in columns)], *body]
 
     def left(self) -> str:
-        seconds = median(self.pace) * (self.max_steps - self.step) if self.pace else 0.0
+        seconds = median(self.pace) * (self.max_steps - self.step) if self.pace and not self.ended else 0.0
         return str(timedelta(seconds=round(seconds))) if seconds else ""
 
     def facts(self) -> list[list[str]]:
         """Lines of what there is to say beside the table, the most important first in each."""
         taken, left = timedelta(seconds=round(time.monotonic() - self.began)), self.left()
-        first = [f"step {self.step} of {self.max_steps}", *([f"{left} left"] if left and not self.ended else [])]
+        first = [f"step {self.step} of {self.max_steps}", *([f"{left} left"] if left else [])]
         if self.ended:
             first.append(f"{taken} taken")
         if self.run is not None:
@@ -182,9 +184,9 @@ class Story:
         if not (finite := known(means)):
             return " " * len(means), ""
         low, high = min(finite), max(finite)
-        top = (len(blocks) - 1) / ((high - low) or 1.0)
+        top, span = len(blocks) - 1, (high - low) or 1.0
         return (
-            "".join(" " if math.isnan(mean) else blocks[round((mean - low) * top)] for mean in means),
+            "".join(" " if math.isnan(mean) else blocks[round((mean - low) / span * top)] for mean in means),
             f"{cell(low, '{:.2f}')} to {cell(high, '{:.2f}')}",
         )
 
@@ -228,7 +230,24 @@ def live_terminal() -> bool:
     from rich.console import Console
 
     # what `!grpo-colab train` writes in a notebook goes through a terminal, too, but to a page that knows no cursor
-    return sys.stderr.isatty() and "JPY_PARENT_PID" not in os.environ and Console(stderr=True).is_interactive
+    at_hand = innermost(sys.stderr, sys.__stderr__) is not None
+    return at_hand and "JPY_PARENT_PID" not in os.environ and Console(stderr=True).is_interactive
+
+
+def innermost(stream: Any, first: Any) -> Any:
+    """The terminal's own stream that `stream` is, or leads to where that is the `first` one; else None.
+
+    So what filters or copies what goes through goes on doing so: Unsloth puts such a thing before stderr, and people
+    have theirs. None, too, where somebody has replaced its `write`, and would miss what goes past it: wandb does
+    so as soon as it is imported, but listens only where WANDB_CONSOLE asks for it.
+    """
+    for each in (stream, first):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # None, closed, or none of the system's
+            write = vars(each).get("write")
+            own = write is None or (write.__module__.startswith("wandb.") and "WANDB_CONSOLE" not in os.environ)
+            if type(each) is io.TextIOWrapper and own and each.isatty():
+                return each if os.path.sameopenfile(each.fileno(), stream.fileno()) else None
+    return None
 
 
 class Table:
@@ -250,9 +269,7 @@ class Table:
             with contextlib.suppress(Exception):
                 Table.present.close()
         self.story, self.process, self.lock = story, os.getpid(), threading.RLock()
-        self.taken: list[
-            tuple[Any, Any, Callable[[str], int]]
-        ] = []  # the stream, its own `write` if it had one, and ours
+        self.taken: list[tuple[Any, Any, Any]] = []  # a stream, its own `write` if it had one, and ours
         # a stream of our own to the same terminal: sys.stderr's leads here
         handle, encoding = os.dup(sys.stderr.fileno()), sys.stderr.encoding
         self.file = os.fdopen(handle, "w", encoding=encoding, errors="backslashreplace")
@@ -266,8 +283,8 @@ class Table:
         )
         Table.present = self
         atexit.register(self.close)
-        for stream in (sys.stdout, sys.stderr):
-            self._take(stream)
+        for stream, first in ((sys.stdout, sys.__stdout__), (sys.stderr, sys.__stderr__)):
+            self._take(innermost(stream, first))
         self.live.start()
         self.console.show_cursor(True)  # live has hidden it, and a process that is killed could not bring it back
 
@@ -290,19 +307,17 @@ class Table:
         finally:
             for stream, before, above in self.taken:
                 if vars(stream).get("write") is above:  # else another has taken it since, and gives it back
-                    stream.write = before
+                    vars(stream).update(write=before)
                     if before is None:
                         del stream.write
-                above("")
+                with contextlib.suppress(OSError, ValueError):
+                    above("")
             with contextlib.suppress(OSError):
                 self.file.close()
 
     def _take(self, stream: Any) -> None:
         """Have what is written to a stream of this terminal go above the table."""
-        try:
-            if not (stream.isatty() and os.path.sameopenfile(stream.fileno(), self.file.fileno())):
-                return
-        except (AttributeError, OSError, ValueError):  # None, closed, or none of the system's
+        if stream is None or not os.path.sameopenfile(stream.fileno(), self.file.fileno()):
             return
         from rich.segment import Segment, Segments
 
@@ -315,11 +330,13 @@ class Table:
             if os.getpid() != self.process:
                 return write(text)
             with self.lock:
-                lines, newline, waiting = (waiting + text).rpartition("\n")
+                whole, waiting = waiting + text, ""
                 if Table.present is not self:
-                    unwritten, waiting = lines + newline + waiting, ""
-                    write(unwritten)
-                elif newline:
+                    write(whole)
+                    return len(text)
+                lines, newline, waiting = whole.rpartition("\n")
+                waiting = waiting[waiting.rfind("\r", 0, -1) + 1 :]  # of a bar that overwrites itself, the last
+                if newline:
                     self.console.print(Segments([Segment(lines + newline)]), crop=False, end="")
             return len(text)
 

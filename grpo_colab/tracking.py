@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import importlib
 import json
 import os
 import secrets
@@ -43,6 +44,7 @@ WANDB_SETTINGS: Final[dict[str, Any]] = {
 }
 
 T = TypeVar("T")
+replaced: list[tuple[dict[str, Any], str, Any]] = []  # where, which name, and what it was before
 
 
 def trackers(grpo: Mapping[str, Any]) -> list[str]:
@@ -189,10 +191,12 @@ def shield(trainer: Any) -> None:
     for name in ("wandb", "trackio", "mlflow"):
         if seen := [place for place in places if name in place]:
             there = seen[0][name]
-            # the inner one of a run before this one
-            direct = Direct(there.module if isinstance(there, Direct) else there, contexts[name])
+            # the inner one of a trainer before this one
+            module = there.module if isinstance(there, Direct) else there
+            direct = Direct(module, contexts[name])
             for place in seen:
                 place[name] = direct
+                replaced.append((place, name, module))
     if trainer.log_completions:
         trainer.log = partial(log_or_no_table, trainer, trainer.log)
 
@@ -200,7 +204,8 @@ def shield(trainer: Any) -> None:
 def log_or_no_table(trainer: Any, log: Callable[..., None], logs: dict[str, Any], *args: Any) -> None:
     """TRL's log, whose table of completions must not end the run: neither by a full disk nor by what it holds."""
     tables = trainer.log_completions
-    trainer.log_completions = tables and "loss" in logs  # the summary at the end would have the last step's again
+    # a step that has completions of its own: not one that shares those of a step before, nor the summary at the end
+    trainer.log_completions = tables and "reward" in trainer._metrics["train"]
     try:
         log(logs, *args)
     except Exception as error:
@@ -253,7 +258,7 @@ def log_to_board(
     shown = {name: value for name, value in logs.items() if value is not None}
     callback.on_log(args, state, control, logs=shown, **kwargs)
     kept = trainer._logs
-    if callback.tb_writer and "loss" in logs and kept["completion"] and grpo.get("log_completions", True):
+    if callback.tb_writer and "reward" in logs and kept["completion"] and grpo.get("log_completions", True):
         rewards = [dict(zip(kept["rewards"], row, strict=True)) for row in zip(*kept["rewards"].values(), strict=True)]
         rows = sorted(
             zip(kept["advantages"], range(len(rewards)), kept["prompt"], kept["completion"], rewards, strict=True)
@@ -282,13 +287,22 @@ def verbatim(text: str, longest: int = 4000) -> str:
 @contextlib.contextmanager
 def tracked(run: Run, recipe: Recipe) -> Iterator[None]:
     """wandb_run, and the adapter to each tracker that takes it, where WANDB_LOG_MODEL or TRACKIO_LOG_MODEL is set."""
-    with wandb_run(run, recipe):
+    with contextlib.ExitStack() as after:
+        after.callback(put_back)
+        after.enter_context(wandb_run(run, recipe))
         yield
         if run.adapter.is_dir() and int(os.environ.get("RANK", "0")) == 0:
             for name, log in (("wandb", adapter_to_wandb), ("trackio", adapter_to_trackio)):
                 asked = os.environ.get(f"{name.upper()}_LOG_MODEL", "").lower() in ("end", "checkpoint")
                 if asked and name in trackers(recipe.grpo):
                     Shield(f"the adapter in {name}", limit_s=ARTIFACT_LIMIT_S)(log, run)
+
+
+def put_back() -> None:
+    """Leave TRL as it was, for a trainer that is not ours."""
+    for place, name, module in replaced:
+        place[name] = module
+    replaced.clear()
 
 
 def adapter_to_wandb(run: Run) -> None:
@@ -333,15 +347,15 @@ def wandb_run(run: Run, recipe: Recipe) -> Iterator[None]:
     data = "WANDB_DATA_DIR" not in os.environ
     if data:
         os.environ["WANDB_DATA_DIR"] = str(run.path.resolve() / "wandb")
-    folder = start_wandb(run, recipe)
-    status = 1
+    folder, status = None, 1
     try:
+        folder = start_wandb(run, recipe)
         yield
         status = 0
     finally:
         finish_wandb(run, folder, status)
         if data:
-            del os.environ["WANDB_DATA_DIR"]
+            os.environ.pop("WANDB_DATA_DIR", None)
 
 
 def start_wandb(run: Run, recipe: Recipe) -> Path | None:
@@ -366,6 +380,9 @@ def start_wandb(run: Run, recipe: Recipe) -> Path | None:
         if (mode or settings.mode) == "online" and not wandb.login(prompt=False, verify=False):
             raise SettingError("no API key")
         begun = wandb.init(mode=mode or settings.mode, resume="allow" if mode is None else None, **about)
+        with contextlib.suppress(ImportError, AttributeError):  # another release
+            # of what is imported from now on it would report, and where its service has died no import would work
+            importlib.import_module("wandb.sdk.lib.import_hooks").unregister_all_post_import_hooks()
         if begun.offline:  # at each save, that it has no address for TRL's model card
             wandb.termsetup(wandb.Settings(show_info=False, show_warnings=False), None)
         return begun
@@ -375,14 +392,16 @@ def start_wandb(run: Run, recipe: Recipe) -> Path | None:
     secrets_given = [str(value) for value in (recipe.model.get("token"), recipe.grpo.get("hub_token")) if value]
     # it keeps the command, in which there may be a token
     sys.argv = [word if not any(map(word.__contains__, secrets_given)) else "..." for word in sys.argv]
-    for mode in (None, "offline", "disabled"):  # None: as the user's settings have it
-        try:
-            begun = within(float(os.environ.get("WANDB_INIT_TIMEOUT", "15")) + LIMIT_S, begin, mode)
-            break
-        except Exception as error:  # noqa: BLE001 - never the run
-            why = why or f" ({error if isinstance(error, SettingError) else one_line(error, 300)})"
-            end_service(kill=True)  # it would say that the run's id is in use; ended in order, it writes to stdout
-    sys.exit, sys.excepthook, sys.argv = hooks  # those of wandb print a traceback twice
+    try:
+        for mode in (None, "offline", "disabled"):  # None: as the user's settings have it
+            try:
+                begun = within(float(os.environ.get("WANDB_INIT_TIMEOUT", "15")) + LIMIT_S, begin, mode)
+                break
+            except Exception as error:  # noqa: BLE001 - never the run
+                why = why or f" ({error if isinstance(error, SettingError) else one_line(error, 300)})"
+                end_service(kill=True)  # it would say that the run's id is in use; ended in order, it writes to stdout
+    finally:
+        sys.exit, sys.excepthook, sys.argv = hooks  # those of wandb print a traceback twice
     if begun is None or begun.disabled:
         if why:
             tell(f"Warning: W&B cannot be used{why}")
@@ -449,7 +468,9 @@ def sync_line(run: Run, *more: Path) -> str:
 
 
 def tell(text: str) -> None:
-    """On stderr, above a progress bar."""
+    """On stderr, above a progress bar; nothing where there is no stderr, or it takes no more."""
     from tqdm.auto import tqdm
 
-    tqdm.write(text, file=sys.stderr)
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            tqdm.write(text, file=sys.stderr)

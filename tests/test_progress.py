@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbclient
@@ -207,7 +208,7 @@ def test_the_table_is_painted_in_place_and_stays_when_it_ends(terminal: Callable
     assert middle.table[-1] == ["12", "1.120", "0.500", "25%", "112", "12%", "0.0100", "2.00"]
     text = "\n".join(middle.lines)
     assert re.search(r"^reward  \S+  1\.0\d to 1\.1\d$", text, re.MULTILINE)
-    assert re.search(rf"^step 12 of {STEPS}, (0:00:0\d left, )?no warnings$", text, re.MULTILINE)
+    assert re.search(rf"^step 12 of {STEPS}, (0:\d\d:\d\d left, )?no warnings$", text, re.MULTILINE)
     assert re.search(r"a step, generation 50%, reward 10%, update 40%$", text, re.MULTILINE)
     assert (middle.lines[-1], middle.column, middle.cursor) == ("", 0, True)  # where a shell's prompt would stand
 
@@ -220,7 +221,7 @@ def test_the_table_is_painted_in_place_and_stays_when_it_ends(terminal: Callable
     assert end.table[0] == HEADS
     assert (end.steps[0], end.steps[-1], end.steps) == (1, STEPS, sorted(set(end.steps)))
     assert max(b - a for a, b in zip(end.steps, end.steps[1:], strict=False)) == 2
-    assert re.search(rf"^step {STEPS} of {STEPS}, 0:00:0\d taken, 1 warning$", "\n".join(end.lines), re.MULTILINE)
+    assert re.search(rf"^step {STEPS} of {STEPS}, 0:\d\d:\d\d taken, 1 warning$", "\n".join(end.lines), re.MULTILINE)
     assert [line for line in end.lines if line][-1] == "after"
     assert end.lines.count("before") == 1
     assert end.cursor
@@ -266,6 +267,85 @@ def test_what_others_write_stays_whole_above_it(terminal: Callable[..., Terminal
     assert b"\x1b[31mred\x1b[0m\tand a tab" in shown.raw
     assert lines[-2] == "no end."
     assert shown.screen.steps == [1, 2, 3, 4]
+    assert not any("write" in vars(stream) for stream in (sys.stdout, sys.stderr))
+
+
+def test_a_bar_of_someone_else_costs_no_memory_and_no_time(terminal: Callable[..., Terminal]) -> None:
+    """One that leaves nothing writes no line's end, ever; of what it overwrites nothing is kept."""
+    shown = terminal()
+    loop = Loop()
+    for _ in range(1000):
+        sys.stderr.write("\r" + "x" * 50)
+    sys.stderr.write("\r" + " " * 50 + "\r")
+    sys.stderr.write("over it\r")
+    sys.stderr.write("\n")
+    assert "over it" in shown.screen.lines
+    assert shown.raw.count(b"x") == 0
+    loop.end()
+    assert shown.raw.count(b"x") == 0
+
+
+class Tee:
+    """What people put in the place of a stream to keep a copy; all but `write` is the terminal's."""
+
+    def __init__(self, stream: Any, write: Callable[[str], int]) -> None:
+        self.stream, self.write = stream, write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+@pytest.mark.parametrize("place", ["the stream", "the first stream", "its write"])
+def test_who_keeps_a_copy_of_a_stream_gets_all_of_it(
+    terminal: Callable[..., Terminal], monkeypatch: pytest.MonkeyPatch, name: str, place: str
+) -> None:
+    shown = terminal()
+    stream, kept = getattr(sys, name), []
+    write = stream.write
+
+    def copy(text: str) -> int:
+        kept.append(text)
+        return int(stream.write(text) if place == "the first stream" else write(text))
+
+    if place == "the first stream":  # as the one that Unsloth puts there
+        monkeypatch.setattr(sys, f"__{name}__", stream)
+    if place == "its write":
+        stream.write = copy
+    else:
+        monkeypatch.setattr(sys, name, Tee(stream, copy))
+    loop = Loop()
+    print("whole", file=getattr(sys, name))
+    loop.log(1)
+    loop.end()
+    text = "".join(kept)
+    assert "whole\n" in text
+    live = place == "the first stream" or name == "stdout"
+    assert ("1.010" in text) is not live  # else the steps are lines on stderr
+    assert (b"\x1b[2K" in shown.raw) is live
+    if place == "the first stream":
+        assert shown.screen.steps == [1]
+    assert "shown no more" not in text
+    assert getattr(sys, name).write == copy
+
+
+def test_a_stderr_that_can_only_write_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=said.append, flush=lambda: None))
+    loop = Loop()
+    loop.log(1)
+    loop.end()
+    assert "1.010" in "".join(said)
+    assert "shown no more" not in "".join(said)
+
+
+def test_a_stream_that_is_closed_meanwhile_does_not_keep_the_other_one(terminal: Callable[..., Terminal]) -> None:
+    terminal()
+    loop = Loop()
+    loop.log(1)
+    print("no end", end="")
+    sys.stdout.close()
+    loop.end()
     assert not any("write" in vars(stream) for stream in (sys.stdout, sys.stderr))
 
 
@@ -383,6 +463,35 @@ def test_a_resumed_run_begins_with_what_it_had(terminal: Callable[..., Terminal]
     loop.end()
 
 
+def test_the_time_left_counts_whole_rounds_of_steps_that_share_their_completions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With num_iterations = 4 a step that generates takes 10 s, and three that do not take 1 s each."""
+    progress = importlib.import_module("grpo_colab.progress")
+    now = 0.0
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
+    story = progress.Story(None, 0, 21, ())
+    assert story.left() == ""
+    for step in range(1, 14):
+        fresh = step % 4 == 1
+        now += 10.0 if fresh else 1.0
+        story.add({"step": step, **(metrics(step) if fresh else {"loss": 0.0})})
+    assert story.left() == "0:00:26"  # two rounds
+    assert story.facts()[1][0] == "3.25 s a step"
+    story.ended = True  # it was solved
+    assert story.left() == ""
+
+
+def test_rewards_that_hardly_differ_have_a_trend(terminal: Callable[..., Terminal]) -> None:
+    shown = terminal()
+    loop = Loop()
+    for step, reward in enumerate([0.0, 5e-324, 1e-310], 1):
+        loop.log(step, {**metrics(step), "reward": reward})
+    assert "shown no more" not in "\n".join(shown.screen.lines)
+    assert shown.screen.steps == [1, 2, 3]
+    loop.end()
+
+
 # --- a display that breaks
 
 
@@ -451,7 +560,7 @@ print(json.dumps(outputs))
 def test_whatever_ends_the_process_the_terminal_is_left_sane() -> None:
     """Without train(), which would tell the callback: a person's own script that breaks, is broken off or killed."""
     ways = ["an exception", "SIGINT", "SIGTERM", "SIGKILL", "SIGHUP"]
-    done = subprocess.run([sys.executable, "-c", WAYS, *ways], capture_output=True, text=True, timeout=240, check=True)
+    done = subprocess.run([sys.executable, "-c", WAYS, *ways], capture_output=True, text=True, timeout=900, check=True)
     outputs = json.loads(done.stdout.splitlines()[-1])
     assert list(outputs) == ways
     for way, (raw, sane, status) in outputs.items():
@@ -535,7 +644,7 @@ def test_a_notebook_has_one_output_that_is_drawn_anew(run: Run, tmp_path: Path) 
             updates.extend([message] if message["msg_type"] == "update_display_data" else [])
             return super().process_message(message, cell, index)
 
-    Client(book, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    Client(book, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     first, charts, refused = (cell.outputs for cell in book.cells)
     assert [output for output in first if output.output_type == "display_data"] == []
     (picture,) = [output for output in charts if output.output_type == "display_data"]
@@ -543,7 +652,7 @@ def test_a_notebook_has_one_output_that_is_drawn_anew(run: Run, tmp_path: Path) 
     page = picture.data["text/html"]
     assert re.findall(r"<th>(.*?)</th>", page) == HEADS
     assert re.findall(r"<td>(.*?)</td>", page) == ["5", "1.050", "0.500", "25%", "105", "12%", "0.0100", "2.00"]
-    assert f"step 5 of {STEPS}, 0:00:0" in picture.data["text/plain"]
+    assert re.match(rf"step 5 of {STEPS}, 0:\d\d:\d\d taken, ", picture.data["text/plain"])
     assert "1 warning" in page
     (data,) = re.findall(r'src="data:image/png;base64,([^"]*)"', page)
     assert base64.b64decode(data) == draw_live(rows[:5], [2.0])  # with the two steps before it was resumed
@@ -553,9 +662,10 @@ def test_a_notebook_has_one_output_that_is_drawn_anew(run: Run, tmp_path: Path) 
     found = {colour: count for count, colour in image.getcolors(1 << 20)}
     assert found[blue] > 500
 
-    text = "".join(output.text for output in refused if output.output_type == "stream")
-    assert len(re.findall("Progress is shown no more .*no one there", text)) == 1
-    assert text.endswith("went on to 5\n")
+    streams = [output for output in refused if output.output_type == "stream"]  # in any order
+    out, err = ("".join(each.text for each in streams if each.name == name) for name in ("stdout", "stderr"))
+    assert len(re.findall("Progress is shown no more .*no one there", err)) == 1
+    assert out == "went on to 5\n"
 
 
 # --- the real thing
