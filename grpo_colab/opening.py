@@ -210,5 +210,5 @@ def environment(recipe: Recipe, machine: Machine) -> dict[str, Any]:
         "device": {"kind": machine.kind, "name": machine.name, "capability": machine.capability, "bf16": machine.bf16},
         "processes": machine.processes,
         "seeds": {"grpo": recipe.grpo["seed"], "task": recipe.task["seed"], "lora": recipe.lora["random_state"]},
-        "command": sys.argv,
+        "command": recipe.without_tokens(sys.argv),
     }

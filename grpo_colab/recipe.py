@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +160,11 @@ class Recipe(Table):
         return self.grpo[longest] <= other.grpo[longest] and (
             self.model_dump(exclude=left_out) == other.model_dump(exclude=left_out)
         )
+
+    def without_tokens(self, words: Iterable[str]) -> list[str]:
+        """A command's words, with dots for those that hold a token of this recipe's."""
+        tokens = [str(token) for token in (self.model.get("token"), self.grpo.get("hub_token")) if token]
+        return [word if not any(token in word for token in tokens) else "..." for word in words]
 
     def to_toml(self) -> str:
         return tomli_w.dumps(self.model_dump(exclude_none=True))

@@ -11,7 +11,6 @@ import math
 import random
 import shutil
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab import checkpoints, files
-from grpo_colab.callbacks import is_step, warn
+from grpo_colab.callbacks import is_step, over_bar, warn
 from grpo_colab.errors import nearest, one_line
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Signals:
         if not self.training:
             raise Stopped
         if self.count == 1:
-            print("\nStopping: saving, then evaluating (once more: saving alone).", file=sys.stderr, flush=True)
+            over_bar("\nStopping: saving, then evaluating (once more: saving alone).")
         if self.breakable and (self.count > 1 or self.step_ends - time.monotonic() > PATIENCE_S):
             self.breakable = False
             raise Stopped

@@ -389,9 +389,7 @@ def start_wandb(run: Run, recipe: Recipe) -> Path | None:
 
     hooks: Any = (sys.exit, sys.excepthook, sys.argv)
     why, begun = "", None
-    secrets_given = [str(value) for value in (recipe.model.get("token"), recipe.grpo.get("hub_token")) if value]
-    # it keeps the command, in which there may be a token
-    sys.argv = [word if not any(map(word.__contains__, secrets_given)) else "..." for word in sys.argv]
+    sys.argv = recipe.without_tokens(sys.argv)  # it keeps the command
     try:
         for mode in (None, "offline", "disabled"):  # None: as the user's settings have it
             try:

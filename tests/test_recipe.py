@@ -26,6 +26,13 @@ PRESET_NAMES = {
 }
 
 
+def test_a_command_is_kept_without_its_tokens() -> None:
+    words = ["train", "--model.token", "hf_secret", "--grpo.hub_token=hf_other", "--budget.max-steps=3"]
+    recipe = Recipe.load(model={"token": "hf_secret"}, grpo={"hub_token": "hf_other"})
+    assert recipe.without_tokens(words) == ["train", "--model.token", "...", "...", "--budget.max-steps=3"]
+    assert Recipe.load().without_tokens(words) == words
+
+
 def test_presets_are_there_and_described() -> None:
     assert set(preset_names()) == PRESET_NAMES
     assert all(Recipe.load(name).description for name in preset_names())
