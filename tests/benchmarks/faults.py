@@ -44,7 +44,6 @@ os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELIS
 
 STEPS = 8
 LIMIT_S = 180.0  # for one fork; a run takes a few seconds
-TIMES = ("step_time", "train_runtime")
 # What a kill may strike in, by the function that does it.
 PLACES = {
     "save": ("grpo_colab.safety", "Keeper", "save"),
@@ -306,11 +305,12 @@ def measure(path: Path) -> None:
 def differing(whole: Path, other: Path) -> str:
     """The names of the files in which two runs differ, and the first step that does; empty when none do."""
     from grpo_colab.files import read_lines
+    from grpo_colab.timing import repeatable
 
     found = []
     for name in ("metrics", "completions", "warnings", "evaluation-before", "evaluation-after"):
         rows = [
-            [json.dumps({key: value for key, value in row.items() if key not in TIMES}) for row in read_lines(path)]
+            [json.dumps(row) for row in repeatable(read_lines(path))]
             for path in (whole / f"{name}.jsonl", other / f"{name}.jsonl")
         ]
         if rows[0] != rows[1]:
