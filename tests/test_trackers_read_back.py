@@ -91,6 +91,21 @@ class Trained:
         self.base, self.said, self.out = base, said, out
         self.env = own_environment(base)
 
+    def python(self, *arguments: str, **environment: str) -> str:
+        """What this Python prints, run beside the runs with nobody to ask; it must end well."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.base,
+            env=self.env | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def rows(self, run: str, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.base / run / name).read_text().split("\n") if line]
 
@@ -182,17 +197,7 @@ def synced(trained: Trained) -> Iterator[WandbServer]:
     folders = sorted(str(path) for path in trained.base.glob("*/wandb/offline-run-*"))
     assert len(folders) == 3  # the resumed run has two
     with WandbServer() as server:
-        done = subprocess.run(
-            [sys.executable, "-m", "wandb", "sync", *folders],
-            cwd=trained.base,
-            env=trained.env | server.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        trained.python("-m", "wandb", "sync", *folders, **server.environment())
         yield server
 
 
@@ -355,18 +360,8 @@ print(json.dumps(read))
 @pytest.fixture(scope="module")
 def tracked(trained: Trained) -> dict[str, dict[str, Any]]:
     """What trackio's own API reads of each run, by its name."""
-    done = subprocess.run(
-        [sys.executable, "-c", READ],
-        cwd=trained.base,
-        env=trained.env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    said = trained.python("-c", READ)
+    return dict(json.loads(said.splitlines()[-1]))
 
 
 NAMED = [("clean", "clean"), ("hostile", "of another name")]
@@ -398,18 +393,8 @@ def test_trackio_has_the_completions_with_their_rewards(
 def test_trackio_has_the_adapter_as_an_artifact(trained: Trained, tracked: dict[str, dict[str, Any]]) -> None:
     fetch = "import json, sys, trackio; trackio.init('huggingface', 'reader', embed=False)\n"
     fetch += "print(json.dumps(str(trackio.use_artifact(sys.argv[1]).download())))"
-    done = subprocess.run(
-        [sys.executable, "-c", fetch, f"model-{tracked['clean']['id']}"],
-        cwd=trained.base,
-        env=trained.env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    (folder,) = (json.loads(line) for line in done.stdout.splitlines() if line.startswith('"'))
+    said = trained.python("-c", fetch, f"model-{tracked['clean']['id']}")
+    (folder,) = (json.loads(line) for line in said.splitlines() if line.startswith('"'))
     fetched = {path.name: path.read_bytes() for path in (trained.base / folder).iterdir()}
     assert fetched == {path.name: path.read_bytes() for path in (trained.base / "clean" / "adapter").iterdir()}
 
