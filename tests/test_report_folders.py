@@ -31,9 +31,9 @@ def seen(page: Path) -> str:
 
 
 def data(page: Path) -> dict[str, Any]:
-    packed = re.search(r'id="data">([^<]*)<', page.read_text(encoding="utf-8"))
-    assert packed
-    return json.loads(gzip.decompress(base64.b64decode(packed[1])))
+    packed = re.findall(r'id="(?:data|rest)">([^<]*)<', page.read_text(encoding="utf-8"))
+    first, later = (json.loads(gzip.decompress(base64.b64decode(one))) for one in packed)
+    return first | later
 
 
 def charts(page: Path) -> dict[str, list[list[Any]]]:

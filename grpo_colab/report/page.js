@@ -4,9 +4,12 @@ const MOST_MARKS = 500; // marked words of one text
 const lists = {}; // name -> { fields, show }, whose state is in the address
 
 function start(data) {
-  if (document.getElementById("completions")) completions(data.completions, data.runs);
-  if (document.getElementById("problems")) problems(data.problems, data.runs);
   if (document.getElementById("charts")) drawCharts(data.charts);
+}
+
+function finish(rest) {
+  if (document.getElementById("completions")) completions(rest.completions, rest.runs);
+  if (document.getElementById("problems")) problems(rest.problems, rest.runs);
   restore();
 }
 

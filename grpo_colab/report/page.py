@@ -94,8 +94,8 @@ def _page(readings: Sequence[Reading], most: int) -> tuple[str, int]:
     title = f"{len(readings)} runs compared" if several else readings[0].title
     body = f"<h1>{text(title)}</h1>\n{compare.head(readings) if several else _head(readings[0])}\n<nav>{links}</nav>\n"
     body += "\n".join(f'<section id="{ids[title]}"><h2>{title}</h2>\n{sections[title]}</section>' for title in sections)
-    data = {"runs": distinct(shown(one.name, 120) for one in readings), "charts": drawn, **found}
-    return document(title, body, data, part("page.js"), part("page.css")), found["characters"]
+    rest = {"runs": distinct(shown(one.name, 120) for one in readings), **found}
+    return document(title, body, {"charts": drawn}, part("page.js"), part("page.css"), rest=rest), found["characters"]
 
 
 def _head(reading: Reading) -> str:

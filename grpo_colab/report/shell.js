@@ -1,5 +1,6 @@
 // What every page of ours does: unpack the chart library and the data that are in it, then call the page's own
-// start(data). Whatever a model wrote becomes text here and nothing else: no function takes HTML.
+// start(data), and once that is seen its finish(rest), if it has one. Whatever a model wrote becomes text here and
+// nothing else: no function takes HTML.
 "use strict";
 
 const COLOURS = ["blue", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#8c6bb1", "#777777"]; // after Okabe and Ito
@@ -67,6 +68,11 @@ addEventListener("DOMContentLoaded", async () => {
   try {
     document.head.append(Object.assign(document.createElement("script"), { textContent: await unpack("library") }));
     await start(JSON.parse(await unpack("data")));
+    performance.mark("drawn"); // for who measures
+    if (typeof finish === "function") {
+      await new Promise((next) => setTimeout(next, 20)); // a frame, in which the browser shows it
+      await finish(JSON.parse(await unpack("rest")));
+    }
     state.remove();
     document.documentElement.dataset.ready = "yes";
   } catch (error) {
