@@ -100,6 +100,15 @@ def test_parts_that_never_differ_are_one_line_and_verdicts_that_never_came_none(
     assert [trace["name"] for trace in found["Verdicts"]["traces"]] == ["right", "wrong"]
 
 
+def test_the_spread_of_each_part_is_a_chart_of_its_own(tmp_path: Path) -> None:
+    rows = [{f"rewards/{name}_reward/{of}": n for name in "ab" for n, of in enumerate(("mean", "std"))}] * 3
+    rows = [row | {"rewards/c_reward/mean": 1.0, "rewards/c_reward/std": 0.25 * n} for n, row in enumerate(rows)]
+    chart = drawn(run_of(tmp_path / "run", rows))["Spread of its parts"]
+    assert [(trace["name"], trace["y"]) for trace in chart["traces"]] == [("a = b", [1] * 3), ("c", [0.0, 0.25, 0.5])]
+    assert "standard deviation" in chart["caption"]
+    assert not chart.get("more")
+
+
 def test_seconds_that_a_reward_logged_are_shown(tmp_path: Path) -> None:
     assert "time/judge_s" in drawn(run_of(tmp_path / "run", [{"time/judge_s": 1.0}] * 3))
 

@@ -164,6 +164,20 @@ def test_completions_have_their_verdict_their_weighted_reward_and_their_group(ru
     assert found["parts"] == [[1.0] * 5] * 6
 
 
+def test_what_rewards_gave_to_log_extra_stands_with_its_completion(run: Run) -> None:
+    extras: list[Any] = [{"extracted": "7", "judge": 0.123456789}, {"extracted": None}, "torn", {"nested": {"a": [1]}}]
+    rows = [drawn("<answer>7</answer>") | {"extra": extra} for extra in extras] + [drawn("<answer>8</answer>")]
+    run.append("completions.jsonl", rows)
+    found = Page(write_report(run)).data["completions"]["extra"]
+    assert found == [[["extracted", "7"], ["judge", "0.123457"]], [], [], [["nested", "{'a': [1]}"]], []]
+    many = [drawn("x" * 100, step) | {"extra": {"said": f"{step} {'y' * 20_000}"}} for step in range(2, 9)]
+    run.append("completions.jsonl", many)
+    said = Page(write_report(run)).data["completions"]["extra"][-1][0][1]
+    assert said.startswith("8 yyy")
+    assert "(20,002 characters)" in said
+    assert len(said) < 3000
+
+
 @pytest.mark.parametrize("case", NASTY)
 def test_what_a_model_wrote_is_only_text(case: str, run: Run) -> None:
     plain = Page(write_report_of(run, "harmless"))

@@ -100,7 +100,8 @@ def break_a_reward(folder: Path) -> dict[str, object]:
     (folder / "own.py").write_text(BREAKS)
     recipe = Recipe.load(
         rewards={f"{folder}/own.py:own_reward": 1.0},
-        budget={"max_steps": 4, "prompts_per_step": 2},
+        budget={"max_steps": 4, "prompts_per_step": 2, "rehearsal": False},
+        grpo={"max_completion_length": 24},
         evaluation={"n": 4, "max_completion_tokens": 8},
     )
     said = ""
@@ -137,7 +138,7 @@ def solve(folder: Path) -> dict[str, object]:
     (folder / "jackpot.py").write_text(SOLVES)
     recipe = Recipe.load(
         rewards={f"{folder}/jackpot.py:jackpot_reward": 2.0},
-        budget={"max_steps": 4, "stop_at_reward": 200.0},
+        budget={"max_steps": 4, "stop_at_reward": 200.0, "rehearsal": False},
         evaluation={"n": 4, "max_completion_tokens": 8},
     )
     run = train(recipe, out=folder / "solved", loaded=fresh_policy(recipe))

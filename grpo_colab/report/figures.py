@@ -59,7 +59,7 @@ PARTS: Final = {"time/generation_s": "generation", "time/reward_s": "rewards", "
 # shown in charts of their own below, or nowhere, since they say nothing
 KNOWN: Final = re.compile(
     r"step|epoch|reward|reward_std|reward/(max|min)|frac_reward_zero_std|step_time|sample_time|time/(generation|reward|update)_s|verdict/.*"
-    r"|rewards/.*/mean|completions/m(in|ax)_length"
+    r"|rewards/.*/(mean|std)|completions/m(in|ax)_length"
 )
 
 
@@ -67,7 +67,7 @@ def charts(reading: Reading) -> list[dict[str, Any]]:
     """Those for which the run has numbers, in the order of the page; those with "more" are for who looks closer."""
     rows = prepared(reading.metrics)
     few = thinned(rows)
-    found = [_reward(rows, few), _parts(rows, few), _accuracy(reading), _verdicts(rows, few)]
+    found = [_reward(rows, few), _parts(rows, few), _accuracy(reading), _verdicts(rows, few), _parts(rows, few, True)]
     found += [_chart(chart, rows, few) for chart in CHARTS]
     found.append(_step_time(rows, few))
     others = [key for key in keys(rows) if not KNOWN.fullmatch(key) and not any(key in c.lines for c in CHARTS)]
@@ -142,8 +142,8 @@ def keys(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
-def part_keys(rows: Iterable[Row]) -> list[str]:
-    return [key for key in keys(rows) if key.startswith("rewards/") and key.endswith("/mean")]
+def part_keys(rows: Iterable[Row], of: str = "mean") -> list[str]:
+    return [key for key in keys(rows) if key.startswith("rewards/") and key.endswith(f"/{of}")]
 
 
 def values(rows: Iterable[Row], key: str) -> tuple[list[float], list[float]]:
@@ -153,7 +153,8 @@ def values(rows: Iterable[Row], key: str) -> tuple[list[float], list[float]]:
 
 
 def _called(key: str) -> str:
-    return shown(key.removeprefix("rewards/").removesuffix("/mean").removesuffix("_reward").replace("_", " "), 60)
+    name = key.removeprefix("rewards/").rpartition("/")[0]  # without the mean or std at its end
+    return shown(name.removesuffix("_reward").replace("_", " "), 60)
 
 
 def _line(rows: Sequence[Row], key: str, label: str, n: int, smooth: bool = True) -> list[dict[str, Any]]:
@@ -212,18 +213,20 @@ def _reward(rows: Sequence[Row], few: Sequence[Row]) -> dict[str, Any]:
     return _figure("Reward", [*traces, *lines], says, _columns(few, columns))
 
 
-def _parts(rows: Sequence[Row], few: Sequence[Row]) -> dict[str, Any]:
+def _parts(rows: Sequence[Row], few: Sequence[Row], spread: bool = False) -> dict[str, Any]:
     same: dict[tuple[float, ...], list[str]] = {}  # rewards that never differ are one line, not a hidden one
-    for key in part_keys(rows):
+    for key in part_keys(rows, "std" if spread else "mean"):
         same.setdefault((*values(rows, key)[0], *values(rows, key)[1]), []).append(key)
     alike = list(same.values())[:MOST_LINES]
     labels = distinct(" = ".join(map(_called, together[:5])) for together in alike)
     named = {label: together[0] for label, together in zip(labels, alike, strict=True)}
     traces = [trace for n, (label, key) in enumerate(named.items()) for trace in _line(few, key, label, n)[-1:]]
-    says = _some([f"{label}: {_ends(rows, key)}" for label, key in named.items()])
+    says = ["The standard deviation over a step's completions."] if spread else []
+    says += _some([f"{label}: {_ends(rows, key)}" for label, key in named.items()])
     if left := len(same) - len(named):
         says.append(f"{left} more are in metrics.jsonl.")
-    return _figure("Its parts, unweighted", traces, says, _columns(few, named))
+    title = "Spread of its parts" if spread else "Its parts, unweighted"
+    return _figure(title, traces, says, _columns(few, named))
 
 
 def _accuracy(reading: Reading) -> dict[str, Any] | None:

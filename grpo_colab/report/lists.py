@@ -12,6 +12,7 @@ from grpo_colab.report.shell import shown
 from grpo_colab.rewards import grade
 
 LONGEST: Final = 12_000  # characters of one text: the beginning and the end of a longer one
+LONGEST_EXTRA: Final = 2000  # of what a reward gave to log_extra
 OVERHEAD: Final = 80  # characters that a row takes beside its texts
 KINDS: Final = ("lost", "gained", "wrong in both", "right in both", "answered once")  # in this order
 
@@ -42,9 +43,24 @@ def _groups(readings: Sequence[Reading]) -> list[tuple[int, list[dict[str, Any]]
         for row in reading.completions:
             step = number(row.get("step"))
             asked = _messages(row.get("prompt"))
-            one = {"run": n, "step": step, "asked": asked, "text": clipped(row.get("completion")), "row": row}
+            one: dict[str, Any] = {"run": n, "step": step, "asked": asked, "row": row, "extra": _extra(row)}
+            one["text"] = clipped(row.get("completion"))
             groups.setdefault((n, step, str(row.get("group")), asked), []).append(one)
-    return [(sum(len(one["text"]) + OVERHEAD for one in group), group) for group in groups.values()]
+    return [(sum(map(_size, group)), group) for group in groups.values()]
+
+
+def _extra(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the rewards gave to log_extra for this completion, by column; torn or empty ones are left out."""
+    found = row["extra"] if isinstance(row.get("extra"), dict) else {}
+    return [
+        (shown(name, 80), shown(f"{value:.6g}" if isinstance(value, float) else value, LONGEST_EXTRA))
+        for name, value in found.items()
+        if value is not None
+    ]
+
+
+def _size(one: dict[str, Any]) -> int:
+    return len(one["text"]) + sum(len(name) + len(value) for name, value in one["extra"]) + OVERHEAD
 
 
 def _messages(prompt: Any) -> tuple[tuple[str, str], ...]:
@@ -78,6 +94,7 @@ def _completions(
         "answer": [None if one["row"].get("answer") is None else clipped(one["row"]["answer"]) for one in rows],
         "reward": [_short(readings[one["run"]].paid(r) if r else None) for one, r in zip(rows, rewards, strict=True)],
         "parts": [[_short(number(found.get(name))) for name in names] for found in rewards],
+        "extra": [one["extra"] for one in rows],
         "advantage": [_short(number(one["row"].get("advantage"))) for one in rows],
         "verdict": [_verdict(readings[one["run"]], one["row"]) for one in rows],
     }

@@ -190,6 +190,7 @@ function completions(data, runs) {
       "table", { class: "parts" },
       data.names.map((name, at) => data.parts[n][at] !== null && make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "number" }, short(data.parts[n][at])))),
       [["reward", data.reward[n]], ["advantage", data.advantage[n]]].map(([name, value]) => value !== null && make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "number" }, make("b", {}, short(value))))),
+      data.extra[n].map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", { dir: "auto" }, value))),
     );
 
   function group(n) {

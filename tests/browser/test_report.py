@@ -302,6 +302,7 @@ def hostile(path: Path) -> Run:
         parts = {f"rewards/{text}/mean": step / 10 for text in texts[:6]}
         run.append("metrics.jsonl", [metrics | parts | {f"verdict/{text}": 0.1 for text in texts} | {text: 1.0 + step}])
         row = {"step": step, "group": 0, "answer": text, "rewards": {text: 1.0}, "advantage": 0.1}
+        row["extra"] = {text: text}
         prompt = [{"role": text, "content": text}]
         run.append("completions.jsonl", [row | {"prompt": prompt, "completion": other} for other in texts])
     run.append("completions.jsonl", [{"step": 99, "prompt": "x", "completion": texts[0] * 120_000, "rewards": {}}])
@@ -420,6 +421,7 @@ def test_names_that_are_javascripts_own_and_runs_of_two_tasks(open_page: Open, t
         extra = dict.fromkeys(own, 1.5) | {f"verdict/{name}": 0.2 for name in own}
         first.append("metrics.jsonl", [{"step": step, "reward": 1234567.0, **parts, **extra}])
         row = {"step": step, "group": 0, "prompt": "3 + 4?", "answer": "7", "rewards": dict.fromkeys(own, 0.5)}
+        row["extra"] = {"toString": "seven"}
         texts = ("<answer>7</answer>", "<answer>8</answer>")
         first.append("completions.jsonl", [{**row, "completion": text} for text in texts])
     drawing = Run.create(Recipe.load("drawing-tiny"), tmp_path / "drawing")
@@ -438,6 +440,7 @@ def test_names_that_are_javascripts_own_and_runs_of_two_tasks(open_page: Open, t
     assert reward.locator("tr").all_inner_texts()[1:] == [f"{step}\t1234567" for step in steps]
     page.locator("#completions .row").first.click()
     assert set(page.locator("#completions .parts th").all_inner_texts()) == {*own, "reward"}
+    assert page.locator("#completions .parts tr").last.inner_text().split() == ["toString", "seven"]
 
     page = open_page(report([first.path, drawing.path], tmp_path / "both.html").as_uri())
     all_drawn(page)
