@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,11 +63,11 @@ def cli() -> None:
 def train(words: tuple[str, ...], out: str | None, resume: str | None) -> None:
     from grpo_colab import train as run_training
 
-    if resume or any(word.endswith(".toml") or word.startswith("--rewards.") for word in words):
+    if may_bring_code(words, resume):
         from grpo_colab.policy import import_unsloth
 
         with contextlib.redirect_stdout(io.StringIO()):
-            import_unsloth()  # now, for a reward of the user's own may import what must come after it
+            import_unsloth()
     with chatter_to_stderr():
         if resume and words:  # the settings are on top of the run's own, which may have to be brought here first
             from grpo_colab.opening import brought_back
@@ -346,6 +348,22 @@ def read_recipe(words: Sequence[str], resume: str | None = None) -> Any:
         raise SettingError(f"{' '.join(names)}: one recipe at a time")
     source = Path(resume) / "recipe.toml" if resume else names[0] if names else DEFAULT_PRESET
     return Recipe.load(source, **overrides)
+
+
+def may_bring_code(words: Sequence[str], resume: str | None) -> bool:
+    """Whether a reward may be the user's own, whose module may import what must come after unsloth.
+
+    Where there is none, what is misspelt is said without the seconds that unsloth takes.
+    """
+    names = [word.removeprefix("--rewards.") for word in words if word.startswith("--rewards.")]
+    if resume:
+        kept = Path(resume) / "recipe.toml"
+        if not kept.is_file():  # a copy in a mirror, or nothing at all
+            return "://" in resume or kept.parent.is_dir()
+        with contextlib.suppress(OSError, ValueError):  # which are told by who reads it in earnest
+            names += tomllib.loads(kept.read_text(encoding="utf-8")).get("rewards", {})
+    own = any(re.search(r"[./\\]", re.split(r"[=(]", name)[0]) for name in names)
+    return own or any(word.endswith(".toml") for word in words)
 
 
 def read_words(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:

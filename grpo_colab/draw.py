@@ -24,7 +24,7 @@ from grpo_colab import checkpoints, evaluate, policy
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.files import read_json, read_lines, write_json, write_text
 from grpo_colab.machine import Machine, this_machine
-from grpo_colab.mirror import Mirror
+from grpo_colab.mirror import PATIENCE_S, Mirror
 from grpo_colab.opening import keep_environment, on_disk, say
 from grpo_colab.plan import answers_at_once
 from grpo_colab.pretraining import PretrainingStopped, pretrained
@@ -226,7 +226,7 @@ def ended(run: Run) -> bool:
 def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
     """Hindsight's loop, and what a run has around it: its lock, the policy, answers before and after, the report."""
     from grpo_colab import hindsight
-    from grpo_colab.safety import MIRROR_PATIENCE_S, Signals, Stopped
+    from grpo_colab.safety import Signals, Stopped
 
     deadline = time.monotonic() + 3600 * (recipe.budget.max_hours or math.inf)
     mirror = Mirror(run.path, recipe.budget.mirror) if recipe.budget.mirror else None
@@ -274,7 +274,7 @@ def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
             ) from error
         finally:
             with contextlib.suppress(Stopped):
-                if mirror is not None and (behind := mirror.finish(MIRROR_PATIENCE_S)):
+                if mirror is not None and (behind := mirror.finish(PATIENCE_S)):
                     say(f"Warning: {behind}. To try again: {mirror.command}")
         if not run.finished:
             say(f"Stopped after iteration {run.last_step} of {recipe.budget.max_steps}. Go on with: {run.resume}")

@@ -38,6 +38,7 @@ BUSY, FAILED = 3, 4  # the child's exit status: another one is at it; it failed,
 FIRST_RETRY_S, LONGEST_RETRY_S = 5.0, 300.0
 LIMIT_S = 1800.0  # for one pass
 REACH_S = 10.0  # for a look at what is there
+PATIENCE_S = 60.0  # that a run waits at its end for its copies, which then go on by themselves
 
 
 def push(run: Path, destination: str) -> int | None:

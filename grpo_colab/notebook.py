@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 LARGE_GPU_BYTES = 14 * 2**30  # a T4's 15 GB, of which 14.6 GiB are to be had: Llama-3.1-8B in 4-bit fits
 HUB_PATIENCE_S = 30.0
 PUSH_PATIENCE_S = 300.0  # some 100 MB, and then the report
-MIRROR_PATIENCE_S = 60.0  # after which the copying goes on by itself
 
 
 def settings(
@@ -194,7 +193,7 @@ def mirrored(run: Run, destination: str) -> None:
     files.write_text(run.path / "recipe.toml", begun.model_copy(update={"budget": budget}).to_toml())
     say(f"{destination} does not hold this run yet: copying it ...")
     keeper = mirror.Mirror(run.path, destination)
-    behind = keeper.finish(MIRROR_PATIENCE_S)
+    behind = keeper.finish(mirror.PATIENCE_S)
     say(f"Warning: {behind}. To try again: {keeper.command}" if behind else f"Copied to {destination}/{run.path.name}")
 
 

@@ -27,6 +27,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from grpo_colab import checkpoints, files
 from grpo_colab.callbacks import is_step, over_bar, warn
 from grpo_colab.errors import nearest, one_line
+from grpo_colab.mirror import PATIENCE_S as MIRROR_PATIENCE_S
 
 if TYPE_CHECKING:
     from grpo_colab.mirror import Mirror
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from grpo_colab.run import Run
 
 WINDOW: Final = 10  # steps: what one costs, and what a checkpoint is worth, are read off so many
-MIRROR_PATIENCE_S: Final = 60.0  # that a run waits at its end for its mirror, which then goes on by itself
 PATIENCE_S: Final = 10.0  # after a signal, for the end of a step: machines that are taken away give half a minute
 
 

@@ -17,7 +17,7 @@ from grpo_colab import checkpoints, evaluate, policy
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.files import read_lines
 from grpo_colab.machine import Machine, this_machine
-from grpo_colab.mirror import Mirror
+from grpo_colab.mirror import PATIENCE_S, Mirror
 from grpo_colab.opening import go_back, keep_environment, keep_recipe, on_disk, open_run, say
 from grpo_colab.plan import GIB, Geometry, Unplanned, answers_at_once, geometry, plan
 from grpo_colab.pretraining import pretrained
@@ -88,7 +88,7 @@ def train(
             keep_recipe(run, recipe, shape)
             keep_environment(run, recipe, machine)
 
-        from grpo_colab.safety import MIRROR_PATIENCE_S, Keeper, Signals, Stopped
+        from grpo_colab.safety import Keeper, Signals, Stopped
 
         mirror = Mirror(run.path, recipe.budget.mirror) if recipe.budget.mirror and is_main_process() else None
         signals = held.enter_context(Signals())
@@ -107,7 +107,7 @@ def train(
             pass
         finally:
             with contextlib.suppress(Stopped):
-                if mirror is not None and (behind := mirror.finish(MIRROR_PATIENCE_S)):
+                if mirror is not None and (behind := mirror.finish(PATIENCE_S)):
                     say(f"Warning: {behind}. To try again: {mirror.command}")
         say_the_end(run, recipe, keeper)
     return run

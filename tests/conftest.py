@@ -24,8 +24,16 @@ ROOT = Path(__file__).parents[1]
 GSM8K = ROOT.parent / "shared" / "gsm8k"
 
 
+# Files that take minutes, the longest first; the others then fill the two cores to the end.
+LONGEST = ("test_safety", "test_notebooks", "test_trainers", "test_train", "test_cli", "test_headroom", "test_draw")
+LONGEST += ("test_tracking", "test_faults", "test_report", "test_embed", "test_audit", "test_broken_rewards")
+LONGEST += ("test_install", "test_progress", "test_doctor", "test_trackers_read_back", "test_trl_command")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked `stack` train in this process, where unsloth must be imported before anything of its stack is."""
+    rank = {name: n for n, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
     if any(item.get_closest_marker("stack") for item in items):
         import unsloth  # noqa: F401
 

@@ -133,7 +133,7 @@ class Try:
         from grpo_colab.errors import SettingError
 
         train_module = importlib.import_module("grpo_colab.train")
-        train_module.MIRROR_PATIENCE_S = 2.0
+        train_module.PATIENCE_S = 2.0
         self._take_notes()
         try:
             if hook:
