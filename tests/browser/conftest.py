@@ -35,8 +35,9 @@ def chromium() -> str:
     return shutil.which("chromium") or pytest.skip("apt-get installed Chromium, but it is not there")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Not of the session: Playwright keeps an event loop running, in which no later test could start its own."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
