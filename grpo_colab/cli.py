@@ -360,7 +360,7 @@ def may_bring_code(words: Sequence[str], resume: str | None) -> bool:
         kept = Path(resume) / "recipe.toml"
         if not kept.is_file():  # a copy in a mirror, or nothing at all
             return "://" in resume or kept.parent.is_dir()
-        with contextlib.suppress(OSError, ValueError):  # which are told by who reads it in earnest
+        with contextlib.suppress(OSError, ValueError, TypeError):  # told by who reads it in earnest
             names += tomllib.loads(kept.read_text(encoding="utf-8")).get("rewards", {})
     own = any(re.search(r"[./\\]", re.split(r"[=(]", name)[0]) for name in names)
     return own or any(word.endswith(".toml") for word in words)

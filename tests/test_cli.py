@@ -146,6 +146,7 @@ def test_bad_input_gets_a_line_and_status_2(kind: str, command: Command, tmp_pat
         ((), "own", True),
         (("--rewards.own.py:own_reward", "1"), "plain", True),
         ((), "torn", False),
+        ((), "odd", False),
         ((), "absent", False),
         ((), "mirror", True),
         ((), "hf://someone/runs", True),
@@ -159,8 +160,9 @@ def test_unsloth_comes_first_where_a_reward_may_be_the_users_own(
     for name, rewards in (("plain", {}), ("own", {f"{tmp_path}/own.py:own_reward": 1.0})):
         Run.create(Recipe.load(rewards=rewards), tmp_path / name)
     Run.create(Recipe.load(), tmp_path / "mirror" / "copy")
-    (tmp_path / "torn").mkdir()
-    (tmp_path / "torn" / "recipe.toml").write_text("[rewards\n")
+    for name, text in (("torn", "[rewards\n"), ("odd", "rewards = 5\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.toml").write_text(text)
     assert may_bring_code(words, resume) is may
 
 
