@@ -133,6 +133,7 @@ class Try:
         from grpo_colab.errors import SettingError
 
         train_module = importlib.import_module("grpo_colab.train")
+        assert train_module.PATIENCE_S > 2.0  # a name that is read no more would be set without a word
         train_module.PATIENCE_S = 2.0
         self._take_notes()
         try:
