@@ -31,7 +31,7 @@ LONGEST += ("test_install", "test_progress", "test_doctor", "test_trackers_read_
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `stack` train in this process, where unsloth must be imported before anything of its stack is."""
+    """The longest files first; and where tests marked `stack` train in this process, unsloth before all its stack."""
     rank = {name: n for n, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
     if any(item.get_closest_marker("stack") for item in items):

@@ -25,6 +25,7 @@ CONTROL: Final = re.compile(
     r"[^\t\n\x20-\x7e\x85\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010fffd]"
 )
 
+# in plotly.js: the head of the call whose last argument is a function that holds the library
 WRAPPED: Final = 'typeof self !== "undefined" ? self : this, () => {'
 
 PAGE: Final = Template("""<!doctype html>
