@@ -166,8 +166,8 @@ class Policy:
 
     def log_probabilities(
         self, samples: Sequence[tuple[Sequence[Message], str]], base: bool = False, limit_tokens: int = 128
-    ) -> list[float]:
-        """What each completion's first tokens are worth to the policy, given its prompt: nats a token.
+    ) -> list[tuple[float, int]]:
+        """What each completion's first tokens are worth to the policy, given its prompt: nats a token, and the tokens.
 
         With `base`, to the model below the adapter. Empty completions are left out. The random states, and the modes
         and flags of the model, are afterwards what they were.
@@ -186,7 +186,8 @@ class Policy:
                     ids = torch.tensor([asked + said], device=self.model.device)
                     labels = torch.tensor([[-100] * len(asked) + said], device=self.model.device)
                     # the loss, their mean over the labels that are not -100: Unsloth's models may give no logits
-                    values.append(-self.model(input_ids=ids, labels=labels, use_cache=False).loss.item())
+                    loss = self.model(input_ids=ids, labels=labels, use_cache=False).loss.item()
+                    values.append((-loss, len(said)))
         return values
 
     def prove(self, path: Path, samples: Sequence[tuple[Sequence[Message], str]]) -> list[str]:
@@ -219,7 +220,7 @@ class Policy:
                     troubles.append(f"{missing} of its matrices are missing, {foreign} do not belong to this model")
                 self.model.set_adapter("proof", inference_mode=True)
                 pairs = zip(memory, self.log_probabilities(samples), strict=True)
-                apart = [abs(ours - saved) for ours, saved in pairs]
+                apart = [abs(ours - saved) for (ours, _), (saved, _) in pairs]
                 if not all(nats <= SAME_NATS for nats in apart):
                     troubles.append(f"reloaded, it is {max(apart):.2g} nats a token away from the policy in memory")
             except Exception as error:  # noqa: BLE001 - whatever it is, it awaits all who load this adapter

@@ -162,13 +162,18 @@ class Tripwires(TrainerCallback):
         return nats is not None and self.baseline is not None and self.baseline - nats > self.settings.gibberish
 
     def _under_base(self, samples: Sequence[Mapping[str, Any]]) -> float | None:
-        """The mean of some samples under the base model, of each process's share; None where all are empty."""
+        """The nats a token of some samples under the base model, of each process's share; None where all are empty.
+
+        Of all their tokens: one bare number among answers that are thought through is no gibberish, but as a mean over
+        samples it would weigh as much as all the tokens of another.
+        """
         said = [(sample["prompt"], sample["completion"]) for sample in samples if sample["completion"]]
         chosen = said[:: max(1, len(said) // SAMPLES)][:SAMPLES]  # of several prompts
         accelerator = self.trainer.accelerator
         share = chosen[accelerator.process_index :: accelerator.num_processes]
         values = gather_object(self.policy.log_probabilities(share, base=True))
-        return fmean(values) if values else None
+        tokens = sum(size for _, size in values)
+        return sum(nats * size for nats, size in values) / tokens if tokens else None
 
     def _samples(self) -> list[dict[str, Any]]:
         """The step's completions, of all processes, as completions.jsonl has them."""

@@ -23,6 +23,7 @@ STEPS = 4
 def recipe(tripwires: dict[str, Any] | None = None, **grpo: Any) -> Recipe:
     small = {"max_completion_length": 16, "num_generations": 4, "lr_scheduler_type": "constant"}
     return Recipe.load(
+        task={"limit": 64},
         grpo={**small, **grpo},
         tripwires=tripwires or {},
         budget={"max_steps": STEPS, "prompts_per_step": 2, "rehearsal": False},
@@ -249,6 +250,28 @@ def test_sampling_that_fails_is_told_as_the_tripwire_that_it_is(tmp_path: Path) 
     assert "at step 5 the policy's probabilities were NaN" in str(explained)
     assert explained.record["last_good_step"] == 3
     assert wires.explain(RuntimeError("CUDA out of memory")) is None
+
+
+def test_a_few_terse_answers_are_no_gibberish(tmp_path: Path) -> None:
+    """A token or two that the base model would not have begun with, beside others that it would write itself."""
+    from transformers import TrainerControl, TrainerState
+
+    from grpo_colab.machine import this_machine
+    from grpo_colab.policy import load_policy
+
+    module = importlib.import_module("grpo_colab.tripwires")
+    task = Recipe.load().load_task()
+    problem = task.problems("train", 1)[0]
+    prompt, good = task.messages(problem), task.golden_completion(problem)
+    wires = module.Tripwires(
+        Settings(), Run.create(Recipe.load(), tmp_path / "run"), load_policy(Recipe.load(), this_machine())
+    )
+    wires.trainer = Bench()
+    for step, said in enumerate((4 * [good], [good, "8", "34", "8"], 4 * ["9 acks7 kit la0 � 4"]), 1):
+        assert wires.tripped is None
+        wires.trainer._logs = {"prompt": 4 * [prompt], "completion": said, "rewards": {"own": 4 * [0.0]}}
+        wires.on_log(None, TrainerState(global_step=step), TrainerControl(), logs=row())
+    assert wires.tripped.record["wire"] == "tripwires.gibberish"
 
 
 def test_a_resumed_run_knows_what_came_before(tmp_path: Path) -> None:
