@@ -38,8 +38,9 @@ BROKEN = {
 
 def recipe(path: Path) -> Recipe:
     return Recipe.load(
+        task={"limit": 64},
         rewards={f"{path}:fragile_reward": 0.5},
-        budget={"max_steps": 6, "prompts_per_step": 2},
+        budget={"max_steps": 6, "prompts_per_step": 2, "rehearsal": False},
         evaluation={"n": 8, "max_completion_tokens": 8},
     )
 
@@ -94,7 +95,8 @@ def test_the_command_says_it_in_a_line_and_exits_with_2(
     (tmp_path / "own.py").write_text(
         FRAGILE.replace("BREAK", "raise ValueError('no such file')").replace("== 3", "== 1")
     )
-    settings = ["--budget.max-steps", "3", "--evaluation.n", "4", "--rewards.own.py:fragile_reward", "1.0"]
+    settings = ["--budget.max-steps", "3", "--budget.rehearsal", "false", "--evaluation.n", "4", "--task.limit", "64"]
+    settings += ["--rewards.own.py:fragile_reward", "1.0"]
     done = command("train", *settings, "--out", "run")
     assert done.returncode == 2, done.stderr[-3000:]
     assert done.stdout == ""
@@ -117,8 +119,9 @@ def test_a_combined_reward_and_one_with_settings_train_and_are_logged_part_by_pa
     }
     taken_out = dict.fromkeys(Recipe.load().rewards, False)
     chosen = Recipe.load(
+        task={"limit": 64},
         rewards={**taken_out, **asked},
-        budget={"max_steps": 2, "prompts_per_step": 2},
+        budget={"max_steps": 2, "prompts_per_step": 2, "rehearsal": False},
         evaluation={"n": 4},
     )
     run = train(chosen, out=tmp_path / "run")
@@ -135,8 +138,9 @@ def test_a_combined_reward_and_one_with_settings_train_and_are_logged_part_by_pa
 def test_warnings_are_said_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "own.py").write_text("def flat_reward(completions, **kwargs):\n    return [0.0] * len(completions)\n")
     chosen = Recipe.load(
+        task={"limit": 64},
         rewards={**dict.fromkeys(Recipe.load().rewards, False), f"{tmp_path}/own.py:flat_reward": 1.0},
-        budget={"max_steps": 21, "prompts_per_step": 1},
+        budget={"max_steps": 21, "prompts_per_step": 1, "rehearsal": False},
         grpo={"max_completion_length": 2, "num_generations": 2},
         evaluation={"n": 2},
     )

@@ -23,7 +23,8 @@ LONGEST = 48  # tokens of a completion in the default recipe
 
 def quick(steps: int = 2, **tables: dict[str, Any]) -> Recipe:
     budget = {"max_steps": steps, "prompts_per_step": 2, **tables.pop("budget", {})}
-    return Recipe.load(budget=budget, evaluation={"n": 4, "max_completion_tokens": 8}, **tables)
+    evaluation = {"n": 4, "max_completion_tokens": 8}
+    return Recipe.load(task={"limit": 64}, budget=budget, evaluation=evaluation, **tables)
 
 
 def learnt(run: Run) -> list[dict[str, Any]]:
@@ -92,7 +93,7 @@ def test_a_step_that_does_not_fit_is_cut_before_the_first(tmp_path: Path, capfd:
     run = train(recipe, out=tmp_path / "cut", loaded=policy)
     assert small.errors == 2  # 16, then 8: both in the first minute
     task = recipe.load_task()
-    longest = max(policy.prompt_tokens(task.messages(problem)) for problem in task.problems("train", None))
+    longest = max(policy.prompt_tokens(task.messages(problem)) for problem in task.problems("train", 64))
     assert small.seen[:3] == [(16, longest + LONGEST), (8, longest + LONGEST), (4, longest + LONGEST)]
     assert small.seen[3][1] < longest + LONGEST  # the first step itself
     assert run.finished

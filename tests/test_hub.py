@@ -45,7 +45,7 @@ def test_what_the_hub_answers_is_what_one_reads(hub: Any, tmp_path: Path) -> Non
     failures = ["gated", "401", "404", "500", "hang", "reset", "good"]
     process = subprocess.Popen(
         [sys.executable, "-c", LOAD, *failures],
-        env={**hub.environment(tmp_path), "HF_HUB_ETAG_TIMEOUT": "1"},
+        env={**hub.environment(tmp_path), "HF_HUB_ETAG_TIMEOUT": "3"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

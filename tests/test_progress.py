@@ -673,7 +673,7 @@ def test_a_notebook_has_one_output_that_is_drawn_anew(run: Run, tmp_path: Path) 
 
 def test_a_real_run_on_a_real_terminal(tmp_path: Path) -> None:
     command = ["train", "--out", "run", "--budget.max-steps", "3", "--budget.prompts-per-step", "2"]
-    command += ["--budget.rehearsal", "false", "--evaluation.n", "4"]
+    command += ["--budget.rehearsal", "false", "--evaluation.n", "4", "--task.limit", "64"]
     child, master = pty.fork()
     if not child:
         os.chdir(tmp_path)

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.stack
 
 STEPS = 8
 SMALL: dict[str, dict[str, Any]] = {
+    "task": {"limit": 56},  # of 4096, which to draw and to measure takes half of such a run
     "budget": {"max_steps": STEPS, "prompts_per_step": 2, "rehearsal": False},  # which test_headroom.py tries
     "grpo": {"num_generations": 4, "max_completion_length": 12, "save_steps": 3},
     "evaluation": {"n": 8},
@@ -420,6 +421,7 @@ def test_a_run_goes_on_with_another_learning_rate(whole: Run, tmp_path: Path, co
 
 def test_spoilt_checkpoints_are_set_aside_and_the_run_begins_before_them(whole: Run, tmp_path: Path) -> None:
     """A learning rate of 1 makes gibberish in the first step that has a gradient, the second; it shows in the third."""
+    assert [row["grad_norm"] > 0 for row in whole.metrics()[:2]] == [False, True]
     (tmp_path / "drive").mkdir()
     wild = small(grpo={"learning_rate": 1.0, "save_steps": 1}, budget={"mirror": str(tmp_path / "drive")})
     with pytest.raises(SettingError) as caught:

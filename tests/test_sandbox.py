@@ -295,7 +295,7 @@ def test_each_program_begins_anew(one: Sandbox) -> None:
 
 def test_outcomes_come_in_the_order_of_the_programs_with_what_they_printed() -> None:
     programs = [f"print('p{i}')\n{i} * {i}" if i % 7 else "while True: pass" for i in range(1, 30)]
-    with Sandbox(workers=3, time_limit_s=0.2) as sandbox:
+    with Sandbox(workers=3, time_limit_s=1) as sandbox:
         outcomes = sandbox.run(programs)
     assert [outcome.value for outcome in outcomes] == [i * i if i % 7 else None for i in range(1, 30)]
     assert [outcome.output for outcome in outcomes] == [f"p{i}\n" if i % 7 else "" for i in range(1, 30)]

@@ -23,7 +23,11 @@ from grpo_colab.timing import repeatable
 
 pytestmark = pytest.mark.stack
 
-QUICK: dict[str, dict[str, Any]] = {"budget": {"max_steps": 3, "prompts_per_step": 2}, "evaluation": {"n": 16}}
+QUICK: dict[str, dict[str, Any]] = {
+    "task": {"limit": 100},
+    "budget": {"max_steps": 3, "prompts_per_step": 2, "rehearsal": False},
+    "evaluation": {"n": 16},
+}
 
 
 def quick(name: str = "word-problems-tiny", **overrides: dict[str, Any]) -> Recipe:
@@ -153,13 +157,13 @@ def test_four_bit_trains_the_adapter_and_leaves_the_base_alone(tmp_path: Path) -
 def test_real_gsm8k_goes_through_the_command(
     gsm8k: Path, tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    settings = ["--task.path", os.path.relpath(gsm8k, tmp_path), "--budget.max-steps", "5", "--evaluation.n", "16"]
+    settings = ["--task.path", os.path.relpath(gsm8k, tmp_path), "--budget.max-steps", "3", "--evaluation.n", "16"]
     done = command("train", "gsm8k-tiny", *settings, "--out", "gsm8k")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("gsm8k, 16 held-out problems, greedy:")
     assert len(done.stdout.splitlines()) == 4  # the result alone, none of the libraries' chatter
     run = Run(tmp_path / "gsm8k")
-    assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4, 5]
+    assert [row["step"] for row in run.metrics()] == [1, 2, 3]
     questions = {json.loads(line)["question"] for line in (gsm8k / "train.jsonl").open()}
     assert {row["prompt"][-1]["content"] for row in run.completions()} <= questions
     held_out = {json.loads(line)["question"] for line in (gsm8k / "test.jsonl").open()}
@@ -279,7 +283,7 @@ def test_micro_batches_change_nothing_but_memory(finished: Run, tmp_path: Path) 
 
 
 def test_ctrl_c_saves_and_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
-    settings = ["--budget.max-steps", "14", "--budget.prompts-per-step", "2", "--evaluation.n", "16"]
+    settings = ["--budget.max-steps", "14", "--evaluation.n", "16", "--task.limit", "64", "--budget.rehearsal", "false"]
     start = [sys.executable, "-m", "grpo_colab", "train"]
     process = subprocess.Popen(
         [*start, *settings, "--out", "cut"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=dict(os.environ)

@@ -52,7 +52,7 @@ def test_unsloths_trainer_trains_through_the_same_code(patched: dict[str, Any]) 
 
 def test_a_broken_reward_loses_no_step_under_unsloths_trainer(patched: dict[str, Any]) -> None:
     broken = patched["broken_reward"]
-    assert "rewards.own_reward gave 1 rewards for 16 completions (at step 3; see " in broken["said"]
+    assert "rewards.own_reward gave 1 rewards for 8 completions (at step 3; see " in broken["said"]
     mended, whole = (repeatable(broken[name]) for name in ("mended", "whole"))
     assert [row["step"] for row in mended] == [1, 2, 3, 4]
     assert mended == whole
@@ -71,7 +71,7 @@ def test_a_step_that_does_not_fit_is_cut_and_learns_the_same_under_unsloths_trai
     cut, asked, whole = (repeatable(memory["metrics"][name]) for name in ("cut", "asked", "whole"))
     assert memory["micro_batch"] == 4
     assert cut == asked  # the rehearsals, one of which went well, left no trace
-    assert memory["rehearsed"] == [1, 16 * (79 + 48)]  # of the longest prompt and a full completion each
+    assert memory["rehearsed"] == [1, 16 * (memory["longest"] + 48)]  # of the longest prompt and a full completion each
     assert whole[0]["reward"] == asked[0]["reward"]
     # gradients of 4 at a time and of all 16, but for the rounding of Unsloth's chunks
     assert all(abs(scale - 1) < 1e-3 for scale in memory["scale"])
@@ -129,6 +129,7 @@ print("all taken")
 def test_two_processes_make_one_run(tmp_path: Path) -> None:
     torchrun = Path(sys.executable).with_name("torchrun")
     settings = ["--budget.max-steps", "2", "--budget.prompts-per-step", "2", "--evaluation.n", "9", "--out", "run"]
+    settings += ["--task.limit", "64"]
 
     def two(*arguments: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(

@@ -99,9 +99,12 @@ def break_a_reward(folder: Path) -> dict[str, object]:
     """A reward breaks at step 3 of 4, or a signal breaks the step off; the metrics of those and of an unbroken run."""
     (folder / "own.py").write_text(BREAKS)
     recipe = Recipe.load(
+        task={"limit": 32},
         rewards={f"{folder}/own.py:own_reward": 1.0},
-        budget={"max_steps": 4, "prompts_per_step": 2, "rehearsal": False},
+        # a step is packed into one row, whose attention costs the square of its length
+        budget={"max_steps": 4, "prompts_per_step": 1, "rehearsal": False},
         grpo={"max_completion_length": 24},
+        tripwires={"gibberish": 0.0},  # which a reward such as this one earns
         evaluation={"n": 4, "max_completion_tokens": 8},
     )
     said = ""
@@ -137,8 +140,9 @@ def solve(folder: Path) -> dict[str, object]:
     """One completion of the second of four steps earns budget.stop_at_reward."""
     (folder / "jackpot.py").write_text(SOLVES)
     recipe = Recipe.load(
+        task={"limit": 32},
         rewards={f"{folder}/jackpot.py:jackpot_reward": 2.0},
-        budget={"max_steps": 4, "stop_at_reward": 200.0, "rehearsal": False},
+        budget={"max_steps": 4, "prompts_per_step": 1, "stop_at_reward": 200.0, "rehearsal": False},
         evaluation={"n": 4, "max_completion_tokens": 8},
     )
     run = train(recipe, out=folder / "solved", loaded=fresh_policy(recipe))
@@ -155,14 +159,15 @@ def run_out_of_memory(folder: Path) -> dict[str, object]:
     """A backward pass has room for 4 of 16: that run, one cut to 4 from the start, and a whole one."""
     from test_headroom import Small
 
-    runs = {}
+    runs, seen = {}, {}
     # Unsloth's trainer packs the sequences of a micro-batch into one row
     for name, micro_batch, rehearsal, room in (
         ("cut", 0, True, 600),
         ("asked", 4, False, 9999),
-        ("whole", 16, True, 9999),
+        ("whole", 16, False, 9999),
     ):
         recipe = Recipe.load(
+            task={"limit": 32},
             grpo={"optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0},
             budget={"max_steps": 1, "prompts_per_step": 2, "micro_batch": micro_batch, "rehearsal": rehearsal},
             evaluation={"n": 4, "max_completion_tokens": 8},
@@ -170,24 +175,28 @@ def run_out_of_memory(folder: Path) -> dict[str, object]:
         policy = fresh_policy(recipe)
         small = Small(policy, tokens=room)
         runs[name] = train(recipe, out=folder / f"memory-{name}", loaded=policy)
+        seen[name] = small.seen
     b = {
         name: [
             tensor for key, tensor in load_file(run.adapter / "adapter_model.safetensors").items() if "lora_B" in key
         ]
         for name, run in runs.items()
     }
+    task = recipe.load_task()
     pairs = list(zip(b["asked"], b["whole"], strict=True))
     return {
         "micro_batch": runs["cut"].recipe.budget.micro_batch,
         "metrics": {name: run.metrics() for name, run in runs.items()},
         "apart": max(((x - y).abs().max() / y.abs().max()).item() for x, y in pairs),
         "scale": [((x * y).sum() / (y * y).sum()).item() for x, y in pairs],
-        "rehearsed": small.seen[0],
+        "rehearsed": seen["cut"][0],
+        "longest": max(policy.prompt_tokens(task.messages(problem)) for problem in task.problems("train", 32)),
     }
 
 
 def train_the_tiny_model(out: Path) -> dict[str, object]:
-    recipe = Recipe.load(budget={"max_steps": 3, "prompts_per_step": 2, "micro_batch": 4}, evaluation={"n": 8})
+    budget = {"max_steps": 3, "prompts_per_step": 2, "micro_batch": 4}
+    recipe = Recipe.load(task={"limit": 32}, budget=budget, evaluation={"n": 8})
     policy = fresh_policy(recipe)
     model = policy.model
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}

@@ -22,6 +22,7 @@ from grpo_colab.errors import SettingError, nearest
 from grpo_colab.rewards.resolve import callable_name, check_signature
 
 MOST_HANGS: Final = 15
+SLOW_S: Final = 0.1  # an answer that is slow
 SLOW_ONES: Final = 12  # completions that a slow function is asked about together
 GOLD_NAMES: Final = ("answer", "solution", "gold", "ground_truth", "target", "label", "reference", "final_answer")
 _MALFORMED: Final = frozenset({"form", "answer", "reasoning", "blank", "order"})
@@ -261,8 +262,8 @@ class _Judge:
         """Asks again about all that was answered quickly, together, in every way in which a trainer may ask."""
         found = self.found
         short = [case for case, reply in self.answers.items() if not reply.trouble and len(case.text) < 9999]
-        short.sort(key=lambda case: self.answers[case].seconds >= 0.1)  # of a slow function, a few must do
-        quick = short[: max(SLOW_ONES, sum(self.answers[case].seconds < 0.1 for case in short))]
+        short.sort(key=lambda case: self.answers[case].seconds >= SLOW_S)  # of a slow function, a few must do
+        quick = short[: max(SLOW_ONES, sum(self.answers[case].seconds < SLOW_S for case in short))]
         alone = {case: self.answers[case].rewards[0] for case in quick}
         limit_s = 2 * self.limit_s + 20 * sum(self.answers[case].seconds for case in quick)
         first = self.worker.ask(quick, limit_s)

@@ -228,8 +228,8 @@ def hanging_reward(completions, answer, **kwargs):
 
 
 def slow_random_reward(completions, answer, **kwargs):
-    """A judge that takes its time, and throws a die when it is asked about several at once."""
-    time.sleep(0.12)
+    """A judge that takes longer than SLOW_S of the test, and throws a die when it is asked about several at once."""
+    time.sleep(0.012)
     paid = [_last_number(text, gold) for text, gold in zip(_said(completions), answer, strict=True)]
     return paid if len(completions) == 1 else [random.random() for _ in paid]
 

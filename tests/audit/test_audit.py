@@ -25,8 +25,8 @@ TAGGED = [style for style in BATTERY.styles if "</answer>" in style["answer"][1]
 
 @cache
 def audited(name: str) -> Audit:
-    """The audit of a fixture; a hang costs half a second there."""
-    return audit(getattr(graders, name), time_limit_s=0.5)
+    """The audit of a fixture. A hang costs these seconds; what ends must do so in them on the busiest machine."""
+    return audit(getattr(graders, name), time_limit_s=3)
 
 
 def names(found: Audit, what: str) -> set[str]:
@@ -185,7 +185,7 @@ def test_soft_formats_of_regular_expressions(name: str) -> None:
     paid = {"empty blocks", "two answers, the gold last", "a hundred opening tags", "the whole completion twice"}
     assert paid <= names(found, "pays, and should not")
     assert names(found, "breaks") == {"a megabyte of blocks that never end"}
-    assert "did not end within 0.5 s" in str(found)
+    assert "did not end within 3 s" in str(found)
 
 
 math_verify = pytest.mark.skipif(not importlib.util.find_spec("math_verify"), reason="needs math-verify")
@@ -193,7 +193,7 @@ math_verify = pytest.mark.skipif(not importlib.util.find_spec("math_verify"), re
 
 @math_verify
 def test_math_verify(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "MOST_HANGS", 4)  # each costs half a second, and another import of sympy
+    monkeypatch.setattr(judge, "MOST_HANGS", 2)  # each costs another import of sympy, too
     found = audited("math_verify_reward")
     pays = {"the bare gold", "unclosed answer", "gold or wrong", "not the gold", "a hundred opening tags"}
     assert pays <= names(found, "pays, and should not")
@@ -204,10 +204,10 @@ def test_math_verify(monkeypatch: pytest.MonkeyPatch) -> None:
 @math_verify
 def test_the_reward_of_trl(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("trl")
-    monkeypatch.setattr(judge, "MOST_HANGS", 4)
+    monkeypatch.setattr(judge, "MOST_HANGS", 2)
     from trl.rewards import accuracy_reward
 
-    found = audit(accuracy_reward, time_limit_s=1.5)  # on a busy machine half a second is little for sympy
+    found = audit(accuracy_reward, time_limit_s=3)
     assert (found.kind, found.style) == ("correctness", "\\boxed{}")
     assert {"euros", "an exponent"} <= names(found, "does not pay, and should")
     assert {"a tower of powers", "a tower of powers, as mathematics"} <= names(found, "breaks")
@@ -217,7 +217,7 @@ def test_the_reward_of_trl(monkeypatch: pytest.MonkeyPatch) -> None:
 @math_verify
 def test_our_own_with_math_verify() -> None:
     latex = pytest.importorskip("grpo_colab.rewards.latex")
-    found = audit(latex.math_reward, time_limit_s=2)
+    found = audit(latex.math_reward, time_limit_s=5)
     assert str(found).endswith("\nok")
     assert (found.kind, found.tolerated) == ("expression", ["a sum left to do"])
 
@@ -280,7 +280,8 @@ def test_a_reward_that_never_looks_at_the_gold() -> None:
     assert {"a wrong answer to 18", "the column's name"} <= names(found, "pays, and should not")
 
 
-def test_a_slow_function_is_asked_about_a_few_together() -> None:
+def test_a_slow_function_is_asked_about_a_few_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "SLOW_S", 0.01)
     found = audit(graders.slow_random_reward)
     assert {"not deterministic"} <= whats(found)
     assert "deterministic" not in found.held

@@ -350,11 +350,11 @@ def test_the_adapter_and_the_report_go_to_the_browser_and_to_the_top_of_the_repo
     assert SECRET not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("failure", ["hang", "401"])
-def test_a_hub_that_fails_costs_the_push_alone(failure: str, hub: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("failure", "patience_s"), [("hang", "2"), ("401", "60")])
+def test_a_hub_that_fails_costs_the_push_alone(failure: str, patience_s: str, hub: Any, tmp_path: Path) -> None:
     hub.repositories["someone/adapter"] = {}
     hub.failure = failure
-    done = python(HOME, tmp_path, "word-problems-tiny", "2", HF_TOKEN=SECRET, HF_ENDPOINT=hub.url)
+    done = python(HOME, tmp_path, "word-problems-tiny", patience_s, HF_TOKEN=SECRET, HF_ENDPOINT=hub.url)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "colab" / "downloads" / "mine-adapter.zip").is_file()
     (refused,) = [line for line in done.stdout.splitlines() if line.startswith("refused hub")]

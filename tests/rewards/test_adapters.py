@@ -329,7 +329,7 @@ def test_the_end_of_a_turn_is_no_part_of_what_was_said(end: str) -> None:
 def test_megabytes_of_special_tokens_cost_no_time(text: str) -> None:
     start = time.perf_counter()
     reward_func(["Why?" + text], ["Why?"], ["18"])
-    assert time.perf_counter() - start < 2.0
+    assert time.perf_counter() - start < 20  # the square of a megabyte takes hours
 
 
 def test_a_query_without_its_prompt_is_refused() -> None:

@@ -37,7 +37,7 @@ COMPLETIONS = {
 
 @pytest.fixture(scope="module")
 def tested() -> Iterator[CodeReward]:
-    reward = get_code_reward(partial=True, time_limit_s=0.5)
+    reward = get_code_reward(partial=True, time_limit_s=2)
     yield reward
     reward.sandbox.close()
 
