@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import sys
-import tomllib
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
-from grpo_colab.errors import SettingError, nearest
+from grpo_colab.errors import SettingError
 
 EXAMPLES = """\b
   grpo-colab train                                  the CPU default: minutes, no account, no download
@@ -62,6 +58,7 @@ def cli() -> None:
 )
 def train(words: tuple[str, ...], out: str | None, resume: str | None) -> None:
     from grpo_colab import train as run_training
+    from grpo_colab.words import may_bring_code, read_recipe
 
     if may_bring_code(words, resume):
         from grpo_colab.policy import import_unsloth
@@ -109,6 +106,8 @@ def draw(
 ) -> None:
     import json
 
+    from grpo_colab.words import read_words
+
     names, overrides = read_words(words)
     if not resume and len(names) != 1:
         from grpo_colab.drawing.images import NAMED
@@ -143,6 +142,7 @@ def draw(
 @words_argument
 def recipes(words: tuple[str, ...]) -> None:
     from grpo_colab.recipe import Recipe, preset_names
+    from grpo_colab.words import read_recipe
 
     if words:
         click.echo(read_recipe(words).to_toml(), nl=False)
@@ -169,6 +169,7 @@ def plan(words: tuple[str, ...], gpu: str | None, vram_gib: float | None, as_jso
 
     from grpo_colab.plan import plan as fit
     from grpo_colab.plan.gpus import device_for
+    from grpo_colab.words import read_recipe
 
     recipe = read_recipe(words)
     with chatter_to_stderr():
@@ -196,6 +197,7 @@ def doctor(words: tuple[str, ...], as_json: bool) -> None:
 
     from grpo_colab.doctor import doctor as look
     from grpo_colab.doctor import doctor_text
+    from grpo_colab.words import read_recipe
 
     recipe = read_recipe(words)
     with chatter_to_stderr():
@@ -251,6 +253,7 @@ def make_report(runs: tuple[str, ...], out: str | None) -> None:
 def embed(words: tuple[str, ...], run: str | None, out: str | None, model: str | None, n: int | None) -> None:
     from grpo_colab.embed import embed as embed_task
     from grpo_colab.embed import embed_text
+    from grpo_colab.words import read_words
 
     names, overrides = read_words(words)
     options = overrides.pop("task", {})
@@ -332,70 +335,6 @@ def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: 
 def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:
     """Unsloth and its neighbours print to stdout, where only our results belong."""
     return contextlib.redirect_stdout(sys.stderr)
-
-
-def read_recipe(words: Sequence[str], resume: str | None = None) -> Any:
-    """The recipe that `[RECIPE] [--table.setting VALUE | --table.setting=VALUE]...` means, in any order.
-
-    The settings are on top of those of the run folder `resume`, if there is one.
-    """
-    from grpo_colab.recipe import DEFAULT_PRESET, Recipe
-
-    names, overrides = read_words(words)
-    if resume and names:
-        raise SettingError(f"--resume {resume!r}: goes on with the run's own recipe; leave {names[0]!r} away")
-    if len(names) > 1:
-        raise SettingError(f"{' '.join(names)}: one recipe at a time")
-    source = Path(resume) / "recipe.toml" if resume else names[0] if names else DEFAULT_PRESET
-    return Recipe.load(source, **overrides)
-
-
-def may_bring_code(words: Sequence[str], resume: str | None) -> bool:
-    """Whether a reward may be the user's own, whose module may import what must come after unsloth.
-
-    Where there is none, what is misspelt is said without the seconds that unsloth takes.
-    """
-    names = [word.removeprefix("--rewards.") for word in words if word.startswith("--rewards.")]
-    if resume:
-        kept = Path(resume) / "recipe.toml"
-        if not kept.is_file():  # a copy in a mirror, or nothing at all
-            return "://" in resume or kept.parent.is_dir()
-        with contextlib.suppress(OSError, ValueError, TypeError):  # told by who reads it in earnest
-            names += tomllib.loads(kept.read_text(encoding="utf-8")).get("rewards", {})
-    own = any(re.search(r"[./\\]", re.split(r"[=(]", name)[0]) for name in names)
-    return own or any(word.endswith(".toml") for word in words)
-
-
-def read_words(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
-    """What is no setting, and the settings: table -> key -> text."""
-    from grpo_colab.recipe import DRAWING_TABLES, TABLES, Text
-
-    tables = (*TABLES, *DRAWING_TABLES)
-    names: list[str] = []
-    overrides: dict[str, dict[str, Any]] = {}
-    remaining = iter(words)
-    for word in remaining:
-        if not word.startswith("-"):
-            names.append(word)
-            continue
-        # a reward's own settings, in brackets, have equals signs of their own
-        start = word.rfind(")") + 1 if word.lstrip("-").startswith("rewards.") else 0
-        setting, equals, value = word[start:].partition("=")
-        setting = (word[:start] + setting).lstrip("-")
-        table, dot, key = setting.partition(".")
-        if not dot or table not in tables:
-            raise SettingError(
-                f"{word}: no such option{(dot and nearest(table, tables)) or ';'} a setting is --TABLE.SETTING with "
-                f"one of {', '.join(tables)}"
-            )
-        if not equals:
-            try:
-                value = next(remaining)
-            except StopIteration:
-                raise SettingError(f"{word}: no value; write {word} VALUE") from None
-        # a reward's key may be a path, in which a dash is a dash
-        overrides.setdefault(table, {})[key if table == "rewards" else key.replace("-", "_")] = Text(value)
-    return names, overrides
 
 
 def evaluation_text(evaluation: dict[str, Any]) -> str:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from grpo_colab import Recipe, Run
-from grpo_colab.cli import main, may_bring_code, read_recipe
+from grpo_colab.cli import main
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe import preset_names
+from grpo_colab.words import may_bring_code, read_recipe
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -41,6 +41,7 @@ FLOORS = {
     "machine": 3,
     "mirror": 2.7,
     "run": 2.5,
+    "words": 2.2,
     "recipe": 2,
     "tables": 0.5,
     "alarms": 2,

@@ -1,0 +1,77 @@
+"""What the words of a command line mean: the recipe that they choose, and the settings that they put on top.
+
+`[RECIPE] [--table.setting VALUE | --table.setting=VALUE]...`, in any order. The recipe knows its settings,
+so that click need not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from grpo_colab.errors import SettingError, nearest
+from grpo_colab.recipe import DEFAULT_PRESET, DRAWING_TABLES, TABLES, Recipe, Text
+
+
+def read_recipe(words: Sequence[str], resume: str | None = None) -> Recipe:
+    """The recipe that the words mean; SettingError where they mean none.
+
+    The settings are on top of those of the run folder `resume`, if there is one.
+    """
+    names, overrides = read_words(words)
+    if resume and names:
+        raise SettingError(f"--resume {resume!r}: goes on with the run's own recipe; leave {names[0]!r} away")
+    if len(names) > 1:
+        raise SettingError(f"{' '.join(names)}: one recipe at a time")
+    source = Path(resume) / "recipe.toml" if resume else names[0] if names else DEFAULT_PRESET
+    return Recipe.load(source, **overrides)
+
+
+def may_bring_code(words: Sequence[str], resume: str | None) -> bool:
+    """Whether a reward may be the user's own, whose module may import what must come after unsloth.
+
+    Where there is none, what is misspelt is said without the seconds that unsloth takes.
+    """
+    names = [word.removeprefix("--rewards.") for word in words if word.startswith("--rewards.")]
+    if resume:
+        kept = Path(resume) / "recipe.toml"
+        if not kept.is_file():  # a copy in a mirror, or nothing at all
+            return "://" in resume or kept.parent.is_dir()
+        with contextlib.suppress(OSError, ValueError, TypeError):  # told by who reads it in earnest
+            names += tomllib.loads(kept.read_text(encoding="utf-8")).get("rewards", {})
+    own = any(re.search(r"[./\\]", re.split(r"[=(]", name)[0]) for name in names)
+    return own or any(word.endswith(".toml") for word in words)
+
+
+def read_words(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """What is no setting, and the settings: table -> key -> text."""
+    tables = (*TABLES, *DRAWING_TABLES)
+    names: list[str] = []
+    overrides: dict[str, dict[str, Any]] = {}
+    remaining = iter(words)
+    for word in remaining:
+        if not word.startswith("-"):
+            names.append(word)
+            continue
+        # a reward's own settings, in brackets, have equals signs of their own
+        start = word.rfind(")") + 1 if word.lstrip("-").startswith("rewards.") else 0
+        setting, equals, value = word[start:].partition("=")
+        setting = (word[:start] + setting).lstrip("-")
+        table, dot, key = setting.partition(".")
+        if not dot or table not in tables:
+            raise SettingError(
+                f"{word}: no such option{(dot and nearest(table, tables)) or ';'} a setting is --TABLE.SETTING with "
+                f"one of {', '.join(tables)}"
+            )
+        if not equals:
+            try:
+                value = next(remaining)
+            except StopIteration:
+                raise SettingError(f"{word}: no value; write {word} VALUE") from None
+        # a reward's key may be a path, in which a dash is a dash
+        overrides.setdefault(table, {})[key if table == "rewards" else key.replace("-", "_")] = Text(value)
+    return names, overrides
