@@ -74,6 +74,13 @@ def charts_have_pixels(page: Any, keep: Keep, name: str, most: int = 2) -> int:
     return len(found)
 
 
+def values(chart: Any) -> list[str]:
+    """The rows of a chart's table below its head, once it is there: the browser tells of an opening after the click."""
+    chart.get_by_text("Values").click()
+    chart.locator("tr").last.wait_for()
+    return chart.locator("tr").all_inner_texts()[1:]
+
+
 def said(page: Any, name: str) -> str:
     """Such as "1 to 25 of 128 completions"."""
     return page.locator(f"#{name} [role=status]").inner_text()
@@ -108,8 +115,7 @@ def test_the_report_of_a_real_run_has_all_its_parts(real: Path, open_page: Open,
     first, last = (f"{row['reward']:.3g} at step {row['step']}" for row in (metrics[0], metrics[-1]))
     assert first in reward.inner_text()
     assert last in reward.inner_text()
-    reward.get_by_text("Values").click()
-    assert reward.locator("tr").count() == 1 + len(metrics)
+    assert len(values(reward)) == len(metrics)
     page.get_by_text("More metrics").click()
     more = page.locator("#charts details .charts .chart").last
     more.locator("svg").first.wait_for()
@@ -436,8 +442,7 @@ def test_names_that_are_javascripts_own_and_runs_of_two_tasks(open_page: Open, t
     page.get_by_text("More metrics").click()
     assert set(page.locator("#charts details h3").all_inner_texts()) == set(own)
     reward = page.locator("figure", has=page.get_by_role("heading", name="Reward", exact=True))
-    reward.get_by_text("Values").click()
-    assert reward.locator("tr").all_inner_texts()[1:] == [f"{step}\t1234567" for step in steps]
+    assert values(reward) == [f"{step}\t1234567" for step in steps]
     page.locator("#completions .row").first.click()
     assert set(page.locator("#completions .parts th").all_inner_texts()) == {*own, "reward"}
     assert page.locator("#completions .parts tr").last.inner_text().split() == ["toString", "seven"]
