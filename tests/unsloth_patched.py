@@ -104,7 +104,6 @@ def break_a_reward(folder: Path) -> dict[str, object]:
         # a step is packed into one row, whose attention costs the square of its length
         budget={"max_steps": 4, "prompts_per_step": 1, "rehearsal": False},
         grpo={"max_completion_length": 24},
-        tripwires={"gibberish": 0.0},  # which a reward such as this one earns
         evaluation={"n": 4, "max_completion_tokens": 8},
     )
     said = ""
