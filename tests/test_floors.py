@@ -54,6 +54,7 @@ FLOORS = {
     "checkpoints": 0.5,
     "sandbox": 0.2,
     "files": 0,
+    "console": 0,
     "errors": 0,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -108,7 +109,7 @@ def test_the_house_stays_small() -> None:
     while it runs, and the map of the data 2,000.
     """
     sizes = {path.relative_to(PACKAGE).as_posix(): code_lines(path) for path in FILES}
-    assert sum(sizes.values()) < 12300
+    assert sum(sizes.values()) < 13500
     assert {name: size for name, size in sizes.items() if size > 400} == {}
 
 

@@ -1,0 +1,54 @@
+"""What reaches a person's terminal, and what must not: the escapes in a stranger's text, and what opens something.
+
+A path, a recipe's key, a model's words: each may hold signs that move the cursor, hide a line or turn its order.
+`printable` shows them as Python writes them. `masked` puts dots for keys. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+# All but what is printed: C0 and C1 controls, what turns the order of a line, separators of lines, half pairs.
+_CONTROL: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb]"
+)
+# What opens something: by its key, or as it stands in an address or a text.
+_SECRET_KEY: Final = re.compile(r"(?i)(?:token|password|secret|(?:^|[_.-])key)$")
+_SECRET_TEXT: Final = re.compile(
+    r"(://)[^/\s@]+(?=@)"
+    r"|([?&][\w-]*(?:token|key|secret|password|signature|sig)=)[^&\s\"']+"
+    r"|\b(hf_|sk-|ghp_|github_pat_|wandb_v1_)[\w-]{20,}",
+    re.IGNORECASE,
+)
+
+
+def printable(text: object) -> str:
+    """Return a text without anything that a terminal obeys but the ends of lines and tabs, which it keeps."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(text))
+
+
+def on_one_line(text: object) -> str:
+    """Return a stranger's text on one line, so that it cannot pass for a line of ours."""
+    return printable(" ".join(str(text).split()))
+
+
+def masked(text: str) -> str:
+    """Return a text with dots for `user:password@` and `?token=` in addresses, and for keys of known forms."""
+    return _SECRET_TEXT.sub(lambda found: f"{found[1] or found[2] or found[3]}...", text)
+
+
+def without_secrets(value: Any) -> Any:
+    """Return a copy of JSON's types without what opens anything. A number opens nothing: it is a weight."""
+    if isinstance(value, Mapping):
+        kept = {k: inner for k, inner in value.items() if isinstance(inner, int | float) or not is_secret(k)}
+        return {key: without_secrets(inner) for key, inner in kept.items()}
+    if isinstance(value, str):
+        return masked(value)
+    return [without_secrets(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def is_secret(key: object) -> bool:
+    """Tell whether a value of this name opens something: token, hub_token, api_key, password."""
+    return _SECRET_KEY.search(str(key)) is not None

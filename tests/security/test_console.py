@@ -1,0 +1,51 @@
+"""What a terminal is shown of a stranger's text, and what opens something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from grpo_colab.console import is_secret, masked, on_one_line, printable, without_secrets
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("runs/\x1b[2Jmine", r"runs/\x1b[2Jmine"),
+        ("\x9b31m", r"\x9b31m"),
+        ("\x1b]8;;http://x\x07link", r"\x1b]8;;http://x\x07link"),
+        ("a\rb\bc\x7f", r"a\rb\x08c\x7f"),
+        ("evil\u202etxt.exe", r"evil\u202etxt.exe"),
+        ("half \ud83d", r"half \ud83d"),
+        ("Übung, 日本, 👍, a\tb\nc", "Übung, 日本, 👍, a\tb\nc"),
+    ],
+)
+def test_nothing_that_a_terminal_obeys_is_printed(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_a_strangers_text_cannot_pass_for_a_line_of_ours() -> None:
+    assert on_one_line("ok\n\nWarning:\u2028 none\x1b[A") == r"ok Warning: none\x1b[A"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://me:pass@host/x", "https://...@host/x"),
+        ("https://host/x?token=abc&n=1", "https://host/x?token=...&n=1"),
+        ("https://host/x?a=1&api_key=abc", "https://host/x?a=1&api_key=..."),
+        ("HF_TOKEN is hf_abcdefghijklmnopqrstuvwxyz!", "HF_TOKEN is hf_...!"),
+        ("sk-abcdefghijklmnopqrstuvwxyz0", "sk-..."),
+        ("ghp_abcdefghijklmnopqrstuvwxyz0123456789", "ghp_..."),
+        ("a@b.c at 5:30, hf_short, https://host/x?n=token", "a@b.c at 5:30, hf_short, https://host/x?n=token"),
+    ],
+)
+def test_what_opens_something_has_dots(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
+def test_keys_are_left_out_of_tables_and_numbers_stay() -> None:
+    told: dict[str, Any] = {"model": {"token": "x", "name": "m"}, "rewards": {"token": 1.0}, "list": ["https://a:b@c"]}
+    assert without_secrets(told) == {"model": {"name": "m"}, "rewards": {"token": 1.0}, "list": ["https://...@c"]}
+    assert [is_secret(name) for name in ("hub_token", "api_key", "PASSWORD", "max_tokens", "monkey")] == [1, 1, 1, 0, 0]
