@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
 
+from grpo_colab.console import printable
 from grpo_colab.errors import SettingError
 
 EXAMPLES = """\b
@@ -30,6 +31,22 @@ EXAMPLES = """\b
 """
 
 PASS_ON = {"ignore_unknown_options": True}  # --table.setting is the recipe's to know
+
+
+def _named(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty name, which an unset variable leaves: nobody means the folder that is the default then."""
+    if value is not None and not value.strip():
+        raise SettingError(f"--{parameter.name} {value!r}: is empty; name it, or leave the option away")
+    return value
+
+
+def path_option(*names: str, **options: Any) -> Callable[[Any], Any]:
+    return click.option(*names, callback=_named, **options)
+
+
+trust_option = click.option(
+    "--trust-code", is_flag=True, help="Let run what a recipe's file or a run folder names of others' code. Once."
+)
 words_argument = click.argument(
     "words", nargs=-1, type=click.UNPROCESSED, metavar="[RECIPE] [--TABLE.SETTING VALUE]..."
 )
@@ -52,28 +69,24 @@ def cli() -> None:
     "--lora.r 16 or --rewards.integer false; `grpo-colab recipes RECIPE` shows them all.",
 )
 @words_argument
-@click.option("--out", metavar="DIR", help="The run folder. [default: runs/<date>-<recipe>]")
-@click.option(
+@path_option("--out", metavar="DIR", help="The run folder. [default: runs/<date>-<recipe>]")
+@path_option(
     "--resume", metavar="RUN", help="Go on with a run that was stopped, killed or cut: its folder, or a mirror's copy."
 )
-def train(words: tuple[str, ...], out: str | None, resume: str | None) -> None:
+@trust_option
+def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_code: bool) -> None:
     from grpo_colab import train as run_training
-    from grpo_colab.words import may_bring_code, read_recipe
+    from grpo_colab.words import read_recipe
 
-    if may_bring_code(words, resume):
-        from grpo_colab.policy import import_unsloth
-
-        with contextlib.redirect_stdout(io.StringIO()):
-            import_unsloth()
     with chatter_to_stderr():
         if resume and words:  # the settings are on top of the run's own, which may have to be brought here first
             from grpo_colab.opening import brought_back
 
             resume, out = str(brought_back(resume, out).path), None
         recipe = None if resume and not words else read_recipe(words, resume)
-        run = run_training(recipe, out=out, resume=resume or False)
+        run = run_training(recipe, out=out, resume=resume or False, trust_code=trust_code)
     if run.evaluation is not None and os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
-        click.echo(evaluation_text(run.evaluation))
+        click.echo(printable(evaluation_text(run.evaluation)))
 
 
 @cli.command(
@@ -87,12 +100,13 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None) -> None:
 @click.option(
     "--seeds", type=int, default=1, show_default=True, metavar="N", help="So many runs, each with its own seed."
 )
-@click.option("--recipe", metavar="NAME", help="A preset, or a .toml file. [default: drawing-tiny]")
+@path_option("--recipe", metavar="NAME", help="A preset, or a .toml file. [default: drawing-tiny]")
 @click.option(
     "--sweep", is_flag=True, help="Each combination of the recipe's [sweep]; --sweep.TABLE.SETTING '[...]' adds to it."
 )
-@click.option("--out", metavar="DIR", help="The folder of the runs. [default: runs/<date>-<recipe>-<task>-<method>]")
-@click.option("--resume", metavar="DIR", help="Go on with such a folder; what is finished is left out.")
+@path_option("--out", metavar="DIR", help="The folder of the runs. [default: runs/<date>-<recipe>-<task>-<method>]")
+@path_option("--resume", metavar="DIR", help="Go on with such a folder; what is finished is left out.")
+@trust_option
 @click.option("--json", "as_json", is_flag=True, help="What came of it, as JSON.")
 def draw(
     words: tuple[str, ...],
@@ -102,6 +116,7 @@ def draw(
     sweep: bool,
     out: str | None,
     resume: str | None,
+    trust_code: bool,
     as_json: bool,
 ) -> None:
     import json
@@ -129,6 +144,7 @@ def draw(
             sweep=overrides.pop("sweep", sweep),
             out=out,
             resume=resume,
+            trust_code=trust_code,
             **overrides,
         )
     click.echo(json.dumps(found(runs), indent=2) if as_json else draw_text(runs, sys.stdout.isatty()))
@@ -145,7 +161,7 @@ def recipes(words: tuple[str, ...]) -> None:
     from grpo_colab.words import read_recipe
 
     if words:
-        click.echo(read_recipe(words).to_toml(), nl=False)
+        click.echo(printable(read_recipe(words).to_toml()), nl=False)
     else:
         names = preset_names()
         for name in names:
@@ -162,7 +178,7 @@ def recipes(words: tuple[str, ...]) -> None:
 @click.option("--gpu", metavar="NAME", help="T4, L4, A100-40, ..., or cpu. [default: this machine]")
 @click.option("--vram-gib", type=float, metavar="N", help="A GPU with so much memory.")
 @click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
-@click.option("--picture", metavar="FILE", help="Draw it, as a PNG.")
+@path_option("--picture", metavar="FILE", help="Draw it, as a PNG.")
 def plan(words: tuple[str, ...], gpu: str | None, vram_gib: float | None, as_json: bool, picture: str | None) -> None:
     import json
     import shutil
@@ -218,12 +234,12 @@ def status(run: str, as_json: bool) -> None:
     from grpo_colab.status import status_text
 
     found = look(run)
-    click.echo(json.dumps(found, indent=2) if as_json else status_text(found))
+    click.echo(json.dumps(found, indent=2) if as_json else printable(status_text(found)))
 
 
 @cli.command(name="report", short_help="A page of what a run has learnt, or of how several compare.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--out", metavar="FILE", help="[default: RUN/report.html; of several, report.html here]")
+@path_option("--out", metavar="FILE", help="[default: RUN/report.html; of several, report.html here]")
 def make_report(runs: tuple[str, ...], out: str | None) -> None:
     """Make report.html of the folder RUN, running, stopped or finished; of several RUNs, one page that compares them.
 
@@ -231,7 +247,7 @@ def make_report(runs: tuple[str, ...], out: str | None) -> None:
     """
     from grpo_colab.report import report
 
-    click.echo(report(runs, out))
+    click.echo(printable(report(runs, out)))
 
 
 @cli.command(
@@ -242,8 +258,8 @@ def make_report(runs: tuple[str, ...], out: str | None) -> None:
     "task's settings can follow, as --task.path DIR.",
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[TASK] [--task.SETTING VALUE]...")
-@click.option("--run", metavar="RUN", help="Add what this run's policy made of each problem before and after.")
-@click.option("--out", metavar="DIR", help="[default: embeddings/<task>]")
+@path_option("--run", metavar="RUN", help="Add what this run's policy made of each problem before and after.")
+@path_option("--out", metavar="DIR", help="[default: embeddings/<task>]")
 @click.option(
     "--model",
     metavar="NAME",
@@ -263,19 +279,20 @@ def embed(words: tuple[str, ...], run: str | None, out: str | None, model: str |
         raise SettingError(f"embed {' '.join(names)}: one task at a time")
     with chatter_to_stderr():
         found = embed_task(names[0] if names else None, run=run, out=out, model=model, n=n, **options)
-    click.echo(embed_text(found))
+    click.echo(printable(embed_text(found)))
 
 
 @cli.command(short_help="Ask a run's trained adapter its held-out problems again.")
 @click.argument("run")
-def evaluate(run: str) -> None:
+@trust_option
+def evaluate(run: str, trust_code: bool) -> None:
     """Load the adapter of the folder RUN, answer its held-out problems again, and print the comparison as JSON."""
     import json
 
     from grpo_colab.evaluate import evaluate_run
 
     with chatter_to_stderr():
-        evaluation = evaluate_run(run)
+        evaluation = evaluate_run(run, trust_code)
     click.echo(json.dumps(evaluation, indent=2))
 
 
@@ -289,8 +306,8 @@ def evaluate(run: str) -> None:
     help="Names of ours (settings as in cosine_scaled(max_len=512)), package.module.function, or file.py:function.",
 )
 @click.option("--answer-column", default="answer", show_default=True, metavar="NAME", help="Where the gold answer is.")
-@click.option("--golds", metavar="FILE", help="Problems (.jsonl) with the answers that the completions lack.")
-@click.option("--out", metavar="FILE", help="Write every row with its scores, as JSON lines.")
+@path_option("--golds", metavar="FILE", help="Problems (.jsonl) with the answers that the completions lack.")
+@path_option("--out", metavar="FILE", help="Write every row with its scores, as JSON lines.")
 def score(file: str, rewards: str, answer_column: str, golds: str | None, out: str | None) -> None:
     """Score the completions in FILE (.jsonl, or TRL's .parquet) or in a run folder, without a model.
 
@@ -300,11 +317,12 @@ def score(file: str, rewards: str, answer_column: str, golds: str | None, out: s
     from grpo_colab.score import score as score_file
 
     names = split_names(rewards)
+    say_code(names)
     with chatter_to_stderr():
         scores = score_file(file, names, answer_column, golds)
         if out:
             scores.write(out)
-    click.echo(scores.text())
+    click.echo(printable(scores.text()))
 
 
 @cli.command(short_help="What could a model exploit in a reward? Status 1 when something.")
@@ -324,12 +342,30 @@ def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: 
     from grpo_colab.rewards import resolve_reward
 
     try:
+        say_code([reward])
         function = resolve_reward(reward)
     except ValueError as error:
         raise SettingError(f"audit {reward}: {error}") from None
     found = play_the_adversary(function, kind, time_limit_s=time_limit, answer_column=answer_column)
-    click.echo(str(found))
+    click.echo(printable(found))
     sys.exit(0 if found.ok else 1)
+
+
+def say_code(names: list[str]) -> None:
+    """Say which of these rewards are code of others; what is wrong with a name says who resolves it."""
+    from grpo_colab.rewards.look import look_at_reward
+    from grpo_colab.trust import announced
+
+    with contextlib.suppress(ValueError):
+        for name in names:
+            look_at_reward(name)
+        if running := announced(names):
+            say(running)
+
+
+def say(text: str) -> None:
+    """Print a line on stderr, without what a terminal would obey in a stranger's text."""
+    click.echo(printable(text), err=True)
 
 
 def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:
@@ -354,9 +390,10 @@ def evaluation_text(evaluation: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """The console script: a SettingError becomes a line on stderr and exit status 2."""
-    sys.path.append("")  # a reward of the user's own is named from where they stand, as with `python -m`
+    # a reward of the user's own is named from where they stand; last, so that no file there takes a library's place
+    sys.path.append("")
     try:
         cli(arguments, prog_name="grpo-colab")
     except SettingError as error:
-        click.echo(f"grpo-colab: {error}", err=True)
+        say(f"grpo-colab: {error}")
         sys.exit(2)

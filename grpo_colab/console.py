@@ -16,6 +16,8 @@ _CONTROL: Final = re.compile(
 )
 # What opens something: by its key, or as it stands in an address or a text.
 _SECRET_KEY: Final = re.compile(r"(?i)(?:token|password|secret|(?:^|[_.-])key)$")
+# Of a tokenizer: they open nothing.
+_SPECIAL_KEY: Final = re.compile(r"(?i)(?:^|[_.-])(?:eos|bos|pad|unk|sep|cls|mask|image|audio|video)_token$")
 _SECRET_TEXT: Final = re.compile(
     r"(://)[^/\s@]+(?=@)"
     r"|([?&][\w-]*(?:token|key|secret|password|signature|sig)=)[^&\s\"']+"
@@ -27,6 +29,11 @@ _SECRET_TEXT: Final = re.compile(
 def printable(text: object) -> str:
     """Return a text without anything that a terminal obeys but the ends of lines and tabs, which it keeps."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(text))
+
+
+def escaped(text: object) -> str:
+    """Return a text on one line from which it can be told what it was: ends of lines and tabs as Python writes them."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def on_one_line(text: object) -> str:
@@ -50,5 +57,5 @@ def without_secrets(value: Any) -> Any:
 
 
 def is_secret(key: object) -> bool:
-    """Tell whether a value of this name opens something: token, hub_token, api_key, password."""
-    return _SECRET_KEY.search(str(key)) is not None
+    """Tell whether a text of this name opens something: token, hub_token, api_key, password."""
+    return _SECRET_KEY.search(str(key)) is not None and not _SPECIAL_KEY.search(str(key))

@@ -85,7 +85,7 @@ class Seen:
     @property
     def hub_name(self) -> str:
         """The recipe's model, where it has to come from the hub, or an empty string."""
-        return "" if not self.recipe or Path(self.recipe.model_path).is_dir() else self.recipe.model_path
+        return "" if not self.recipe or policy.is_local(self.recipe.model_path) else self.recipe.model_path
 
     @property
     def wants_vllm(self) -> bool:

@@ -32,7 +32,8 @@ from grpo_colab.recipe import Recipe
 from grpo_colab.run import DRAW, Run, check_free, free_path, locked
 from grpo_colab.tasks.drawing import Drawing
 from grpo_colab.tracking import trackers
-from grpo_colab.train import finish, join_processes, train
+from grpo_colab.train import finish, import_stack, train
+from grpo_colab.trust import all_trusted
 
 DEFAULT_RECIPE = "drawing-tiny"
 COUNTED = ("iterations", "samples", "seconds")
@@ -54,6 +55,7 @@ def draw(
     sweep: bool | Mapping[str, Sequence[Any]] = False,
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    trust_code: bool = False,
     **overrides: Mapping[str, Any],
 ) -> list[Run]:
     """Learn to draw `image` once a seed, and with each combination of the recipe's [sweep] if `sweep`; the runs.
@@ -61,9 +63,9 @@ def draw(
     `image` is what task.image takes, `method` one of grpo, her and both (the recipe's for None), `recipe` a preset or a
     file, and `overrides` its tables, as in Recipe.load; a mapping as `sweep` is such a table. The seeds are grpo.seed
     and those after it. `out` chooses the folder of the runs; `resume` goes on with one, whose runs keep their recipes,
-    and leaves out what is finished. A signal ends all, so that the last of the runs may be unfinished; an error ends
-    one of them, and is raised after the others. Raises SettingError for what cannot work, before anything is loaded or
-    written.
+    and leaves out what is finished. `trust_code` lets run what a file names of others' code. A signal ends all, so that
+    the last of the runs may be unfinished; an error ends one of them, and is raised after the others. Raises
+    SettingError for what cannot work, before anything is loaded or written.
     """
     given = {"TASK": image, "--method": method, "--recipe": recipe, "--seeds": seeds != 1, "--sweep": sweep}
     for name, value in (given | {"--out": out, **overrides}).items():
@@ -84,14 +86,17 @@ def draw(
             f"torchrun --nproc_per_node {machine.processes}: one image is drawn by one process; leave it"
         )
     policy.check_import_order()
+    all_trusted(recipes.values(), trust_code)
     runs = drawn_runs(resume) if resume is not None else new_runs(recipes, Path(out) if out else free_folder(recipes))
+    for running in all_trusted([run.recipe for run in runs], trust_code):
+        say(running)
     failed = None
     for n, run in enumerate(runs, 1):
         if ended(run):
             continue
         policy.import_unsloth()
         say(f"{run.path} ({n} of {len(runs)}):")
-        error, go_on = draw_once(run, machine)
+        error, go_on = draw_once(run, machine, trust_code)
         policy.free_memory()
         failed = failed or error
         if not go_on:
@@ -125,6 +130,10 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
         )
     if left_out:
         say(f"--sweep: without {left_out}, which makes no difference to method {method_of(base)!r}")
+    by_user = {table: dict(settings) for table, settings in tables.items()}  # what a file's [sweep] tries is the file's
+    for swept in tables.get("sweep", {}):
+        table_of, _, setting = swept.partition(".")
+        by_user.setdefault(table_of, {})[setting] = None
     found = {}
     for values in itertools.product(*tried.values()):
         chosen = {table: dict(settings) for table, settings in tables.items()}
@@ -134,7 +143,8 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
         label = "".join(f"{s.rpartition('.')[2]}={value}-" for s, value in zip(tried, values, strict=True))
         for seed in range(base.grpo["seed"], base.grpo["seed"] + seeds):
             chosen["grpo"] = {**chosen.get("grpo", {}), "seed": seed}
-            one = found[re.sub(r"[^\w.=-]+", "-", f"{label}seed={seed}")] = Recipe.load(source, **chosen)
+            one = Recipe.load(source, **chosen).named_by(by_user)
+            found[re.sub(r"[^\w.=-]+", "-", f"{label}seed={seed}")] = one
             if method_of(one) != "grpo" and (named := trackers(one.grpo)):
                 raise SettingError(
                     f'grpo.report_to = {named!r}: hindsight\'s loop tells no tracker; write "none", or --method grpo'
@@ -178,7 +188,7 @@ def drawn_runs(folder: str | Path) -> list[Run]:
     return [Run(Path(folder) / name) for name in names]
 
 
-def draw_once(run: Run, machine: Machine) -> tuple[SettingError | None, bool]:
+def draw_once(run: Run, machine: Machine, trust_code: bool = False) -> tuple[SettingError | None, bool]:
     """Train one run from where it is, and evaluate it; what went wrong, and whether to go on with the next one."""
     from grpo_colab.tripwires import Tripped  # needs transformers, which unsloth must precede
 
@@ -186,7 +196,7 @@ def draw_once(run: Run, machine: Machine) -> tuple[SettingError | None, bool]:
     with signals_heard() as heard:
         try:
             if method_of(recipe) == "grpo":
-                train(resume=run.path)
+                train(resume=run.path, trust_code=trust_code)
             else:
                 by_hindsight(run, recipe, machine)
         except PretrainingStopped:
@@ -242,7 +252,7 @@ def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
         task = recipe.load_task()
         assert isinstance(task, Drawing)  # no other has [hindsight]
         problems = evaluate.evaluation_problems(task, recipe)
-        join_processes(machine)
+        import_stack(recipe, task, machine)
         say(f"Loading {recipe.model['model_name']} on {machine.name} ...")
         begun = checkpoints.newest_whole(run.checkpoints)[0]  # which has what the pre-training taught in it
         learner = policy.load_policy(recipe, machine, None if begun else pretrained(recipe, machine, run))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from grpo_colab.console import masked, on_one_line
+
 
 class SettingError(ValueError):
     """A setting, a file or a machine that cannot work. The command line prints it and exits with status 2."""
@@ -15,8 +17,8 @@ class SettingError(ValueError):
 
 
 def one_line(error: BaseException, limit: int = 160) -> str:
-    """What an exception says, its kind first, on one line of at most about `limit` characters."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    """What an exception says, its kind first, on one line of at most about `limit` characters, and dots for keys."""
+    text = masked(f"{type(error).__name__}: {on_one_line(error)}")
     return text if len(text) <= limit else text[:limit] + "..."
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from grpo_colab.recipe import Recipe
 from grpo_colab.rewards import guard, reward_name
 from grpo_colab.run import Run
 from grpo_colab.tasks import Problem, Task
+from grpo_colab.trust import check_trust
 
 if TYPE_CHECKING:
     from grpo_colab.policy import Policy
@@ -30,14 +32,14 @@ if TYPE_CHECKING:
 BEFORE, AFTER = "evaluation-before.jsonl", "evaluation-after.jsonl"
 
 
-def evaluate_run(path: str | Path) -> dict[str, Any]:
+def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     """Load a run's adapter anew, answer its held-out problems again, and compare with what it answered before training.
 
-    Returns what evaluation.json holds; writes nothing.
+    Returns what evaluation.json holds; writes nothing. `trust_code` lets run what the folder names of others' code.
     """
     from grpo_colab.machine import this_machine
     from grpo_colab.plan import answers_at_once
-    from grpo_colab.policy import load_policy
+    from grpo_colab.policy import import_unsloth, load_policy
 
     run = Run(path)
     recipe, before = run.recipe, read_lines(run.path / BEFORE)
@@ -45,8 +47,12 @@ def evaluate_run(path: str | Path) -> dict[str, Any]:
         raise SettingError(f"run {str(path)!r}: there is no adapter in it yet")
     if not before:
         raise SettingError(f"run {str(path)!r}: no {BEFORE} in it, so there is nothing to compare with")
+    if running := check_trust(recipe, trust_code):
+        print(running, file=sys.stderr)
     task = recipe.load_task()
     problems = evaluation_problems(task, recipe)
+    import_unsloth()
+    recipe.check_rewards(task.reward_columns())
     machine = this_machine()
     learner = load_policy(recipe, machine, run.adapter)
     problems = fitting_problems(learner, recipe, task, problems)

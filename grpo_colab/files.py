@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final, NamedTuple
 
+from grpo_colab.console import escaped
+
 MOST_READ: Final = 1 << 26  # bytes of a file that nobody vouches for
 MOST_KEPT: Final = 1 << 28  # bytes of a file that a run of ours has written
 LONGEST_NAME: Final = 200  # bytes of a file's name: file systems take 255, and what is made beside it has more
@@ -104,7 +106,7 @@ def check_name(setting: str, path: str | Path) -> None:
             raise ValueError(
                 f"{setting} {part[:40]!r}...: a name of {size} bytes; choose one of at most {LONGEST_NAME}"
             )
-        if not part.isprintable():
+        if escaped(part) != part:
             raise ValueError(f"{setting} {str(path)!r}: holds signs that cannot be printed; choose another name")
 
 

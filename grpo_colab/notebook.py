@@ -31,6 +31,7 @@ from grpo_colab.opening import brought_back, say
 from grpo_colab.recipe import DEFAULT_PRESET, Recipe, Text
 from grpo_colab.run import RUNS, Run
 from grpo_colab.tracking import within
+from grpo_colab.trust import check_trust
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -151,8 +152,11 @@ def check(recipe: Recipe) -> Plan | None:
         return None
 
 
-def trained(recipe: Recipe) -> Run:
-    """The run of this recipe: one that is finished, here or in its mirror, or else `train`, which finds a half one."""
+def trained(recipe: Recipe, trust_code: bool = False) -> Run:
+    """The run of this recipe: one that is finished, here or in its mirror, or else `train`, which finds a half one.
+
+    `trust_code` lets run what a recipe's file names of others' code.
+    """
     from grpo_colab import train
 
     for run in runs_of(recipe):
@@ -161,7 +165,7 @@ def trained(recipe: Recipe) -> Run:
             if recipe.budget.mirror:
                 mirrored(run, recipe.budget.mirror)
             return run
-    return train(recipe)
+    return train(recipe, trust_code=trust_code)
 
 
 def runs_of(recipe: Recipe) -> Iterator[Run]:
@@ -294,7 +298,7 @@ def draw_on_gpu(image: str, method: str, recipe: str = "drawing-qwen25-coder-0.5
     return draw(image, method, recipe=recipe)
 
 
-def ask(run: Run, question: str) -> None:
+def ask(run: Run, question: str, trust_code: bool = False) -> None:
     """Print what the model answers without and with the adapter that the run saved."""
     from grpo_colab.machine import this_machine
     from grpo_colab.policy import free_memory, import_unsloth, load_policy
@@ -302,6 +306,7 @@ def ask(run: Run, question: str) -> None:
     import_unsloth()
     free_memory()  # of the model that was trained
     recipe, adapter = run.recipe, adapter_of(run)
+    check_trust(recipe, trust_code)
     # one question is not worth vLLM's minutes, and it would not take the adapter off
     slim = recipe.model_copy(update={"model": recipe.model | {"fast_inference": False}})
     learner = load_policy(slim, this_machine(), adapter)
@@ -320,9 +325,10 @@ def samples(name: str, n: int = 64, shown: int = 4, out: str | Path = "samples.j
     from grpo_colab.policy import load_policy
 
     recipe = Recipe.load(name)
+    check_trust(recipe)
     learner, task = load_policy(recipe, this_machine()), recipe.load_task()
     rows = evaluate.answer(learner, recipe, task, task.problems("train", n), at_once=64)
-    files.write_text(Path(out), files.lines(rows))
+    files.write_out(out, files.lines(rows))
     for row in rows[:shown]:
         verdict = "right" if row["right"] else f"wrong, it is {row['answer']}"
         print(f"{row['question']}\n{row['completion']}\n({verdict})\n")

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab import checkpoints, files, mirror
+from grpo_colab.console import printable
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.machine import Machine, in_notebook
 from grpo_colab.plan import Geometry, check_disk
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import RUNS, Run, check_free, free_path, locked, quote, unfinished
+from grpo_colab.trust import check_trust
 
 # What shapes a run and is worth a line in environment.json.
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "unsloth", "unsloth_zoo")
@@ -34,18 +36,34 @@ def say(text: str) -> None:
     """Chatter, on stderr and once: results alone go to stdout. A stderr that is broken costs nothing but it."""
     if is_first_process() and sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
 
 def open_run(
-    recipe: Recipe | None, out: str | Path | None, resume: str | Path | bool | None, held: ExitStack
+    recipe: Recipe | None,
+    out: str | Path | None,
+    resume: str | Path | bool | None,
+    held: ExitStack,
+    trust_code: bool = False,
 ) -> tuple[Run | None, Recipe, Path]:
     """The run to go on with, locked until `held` ends, its recipe and folder; no run where one is to be made there.
 
     `resume` is a run folder, a copy of one in a mirror, True for the newest unfinished run of the recipe, here or in
     its mirror, or False for none. None means True in a notebook, which is run again after it was cut, else False.
+    SettingError also for code of others that came with a file, unless `trust_code`.
     """
+    run, recipe, path = _opened(recipe, out, resume, held)
+    if running := check_trust(recipe, trust_code):
+        say(running)
+    return run, recipe, path
+
+
+def _opened(
+    recipe: Recipe | None, out: str | Path | None, resume: str | Path | bool | None, held: ExitStack
+) -> tuple[Run | None, Recipe, Path]:
     if isinstance(resume, str | Path):
+        if not str(resume).strip():
+            raise SettingError("--resume '': is empty, as an unset variable leaves it; name a run folder")
         run = brought_back(str(resume), out)
         for hold in (False, True):  # twice: the process that held it may just have finished it
             if hold:
@@ -129,8 +147,9 @@ def brought_back(source: str, out: str | Path | None = None) -> Run:
 def _changed(run: Run, recipe: Recipe) -> Recipe:
     """The recipe that a run goes on with, `recipe` on top of its own. SettingError for one that is another run's."""
     began = run.recipe
+    now, then = recipe.public(), began.public()
     for table in ("task", "model", "lora"):
-        if getattr(recipe, table) != getattr(began, table):
+        if now[table] != then[table]:
             raise SettingError(
                 f"--resume {str(run.path)!r}: a run keeps the [{table}] that it began with; start another by --out"
             )

@@ -153,8 +153,17 @@ class Policy:
     def load_adapter(self, path: Path) -> None:
         """Give the model's adapter the weights in the folder `path`; SettingError when they are not all there."""
         from peft import load_peft_weights, set_peft_model_state_dict
+        from safetensors import SafetensorError
 
-        weights = load_peft_weights(str(path), device=str(self.model.device))
+        kept = path / "adapter_model.safetensors"
+        if not kept.is_file():  # PEFT would ask the hub for a repository of this folder's name
+            raise SettingError(f"{path}: there is no {kept.name} in it; take another checkpoint, or train again")
+        try:
+            weights = load_peft_weights(str(path), device=str(self.model.device))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise SettingError(
+                f"{path}: its {kept.name} is damaged ({one_line(error)}); take another checkpoint, or train again"
+            ) from error
         result = set_peft_model_state_dict(self.model, weights)
         # of this adapter: beside it TRL may keep another, the reference
         missing = [name for name in result.missing_keys if "lora_" in name and ".default." in name]
@@ -331,12 +340,22 @@ def load_policy(recipe: Recipe, machine: Machine, adapter: Path | None = None) -
     return learner
 
 
+def is_local(name: str) -> bool:
+    """Tell a folder's name from a repository's, which is `owner/model`."""
+    return Path(name).is_dir() or name[:1] in (".", "/", "~") or name.count("/") > 1 or "\\" in name
+
+
 def _check_hub(name: str) -> None:
-    """Ask the hub once, for the loader asks a dozen times and waits a minute each; OSError when it does not answer."""
+    """Ask the hub once, for the loader asks a dozen times and waits a minute each; OSError when it does not answer.
+
+    The hub is never asked for what is a folder's name here: that is nobody's business there, and may be taken there.
+    """
     import httpx
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, is_offline_mode, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError
 
+    if is_local(name) and not Path(name).is_dir():
+        raise FileNotFoundError("there is no such folder")
     if Path(name).is_dir() or is_offline_mode() or isinstance(try_to_load_from_cache(name, "config.json"), str):
         return
     try:

@@ -17,6 +17,7 @@ from grpo_colab.machine import Machine
 from grpo_colab.opening import go_back, keep_environment, on_disk, say
 from grpo_colab.recipe import Pretraining, Recipe
 from grpo_colab.run import RUNS, Run, locked, quote
+from grpo_colab.tables import without_keys
 
 OPTIMISER = ("optim", "weight_decay", "max_grad_norm")  # that it takes from [grpo], and
 SHARED = (*OPTIMISER, "gradient_checkpointing", "seed")
@@ -161,5 +162,5 @@ def _decides(recipe: Recipe) -> dict[str, Any]:
     task = {key: value for key, value in recipe.task.items() if key not in ("seed", "limit", "max_prompt_tokens")}
     lora = {key: value for key, value in recipe.lora.items() if key != "random_state"}
     optimiser = {key: recipe.grpo.get(key) for key in OPTIMISER}
-    tables = {"task": task, "model": recipe.model, "lora": lora, "grpo": optimiser}
+    tables = {"task": task, "model": without_keys(recipe.model), "lora": lora, "grpo": optimiser}
     return {**tables, "pretraining": recipe.pretraining}

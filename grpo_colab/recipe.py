@@ -15,20 +15,24 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import tomli_w
+from pydantic import PrivateAttr
 
 from grpo_colab import files, signatures
+from grpo_colab.console import masked
 from grpo_colab.drawing.canvas import shape_of
 from grpo_colab.drawing.images import image_text, load_image
 from grpo_colab.errors import SettingError, nearest
 from grpo_colab.rewards import check_signature, resolve_reward, reward_name
-from grpo_colab.rewards.resolve import split_settings
+from grpo_colab.rewards.look import look_at_reward
+from grpo_colab.rewards.resolve import parse_reward, split_settings
 from grpo_colab.tables import (
+    DERIVED,
+    RENAMED,
     STEP_CAP,
     Budget,
     Evaluation,
@@ -38,11 +42,15 @@ from grpo_colab.tables import (
     Table,
     Text,
     Tripwires,
+    brings_code,
+    keys_in,
     own_table,
     typed,
+    without_keys,
 )
 from grpo_colab.tasks import TASKS, Task, load_task, task_class, task_options
 from grpo_colab.tiny import TINY_MODEL
+from grpo_colab.toml_reading import read_toml
 
 __all__ = [
     "DEFAULT_PRESET",
@@ -63,33 +71,6 @@ DRAWING_TABLES = ("hindsight", "pretraining", "sweep")  # of drawing tasks; one 
 PASSED_THROUGH = ("model", "lora", "grpo")
 NAMES = ("model_name", "revision", "token")  # texts, though a commit may look like a number
 
-# Names that another release of the libraries has, or that live elsewhere here: old place -> where it is now.
-RENAMED = {
-    "grpo.max_steps": "budget.max_steps",
-    "grpo.max_prompt_length": "task.max_prompt_tokens",
-    "grpo.warmup_ratio": "grpo.warmup_steps",  # since transformers 5 a warmup_steps below 1 is a share of all steps
-    "model.torch_dtype": "model.dtype",
-    "lora.rank": "lora.r",
-    "lora.alpha": "lora.lora_alpha",
-}
-# What follows from the rest, and what to write instead.
-DERIVED = {
-    "grpo.per_device_train_batch_size": "budget.micro_batch",
-    "grpo.gradient_accumulation_steps": "budget.prompts_per_step",
-    "grpo.generation_batch_size": "budget.prompts_per_step",
-    "grpo.steps_per_generation": "budget.prompts_per_step",
-    "grpo.num_train_epochs": "budget.max_steps",
-    "grpo.output_dir": "--out (or train(recipe, out=...))",
-    "grpo.reward_weights": "the weights in [rewards]",
-    "grpo.logging_steps": "nothing: a run keeps a line a step",
-    "grpo.resume_from_checkpoint": "--resume RUN",
-    "grpo.use_vllm": "model.fast_inference",
-    "grpo.eval_strategy": "[evaluation], which asks before and after",
-    "grpo.do_eval": "[evaluation], which asks before and after",
-    "grpo.push_to_hub": 'budget.mirror = "hf://user/repository"',
-    "grpo.save_only_model": "nothing: a checkpoint is what a run goes on from",
-}
-
 
 class Recipe(Table):
     """What to run, resolved: every value that was chosen stands in it, and running it again repeats the run."""
@@ -107,19 +88,28 @@ class Recipe(Table):
     hindsight: Hindsight | None = None
     pretraining: Pretraining | None = None
     sweep: dict[str, list[Any]] | None = None
+    # settings that name code of others and that came from a file, not from who called `load`: see trust.py
+    _received: tuple[str, ...] = PrivateAttr(())
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what is to be run; where that was written does not matter."""
+        return isinstance(other, Recipe) and self.public() == other.public()
+
+    __hash__ = None  # type: ignore[assignment]
 
     @classmethod
     def load(cls, source: str | Path = DEFAULT_PRESET, **overrides: Mapping[str, Any]) -> Recipe:
         """Resolve a preset's name or a TOML file, with overrides a table (`grpo={"learning_rate": 1e-5}`).
 
-        Raises SettingError, which names the setting, its value and what to write instead.
+        Nothing that it names outside this package is imported or called. Raises SettingError, which names the setting,
+        its value and what to write instead.
         """
         tables = _read(source)
         for table, values in overrides.items():
             if table not in (known := (*TABLES, *DRAWING_TABLES)):
                 raise SettingError(f"{table}: no such table{nearest(table, known)} There are: {', '.join(known)}")
             tables[table] = {**tables.get(table, {}), **_moved(table, values)}
-        return _resolve(tables)
+        return _resolve(tables).named_by(overrides)
 
     @property
     def completions_per_step(self) -> int:
@@ -146,9 +136,34 @@ class Recipe(Table):
             self.task["name"], **{key: value for key, value in self.task.items() if key not in Prompts.model_fields}
         )
 
+    def named_by(self, overrides: Mapping[str, Mapping[str, Any]]) -> Recipe:
+        """Return a copy whose settings but these came from a file."""
+        named = {f"{table}.{key}" for table, values in overrides.items() for key in _moved(table, values)}
+        recipe = self.model_copy()
+        recipe._received = tuple(setting for setting in foreign_settings(recipe) if setting not in named)
+        return recipe
+
+    @property
+    def received(self) -> tuple[str, ...]:
+        """The settings that name code of others and that came from a file."""
+        return self._received
+
     def reward_functions(self) -> list[Callable[..., Any]]:
-        """The functions of [rewards], in its order."""
+        """Import and return the functions of [rewards], in its order. This runs the files and modules that it names."""
         return [_reward(name) for name in self.rewards]
+
+    def check_rewards(self, columns: Collection[str]) -> None:
+        """Import the rewards, and check that TRL can call them for a data set with `columns`, each under its own name.
+
+        SettingError says what is wrong. What can be told without importing anything `load` has told already.
+        """
+        metrics: dict[str, str] = {}
+        for name, function in zip(self.rewards, self.reward_functions(), strict=True):
+            try:
+                check_signature(function, columns)
+            except ValueError as error:
+                raise SettingError(f"rewards.{name}: {error}") from None
+            _need_new_metric(name, reward_name(function), metrics)
 
     def repeats(self, other: Recipe) -> bool:
         """Whether it is the run that `other` asks for, however that is kept, followed, and cut to fit a memory."""
@@ -157,17 +172,20 @@ class Recipe(Table):
         if self.budget.min_completion_length:  # between it and what was asked for, memory decides
             left_out["grpo"].add("max_completion_length")
         longest = "max_completion_length"
-        return self.grpo[longest] <= other.grpo[longest] and (
-            self.model_dump(exclude=left_out) == other.model_dump(exclude=left_out)
-        )
+        return self.grpo[longest] <= other.grpo[longest] and self.public(left_out) == other.public(left_out)
+
+    def public(self, exclude: Any = None, **how: Any) -> dict[str, Any]:
+        """Return its tables as they may be written and shown: without tokens. Options are those of `model_dump`."""
+        dumped = self.model_dump(exclude=exclude, **how)
+        return dumped | {table: without_keys(dumped[table]) for table in PASSED_THROUGH if table in dumped}
 
     def without_tokens(self, words: Iterable[str]) -> list[str]:
-        """A command's words, with dots for those that hold a token of this recipe's."""
-        tokens = [str(token) for token in (self.model.get("token"), self.grpo.get("hub_token")) if token]
-        return [word if not any(token in word for token in tokens) else "..." for word in words]
+        """Return a command's words as they may be written: with dots for those that hold a token of this recipe's."""
+        tokens = [token for table in PASSED_THROUGH for _, token in keys_in(getattr(self, table))]
+        return [masked(word) if not any(token in word for token in tokens) else "..." for word in words]
 
     def to_toml(self) -> str:
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
+        return tomli_w.dumps(self.public(exclude_none=True))
 
 
 def preset_names() -> list[str]:
@@ -194,6 +212,11 @@ def _read(source: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         base = _read(read["preset"], (*above, path))
     else:  # what nothing stands below says all of its rewards, or has its task's
         base = {"rewards": {} if "rewards" in read else _default_rewards(read)}
+    for setting, _ in (found for table in PASSED_THROUGH for found in keys_in(read.get(table, {}), table)):
+        raise SettingError(
+            f"{path.name}: {setting}: a key that opens something, and no file should hold one; take the line out, and "
+            "set HF_TOKEN in the environment, or run `hf auth login`"
+        )
     for table in TABLES:
         base[table] = {**base.get(table, {}), **_moved(table, read.get(table, {}))}
     for table in DRAWING_TABLES:
@@ -205,10 +228,10 @@ def _read(source: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 def _tables(path: Path, source: str | Path) -> dict[str, Any]:
     """A recipe file's content, every table known and every other value a text."""
     try:
-        read = tomllib.loads(path.read_text(encoding="utf-8"))
+        read = read_toml(path, follow=True)
     except OSError as error:
         raise SettingError(f"recipe {str(source)!r}: cannot read it ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SettingError(f"recipe {str(source)!r}: not TOML: {error}") from None
     tables = (*TABLES, *DRAWING_TABLES)
     known = ("preset", "name", "description", *tables)
@@ -262,8 +285,8 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
     for setting, table, key in (("a model", "model", "model_name"), ("a group's size", "grpo", "num_generations")):
         if key not in tables[table]:
             raise SettingError(f"{table}.{key} is missing: a recipe needs {setting}")
-    if Path(tables["model"]["model_name"]).is_dir():
-        tables["model"]["model_name"] = str(Path(tables["model"]["model_name"]).absolute())
+    if (folder := Path(tables["model"]["model_name"]).expanduser()).is_dir():
+        tables["model"]["model_name"] = str(folder.absolute())
     _check_values(tables["grpo"])
     if tables["grpo"]["num_generations"] < 2:
         raise SettingError(
@@ -306,12 +329,17 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
     if task["name"] == "drawing":
         _check_drawing(recipe, task_made)
     columns = task_made.reward_columns()
-    for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
-        try:
-            check_signature(function, columns)
-        except ValueError as error:
-            raise SettingError(f"rewards.{name}: {error}") from None
+    for name in recipe.rewards:
+        _looked_at(name, columns)
     return recipe
+
+
+def foreign_settings(recipe: Recipe) -> list[str]:
+    """The settings of a recipe that name code outside this package: its own rewards, and every trust_remote_code."""
+    found = [f"rewards.{name}" for name in recipe.rewards if not parse_reward(name).ours]
+    for table in PASSED_THROUGH:
+        found += [f"{table}.{key}" for key, value in getattr(recipe, table).items() if brings_code(key, value)]
+    return found
 
 
 def _drawing_tables(read: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
@@ -435,16 +463,25 @@ def _weights(rewards: Mapping[str, Any]) -> dict[str, float]:
             continue
         if weight is True or not math.isfinite(weight):
             raise SettingError(f"rewards.{name} = {weight!r}: must be a finite weight, or false to take the reward out")
-        metric = reward_name(_reward(name))
-        if metric in metrics:
-            raise SettingError(
-                f"rewards.{name}: would be logged as {metric!r}, and so would {metrics[metric]}; rename one"
-            )
-        metrics[metric] = name
+        if metric := _looked_at(name):  # else only a call can tell
+            _need_new_metric(name, metric, metrics)
         weights[name] = float(weight)
     if not any(weights.values()):
         raise SettingError("rewards: none has a weight that is not 0; write for instance correctness = 1.0")
     return weights
+
+
+def _need_new_metric(name: str, metric: str, metrics: dict[str, str]) -> None:
+    if metric in metrics:
+        raise SettingError(f"rewards.{name}: would be logged as {metric!r}, and so would {metrics[metric]}; rename one")
+    metrics[metric] = name
+
+
+def _looked_at(name: str, columns: Collection[str] | None = None) -> str | None:
+    try:
+        return look_at_reward(name, columns)
+    except ValueError as error:
+        raise SettingError(f"rewards.{name}: {error}") from None
 
 
 def _reward(name: str) -> Callable[..., Any]:

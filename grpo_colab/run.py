@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab import checkpoints, files
+from grpo_colab.console import on_one_line
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe import Recipe
 
@@ -218,20 +219,38 @@ def locked(path: Path) -> Iterator[None]:
     lock = FileLock(path / LOCK)
     try:
         path.mkdir(parents=True, exist_ok=True)
+        check_no_links(path)
+        with files.open_to_change(path / LOCK, os.O_CREAT):  # some releases of filelock would follow a link there
+            pass
         lock.acquire(timeout=1)  # longer than a look at the lock takes
     except (Timeout, RuntimeError):  # RuntimeError: this very thread holds it
         holder = "another process"
         with contextlib.suppress(OSError):
-            holder = f"process {(path / LOCK).read_text()}"
+            holder = f"process {on_one_line(files.read_bytes(path / LOCK, 200).decode(errors='replace'))}"
         raise SettingError(f"run {str(path)!r}: is being trained by {holder}; wait for it, or stop it first") from None
     except OSError as error:
         raise SettingError(f"--out {str(path)!r}: cannot write there ({error.strerror})") from None
     try:
-        with contextlib.suppress(OSError):  # for people; the lock is the system's
-            (path / LOCK).write_text(f"{os.getpid()} on {platform.node()}")
+        # for people; the lock is the system's
+        with contextlib.suppress(OSError), files.open_to_change(path / LOCK) as file:
+            file.truncate(0)
+            file.write(f"{os.getpid()} on {platform.node()}".encode())
         yield
     finally:
         lock.release()
+
+
+def check_no_links(path: Path) -> None:
+    """Raise SettingError for a run folder with a link that leads out of it: a run writes through none."""
+    root = path.resolve()
+    for folder, folders, names in os.walk(path, followlinks=False):
+        for name in (*folders, *names):
+            link = Path(folder, name)
+            if link.is_symlink() and not link.resolve().is_relative_to(root):
+                raise SettingError(
+                    f"run {str(path)!r}: {str(link.relative_to(path))!r} is a link out of the folder, and a run is "
+                    "kept in one folder; put there what it leads to, or make the whole folder a link"
+                )
 
 
 def unfinished(recipe: Recipe, folders: Iterable[Path]) -> Iterator[Path]:
@@ -256,10 +275,16 @@ def free_path(recipe: Recipe, taken: Collection[str] = ()) -> Path:
 
 
 def check_free(path: Path) -> None:
-    """Raise SettingError when `path` is a file or a folder with anything in it."""
+    """Raise SettingError when `path` is a file or a folder with anything in it, or has a name that cannot be kept."""
+    try:
+        files.check_name("--out", path)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
     if (path / "recipe.toml").is_file():
         raise SettingError(
             f"--out {str(path)!r}: holds a run already; choose another folder, or --resume {quote(path)}"
         )
-    if path.is_file() or (path.is_dir() and any(inside.name[0] != "." for inside in path.iterdir())):
+    if (path.exists() and not path.is_dir()) or (
+        path.is_dir() and any(inside.name[0] != "." for inside in path.iterdir())
+    ):
         raise SettingError(f"--out {str(path)!r}: is not an empty folder; choose another")

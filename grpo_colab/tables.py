@@ -5,15 +5,45 @@ SettingError that names it.
 from __future__ import annotations
 
 import contextlib
+import json
 import tomllib
-from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from grpo_colab.console import is_secret, masked
 from grpo_colab.errors import SettingError, nearest
 
 STEP_CAP = 250
+BRINGS_CODE: Final = ("trust_remote_code", "use_kernels")
+
+# Names that another release of the libraries has, or that live elsewhere here: old place -> where it is now.
+RENAMED: Final = {
+    "grpo.max_steps": "budget.max_steps",
+    "grpo.max_prompt_length": "task.max_prompt_tokens",
+    "grpo.warmup_ratio": "grpo.warmup_steps",  # since transformers 5 a warmup_steps below 1 is a share of all steps
+    "model.torch_dtype": "model.dtype",
+    "lora.rank": "lora.r",
+    "lora.alpha": "lora.lora_alpha",
+}
+# What follows from the rest, and what to write instead.
+DERIVED: Final = {
+    "grpo.per_device_train_batch_size": "budget.micro_batch",
+    "grpo.gradient_accumulation_steps": "budget.prompts_per_step",
+    "grpo.generation_batch_size": "budget.prompts_per_step",
+    "grpo.steps_per_generation": "budget.prompts_per_step",
+    "grpo.num_train_epochs": "budget.max_steps",
+    "grpo.output_dir": "--out (or train(recipe, out=...))",
+    "grpo.reward_weights": "the weights in [rewards]",
+    "grpo.logging_steps": "nothing: a run keeps a line a step",
+    "grpo.resume_from_checkpoint": "--resume RUN",
+    "grpo.use_vllm": "model.fast_inference",
+    "grpo.eval_strategy": "[evaluation], which asks before and after",
+    "grpo.do_eval": "[evaluation], which asks before and after",
+    "grpo.push_to_hub": 'budget.mirror = "hf://user/repository"',
+    "grpo.save_only_model": "nothing: a checkpoint is what a run goes on from",
+}
 
 
 class Table(BaseModel):
@@ -138,3 +168,47 @@ def own_table(kind: type[TableT], table: str, values: Mapping[str, Any]) -> Tabl
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise SettingError(f"{table}.{key} = {first.get('input')!r}: {first['msg']}") from None
+
+
+def brings_code(key: str, value: Any) -> bool:
+    """Tell whether a setting, or one inside it, lets a model or a hub bring code: Python, or kernels."""
+    inner = value if isinstance(value, Mapping) else _table_in(value)
+    if inner is not None:
+        return any(brings_code(name, one) for name, one in inner.items())
+    if isinstance(value, list | tuple):
+        return any(brings_code(key, one) for one in value)
+    kernels = key == "attn_implementation" and isinstance(value, str) and "/" in value
+    return kernels or (key in BRINGS_CODE and bool(value))
+
+
+def without_keys(value: Any) -> Any:
+    """Return a copy of a table without the texts that open something, however deep they are, and dots for parts."""
+    if isinstance(value, Mapping):
+        kept = {key: inner for key, inner in value.items() if not (isinstance(inner, str) and is_secret(key))}
+        return {key: without_keys(inner) for key, inner in kept.items()}
+    if (table := _table_in(value)) is not None:
+        return json.dumps(without_keys(table)) if any(keys_in(table)) else value
+    if isinstance(value, str):
+        return masked(value)
+    return [without_keys(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def keys_in(value: Any, setting: str = "") -> Iterator[tuple[str, str]]:
+    """The texts in a table that open something, with the settings that they are."""
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from keys_in(inner, setting)
+    for key, inner in (value if isinstance(value, Mapping) else _table_in(value) or {}).items():
+        plain = isinstance(inner, str) and _table_in(inner) is None
+        if plain and inner and (is_secret(key) or masked(inner) != inner):
+            yield f"{setting}.{key}", inner
+        else:
+            yield from keys_in(inner, f"{setting}.{key}")
+
+
+def _table_in(value: Any) -> dict[str, Any] | None:
+    """The table that a text is JSON of, as TRL takes some of its arguments."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return None

@@ -219,7 +219,7 @@ def log_or_no_table(trainer: Any, log: Callable[..., None], logs: dict[str, Any]
 
 def config_of(recipe: Recipe) -> dict[str, Any]:
     """The recipe in JSON's types, without its tokens."""
-    return recipe.model_dump(mode="json", exclude={"model": {"token"}, "grpo": {"hub_token"}})
+    return recipe.public(mode="json")
 
 
 def name_of(run: Run) -> str:

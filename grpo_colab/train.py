@@ -24,6 +24,7 @@ from grpo_colab.pretraining import pretrained
 from grpo_colab.recipe import Recipe
 from grpo_colab.rewards import RewardError, guard
 from grpo_colab.run import Run, free_path, locked
+from grpo_colab.tables import without_keys
 from grpo_colab.tasks import Problem, Task
 from grpo_colab.tracking import check_trackers, shield, table_arguments, tracked
 
@@ -41,18 +42,20 @@ def train(
     out: str | Path | None = None,
     resume: str | Path | bool | None = None,
     loaded: policy.Policy | None = None,
+    trust_code: bool = False,
 ) -> Run:
     """Train `recipe` (the CPU default for None) and evaluate it before and after; returns the run.
 
     `out` chooses the run folder (runs/<date>-<recipe> otherwise). `resume` goes on with a run that was stopped, killed
     or cut, from its last whole checkpoint: a run folder, or a copy in a mirror; with its own recipe, or with `recipe`,
     whose task, model and adapter must be the same. True looks for an unfinished run of the recipe, as None does in a
-    notebook. `loaded` brings a policy that is loaded already, adapter and all. Raises SettingError for what cannot
-    work, before anything is downloaded or written.
+    notebook. `loaded` brings a policy that is loaded already, adapter and all. `trust_code` lets run what a recipe's
+    file, a run folder or a mirror names of others' code; once is enough. Raises SettingError for what cannot work,
+    before anything is downloaded or written.
     """
     began = time.monotonic()
     with contextlib.ExitStack() as held:
-        run, recipe, path = open_run(recipe, out, resume, held)
+        run, recipe, path = open_run(recipe, out, resume, held, trust_code)
         machine = this_machine()
         geometry(recipe, machine.processes)  # whether the step divides at all; how, the plan says
         policy.check_import_order()
@@ -60,8 +63,7 @@ def train(
         problems = training_problems(task, recipe)
         held_out = evaluate.evaluation_problems(task, recipe)
 
-        policy.import_unsloth()
-        join_processes(machine)
+        import_stack(recipe, task, machine)
         check_arguments(recipe, machine)
         recipe, loading, shape = fitting(recipe, machine, loaded, resumed=run is not None)
         say(f"Loading {recipe.model['model_name']} on {machine.name} ...")
@@ -367,6 +369,13 @@ def new_run(recipe: Recipe, path: Path, elsewhere: bool, shape: Geometry, held: 
     return Run(agreed(path))  # two processes may have read the clock on two days
 
 
+def import_stack(recipe: Recipe, task: Task, machine: Machine) -> None:
+    """Import Unsloth, after it the rewards, whose modules may import what must follow it, and meet other processes."""
+    policy.import_unsloth()
+    recipe.check_rewards(task.reward_columns())
+    join_processes(machine)
+
+
 def join_processes(machine: Machine) -> None:
     """Meet the other processes that torchrun started, over gloo on the CPU; alone, this does nothing.
 
@@ -452,7 +461,8 @@ def grpo_arguments(recipe: Recipe, output: Path, shape: Geometry, machine: Machi
         "logging_steps": 1,
         **shape.as_grpo(),
     }
-    return {**defaults, **recipe.grpo, **derived}
+    # without tokens: the trainer writes its arguments into every checkpoint
+    return {**defaults, **without_keys(recipe.grpo), **derived}
 
 
 def answer_before(

@@ -6,9 +6,6 @@ so that click need not.
 
 from __future__ import annotations
 
-import contextlib
-import re
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,22 +26,6 @@ def read_recipe(words: Sequence[str], resume: str | None = None) -> Recipe:
         raise SettingError(f"{' '.join(names)}: one recipe at a time")
     source = Path(resume) / "recipe.toml" if resume else names[0] if names else DEFAULT_PRESET
     return Recipe.load(source, **overrides)
-
-
-def may_bring_code(words: Sequence[str], resume: str | None) -> bool:
-    """Whether a reward may be the user's own, whose module may import what must come after unsloth.
-
-    Where there is none, what is misspelt is said without the seconds that unsloth takes.
-    """
-    names = [word.removeprefix("--rewards.") for word in words if word.startswith("--rewards.")]
-    if resume:
-        kept = Path(resume) / "recipe.toml"
-        if not kept.is_file():  # a copy in a mirror, or nothing at all
-            return "://" in resume or kept.parent.is_dir()
-        with contextlib.suppress(OSError, ValueError, TypeError):  # told by who reads it in earnest
-            names += tomllib.loads(kept.read_text(encoding="utf-8")).get("rewards", {})
-    own = any(re.search(r"[./\\]", re.split(r"[=(]", name)[0]) for name in names)
-    return own or any(word.endswith(".toml") for word in words)
 
 
 def read_words(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:

@@ -47,7 +47,7 @@ FILES = {
     "no_gold.jsonl": '{"prompt": "1 + 1", "answer": "two or three"}\n',
     "no_column.jsonl": '{"question": "1 + 1", "answer": "2"}\n',
     "wrong.py": "def no_completions_reward(texts):\n    return [0.0]\n",
-    "broken.py": "import no_such_thing\n",
+    "broken.py": "import no_such_thing\n\ndef some_reward(completions, **kwargs):\n    return [0.0]\n",
     "taken/recipe.toml": Recipe.load().to_toml(),
     "full/file": "mine",
     "finished/recipe.toml": Recipe.load().to_toml(),
@@ -118,7 +118,16 @@ def main_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
 
 
 # What stands before an error that needs the libraries, or the model, to be loaded.
-CHATTER = ("It takes about ", "Loading ", "Unsloth", "\rLoading ", "W1", "[torchao", "[transformers]")
+CHATTER = (
+    "Running code that is not grpo_colab's: ",
+    "It takes about ",
+    "Loading ",
+    "Unsloth",
+    "\rLoading ",
+    "W1",
+    "[torchao",
+    "[transformers]",
+)
 
 
 @pytest.mark.stack

@@ -292,7 +292,6 @@ BAD: list[tuple[Mapping[str, Any], str]] = [
     ({"rewards": {"no_such_module.reward": 1.0}}, r"rewards\.no_such_module\.reward.*no_such_module"),
     ({"rewards": {"correctness": "high"}}, r"rewards\.correctness = 'high'"),
     ({"rewards": {"correctness": float("nan")}}, r"rewards\.correctness = nan"),
-    ({"rewards": {"json.dumps": 1.0}}, r"rewards\.json\.dumps"),
     ({"grpo": {"eval_strategy": "steps"}}, r"set \[evaluation\]"),
     ({"grpo": {"loss_type": "dapoo"}}, r"grpo\.loss_type = 'dapoo': no such loss.*'dapo'"),
     ({"grpo": {"temperature": 0.0}}, r"grpo\.temperature = 0\.0"),
@@ -307,6 +306,12 @@ def test_what_cannot_work_is_refused_in_one_or_two_lines(overrides: Mapping[str,
     with pytest.raises(SettingError, match=message) as caught:
         Recipe.load(**overrides)
     assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_what_only_an_import_can_tell_is_told_where_the_rewards_are_imported() -> None:
+    recipe = Recipe.load(rewards={"json.dumps": 1.0})
+    with pytest.raises(SettingError, match=r"rewards\.json\.dumps: dumps needs a column 'obj'"):
+        recipe.check_rewards(["answer"])
 
 
 @pytest.mark.parametrize(

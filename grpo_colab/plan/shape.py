@@ -14,11 +14,15 @@ from typing import Any
 
 from grpo_colab import policy
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.files import read_bytes
 from grpo_colab.recipe import Recipe
 
 CONFIGURATIONS = Path(__file__).parents[1] / "models"  # of the presets' models, under their makers' names
 ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}  # of a configuration's layer_types
 OTHER_SHARE = 0.05  # of the numbers, that may be outside linear layers and embeddings, such as an eye's convolutions
+PARTS = r"(?:num_|n_)(?:\w*_)?(?:layers?|experts)"  # what a model is built of, one by one
+MOST_PARTS = 2000
+MOST_READ = 1 << 24  # bytes of a configuration
 OWNERS = ("unsloth", "meta-llama", "qwen")  # whose models of the same name have the same shape
 
 
@@ -91,9 +95,9 @@ def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
         file = shipped(name) or file
     try:
         if file.is_file():
-            read = json.loads(file.read_text(encoding="utf-8"))
+            read = json.loads(read_bytes(file, MOST_READ, follow=True))
         elif adapter.is_file():
-            read = json.loads(adapter.read_text(encoding="utf-8"))
+            read = json.loads(read_bytes(adapter, MOST_READ, follow=True))
         elif folder.is_dir():
             raise FileNotFoundError("it has no config.json")
         else:
@@ -103,9 +107,12 @@ def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
             return configuration(recipe.model_copy(update={"model": below}), adapters=False)
         if not isinstance(read, dict) or "model_type" not in read:
             raise ValueError("it says no model_type")
+        for key, value in read.items():
+            if re.fullmatch(PARTS, key) and isinstance(value, int) and value > MOST_PARTS:
+                raise ValueError(f"{key} = {value} is more than any model has")
     except Unplanned:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         if "gated repo" in str(error):
             raise Unplanned(policy._not_loaded(name, error)) from error
         raise Unplanned(
@@ -127,18 +134,18 @@ def _from_hub(recipe: Recipe) -> dict[str, Any]:
     """The config.json there, or else the adapter_config.json."""
     transformers = stack()
     policy._check_hub(recipe.model_path)
-    options = {key: recipe.model[key] for key in ("revision", "token", "trust_remote_code") if recipe.model.get(key)}
-    try:
-        return transformers.AutoConfig.from_pretrained(recipe.model_path, **options).to_dict()
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and "does not appear to have a file" not in str(error):
-            raise
+    options = {key: recipe.model[key] for key in ("revision", "token") if recipe.model.get(key)}
+    # the file as it is: AutoConfig would run the model's own Python where the recipe allows that
+    found = transformers.utils.cached_file(
+        recipe.model_path, "config.json", _raise_exceptions_for_missing_entries=False, **options
+    )
+    if found is None:
         from transformers.utils.peft_utils import find_adapter_config_file
 
-        options.pop("trust_remote_code", None)
-        if found := find_adapter_config_file(recipe.model_path, **options):
-            return json.loads(Path(found).read_text(encoding="utf-8"))
-        raise
+        found = find_adapter_config_file(recipe.model_path, **options)
+    if found is None:
+        raise FileNotFoundError("the hub has no config.json of it")
+    return json.loads(read_bytes(Path(found), MOST_READ, follow=True))
 
 
 def stack() -> Any:

@@ -29,7 +29,7 @@ from grpo_colab.rewards.format import (
 from grpo_colab.rewards.guard import RewardError, guard
 from grpo_colab.rewards.latex import get_math_reward, math_reward
 from grpo_colab.rewards.numbers import parse_number
-from grpo_colab.rewards.resolve import check_signature, resolve_reward, reward_name
+from grpo_colab.rewards.resolve import check_signature, resolve_reward, reward_factory, reward_name
 from grpo_colab.rewards.shaping import (
     get_cosine_scaled_reward,
     get_reasoning_steps_reward,
@@ -79,6 +79,7 @@ __all__ = [
     "parse_number",
     "reasoning_steps_reward",
     "resolve_reward",
+    "reward_factory",
     "reward_name",
     "soft_correctness_reward",
     "soft_format_reward",

@@ -8,12 +8,13 @@ import re
 import sys
 from collections.abc import Callable, Collection
 from types import ModuleType
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from grpo_colab.errors import nearest, one_line
 from grpo_colab.rewards import correctness, latex, shaping
 from grpo_colab.rewards import format as formats
 
+CallableT = TypeVar("CallableT", bound=Callable[..., Any])
 _OURS: Final = {
     name: value
     for module in (correctness, formats, shaping, latex)
@@ -23,25 +24,52 @@ _OURS: Final = {
 SHORT_NAMES: Final = tuple(dict.fromkeys(n.removeprefix("get_").removesuffix("_reward") for n in _OURS))
 # What TRL passes to every reward function beside the columns of the data set, and the columns that it holds back.
 _ALWAYS_PASSED: Final = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+_FACTORY: Final = r"get_(?:\w+_)?reward"
+_MARK: Final = "makes_rewards"
 _HELD_BACK: Final = frozenset({"prompt", "completion", "completion_ids"})
 
 
+class RewardName(NamedTuple):
+    """A reward's name, taken apart. `settings` are None without brackets, `origin` is empty for our short names."""
+
+    text: str
+    origin: str
+    attribute: str
+    settings: dict[str, Any] | None
+    in_file: bool
+
+    @property
+    def ours(self) -> bool:
+        """Tell whether it is this package's own: to import and call that is nothing that needs trust."""
+        parts = self.origin.split(".")
+        own = parts[0] == "grpo_colab" and parts[1:2] in (["rewards"], ["tasks"])
+        return not self.origin or (own and not self.in_file and not any(part[:1] == "_" for part in parts))
+
+
+def parse_reward(name: str) -> RewardName:
+    """Take a reward's name apart: importing nothing, running nothing. ValueError for settings that are none."""
+    head, settings = _settings(name)
+    origin, colon, attribute = head.rpartition(":")
+    if not (colon and origin.endswith(".py")):
+        origin, _, attribute = head.rpartition(".")
+    return RewardName(head, origin, attribute, settings, bool(colon and origin.endswith(".py")))
+
+
 def resolve_reward(name: str) -> Callable[..., Any]:
-    """The reward function called `name`.
+    """Import and return the reward function called `name`; **this runs what the name leads to**.
 
     A short name of ours (`correctness` or `correctness_reward`), a dotted path (`package.module.function`), or a file
     (`path/to/file.py:function`), which is run afresh each time. With settings behind it, as in
     `cosine_scaled(max_len=512)`, it is what `get_cosine_scaled_reward(max_len=512)` returns; a path then names the
-    `get_...` function itself. Everything that can be wrong with it is a ValueError of one line.
+    factory itself, which is called `get_..._reward` or marked by `reward_factory`: nothing else is called. Everything
+    that can be wrong with it is a ValueError of one line.
     """
-    name, settings = _settings(name)
-    origin, colon, attribute = name.rpartition(":")
-    if not (colon and origin.endswith(".py")):
-        origin, _, attribute = name.rpartition(".")
+    parsed = parse_reward(name)
+    head, origin, attribute, settings, in_file = parsed
     if not origin:
-        return _ours(name, settings)
+        return _ours(head, settings)
     try:
-        module = _run_file(origin) if colon else importlib.import_module(origin)
+        module = _run_file(origin) if in_file else importlib.import_module(origin)
     except (Exception, SystemExit) as error:
         raise ValueError(f"{origin!r} does not import: {one_line(error)}") from error
     if not hasattr(module, attribute):
@@ -49,7 +77,22 @@ def resolve_reward(name: str) -> Callable[..., Any]:
     function = getattr(module, attribute)
     if not callable(function):
         raise ValueError(f"{attribute!r} in {origin!r} is of type {type(function).__name__}, not a function")
-    return function if settings is None else _made(name, function, settings)
+    if parsed.ours and not str(getattr(function, "__module__", "")).startswith("grpo_colab."):
+        raise ValueError(f"{attribute!r} in {origin!r} is no reward of grpo_colab; write where it comes from")
+    if settings is None:
+        return function
+    if not (re.fullmatch(_FACTORY, attribute) or getattr(function, _MARK, False)):
+        raise ValueError(
+            f"{head!r} has settings, and only a factory is called with them: name it get_..._reward, or mark it with "
+            "grpo_colab.rewards.reward_factory"
+        )
+    return _made(head, function, settings)
+
+
+def reward_factory(function: CallableT) -> CallableT:
+    """Mark a function that makes rewards, for a recipe to call it with settings whatever it is called."""
+    setattr(function, _MARK, True)
+    return function
 
 
 def split_names(text: str) -> list[str]:
@@ -85,8 +128,8 @@ def _settings(name: str) -> tuple[str, dict[str, Any] | None]:
         call = ast.parse(f"call{inside}", mode="eval").body
         assert isinstance(call, ast.Call) and not call.args
         return head, {str(pair.arg): ast.literal_eval(pair.value) for pair in call.keywords}
-    except (SyntaxError, ValueError, AssertionError):
-        raise ValueError(f"{name!r}: settings are written as in cosine_scaled(max_len=512)") from None
+    except (SyntaxError, ValueError, AssertionError, MemoryError, RecursionError):
+        raise ValueError(f"{name!r:.200}: settings are written as in cosine_scaled(max_len=512)") from None
 
 
 def _ours(name: str, settings: dict[str, Any] | None) -> Callable[..., Any]:
@@ -174,7 +217,7 @@ def _run_file(file: str) -> ModuleType:
     import zlib
     from pathlib import Path
 
-    path = Path(file)
+    path = Path(file).expanduser()
     name = f"{path.stem}_{zlib.crc32(bytes(path.resolve())):08x}"  # files of one name in two folders are two modules
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # the name ends in .py

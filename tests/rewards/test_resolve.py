@@ -110,7 +110,10 @@ def test_a_module_of_ones_own(own: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ("cosine_scaled(max_len=print(1))", "settings are written as in"),
         ("cosine_scaled(max_len=1", "settings are written as in"),
         ("correctness(a=1)", "the reward 'correctness' has no settings"),
-        ("json.dumps(obj=1)", "gives a str, not a function"),
+        (
+            "json.dumps(obj=1)",
+            r"'json\.dumps' has settings, and only a factory is called with them: name it get_\.\.\._reward",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_name_is_said_in_one_line(name: str, words: str, own: Path) -> None:

@@ -1,0 +1,82 @@
+"""A token is never written: what opens something is in no file, no log and no child that does not need it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from grpo_colab import Recipe, Run
+from grpo_colab.errors import SettingError, one_line
+from grpo_colab.machine import this_machine
+from grpo_colab.opening import environment
+from grpo_colab.tracking import config_of
+from grpo_colab.train import grpo_arguments
+
+TOKEN = "hf_" + "abcdefghij" * 3
+
+
+@pytest.mark.parametrize(
+    ("table", "setting"),
+    [
+        (f"[model]\ntoken = '{TOKEN}'", "model.token"),
+        ("[model]\ntoken = 'short'", "model.token"),
+        (f"[grpo]\nhub_token = '{TOKEN}'", "grpo.hub_token"),
+        (f"[grpo]\nmodel_init_kwargs = {{token = '{TOKEN}'}}", "grpo.model_init_kwargs.token"),
+        (f'[grpo]\nmodel_init_kwargs = \'{{"token": "{TOKEN}"}}\'', "grpo.model_init_kwargs.token"),
+        ("[grpo]\nvllm_server_base_url = 'http://me:pass@host:8000'", "grpo.vllm_server_base_url"),
+        ("[grpo]\nvllm_server_base_url = 'http://host:8000/?api_key=abc'", "grpo.vllm_server_base_url"),
+    ],
+)
+def test_a_file_that_holds_one_is_refused_with_what_to_do(table: str, setting: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'preset = "word-problems-tiny"\n{table}\n')
+    with pytest.raises(SettingError) as refused:
+        Recipe.load(path)
+    said = str(refused.value)
+    assert said.startswith(f"mine.toml: {setting}: ")
+    assert "set HF_TOKEN in the environment, or run `hf auth login`" in said
+    assert TOKEN not in said
+    assert "pass@" not in said
+
+
+def test_what_only_sounds_like_one_is_a_setting(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('preset = "word-problems-tiny"\n[model]\ntoken = ""\n[rewards]\ncorrectness = 1.0\n')
+    assert Recipe.load(path).rewards["correctness"] == 1.0
+
+
+def test_one_that_is_given_to_a_call_is_used_and_not_written(tmp_path: Path) -> None:
+    nested = {"token": TOKEN, "torch_dtype": "float32"}
+    recipe = Recipe.load(model={"token": TOKEN}, grpo={"hub_token": TOKEN, "model_init_kwargs": nested})
+    assert recipe.model["token"] == TOKEN  # as the loader gets it
+    run = Run.create(recipe, tmp_path / "run")
+    arguments = grpo_arguments(recipe, run.checkpoints, _shape(), this_machine())
+    for written in (run.path.joinpath("recipe.toml").read_text(), config_of(recipe), recipe.public(), arguments):
+        assert TOKEN not in str(written)
+    assert tomllib.loads(recipe.to_toml())["grpo"]["model_init_kwargs"] == {"torch_dtype": "float32"}
+    # without it, from the environment, it is the same run
+    assert run.recipe == recipe
+    assert run.recipe.repeats(recipe)
+    assert recipe.repeats(run.recipe)
+
+
+class _shape:
+    """The numbers of a step, of which nothing is asked here."""
+
+    def as_grpo(self) -> dict[str, int]:
+        return {}
+
+
+def test_a_command_is_kept_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe.load(model={"token": "a-word-of-no-known-form"}, grpo={"hub_token": TOKEN})
+    words = ["train", "--model.token=a-word-of-no-known-form", "--grpo.hub-token", TOKEN, "hf_" + "z" * 30]
+    monkeypatch.setattr("sys.argv", [*words, "https://me:pass@host", "--budget.max-steps=3"])
+    kept = environment(recipe, this_machine())["command"]
+    assert kept == ["train", "...", "--grpo.hub-token", "...", "hf_...", "https://...@host", "--budget.max-steps=3"]
+
+
+def test_an_error_is_told_without_them() -> None:
+    error = OSError(f"https://me:pass@host/x?token=abc\nrefused {TOKEN}\x1b[2J")
+    assert one_line(error) == "OSError: https://...@host/x?token=... refused hf_...\\x1b[2J"

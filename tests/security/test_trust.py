@@ -1,0 +1,389 @@
+"""To read is not to run: whose code runs, who is asked, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grpo_colab import Recipe, Run, mirror, policy
+from grpo_colab.cli import main
+from grpo_colab.draw import variants
+from grpo_colab.errors import SettingError
+from grpo_colab.machine import this_machine
+from grpo_colab.opening import open_run
+from grpo_colab.plan import plan
+from grpo_colab.rewards import get_strict_format_reward, resolve_reward
+from grpo_colab.rewards.resolve import parse_reward
+from grpo_colab.run import unfinished
+from grpo_colab.tiny import TINY_MODEL
+from grpo_colab.trust import all_trusted, check_trust
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+LOUD = "open({mark!r}, 'w').close()\ndef own_reward(completions, **kwargs):\n    return [0.0] * len(completions)\n"
+REWARDS = (
+    "\"os.system(command='touch {mark}')\" = 1.0",
+    '"{folder}/own.py:own_reward" = 1.0',
+    '"loud_module.own_reward" = 1.0',
+    '"loud_module.get_own_reward(at=1)" = 1.0',
+    '"loud_package.inner.own_reward" = 1.0',
+)
+
+
+@pytest.fixture
+def received(tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Write a recipe that somebody sent, with this line in its rewards, and the code beside it."""
+    folder = tmp_path / "received"
+    (folder / "loud_package").mkdir(parents=True)
+    for name in ("own.py", "loud_module.py", "loud_package/__init__.py", "loud_package/inner.py"):
+        (folder / name).write_text(LOUD.format(mark=str(mark)))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path, ""])
+
+    def write(rewards: str, rest: str = "") -> Path:
+        line = rewards.replace("{mark}", str(mark)).replace("{folder}", str(folder))
+        (folder / "recipe.toml").write_text(f'preset = "word-problems-tiny"\n{rest}\n[rewards]\n{line}\n')
+        return folder / "recipe.toml"
+
+    return write
+
+
+@pytest.mark.parametrize("rewards", REWARDS)
+def test_a_recipe_is_read_and_printed_and_compared_without_running_it(
+    rewards: str, received: Callable[[str], Path], mark: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = received(rewards)
+    recipe = Recipe.load(path)
+    assert recipe == Recipe.load(path)
+    assert recipe.repeats(Recipe.load(path))
+    run = Run.create(recipe, tmp_path / "runs" / "one")
+    assert not run.finished
+    # what a notebook does when it looks for an unfinished run
+    assert list(unfinished(recipe, (tmp_path / "runs").iterdir())) == [run.path]
+    with pytest.raises(SystemExit):
+        main(["recipes", str(path)])
+    assert "correctness = 2.0" in capsys.readouterr().out
+    assert not mark.exists()
+
+
+LOOKING = """
+import sys
+from grpo_colab.cli import main
+recipe, run = sys.argv[1:]
+for words in (
+    ["recipes", recipe], ["plan", recipe, "--gpu", "T4"], ["doctor", recipe],
+    ["embed", recipe, "--n", "20"], ["embed", "--run", run, "--n", "20"], ["status", run], ["report", run],
+):
+    try:
+        main(words)
+    except SystemExit as ended:
+        print("ended", words[0], ended.code)
+"""
+
+
+def test_no_command_that_looks_runs_what_it_looks_at(
+    received: Callable[[str], Path], mark: Path, tmp_path: Path
+) -> None:
+    """All the examples in one recipe, and all the commands in one process, which stands where the code lies."""
+    path = received("\n".join(one.replace("own_reward", f"own_{n}_reward") for n, one in enumerate(REWARDS)))
+    for file in path.parent.rglob("*.py"):
+        names = "".join(f"own_{n}_reward = own_reward\n" for n in range(len(REWARDS)))
+        file.write_text(file.read_text() + names)
+    run = Run.create(Recipe.load(path), tmp_path / "run")
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKING, str(path), str(run.path)], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.stdout.count("\nended ") >= 1
+    assert (run.path / "report.html").is_file()
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("rewards", REWARDS)
+def test_who_trains_a_received_recipe_is_asked_once(
+    rewards: str, received: Callable[[str], Path], mark: Path, tmp_path: Path
+) -> None:
+    path = received(rewards)
+    with ExitStack() as held, pytest.raises(SettingError, match=r"came as a file, and runs code .*--trust-code once"):
+        open_run(Recipe.load(path), tmp_path / "out", None, held)
+    assert not mark.exists()
+    assert not (tmp_path / "out").exists()
+    assert check_trust(Recipe.load(path), trust_code=True)
+    said = check_trust(Recipe.load(path))
+    assert said is not None
+    assert said.startswith("Running code that is not grpo_colab's: ")
+
+
+def test_trust_is_of_one_name_in_one_place(received: Callable[[str], Path], tmp_path: Path) -> None:
+    check_trust(Recipe.load(received('"{folder}/own.py:own_reward" = 1.0')), trust_code=True)
+    others = (
+        '"loud_module.own_reward" = 1.0',
+        '"{folder}/loud_module.py:own_reward" = 1.0',
+        '"{folder}/own.py:get_own_reward(of=1)" = 1.0',
+    )
+    (tmp_path / "received" / "own.py").write_text("def own_reward(**kw): ...\ndef get_own_reward(of): ...\n")
+    for rewards in others:
+        with pytest.raises(SettingError, match="--trust-code"):
+            check_trust(Recipe.load(received(rewards)))
+    assert check_trust(Recipe.load(received('"{folder}/own.py:own_reward" = 0.25')))
+
+
+def test_what_the_user_names_is_the_users_choice(received: Callable[[str], Path], tmp_path: Path) -> None:
+    """On the command line or in Python; and remembered, so that the run's own folder asks nothing afterwards."""
+    name = f"{tmp_path}/received/own.py:own_reward"
+    path = received(f'"{name}" = 1.0')
+    said = check_trust(Recipe.load(rewards={name: 0.5}))
+    assert said == f"Running code that is not grpo_colab's: {name}"
+    assert check_trust(Recipe.load(path)) == said
+    assert check_trust(Recipe.load()) is None
+
+
+def test_a_memory_that_cannot_be_kept_lasts_as_long_as_the_process(
+    received: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    path = received('"{folder}/own.py:own_reward" = 1.0')
+    assert check_trust(Recipe.load(path), trust_code=True) == check_trust(Recipe.load(path))
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "[model]\ntrust_remote_code = true",
+        "[grpo]\nmodel_init_kwargs = {attn_implementation = 'someone/kernel'}",
+        "[grpo]\ntrust_remote_code = true",
+        "[grpo]\nmodel_init_kwargs = {trust_remote_code = true}",
+        "[grpo]\nmodel_init_kwargs = '{\"trust_remote_code\": true}'",
+        "[grpo]\nmodel_init_kwargs = {use_kernels = true}",
+    ],
+)
+def test_a_models_own_code_is_code(table: str, received: Callable[..., Path]) -> None:
+    setting = table[1:].replace("]\n", ".").partition(" ")[0]
+    path = received("correctness = 1.0", table)
+    with pytest.raises(SettingError, match=rf"runs code .*{setting} of the model tiny.*--trust-code"):
+        check_trust(Recipe.load(path))
+    assert setting in str(check_trust(Recipe.load(path), trust_code=True))
+    # another model is another's code
+    elsewhere = Recipe.load(path)
+    elsewhere.model["model_name"] = "someone/else"
+    with pytest.raises(SettingError, match="of the model someone/else"):
+        check_trust(elsewhere)
+
+
+def test_what_is_switched_off_is_no_code(received: Callable[..., Path]) -> None:
+    assert check_trust(Recipe.load(received("correctness = 1.0", "[model]\ntrust_remote_code = false"))) is None
+    assert check_trust(Recipe.load(received("", "[grpo]\nmodel_init_kwargs = {attn_implementation = 'sdpa'}"))) is None
+
+
+@pytest.mark.stack
+def test_a_plan_reads_a_models_configuration_and_not_its_code(
+    received: Callable[..., Path], mark: Path, tmp_path: Path
+) -> None:
+    """A folder with its own Python, which `trust_remote_code` would run: from a file, and as a user's own setting."""
+    model = tmp_path / "model"
+    shutil.copytree(TINY_MODEL, model)
+    config = json.loads((model / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "code.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
+    path = received("correctness = 1.0", f"[model]\nmodel_name = {str(model)!r}\ntrust_remote_code = true")
+    assert plan(Recipe.load(path), "T4").parameters > 500_000
+    with ExitStack() as held, pytest.raises(SettingError, match="--trust-code"):
+        open_run(Recipe.load(path), tmp_path / "run", None, held)
+    assert (mark.exists(), (tmp_path / "run").exists()) == (False, False)
+
+
+def test_a_run_folder_a_mirror_and_drawings_ask(received: Callable[[str], Path], mark: Path, tmp_path: Path) -> None:
+    recipe = Recipe.load(received('"{folder}/own.py:own_reward" = 1.0'))
+    run = Run.create(recipe, tmp_path / "sent" / "run")
+    with ExitStack() as held, pytest.raises(SettingError, match="--trust-code"):
+        open_run(None, None, run.path, held)
+    mirror.push(run.path, str(tmp_path / "mirror"))
+    with ExitStack() as held, pytest.raises(SettingError, match="--trust-code"):
+        open_run(None, tmp_path / "back", f"{tmp_path}/mirror/run", held)
+    with pytest.raises(SettingError, match="--trust-code"):
+        all_trusted([run.recipe])
+    assert not mark.exists()
+    # who brings the recipe in Python has named its code; the folder is then its own
+    own = Recipe.load(rewards=recipe.rewards)
+    with ExitStack() as held:
+        found, _, _ = open_run(own, None, run.path, held)
+    assert found is not None
+    with ExitStack() as held:
+        open_run(None, None, run.path, held)
+
+
+def test_evaluate_asks(received: Callable[[str], Path], mark: Path, tmp_path: Path, command: Command) -> None:
+    run = Run.create(Recipe.load(received('"{folder}/own.py:own_reward" = 1.0')), tmp_path / "run")
+    run.adapter.mkdir()
+    run.write_json("adapter/adapter_config.json", {})
+    run.write_lines("evaluation-before.jsonl", [{"question": "q", "right": True}])
+    done = command("evaluate", str(run.path))
+    assert done.returncode == 2
+    assert "--trust-code" in done.stderr
+    assert not mark.exists()
+
+
+def test_the_values_that_a_file_sweeps_over_are_the_files(received: Callable[..., Path]) -> None:
+    tables = {"task": {"image": "12-squares"}}
+    path = received("correctness = 1.0")
+    path.write_text(
+        'preset = "drawing-tiny"\n[sweep]\n"model.trust_remote_code" = [true]\n"hindsight.samples" = [8]\n'
+        '"rewards.loud_module.own_reward" = [1.0]\n'
+    )
+    [recipe] = variants(path, tables, 1, True).values()
+    assert set(recipe.received) == {"model.trust_remote_code", "rewards.loud_module.own_reward"}
+    with pytest.raises(SettingError, match="--trust-code"):
+        check_trust(recipe)
+    [named] = variants(path, tables | {"sweep": {"model.trust_remote_code": [True]}}, 1, True).values()
+    assert set(named.received) == {"rewards.loud_module.own_reward"}
+
+
+def test_with_its_settings_a_factory_alone_is_called(tmp_path: Path, mark: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from grpo_colab.rewards import reward_factory\n"
+        f"def run(command):\n    open({str(mark)!r}, 'w').close()\n    return lambda **kwargs: []\n"
+        "def get_own_reward(by):\n    return lambda **kwargs: [by]\n"
+        "@reward_factory\ndef made(by):\n    return lambda **kwargs: [by]\n"
+    )
+    for name in ("os.system(command='true')", "builtins.exec(x=1)", f"{tmp_path}/own.py:run(command='x')"):
+        with pytest.raises(ValueError, match="only a factory is called with them: name it get_"):
+            resolve_reward(name)
+    assert not mark.exists()
+    for name in ("get_own_reward", "made"):
+        assert resolve_reward(f"{tmp_path}/own.py:{name}(by=3)")() == [3]
+
+
+def test_what_is_this_packages_own_needs_no_trust() -> None:
+    ours = ("correctness", "think_format(prefilled=True)", "grpo_colab.rewards.correctness_reward")
+    assert all(parse_reward(name).ours for name in (*ours, "grpo_colab.tasks.drawing.pixels_reward"))
+    strange = (
+        "grpo_colab.tiny.__main__.main",
+        "grpo_colab.rewards.__main__.f",
+        "grpo_colab.files.write_text",
+        "grpo_colab_evil.f_reward",
+        "grpo_colab/rewards.py:f_reward",
+        "grpo_colab.py:f_reward",
+    )
+    assert not any(parse_reward(name).ours for name in strange)
+    with pytest.raises(ValueError, match="is no reward of grpo_colab"):
+        resolve_reward("grpo_colab.rewards.resolve.cast")
+    made = resolve_reward("grpo_colab.rewards.get_strict_format_reward(reasoning_tag='think')")
+    assert made.settings == get_strict_format_reward(reasoning_tag="think").settings
+
+
+@pytest.mark.parametrize("name", ["click", "tomli_w", "pydantic", "statistics"])
+def test_no_file_beside_a_recipe_takes_a_librarys_place(name: str, tmp_path: Path, mark: Path) -> None:
+    (tmp_path / f"{name}.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
+    # what Python's own -m imports before us is Python's matter
+    for words in (("recipes",), ("status", str(tmp_path))):
+        subprocess.run([sys.executable, "-m", "grpo_colab", *words], cwd=tmp_path, capture_output=True, check=False)
+        assert not mark.exists(), words
+
+
+def test_a_reward_of_ones_own_is_still_found_where_one_stands(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "my_rewards.py").write_text("def brief_reward(completions, **kwargs):\n    return [1.0]\n")
+    (tmp_path / "c.jsonl").write_text('{"completion": "x"}\n')
+    for name in ("my_rewards.brief_reward", "my_rewards.py:brief_reward"):
+        done = command("score", "c.jsonl", "--rewards", name)
+        assert done.returncode == 0, done.stderr
+        where = f"{tmp_path}/my_rewards.py"
+        shown = f"{where}:brief_reward" if ":" in name else f"my_rewards.brief_reward from {where}"
+        assert done.stderr == f"Running code that is not grpo_colab's: {shown}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--resume", ""),
+        ("train", "--resume", "  "),
+        ("train", "--out", ""),
+        ("draw", "--resume", ""),
+        ("score", "x.jsonl", "--out="),
+        ("report", "x", "--out", ""),
+        ("embed", "--run", ""),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_name_is_no_name(words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--resume "$RUN"` with an unset variable must not train a new run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as ended:
+        main([*words])
+    assert ended.value.code == 2
+    assert list(tmp_path.iterdir()) == []
+    with ExitStack() as held, pytest.raises(SettingError, match="is empty"):
+        open_run(None, None, "", held)
+
+
+@pytest.mark.parametrize("link", ["warnings.jsonl", "completions.jsonl", "checkpoints", "adapter", ".lock", "deep/er"])
+def test_a_run_folder_with_a_link_out_of_it_is_not_gone_on_with(link: str, tmp_path: Path) -> None:
+    run = Run.create(Recipe.load(), tmp_path / "run")
+    (tmp_path / "theirs").write_text("theirs")
+    (run.path / link).parent.mkdir(exist_ok=True)
+    (run.path / link).symlink_to(tmp_path / "theirs")
+    with ExitStack() as held, pytest.raises(SettingError, match=f"'{link}' is a link out of the folder"):
+        open_run(None, None, run.path, held)
+    assert (tmp_path / "theirs").read_text() == "theirs"
+
+
+def test_links_that_stay_inside_are_nobodys_business(tmp_path: Path) -> None:
+    """Such as wandb's own; and the whole folder may be a link."""
+    run = Run.create(Recipe.load(), tmp_path / "elsewhere" / "run")
+    (run.path / "wandb" / "run-1").mkdir(parents=True)
+    (run.path / "wandb" / "latest-run").symlink_to("run-1")
+    (tmp_path / "run").symlink_to(run.path)
+    with ExitStack() as held:
+        found, _, _ = open_run(None, None, tmp_path / "run", held)
+    assert found is not None
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    from hub_server import Hub
+
+    with Hub() as served:
+        yield served
+
+
+@pytest.mark.stack
+def test_the_hub_is_never_asked_for_a_folder_of_this_machine(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose adapter is gone, a model's folder that is gone: a token would go along."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(SettingError, match=r"there is no adapter_model\.safetensors in it"):
+        policy.Policy(None, None).load_adapter(tmp_path / "adapter")
+    monkeypatch.chdir(tmp_path)
+    for name in (f"{tmp_path}/absent", "./absent", "../absent/model", "~/absent", "a/b/c"):
+        with pytest.raises(SettingError, match=r"cannot be loaded \(FileNotFoundError: there is no such folder\)"):
+            policy.load_policy(Recipe.load(model={"model_name": name}), this_machine())
+        with pytest.raises(SettingError, match="there is no such folder"):
+            plan(Recipe.load(model={"model_name": name}), "T4")
+    assert hub.requests == []
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("damage", [b"", b"\0" * 100, None])
+def test_an_adapter_that_is_damaged_is_told_in_words(damage: bytes | None, tmp_path: Path) -> None:
+    learner = policy.load_policy(Recipe.load(), this_machine())
+    learner.save(tmp_path / "adapter")
+    kept = tmp_path / "adapter" / "adapter_model.safetensors"
+    kept.write_bytes(kept.read_bytes()[:-500] if damage is None else damage)
+    with pytest.raises(SettingError, match=r"its adapter_model\.safetensors is damaged \(.*; take another checkpoint"):
+        learner.load_adapter(tmp_path / "adapter")
