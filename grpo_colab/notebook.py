@@ -29,7 +29,7 @@ from grpo_colab import checkpoints, files, mirror
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.opening import brought_back, say
 from grpo_colab.recipe import DEFAULT_PRESET, Recipe, Text
-from grpo_colab.run import RUNS, Run
+from grpo_colab.run import RUNS, Run, check_no_links
 from grpo_colab.tracking import within
 from grpo_colab.trust import check_trust
 
@@ -236,8 +236,8 @@ def animate(*runs: Run) -> None:
     for run in runs:
         path, name = run.path / "drawing.gif", html.escape(f"{run.path.parent.name}, {run.path.name}")
         picture = f"<p>{name} has drawn nothing</p>"
-        if path.is_file():
-            data = base64.b64encode(path.read_bytes()).decode()
+        with contextlib.suppress(OSError):  # there is none, or a link in its place
+            data = base64.b64encode(files.read_bytes(path)).decode()
             picture = f'<img alt="The best drawing of each iteration: {name}" src="data:image/gif;base64,{data}">'
         shown.append(picture)
     display(HTML(f'<div style="display: flex; flex-wrap: wrap; gap: 12px">{"".join(shown)}</div>'))
@@ -341,11 +341,14 @@ def take_home(run: Run, hub: str = "", download: bool = True) -> None:
     A hub that refuses or is silent costs nothing but its copy: SettingError says how to push again.
     """
     adapter = adapter_of(run)
+    check_no_links(run.path)  # what it leads to would be sent, too
     archive = Path(f"{run.path.name}-adapter.zip")
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
         for path in (*sorted(adapter.iterdir()), run.path / "report.html"):
             if path.is_file():
                 file.write(path, path.name)
+    files.write_out(archive, packed.getvalue())
     print(f"The adapter: {archive} ({archive.stat().st_size / 2**20:.1f} MiB)")
     if kept := run.recipe.budget.mirror:
         print(f"The whole run: {kept}/{run.path.name}")

@@ -53,6 +53,8 @@ class Run:
     """A run folder. `Run(path)` opens one that exists; `Run.create` makes a new one."""
 
     def __init__(self, path: str | Path) -> None:
+        if not str(path).strip():
+            raise SettingError(f"run {str(path)!r}: is empty, as an unset variable leaves it; name a run folder")
         self.path = Path(path)
         self._unwritten: dict[str, str] = {}
         if not (self.path / "recipe.toml").is_file():

@@ -7,6 +7,7 @@ micro-batch (completions in one backward pass) depends on memory.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError
+from grpo_colab.files import number, read_bytes
 from grpo_colab.recipe import Recipe
 
 GIB = 2**30
@@ -127,9 +129,11 @@ def adapter_bytes(recipe: Recipe) -> int:
     The shapes come from a local config.json; without one (a model on the hub) those of an 8B Llama are assumed.
     """
     path = Path(recipe.model_path) / "config.json"
-    config = json.loads(path.read_text()) if path.is_file() else {}
-    hidden, inner = config.get("hidden_size", 4096), config.get("intermediate_size", 14336)
-    layers = config.get("num_hidden_layers", 32)
+    config: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError, RecursionError):  # what is wrong with it, its loader says
+        config = dict(json.loads(read_bytes(path, follow=True)))  # in a hub's cache it is a link
+    given = {key: number(config.get(key)) for key in ("hidden_size", "intermediate_size", "num_hidden_layers")}
+    hidden, inner, layers = (int(given[key] or usual) for key, usual in zip(given, (4096, 14336, 32), strict=True))
     parameters = layers * recipe.lora.get("r", 16) * (4 * 2 * hidden + 3 * (hidden + inner))
     return parameters * 4 * (1 + 4 * 3) + (0 if config else 5 * HUB_TOKENIZER_BYTES)
 

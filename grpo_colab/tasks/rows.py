@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.rewards import gold_number
+
+LONGEST_LINE: Final = 1 << 25  # characters; a row is a problem, or a completion
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -35,7 +37,10 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _decoded(file: Any, path: Path) -> Iterator[str]:
     try:
-        yield from file
+        while line := file.readline(LONGEST_LINE + 1):
+            if len(line) > LONGEST_LINE:
+                raise SettingError(f"{path}: has a line of more than {LONGEST_LINE:,} characters, so it holds no rows")
+            yield line
     except UnicodeDecodeError as error:
         raise SettingError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
 

@@ -13,16 +13,18 @@ from typing import Any
 
 import pytest
 
-from grpo_colab import Recipe, Run, mirror, policy
+from grpo_colab import Recipe, Run, mirror, notebook, policy
 from grpo_colab.cli import main
 from grpo_colab.draw import variants
 from grpo_colab.errors import SettingError
 from grpo_colab.machine import this_machine
 from grpo_colab.opening import open_run
 from grpo_colab.plan import plan
+from grpo_colab.plan.step import adapter_bytes
 from grpo_colab.rewards import get_strict_format_reward, resolve_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.run import unfinished
+from grpo_colab.tasks.rows import read_jsonl
 from grpo_colab.tiny import TINY_MODEL
 from grpo_colab.trust import all_trusted, check_trust
 
@@ -387,3 +389,48 @@ def test_an_adapter_that_is_damaged_is_told_in_words(damage: bytes | None, tmp_p
     kept.write_bytes(kept.read_bytes()[:-500] if damage is None else damage)
     with pytest.raises(SettingError, match=r"its adapter_model\.safetensors is damaged \(.*; take another checkpoint"):
         learner.load_adapter(tmp_path / "adapter")
+
+
+def test_what_is_taken_home_is_the_run_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link in the adapter's folder would be zipped, and pushed to the hub, with what it leads to."""
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(Recipe.load(), tmp_path / "run")
+    run.adapter.mkdir()
+    (run.adapter / "adapter_config.json").write_text("{}")
+    (tmp_path / "id_rsa").write_text("secret")
+    (run.adapter / "notes.txt").symlink_to(tmp_path / "id_rsa")
+    with pytest.raises(SettingError, match="is a link out of the folder"):
+        notebook.take_home(run, download=False)
+    assert not list(tmp_path.glob("*.zip"))
+    (run.adapter / "notes.txt").unlink()
+    (run.path / "drawing.gif").symlink_to(tmp_path / "id_rsa")
+    shown: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    notebook.animate(run)
+    assert "has drawn nothing" in shown[0].data
+
+
+def test_a_line_without_an_end_is_no_row(tmp_path: Path) -> None:
+    with (tmp_path / "rows.jsonl").open("wb") as file:
+        file.truncate(60 << 30)
+    with pytest.raises(SettingError, match="has a line of more than"):
+        list(read_jsonl(tmp_path / "rows.jsonl"))
+
+
+@pytest.mark.parametrize("config", ["[]", "{", '{"hidden_size": "x", "num_hidden_layers": 1e400}', "[" * 100_000])
+def test_a_models_configuration_that_is_odd_ends_in_words(config: str, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(config)
+    recipe = Recipe.load(model={"model_name": str(tmp_path / "model")})
+    assert adapter_bytes(recipe) > 0
+    with pytest.raises(SettingError, match="its configuration cannot be had"):
+        plan(recipe, "T4")
+
+
+@pytest.mark.stack
+def test_a_model_of_a_thousand_million_layers_is_not_built(tmp_path: Path) -> None:
+    shutil.copytree(TINY_MODEL, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text()) | {"num_hidden_layers": 10**9}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SettingError, match="num_hidden_layers = 1000000000 is more than any model has"):
+        plan(Recipe.load(model={"model_name": str(tmp_path / "model")}), "T4")
