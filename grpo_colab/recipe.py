@@ -27,6 +27,7 @@ from grpo_colab.console import masked
 from grpo_colab.drawing.canvas import shape_of
 from grpo_colab.drawing.images import image_text, load_image
 from grpo_colab.errors import SettingError, nearest
+from grpo_colab.files import check_name
 from grpo_colab.rewards import check_signature, resolve_reward, reward_name
 from grpo_colab.rewards.look import look_at_reward
 from grpo_colab.rewards.resolve import parse_reward, split_settings
@@ -65,6 +66,7 @@ __all__ = [
 ]
 
 PRESETS = Path(__file__).parent / "recipes"
+LONGEST_RECIPE_NAME = 150  # bytes; a date, and of a drawing the image and the method, stand beside it
 DEFAULT_PRESET = "word-problems-tiny"
 TABLES = ("task", "model", "lora", "grpo", "rewards", "budget", "tripwires", "evaluation")
 DRAWING_TABLES = ("hindsight", "pretraining", "sweep")  # of drawing tasks; one that is not there stays so
@@ -206,8 +208,15 @@ def _read(source: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
             )
     read = _tables(path, source)
     name = read.get("name", path.stem)
-    if Path(name).name != name:
-        raise SettingError(f"{path.name}: name = {name!r}: names the run folder, so it must be a plain file name")
+    try:
+        check_name("name", name)
+    except ValueError as error:
+        raise SettingError(f"{path.name}: {error}") from None
+    if not name or Path(name).name != name or len(name.encode()) > LONGEST_RECIPE_NAME:
+        raise SettingError(
+            f"{path.name}: name = {name[:80]!r}: names the run folder, so it must be a plain file name of at most "
+            f"{LONGEST_RECIPE_NAME} bytes"
+        )
     if "preset" in read:
         base = _read(read["preset"], (*above, path))
     else:  # what nothing stands below says all of its rewards, or has its task's
@@ -320,11 +329,14 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
         **_drawing_tables(read, task),
     )
     try:
-        recipe.to_toml()
+        recipe.to_toml().encode()
     except TypeError as error:
         raise SettingError(
             f"recipe {recipe.name!r}: a value that TOML cannot hold ({error}); write it as a text"
         ) from None
+    except UnicodeEncodeError as error:
+        about = error.object[max(0, error.start - 30) : error.end + 10]
+        raise SettingError(f"recipe {recipe.name!r}: a value that is no UTF-8, near {about!r}; write it anew") from None
     task_made = recipe.load_task()
     if task["name"] == "drawing":
         _check_drawing(recipe, task_made)

@@ -348,3 +348,16 @@ def test_every_preset_is_a_file_that_says_its_model() -> None:
     assert len(list(PRESETS.glob("*.toml"))) == len(PRESET_NAMES)
     assert Recipe.load("gsm8k-llama31-8b").model["model_name"] == "unsloth/meta-Llama-3.1-8B-Instruct"
     assert Recipe.load("gsm8k-qwen25-1.5b").model["fast_inference"] is False
+
+
+@pytest.mark.parametrize("name", ["x" * 151, "../out", "a/b", "", "a\\nb", "a\\u001b[2J"])
+def test_a_recipes_name_names_a_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(f'preset = "gsm8k-tiny"\nname = "{name}"\n')
+    with pytest.raises(SettingError, match=r"mine\.toml: name "):
+        Recipe.load(tmp_path / "mine.toml")
+
+
+def test_a_value_that_is_no_utf8_is_refused_before_it_is_kept() -> None:
+    """As a shell hands it on from a file's name of another encoding."""
+    with pytest.raises(SettingError, match=r"a value that is no UTF-8, near .*\\udcff"):
+        Recipe.load(task={"system_prompt": "answer \udcff"})
