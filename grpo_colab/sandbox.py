@@ -11,9 +11,9 @@ What reaches the trainer is plain, bounded data. Both processes end with the tra
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
-import itertools
 import marshal
 import os
 import re
@@ -28,18 +28,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing import connection
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.plain import doubtful_texts, refusal
 
 GRACE_S: Final = 0.1  # to compare shared lists ignores the time limit; this much later the interpreter is killed
 READING_S: Final = 0.05  # of CPU time, to read what a program returned, and two microseconds an item
 HANGING_S: Final = 60.0  # until a worker that neither answers nor dies counts as hung; its start takes seconds at most
+MOST_QUESTIONS: Final = 30_000  # that an exam may ask of a program
 SHORT: Final = 16_384  # bytes of a request, which fit into a socket's buffer twice
-MAX_BITS: Final = 4096  # of an integer in a result: Python refuses to print what has more than 4,300 digits
 # What the interpreter says when it is not the program that is wrong.
 _LACKS: Final = r"monty|not (yet )?support|^No module named|^cannot import name|^module '\w+' has no attribute"
-_PLAIN: Final = {type(None), bool, int, float, str, list, tuple, dict}
 _NO_ATTRIBUTE: Final = r"'(\w+)' object has no attribute '(\w+)'"
 KINDS: Final = ("ok", "error", "unsupported", "time", "memory", "result", "crash")
 BOUNDS: Final = {
@@ -66,6 +66,19 @@ class Outcome:
     output: str = ""
     kind: str = "ok"
     message: str = ""
+
+
+class Exam(NamedTuple):
+    """A test that runs outside of the program's session, and asks the program: see `referee`.
+
+    `source` is the test. `names` are those of the program's functions and classes that it calls, with the program's own
+    names for them. `lifted` are expressions to evaluate in the program's session, which finds `shared` there.
+    """
+
+    source: str
+    names: dict[str, str]
+    shared: str = ""
+    lifted: list[str] = []  # noqa: RUF012 - nobody writes to it
 
 
 class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
@@ -136,17 +149,18 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
         self,
         programs: Sequence[str],
         inputs: Sequence[Mapping[str, Any]] | None = None,
-        then: Sequence[str] | None = None,
+        then: Sequence[str | Exam] | None = None,
     ) -> list[Outcome]:
         """The outcomes, in the order of the programs.
 
         `inputs` are each program's global names, of plain values. `then` is source to run after each program in its
         session, with a time limit of its own; the value is then its. What a program that ended well has left open (a
-        quote, a line) cannot swallow it.
+        quote, a line) cannot swallow it. An `Exam` runs in a session of its own; its value is None.
         """
         given = [{}] * len(programs) if inputs is None else [dict(names) for names in inputs]
-        feeds = [given, programs] if then is None else [given, programs, then]
-        texts = all(isinstance(program, str) for program in programs)
+        after = [()] * len(programs) if then is None else [tuple(one) if isinstance(one, Exam) else one for one in then]
+        feeds = [given, programs, after]
+        texts = all(isinstance(text, str | tuple) for text in after) and all(isinstance(text, str) for text in programs)
         if not texts or not all(isinstance(name, str) and name.isidentifier() for names in given for name in names):
             raise TypeError("a program is a string, and its inputs are a mapping from identifiers to plain values")
         requests = [marshal.dumps(each, 2) for each in zip(*feeds, strict=True)]
@@ -288,100 +302,158 @@ def _serve() -> None:
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # it kills, also in the midst of a C function
-    longest_s = time_limit_s + GRACE_S
-    with Monty(max_processes=1, max_checkouts_per_worker=1000, request_timeout=longest_s) as pool:
+    limits = {"max_feed_duration_secs": time_limit_s, "max_memory": memory_mb << 20}
+    with Monty(max_processes=2, max_checkouts_per_worker=1000, request_timeout=time_limit_s + GRACE_S) as pool:
         open_session = functools.partial(
             pool.checkout,
-            limits={"max_feed_duration_secs": time_limit_s, "max_memory": memory_mb << 20},
             os_policy={"datetime": datetime(2000, 1, 1), "sleep": "zero", "random_start": {"seed": 0}},
             assert_message_annotations=False,
         )
-
-        def ask(state: bytes, inputs: dict[str, Any], *feeds: str) -> tuple[Any, str, str, str]:
-            for _ in range(3):
-                signal.setitimer(signal.ITIMER_PROF, READING_S + 2e-6 * bounds[0])
-                reply, used_s = _outcome(open_session, state, inputs, feeds, bounds)
-                signal.setitimer(signal.ITIMER_PROF, 0)
-                if reply[2] not in ("time", "crash") or used_s > time_limit_s / 10:
-                    break  # else it had no processor to run on for most of the time, or was killed from outside
-            return reply
-
-        state, *reply = ask(b"", {}, prelude)
-        channel.send_bytes(marshal.dumps((None, *reply), 2))
+        outer = _Outer(open_session, limits, prelude, bounds)
+        channel.send_bytes(marshal.dumps(outer.start(), 2))
         with contextlib.suppress(EOFError):  # the trainer's end
             while True:
-                channel.send_bytes(marshal.dumps(ask(state, *marshal.loads(channel.recv_bytes())), 2))
+                channel.send_bytes(marshal.dumps(outer.ask(*marshal.loads(channel.recv_bytes())), 2))
 
 
-def _outcome(
-    open_session: Callable[[], Any], state: bytes, inputs: dict[str, Any], feeds: Sequence[str], bounds: list[int]
-) -> tuple[tuple[Any, str, str, str], float]:
-    """The parts of an outcome, and the seconds of CPU time. From no state: the one in which the feeds leave a session.
+class _Outer:
+    """Run programs as the trainer asks for them, each in a session that begins with the state the prelude has left.
 
-    To begin with the state that a prelude has left is quicker than to run it.
+    To load that state is quicker than to run the prelude.
     """
-    from pydantic_monty import CollectString, MontyError
 
-    printed, value, kind, message, pid, before_s = CollectString(bounds[-1]), None, "ok", "", 0, 0.0
+    def __init__(
+        self, open_session: Callable[..., Any], limits: dict[str, Any], prelude: str, bounds: list[int]
+    ) -> None:
+        self.open_session = functools.partial(open_session, limits=limits)
+        self.open_court = functools.partial(open_session, limits=limits | {"max_suspensions": MOST_QUESTIONS})
+        self.time_limit_s, self.prelude, self.bounds = limits["max_feed_duration_secs"], prelude, bounds
+        self.state: bytes | None = None
+        self.court: bytes | None = None
+
+    def start(self) -> tuple[Any, ...]:
+        with self.open_session() as session:
+            self.eval = session.feed_run("eval")
+        self.state, *reply = self._until_it_had_time(lambda: self._outcome({}, [self.prelude]))
+        return (None, *reply)
+
+    def ask(self, inputs: dict[str, Any], program: str, then: str | tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the parts of an outcome."""
+        if isinstance(then, str):
+            return self._until_it_had_time(lambda: self._outcome(inputs, [program, then]))
+        if then and not self.court:
+            from grpo_colab.referee import GLUE
+
+            self.court, *reply = self._until_it_had_time(lambda: self._outcome({}, [self.prelude, GLUE], court=True))
+            if not self.court:
+                return (None, *reply)
+        exam = Exam(*then) if then else None
+        return self._until_it_had_time(lambda: self._outcome(inputs, [program], exam))
+
+    def _until_it_had_time(self, run: Callable[[], tuple[tuple[Any, ...], float]]) -> tuple[Any, ...]:
+        for _ in range(3):
+            signal.setitimer(signal.ITIMER_PROF, READING_S + 2e-6 * self.bounds[0])
+            reply, used_s = run()
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            if reply[2] not in ("time", "crash") or used_s > self.time_limit_s / 10:
+                break  # else it had no processor to run on for most of the time, or was killed from outside
+        return reply
+
+    def _outcome(
+        self,
+        inputs: dict[str, Any],
+        feeds: Sequence[str],
+        exam: Exam | None = None,
+        court: bool = False,
+        named: bool = False,
+    ) -> tuple[tuple[Any, ...], float]:
+        """Return the parts of an outcome, and the seconds of CPU time.
+
+        Without a state to begin with, and for a `court`, the value is the state that the feeds leave.
+
+        A value in which a text may stand for an object is `named`: the last feed is run again, such that the value has
+        a name, and the interpreter's own `type` says of each such text what it is.
+        """
+        from pydantic_monty import CollectString, MontyError
+
+        printed, value, kind, message, pids = CollectString(self.bounds[-1]), None, "ok", "", list[int]()
+        before_s = _used_s(pids)
+        try:
+            with (self.open_court if court else self.open_session)() as session:
+                pids.append(session.worker_pid)
+                before_s = _used_s(pids)
+                if self.state and not court:
+                    session.load_session(self.state)
+                for feed in feeds:
+                    value = session.feed_run(feed, inputs=inputs, print_callback=printed)
+                    inputs = {}
+                if court or not self.state:
+                    value = session.dump()
+                elif exam is not None:
+                    value = None
+                    kind, message = self._examined(session, exam, printed, pids)
+                elif message := refusal(value, *self.bounds):
+                    value, kind = None, "result"
+                elif doubtful := doubtful_texts(value, "v"):
+                    again = [*feeds[:-1], _named(feeds[-1])]
+                    if not named and again[-1]:
+                        return self._outcome(inputs, again, named=True)
+                    if message := self._of_other_types(session, doubtful):
+                        value, kind = None, "result"
+        except MontyError as error:
+            value, kind, message = None, _kind(error), one_line(error.exception())
+        except TypeError as error:  # a key, or a member of a set, that has no hash here
+            value, kind, message = None, "result", f"the result has an {error}"
+        return (value, printed.output, kind, message), _used_s(pids) - before_s
+
+    def _of_other_types(self, session: Any, doubtful: list[str]) -> str:
+        """Say which of the texts in the value `__v` are none, or return nothing."""
+        types = f"[type(x).__name__ for x in [{', '.join(doubtful)}]]"
+        kinds = session.feed_run(f"__e({types!r}, {{'v': __v}})", inputs={"__e": self.eval})
+        others = sorted(set(kinds) - {"str"})
+        return f"the result has a value of type {others}" if others else ""
+
+    def _examined(self, session: Any, exam: Exam, printed: Any, pids: list[int]) -> tuple[str, str]:
+        """Return the kind of an exam's end, and its message."""
+        from grpo_colab.referee import Referee, examine
+
+        @contextlib.contextmanager
+        def court() -> Any:
+            with self.open_court() as opened:
+                pids.append(opened.worker_pid)
+                yield opened
+
+        assert self.court is not None
+        referee = Referee(session, self.time_limit_s, exam.lifted, exam.shared, self.eval, printed)
+        ended = examine(referee, court, self.court, exam.source, exam.names)
+        if ended is None:
+            return "ok", ""
+        return ended if isinstance(ended, tuple) else (_kind(ended), one_line(ended.exception()))
+
+
+def _named(source: str) -> str:
+    """Return a program whose last expression, if it is one, has the name `__v`; without one, an empty string."""
     try:
-        with open_session() as session:
-            pid = session.worker_pid
-            before_s = _used_s(pid)
-            if state:
-                session.load_session(state)
-            for feed in feeds:
-                value = session.feed_run(feed, inputs=inputs, print_callback=printed)
-                inputs = {}
-            if not state:
-                value = session.dump()
-            elif message := refusal(value, *bounds):
-                value, kind = None, "result"
-    except MontyError as error:
-        value, kind, message = None, _kind(error), one_line(error.exception())
-    return (value, printed.output, kind, message), _used_s(pid) - before_s if pid else 0.0
+        tree = ast.parse(source)
+        if not (tree.body and isinstance(last := tree.body[-1], ast.Expr)):
+            return ""
+        tree.body[-1] = ast.Assign([ast.Name("__v")], last.value)
+        return ast.unparse(ast.fix_missing_locations(tree)) + "\n__v"
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return ""
 
 
-def _used_s(pid: int) -> float:
-    """CPU time of the interpreters, of which `pid` is the one that lives. Where it cannot be known, the time."""
+def _used_s(pids: Sequence[int]) -> float:
+    """Return the CPU time of the interpreters, of which `pids` live. Where it cannot be known, the time."""
     import resource
 
     if sys.platform != "linux":
         return time.monotonic()
     used_s = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
-    with contextlib.suppress(OSError):
-        used_s += time.clock_gettime((~pid << 3) | 2)  # what clock_getcpuclockid(3) gives
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            used_s += time.clock_gettime((~pid << 3) | 2)  # what clock_getcpuclockid(3) gives
     return used_s
-
-
-def refusal(value: Any, max_items: int, max_depth: int, max_characters: int) -> str:
-    """Why `value` may not be a result, or an empty string.
-
-    It is looked at level by level, by type and length alone: a list that holds itself, or is shared forty deep, has
-    more items than any limit, and to compare, copy or print it would never end.
-    """
-    items = characters = 0
-    level = [value]
-    for _ in range(max_depth + 1):
-        others = [kind.__name__[:80] for kind in set(map(type, level)) - _PLAIN]
-        bits = max((item.bit_length() for item in level if type(item) is int), default=0)
-        characters += sum(len(item) for item in level if type(item) is str)
-        inner = [item for item in level if type(item) in (list, tuple, dict)]
-        keyed = [item for item in inner if type(item) is dict]
-        items += sum(map(len, inner)) + sum(map(len, keyed))
-        for refused, why in (
-            (others, f"a value of type {others}"),
-            (bits > MAX_BITS, f"an integer of more than {MAX_BITS} bits"),
-            (characters > max_characters, f"more characters than max_output={max_characters}"),
-            (items > max_items, f"more items than max_items={max_items}"),
-            # which take a second to put into a dictionary again
-            (any(len(item) - len(set(map(hash, item))) > 100 for item in keyed), "keys that share one hash"),
-        ):
-            if refused:
-                return f"the result has {why}"
-        if not inner:
-            return ""
-        level = list(itertools.chain(*inner, *(item.values() for item in keyed)))
-    return f"the result is nested deeper than max_depth={max_depth}"
 
 
 def _kind(error: Any) -> str:

@@ -55,6 +55,8 @@ FLOORS = {
     "checkpoints": 0.5,
     "sandbox": 0.2,
     "toml_reading": 0.1,
+    "referee": 0.1,
+    "plain": 0,
     "files": 0,
     "console": -1,
     "errors": 0,

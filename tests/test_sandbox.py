@@ -181,8 +181,8 @@ ATTACKS: dict[str, tuple[str, str]] = {
     "sleeping in a coroutine": ("import asyncio\nawait asyncio.sleep(3600)\n1", "ok"),
     "a byte order mark": ("\ufeffx = 1\nx", "ok"),
     "a carriage return": ("x = 1\rx", "ok"),
-    "a list of itself": ("a = []\na.append(a)\na", "ok"),
-    "a dictionary of itself": ("a = {}\na[1] = a\na", "ok"),
+    "a list of itself": ("a = []\na.append(a)\na", "result"),
+    "a dictionary of itself": ("a = {}\na[1] = a\na", "result"),
     "nothing": ("", "ok"),
     "exec and eval": ("exec('x = 1')\neval('x + 1')", "ok"),
     "match, walrus and decorators": (

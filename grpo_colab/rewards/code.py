@@ -10,20 +10,32 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import functools
+import reprlib
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, nearest
+from grpo_colab.plain import holds_nan
+from grpo_colab.rewards.assertions import NOTHING, Test, take_apart
 from grpo_colab.rewards.inputs import texts_of
-from grpo_colab.sandbox import BOUNDS, KINDS, Outcome, Sandbox, python_code, refusal
+from grpo_colab.sandbox import BOUNDS, KINDS, Outcome, Sandbox, python_code
 
 if TYPE_CHECKING:
     from inspect import Signature
 
-Test = tuple[str, Any]  # source to run after the program, and the value that it must have, or _NOTHING
-_NOTHING: Final = object()  # a test that need only end
+MOST_KNOWN: Final = 20_000  # tests, after which they are looked at again
+# Programs that answer the same to anything: the second one's answer says that it equals, holds and is above all.
+_ANSWERS: Final = (
+    "def {0}(*args, **kwargs): return True",
+    """class _A:
+    def __eq__(self, other): return True
+    def __ne__(self, other): return True
+    def __contains__(self, other): return True
+    def __hash__(self): return 0
+def {0}(*args, **kwargs): return _A()""",
+)
 
 
 def get_code_reward(
@@ -72,6 +84,8 @@ class CodeReward:
     partial: bool
     sandbox: Sandbox
     __name__: str
+    known: set[str] = field(default_factory=set, repr=False)  # the tests that were found to judge something
+    warned: bool = field(default=False, repr=False)
 
     @property
     def __signature__(self) -> Signature:
@@ -89,7 +103,7 @@ class CodeReward:
         ended: Sequence[Outcome | None]
         paid: list[float | None]
         if self.check == "tests":
-            ended, paid = self._tested(programs, [_tests(row) for row in rows["tests"]])
+            ended, paid = self._tested(programs, [_tests(row, self.sandbox.prelude) for row in rows["tests"]])
         elif self.check == "answer":
             for gold in rows["answer"]:
                 self._need_reachable(_read(gold, self.sandbox))
@@ -111,37 +125,65 @@ class CodeReward:
         self, programs: Sequence[str], tests: Sequence[list[Test]]
     ) -> tuple[list[Outcome | None], list[float | None]]:
         """The last outcome of each program, and what it earned. A program that hangs does so in one test only."""
-        self._need_tests([test for row in tests for test in row])
+        self._need_tests(tests)
         ended: list[Outcome | None] = [None] * len(programs)
         passed, out = [0] * len(programs), set[int]()
         for turn in range(max(map(len, tests), default=0)):
             going = [index for index, row in enumerate(tests) if turn < len(row) and index not in out]
-            then = [tests[index][turn][0] for index in going]
+            then = [tests[index][turn].run for index in going]
             met = self.sandbox.run([programs[index] for index in going], then=then)
             for index, outcome in zip(going, met, strict=True):
-                ended[index], right = outcome, _passes(outcome, tests[index][turn][1])
+                ended[index], right = outcome, _passes(outcome, tests[index][turn].expected)
                 passed[index] += right
                 if not right and (not self.partial or outcome.kind in ("time", "memory", "crash")):
                     out.add(index)
         shares = [count / len(row) if row else None for count, row in zip(passed, tests, strict=True)]
         return ended, [share if self.partial or share is None else float(share == 1) for share in shares]
 
-    def _need_tests(self, tests: Sequence[Test]) -> None:
-        """ValueError for a test that every program passes, or none."""
+    def _need_tests(self, rows: Sequence[list[Test]]) -> None:
+        """ValueError for a test that every program passes, or none; a warning for tests that ask for one answer."""
         # By itself a test mostly ends in a NameError, as the program is not there; not so what cannot be run at all.
-        sources = list(dict.fromkeys(source for source, _ in tests))
-        alone = dict(zip(sources, self.sandbox.run(sources), strict=True))
-        for source, expected in tests:
-            outcome, test = alone[source], f"{self.__name__}: the test {source!r:.80}"
+        fresh = {test.source: test for row in rows for test in row if test.source not in self.known}
+        tests = list(fresh.values())
+        for test, outcome in zip(tests, self.sandbox.run([""] * len(tests), then=[t.run for t in tests]), strict=True):
+            said = f"{self.__name__}: the test {_shown(test.source)}"
             if outcome.kind == "unsupported" and not outcome.message.startswith("NameError"):
-                raise ValueError(f"{test} cannot be run: {outcome.message}")
-            if _passes(outcome, expected):
-                raise ValueError(f"{test} passes without any program: write one that fails, as in assert f(2) == 4")
-            self._need_reachable(None if expected is _NOTHING else expected)
+                raise ValueError(f"{said} cannot be run: {outcome.message}")
+            if outcome.kind in ("time", "memory", "crash"):
+                raise ValueError(f"{said} does not end by itself, without any program: {outcome.message}")
+            if _passes(outcome, test.expected):
+                raise ValueError(f"{said} passes without any program: write one that fails, as in assert f(2) == 4")
+            self._need_reachable(None if test.expected is NOTHING else test.expected)
+        self._warn_of_one_answer([row for row in rows if any(test.source in fresh for test in row)])
+        if len(self.known) > MOST_KNOWN:
+            self.known.clear()
+        self.known.update(fresh)
+
+    def _warn_of_one_answer(self, rows: Sequence[list[Test]]) -> None:
+        """Warn once of a row whose tests a program passes that answers the same to whatever it is asked."""
+        if self.warned or not rows:
+            return
+        for answer in _ANSWERS:
+            cheats = ["\n".join(answer.format(name) for name in sorted(t.asks)) for row in rows for t in row]
+            met = iter(self.sandbox.run(cheats, then=[test.run for row in rows for test in row]))
+            for row in rows:
+                paid = [_passes(next(met), test.expected) for test in row]
+                if all(paid) and not self.warned:
+                    self.warned = True
+                    warnings.warn(
+                        f"{self.__name__}: a program that answers the same to anything passes all tests of a row, "
+                        f"{_shown([test.source for test in row])}: add a test with another answer",
+                        stacklevel=2,
+                    )
 
     def _need_reachable(self, expected: object) -> None:
         if why := self.sandbox.refuses(expected):
-            raise ValueError(f"{self.__name__}: no program can return the expected {expected!r:.80}: {why}")
+            raise ValueError(f"{self.__name__}: no program can return the expected {_shown(expected)}: {why}")
+        if holds_nan(expected):
+            raise ValueError(
+                f"{self.__name__}: no program can return the expected {_shown(expected)}: NaN equals nothing. Write "
+                "None for a row that cannot be judged, and a test with math.isnan for NaN"
+            )
 
 
 def _fits(values: object, length: int) -> bool:
@@ -149,9 +191,7 @@ def _fits(values: object, length: int) -> bool:
 
 
 def _passes(outcome: Outcome, expected: object) -> bool:
-    if expected is _NOTHING:  # whatever its last expression gives
-        return outcome.kind in ("ok", "result")
-    return outcome.kind == "ok" and bool(outcome.value == expected)
+    return outcome.kind == "ok" and (expected is NOTHING or bool(outcome.value == expected))
 
 
 def _read(gold: object, sandbox: Sandbox) -> object:
@@ -159,7 +199,7 @@ def _read(gold: object, sandbox: Sandbox) -> object:
     if isinstance(gold, str):
         gold = gold.strip()
         if sandbox.refuses(gold):
-            with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            with contextlib.suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
                 return ast.literal_eval(gold)
     return gold
 
@@ -176,26 +216,18 @@ def _as_lists(value: Any) -> Any:
     return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _tests(row: Any) -> list[Test]:
+def _tests(row: Any, prelude: str) -> list[Test]:
     """A row's tests, none for None."""
     if row is None:
         return []
-    tests = [row] if isinstance(row, str) else list(row)
+    tests = [row] if isinstance(row, str) else list(row) if isinstance(row, list | tuple) else []
     if not tests or not all(isinstance(test, str) for test in tests):
-        raise ValueError(f"a row's tests are a string or a list of strings, at least one, got {row!r:.80}")
-    return [_test(test) for test in tests]
+        raise ValueError(f"a row's tests are a string or a list of strings, at least one, got {_shown(row)}")
+    return [take_apart(test, prelude) for test in tests]
 
 
-@functools.lru_cache(maxsize=4096)  # a group of completions shares its tests
-def _test(source: str) -> Test:
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"the test {source!r:.80} is no Python: {error}") from None
-    match body:
-        case [ast.Assert(test=ast.Compare(left=asked, ops=[ast.Eq()], comparators=[right]))]:
-            with contextlib.suppress(ValueError):
-                expected = ast.literal_eval(right)
-                if not refusal(expected, 10**6, 100, 10**7):
-                    return ast.unparse(asked), expected
-    return source, _NOTHING
+def _shown(value: object) -> str:
+    """The value's text, cut, in bounded time: golds may share deeply, and Python refuses to print huge integers."""
+    with contextlib.suppress(Exception):
+        return f"{reprlib.repr(value):.80}"
+    return f"value of type {type(value).__name__}"

@@ -226,11 +226,10 @@ def test_a_program_may_define_what_the_interpreter_lacks(tested: CodeReward) -> 
     assert tested(["def vars(x): return x", "1"], tests=["assert vars(3) == 3"] * 2) == [1.0, 0.0]
 
 
-def test_what_equals_everything_passes_only_where_the_docstring_says(tested: CodeReward) -> None:
+def test_what_equals_everything_passes_no_test(tested: CodeReward) -> None:
     cheat = "class A:\n    def __eq__(self, other): return True\ndef f(): return A()"
-    plain = ["None", "True", "4", "-4.5", "'a'", "[1]", "(1,)", "{'a': 1}"]
+    plain = ["None", "True", "4", "-4.5", "'a'", "[1]", "(1,)", "{'a': 1}", "{1, 2}", "b'ab'"]
     assert tested([cheat], tests=[[f"assert f() == {value}" for value in plain]]) == [0.0]
-    assert tested([cheat], tests=[["assert f() == {1, 2}", "assert f() == b'ab'"]]) == [1.0]
 
 
 def test_rows_without_tests_are_not_counted_as_programs_that_ran(tested: CodeReward) -> None:
