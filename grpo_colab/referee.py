@@ -11,10 +11,9 @@ This file is imported in the sandbox's outer process alone.
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta, timezone
-from datetime import time as clock
+from datetime import time as time_of_day
 from decimal import Decimal
 from typing import Any, Final
 
@@ -32,10 +31,10 @@ from grpo_colab.plain import PLAIN, doubtful_texts, refusal
 CROSSING: Final = (100_000, 20, 1_000_000)  # items, depth and characters of a value that goes from program to test
 CROSSING_BITS: Final = 1_000_000
 READING_S: Final = 0.5  # of CPU time, to read such a value
-CALL_S: Final = 0.001  # of wall time that one call from test to program may cost beside the program's own
+CALL_S: Final = 0.0005  # of CPU time that one call from test to program may cost beside the program's own
 MOST_CALLS: Final = 10_000
 _KINDS: Final[frozenset[type]] = PLAIN.union(
-    (set, frozenset, bytes, complex, type(...), type, date, datetime, timedelta, timezone, clock, Decimal),
+    (set, frozenset, bytes, complex, type(...), type, date, datetime, timedelta, timezone, time_of_day, Decimal),
     (MontyClassProxy, MontyStdTypeProxy),
 )
 _ITERABLE: Final = ("range", "dict_keys", "dict_values", "dict_items")
@@ -122,9 +121,11 @@ class Referee:
         shared: str,
         trusted: Any,
         out: CollectString,
+        clock: Callable[[], float],
     ) -> None:
         self.program, self.limit_s, self.lifted, self.shared = program, limit_s, lifted, shared
         self.trusted, self.printed = trusted, out  # the built-in eval, which the program cannot redefine
+        self.clock = clock  # CPU time of the program's process, as a busy machine is no fault of the program
         self.ended: tuple[str, str] | MontyError | None = None  # kind and message, or what the program died of
         self.spent_s, self.calls, self.names, self.wrapped = 0.0, 0, 0, 0
         self.handed = ""  # the type of an instance that the test has seen
@@ -145,16 +146,8 @@ class Referee:
         }
 
     def bind(self, names: dict[str, str]) -> dict[str, Any]:
-        """Return the program's functions and classes that a test calls, by the test's own names for them."""
-        bound = {}
-        for here, there in names.items():
-            try:
-                bound[here] = self.ask(there, [])
-            except Ended:
-                raise
-            except Exception:  # noqa: BLE001 - a NameError: the test will meet it, too
-                continue
-        return bound
+        """Return handles of the program's functions and classes that a test calls, by the test's own names for them."""
+        return {here: _Handle(self, ProgramValue(there, None)) for here, there in names.items()}
 
     def call(self, value: ProgramValue, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         slots = ["{}"] * len(args) + [f"{name}={{}}" for name in kwargs]
@@ -182,7 +175,7 @@ class Referee:
         if self.calls > MOST_CALLS or self.spent_s > self.limit_s + CALL_S * self.calls:
             self._end("time", "the test's calls of the program took too long")
         signal.setitimer(signal.ITIMER_PROF, READING_S)
-        began = time.monotonic()
+        began = self.clock()
         try:
             return self.program.feed_run(source, inputs=inputs, print_callback=self.printed)
         except MontyError as error:
@@ -194,7 +187,7 @@ class Referee:
         except TypeError as error:  # a key or a member of a set that has no hash here
             return self._end("result", f"the result has {error}")
         finally:
-            self.spent_s += time.monotonic() - began
+            self.spent_s += self.clock() - began
 
     def _end(self, kind: str, message: str) -> Any:
         self.ended = (kind, message)
@@ -290,11 +283,13 @@ def examine(
 ) -> tuple[str, str] | MontyError | None:
     """Run a test's `source`, and return why it failed, or None. Anything else that ends it is raised."""
     try:
-        bound = referee.bind(names)
         with open_session() as court:
             court.load_session(state)
             court.feed_run(
-                f"{source}\nNone", inputs=bound, external_lookup=referee.lookup(), print_callback=referee.printed
+                f"{source}\nNone",
+                inputs=referee.bind(names),
+                external_lookup=referee.lookup(),
+                print_callback=referee.printed,
             )
     except Ended:
         return referee.ended

@@ -424,7 +424,15 @@ class _Outer:
                 yield opened
 
         assert self.court is not None
-        referee = Referee(session, self.time_limit_s, exam.lifted, exam.shared, self.eval, printed)
+        referee = Referee(
+            session,
+            self.time_limit_s,
+            exam.lifted,
+            exam.shared,
+            self.eval,
+            printed,
+            functools.partial(_used_s, pids[:1]),
+        )
         ended = examine(referee, court, self.court, exam.source, exam.names)
         if ended is None:
             return "ok", ""
