@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 from grpo_colab.console import masked, on_one_line
@@ -20,6 +22,15 @@ def one_line(error: BaseException, limit: int = 160) -> str:
     """What an exception says, its kind first, on one line of at most about `limit` characters, and dots for keys."""
     text = masked(f"{type(error).__name__}: {on_one_line(error)}")
     return text if len(text) <= limit else text[:limit] + "..."
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """Return a value's text, cut, in bounded time: lists may share deeply, and huge integers have no text."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = limit
+    with contextlib.suppress(Exception):
+        return short.repr(value)[:limit]
+    return f"a value of type {type(value).__name__}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

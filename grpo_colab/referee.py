@@ -30,7 +30,7 @@ from grpo_colab.plain import PLAIN, doubtful_texts, refusal
 
 CROSSING: Final = (100_000, 20, 1_000_000)  # items, depth and characters of a value that goes from program to test
 CROSSING_BITS: Final = 1_000_000
-READING_S: Final = 0.5  # of CPU time, to read such a value
+READING_S: Final = 0.25  # of CPU time, to read such a value
 CALL_S: Final = 0.0005  # of CPU time that one call from test to program may cost beside the program's own
 MOST_CALLS: Final = 10_000
 _KINDS: Final[frozenset[type]] = PLAIN.union(
@@ -107,6 +107,8 @@ class _Handle(ClassInstance):
         return self.referee.call(self.value, "" if name == "__call__" else f".{name}", args, kwargs)
 
     def lookup_lazy_attrs(self, name: str) -> Any:
+        if not name.isidentifier():  # it may be the program's word, and is to be no source
+            raise AttributeError(f"no attribute {name[:80]!r}")
         return self.referee.ask(f"{{}}.{name}", [self.value])
 
 
@@ -150,6 +152,8 @@ class Referee:
         return {here: _Handle(self, ProgramValue(there, None)) for here, there in names.items()}
 
     def call(self, value: ProgramValue, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not all(map(str.isidentifier, kwargs)):  # they may be the program's words, and are to be no source
+            raise TypeError("keywords must be identifiers")
         slots = ["{}"] * len(args) + [f"{name}={{}}" for name in kwargs]
         before = [self._inward(item) for item in args]
         result = self.ask(f"{{}}{method}({', '.join(slots)})", [value, *args, *kwargs.values()])

@@ -32,6 +32,7 @@ from typing import Any, Final, NamedTuple
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.plain import doubtful_texts, refusal
+from grpo_colab.processes import bare_environment
 
 GRACE_S: Final = 0.1  # to compare shared lists ignores the time limit; this much later the interpreter is killed
 READING_S: Final = 0.05  # of CPU time, to read what a program returned, and two microseconds an item
@@ -232,9 +233,8 @@ class _Worker:
         import socket
 
         ours, theirs = socket.socketpair()
-        path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)  # noqa: PTH100 - not to be resolved
         # None of the trainer's tokens; a session of its own, so that Ctrl-C is not for it, and `kill` ends all of it.
-        kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "MONTY_BIN") if name in os.environ}
+        environment = bare_environment(("PATH", "LD_LIBRARY_PATH", "MONTY_BIN"))
         self.errors, written = connection.Pipe(duplex=False)
         with theirs, written:
             self.process = subprocess.Popen(
@@ -243,7 +243,7 @@ class _Worker:
                 stdout=subprocess.DEVNULL,
                 stderr=written.fileno(),
                 cwd="/",
-                env=kept | {"PYTHONPATH": path},
+                env=environment,
                 start_new_session=True,
             )
         self.channel = connection.Connection(ours.detach())

@@ -57,6 +57,7 @@ FLOORS = {
     "toml_reading": 0.1,
     "referee": 0.1,
     "plain": 0,
+    "processes": 0,
     "files": 0,
     "console": -1,
     "errors": 0,

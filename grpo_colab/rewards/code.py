@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import reprlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from grpo_colab.errors import SettingError, nearest
+from grpo_colab.errors import SettingError, nearest, shown
 from grpo_colab.plain import holds_nan
 from grpo_colab.rewards.assertions import NOTHING, Test, take_apart
 from grpo_colab.rewards.inputs import texts_of
@@ -146,7 +145,7 @@ class CodeReward:
         fresh = {test.source: test for row in rows for test in row if test.source not in self.known}
         tests = list(fresh.values())
         for test, outcome in zip(tests, self.sandbox.run([""] * len(tests), then=[t.run for t in tests]), strict=True):
-            said = f"{self.__name__}: the test {_shown(test.source)}"
+            said = f"{self.__name__}: the test {shown(test.source)}"
             if outcome.kind == "unsupported" and not outcome.message.startswith("NameError"):
                 raise ValueError(f"{said} cannot be run: {outcome.message}")
             if outcome.kind in ("time", "memory", "crash"):
@@ -172,16 +171,16 @@ class CodeReward:
                     self.warned = True
                     warnings.warn(
                         f"{self.__name__}: a program that answers the same to anything passes all tests of a row, "
-                        f"{_shown([test.source for test in row])}: add a test with another answer",
+                        f"{shown([test.source for test in row])}: add a test with another answer",
                         stacklevel=2,
                     )
 
     def _need_reachable(self, expected: object) -> None:
         if why := self.sandbox.refuses(expected):
-            raise ValueError(f"{self.__name__}: no program can return the expected {_shown(expected)}: {why}")
+            raise ValueError(f"{self.__name__}: no program can return the expected {shown(expected)}: {why}")
         if holds_nan(expected):
             raise ValueError(
-                f"{self.__name__}: no program can return the expected {_shown(expected)}: NaN equals nothing. Write "
+                f"{self.__name__}: no program can return the expected {shown(expected)}: NaN equals nothing. Write "
                 "None for a row that cannot be judged, and a test with math.isnan for NaN"
             )
 
@@ -222,12 +221,5 @@ def _tests(row: Any, prelude: str) -> list[Test]:
         return []
     tests = [row] if isinstance(row, str) else list(row) if isinstance(row, list | tuple) else []
     if not tests or not all(isinstance(test, str) for test in tests):
-        raise ValueError(f"a row's tests are a string or a list of strings, at least one, got {_shown(row)}")
+        raise ValueError(f"a row's tests are a string or a list of strings, at least one, got {shown(row)}")
     return [take_apart(test, prelude) for test in tests]
-
-
-def _shown(value: object) -> str:
-    """The value's text, cut, in bounded time: golds may share deeply, and Python refuses to print huge integers."""
-    with contextlib.suppress(Exception):
-        return f"{reprlib.repr(value):.80}"
-    return f"value of type {type(value).__name__}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from grpo_colab.errors import shown
+
 Completions = Sequence[str] | Sequence[Sequence[Mapping[str, Any]]]
 Golds = Sequence[str | None]
 
@@ -17,7 +19,7 @@ def graded_pairs(function: str, completions: Completions, answer: Golds) -> list
         raise ValueError(f"{function}: {len(answer)} answers for {len(texts)} completions")
     for gold in answer:
         if gold is not None and not isinstance(gold, str):
-            raise TypeError(f"{function}: a gold answer is a string or None, got {type(gold).__name__}: {gold!r}")
+            raise TypeError(f"{function}: a gold answer is a string or None, got {type(gold).__name__}: {shown(gold)}")
     return list(zip(texts, answer, strict=True))
 
 
@@ -30,16 +32,16 @@ def texts_of(function: str, completions: Completions) -> list[str]:
 def _said(function: str, conversation: Any) -> str:
     """The content of the last assistant message: none when it only calls a tool, joined when it is a list of parts."""
     if not isinstance(conversation, Sequence) or not all(isinstance(message, Mapping) for message in conversation):
-        raise TypeError(f"{function}: a completion is a string or a list of messages, got {conversation!r:.80}")
+        raise TypeError(f"{function}: a completion is a string or a list of messages, got {shown(conversation)}")
     spoken = [message.get("content") for message in conversation if message.get("role") == "assistant"]
     if not spoken:
-        raise TypeError(f"{function}: no message of the role 'assistant' in the completion {conversation!r:.80}")
+        raise TypeError(f"{function}: no message of the role 'assistant' in the completion {shown(conversation)}")
     content = "" if spoken[-1] is None else spoken[-1]
     if isinstance(content, list | tuple) and all(isinstance(part, Mapping) for part in content):
         texts = [part.get("text") for part in content if part.get("type") == "text"]
         content = "".join(texts) if all(isinstance(text, str) for text in texts) else content
     if not isinstance(content, str):
-        raise TypeError(f"{function}: a message's content is a string or a list of parts, got {content!r:.80}")
+        raise TypeError(f"{function}: a message's content is a string or a list of parts, got {shown(content)}")
     return content
 
 

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError
+from grpo_colab.processes import bare_environment
 from grpo_colab.rewards import numbers
 from grpo_colab.rewards.answers import ANSWER_CLOSE, ANSWER_OPEN, REASONS, Reason, Verdict, answer_block
 from grpo_colab.rewards.correctness import log_shares
@@ -52,9 +53,10 @@ def math_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[
     may stand what may stand around a number. A list is no number (`4, 4` is not 4), a decimal no root.
 
     An answer that takes over 0.25 s of CPU time is wrong; equal ones of a call are compared once. Verdicts are logged
-    as by `correctness_reward`. Raises ValueError for a gold that math-verify cannot read, or not find equal to itself
-    within a second; ImportError without math-verify, SettingError without fork (Windows), RuntimeError when the process
-    died or hung twice for no fault of the answer.
+    as by `correctness_reward`. Raises ValueError for a gold of over 1,000 characters, and for one that math-verify
+    cannot read, or not find equal to itself within a second; ImportError without math-verify, SettingError without fork
+    (Windows), RuntimeError when the process died or hung twice for no fault of the answer. The process gets none of the
+    trainer's environment but its paths and its language.
     """
     return _math_reward(TIME_LIMIT_S, completions, answer, **kwargs)
 
@@ -87,7 +89,11 @@ def _need_math_verify() -> None:
 
 @lru_cache(maxsize=4096)
 def _gold(text: str) -> Fraction | str:
-    """The number or else the formula that a gold answer states."""
+    """Return the number or else the formula that a gold answer states."""
+    if len(text.strip()) > numbers.MAX_CHARACTERS:  # to look for formulas is quadratic
+        raise ValueError(
+            f"the gold answer {text!r:.80} has {len(text.strip())} characters: write at most {numbers.MAX_CHARACTERS}"
+        )
     (value, _), formula = _number(text), _formula(text)
     if value is not None:
         return value
@@ -178,8 +184,8 @@ class _Worker:
         if self.process is None:
             # -P: beside the file lies a numbers.py. A session of its own: Ctrl-C is not for it, and _stop ends both.
             command = [sys.executable, "-P", str(Path(__file__).with_name("latex_worker.py"))]
-            path = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
-            environment, pipe = os.environ | {"PYTHONPATH": path}, subprocess.PIPE
+            environment = bare_environment(("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL"))  # no key of the trainer's
+            pipe = subprocess.PIPE
             self.process = subprocess.Popen(
                 command, bufsize=0, stdin=pipe, stdout=pipe, env=environment, start_new_session=True
             )
