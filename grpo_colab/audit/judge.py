@@ -25,6 +25,7 @@ MOST_HANGS: Final = 15
 SLOW_S: Final = 0.1  # an answer that is slow
 SLOW_ONES: Final = 12  # completions that a slow function is asked about together
 GOLD_NAMES: Final = ("answer", "solution", "gold", "ground_truth", "target", "label", "reference", "final_answer")
+TESTS: Final = "tests"  # the column of a reward for programs
 _MALFORMED: Final = frozenset({"form", "answer", "reasoning", "blank", "order"})
 _TINY: Final = 1e-9
 Style = Mapping[str, Any]
@@ -84,10 +85,11 @@ def audit(
 ) -> Audit:
     """Play an adversary against a reward function; `str()` of what comes back is the report, `ok` the verdict.
 
-    `kind` (correctness, scaled, expression, exact, first_number, format, answer_format, tag_count, shaping) is found
-    out where it is not given, and so is `answer_column`, the parameter that takes the gold. A completion that takes
-    longer than `time_limit_s` is a finding; after fifteen such the rest is left out. SettingError for settings that
-    cannot work, and where the system cannot fork.
+    `kind` (correctness, scaled, expression, exact, first_number, format, answer_format, tag_count, code, shaping) is
+    found out where it is not given, and so is `answer_column`, the parameter that takes the gold. A function that takes
+    a column `tests` is of the kind code, and is asked about programs. A completion that takes longer than
+    `time_limit_s` is a finding; after fifteen such the rest is left out. SettingError for settings that cannot work,
+    and where the system cannot fork.
     """
     found = Audit(callable_name(function))
     try:
@@ -108,7 +110,13 @@ def audit(
         return found
     if kind is None and getattr(function, "__module__", "").startswith("grpo_colab.rewards."):
         kind = next((name for name, about in kinds.items() if found.name in about.get("ours", ())), None)
-    warm_up = [battery.case(probe, battery.styles[0]) for probe in ("golden", "root")]
+    if kind is None and columns[0] == TESTS:
+        kind = "code"
+    warm_up = (
+        battery.programs()[0][:1]
+        if kind == "code"
+        else [battery.case(probe, battery.styles[0]) for probe in ("golden", "root")]
+    )
     with contextlib.closing(Worker(function, columns, warm_up)) as worker:
         _Judge(found, worker, battery, time_limit_s).judge(kind, bool(named))
     return found
@@ -163,6 +171,25 @@ class Battery:
         ]
         return [case for case in cases if not case.labels & absent and (which == "right" or self._lies(case, style))]
 
+    def programs(self, as_list: bool = True) -> list[list[Case]]:
+        """Return the programs for each shape of a test: the right one, the wrong one, and the cheats."""
+        shapes: list[list[Case]] = []
+        for shape in self.data["code"]["shape"]:
+            tests = (shape["test"],) if as_list else shape["test"]
+            shapes.append(
+                [
+                    Case(
+                        f"{about['name']}, for {shape['name']}",
+                        f"```python\n{about['text']}\n```",
+                        tests,
+                        "",
+                        frozenset(),
+                    )
+                    for about in self.data["code"]["program"]
+                ]
+            )
+        return shapes
+
     def _lies(self, case: Case, style: Style) -> bool:
         """Whether it differs from the golden completion, and, if it is to be malformed, from a wrong answer's."""
         honest = ("golden", "wrong") if case.labels & _MALFORMED else ("golden",)
@@ -178,6 +205,8 @@ class _Judge:
         self.answers: dict[Case, Reply] = {}
 
     def judge(self, kind: str | None, takes_gold: bool) -> None:
+        if kind == "code":
+            return self.judge_programs()
         golden = [self.battery.case("golden", style) for style in self.battery.styles]
         first = self.ask(golden[0])
         for self.worker.messages in () if first.ended else (True, False):
@@ -199,6 +228,36 @@ class _Judge:
                 break
         self.found.asked = len(self.answers)
         return self.contract(style)
+
+    def judge_programs(self) -> None:
+        """Weigh what a reward for programs pays in each shape of a test that it takes, and then its contract."""
+        found = self.found
+        found.kind, found.style, self.judges = "code", "python in a fence", "programs"
+        found.rule = self.battery.data["kind"]["code"]["rule"]
+        for self.worker.messages, as_list in ((True, True), (True, False), (False, True), (False, False)):
+            shapes = self.battery.programs(as_list)
+            first = self.ask(shapes[0][0])
+            if first.ended or not first.trouble:
+                break
+        if first.trouble:
+            return found.add("fails on a golden completion", first.trouble)
+        for right, wrong, *cheats in shapes:
+            asked = {case: self.ask(case) for case in (right, wrong, *cheats)}
+            found.slowest = max(found.slowest, *((reply.seconds, case.name) for case, reply in asked.items()))
+            if asked[right].trouble:  # of a shape that it refuses, nothing needs to be said
+                found.notes.append(f"takes no test such as {right.gold!r}: {asked[right].trouble}")
+                continue
+            self.answers |= asked
+            mark, floor = (asked[case].rewards[0] if asked[case].rewards else 0.0 for case in (right, wrong))
+            if (mark or 0.0) <= (floor or 0.0):
+                found.add("does not pay, and should", f"{mark}, and {floor} for a wrong program", right)
+            for case, reply in asked.items():
+                if reply.trouble:
+                    found.add("breaks", reply.trouble, case)
+                elif case is not right and (reply.rewards[0] or 0.0) > (floor or 0.0) + _TINY:
+                    found.add("pays, and should not", f"{reply.rewards[0]} of {mark}", case)
+        found.asked = len(self.answers)
+        return self.contract(self.battery.styles[0])
 
     def ask(self, case: Case) -> Reply:
         return self.worker.ask([case, case._replace(text="word " * 5000)] if self.beside else [case], self.limit_s)

@@ -37,7 +37,7 @@ class Case(NamedTuple):
 
     name: str
     text: str
-    gold: str | None
+    gold: Any  # a string, or None; of a reward for programs a tuple of tests
     prompt: str
     labels: frozenset[str]
 
@@ -164,7 +164,8 @@ def arguments(cases: Sequence[Case], columns: Sequence[str], messages: bool, bar
         for name, role in (("prompts", "user"), ("completions", "assistant")):
             said[name] = [[{"role": role, "content": text}] for text in said[name]]
     said["completion_ids"] = [list(case.text[::4].encode()) for case in cases]
-    said |= {c: [case.prompt if c in QUESTIONS else case.gold for case in cases] for c in columns}
+    golds = [list(case.gold) if isinstance(case.gold, tuple) else case.gold for case in cases]
+    said |= {c: [case.prompt for case in cases] if c in QUESTIONS else list(golds) for c in columns}
     beside = {"trainer_state": None, "log_extra": _nothing, "log_metric": _nothing, "unknown": ["18"] * len(cases)}
     return said if bare else said | beside
 

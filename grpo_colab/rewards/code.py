@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from inspect import Signature
 
 MOST_KNOWN: Final = 20_000  # tests, after which they are looked at again
-# Programs that answer the same to anything: the second one's answer says that it equals, holds and is above all.
+# Programs that answer the same to anything: the last one's answer says that it equals, holds and is above all.
 _ANSWERS: Final = (
     "def {0}(*args, **kwargs): return True",
+    "def {0}(*args, **kwargs): return float('nan')",
     """class _A:
     def __eq__(self, other): return True
     def __ne__(self, other): return True
@@ -48,11 +49,20 @@ def get_code_reward(
 ) -> CodeReward:
     """A reward for the code in a completion, which `extract` finds, run in a `Sandbox` of `prelude` and `limits`.
 
-    `check` is "tests", a column with a row's tests: a list of assertions, or one string. 1.0 for passing all, otherwise
-    0.0; with `partial` the share that passes. `assert f(2) == 4` is compared outside of the sandbox, where nothing that
-    the program defines can make it true, if what is on its right is a literal of None, booleans, integers (of 4,096
-    bits), floats, strings, lists, tuples and dictionaries. Any other test, such as one with a set or bytes on its
-    right, passes when it raises nothing, in a session where the program may have redefined what it uses.
+    `check` is "tests", a column with a row's tests: a list of texts, or one text. 1.0 for passing all, otherwise 0.0;
+    with `partial` the share of the texts that passes, of which each counts as one, however many assertions it holds.
+
+    A test runs in a session of its own, with built-ins and functions of the prelude that no program can redefine. It
+    asks the program, which runs in another, and gets plain values: None, booleans, numbers, strings, bytes, lists,
+    tuples, sets, dictionaries and dates, each of at most 100,000 items, and a range or an iterator as a tuple. So an
+    object that says to equal everything passes no test, whatever its shape: an assertion, several, a loop, or
+    `def check(candidate): ...` with its call. An instance or a function of the program may be called, its attributes
+    read and set; it equals only itself, also where its class defines `__eq__`: compare its attributes. A list that a
+    test hands over, and the program changes, is changed. The prelude's names that keep a state are the program's own.
+
+    What is not promised: a test tests what it asks. `assert f(7)` pays a program that always answers True, and `not
+    abs(f(2) - 4) > 0.1` one that answers NaN; a row of nothing else is warned of once. A test may call the program
+    10,000 times, in `time_limit_s` seconds of CPU time and half a millisecond a call.
 
     Or "answer", a column with the value of the program's last expression; a string is compared with that value, or
     where it is None with what was printed, as texts without the white space around them.
@@ -61,7 +71,8 @@ def get_code_reward(
 
     What goes wrong in a program pays 0.0, and with `log_metric` the shares of the kinds are logged, of what has run. A
     row whose tests or answer are None gives None. ValueError for a missing column, for a test that is no Python, needs
-    what the sandbox lacks, or passes without any program, and for a value that no program can return in these limits.
+    what the sandbox lacks, does not end, or passes without any program, and for a value that no program can return in
+    these limits, or that NaN keeps from equalling anything.
     """
     if not callable(check) and check not in ("tests", "answer"):
         raise SettingError(f"check = {check!r}: write 'tests', 'answer', or a function of an outcome and a row")

@@ -257,3 +257,24 @@ def narrow_reward(completions, answer):
 def tail_reward(completions, **kwargs):
     """Shaping: shorter is better."""
     return [-len(text) / 1000 for text in _said(completions)]
+
+
+def exec_reward(completions, tests, **kwargs):
+    """Runs program and tests in one place, as is widely done."""
+    paid = []
+    for text, row in zip(_said(completions), tests, strict=True):
+        names: dict[str, Any] = {}
+        try:
+            exec((text or "").removeprefix("```python").removesuffix("```"), names)  # noqa: S102
+            for test in row:
+                exec(test, names)  # noqa: S102
+        except BaseException:  # noqa: BLE001
+            paid.append(0.0)
+        else:
+            paid.append(1.0)
+    return paid
+
+
+def exec_text_reward(completions, tests, **kwargs):
+    """The same for tests that are one text, and with programs that end the process."""
+    return exec_reward(completions, [[row + "\n"] for row in tests])

@@ -108,6 +108,30 @@ def test_our_own_pass(function, kind: str, style: str) -> None:
     assert found.asked > 150 and found.slowest[0] > 0
 
 
+# Rewards for programs.
+
+
+def test_our_reward_for_programs_pays_no_program_that_only_says_so() -> None:
+    found = audit(rewards.get_code_reward(workers=1), time_limit_s=5)
+    assert str(found).endswith("\nok")
+    assert found.ok and found.kind == "code" and found.notes == []
+    assert found.asked == len(BATTERY.data["code"]["shape"]) * len(BATTERY.data["code"]["program"]) >= 60
+    assert {*found.held} >= {"deterministic", "independent of the batch", "blind to other columns", "picklable"}
+
+
+@pytest.mark.parametrize("name", ["exec_reward", "exec_text_reward"])
+def test_a_reward_that_runs_tests_beside_the_program_is_found_out(name: str) -> None:
+    found = audited(name)
+    cheated = names(found, "pays, and should not")
+    assert found.kind == "code" and not found.ok
+    assert {
+        f"an object that equals all, for {shape}" for shape in ("an assertion", "a loop", "check(candidate)")
+    } <= cheated
+    assert "built-ins that say yes, for a sorted list" in cheated
+    assert not any(case.startswith(("right", "wrong", "nothing", "an exit")) for case in cheated)
+    assert "does not pay, and should" not in whats(found)
+
+
 def test_what_a_kind_tolerates_is_said() -> None:
     exact, first = audit(rewards.exact_answer_reward), audit(rewards.soft_correctness_reward)
     assert all(name.startswith("not paying for") for name in exact.tolerated)
