@@ -10,6 +10,7 @@ from typing import Any, Final
 
 MAX_BITS: Final = 4096  # of an integer in a result: Python refuses to print what has more than 4,300 digits
 PLAIN: Final[frozenset[type]] = frozenset({type(None), bool, int, float, str, list, tuple, dict})
+OWN_INSTANCE: Final = "a test hands the program an instance of its own class"  # which no program can mend
 # The interpreter hands out ranges, functions, modules and their like as their text. So an honest text may look, too.
 _LOOKS_LIKE_AN_OBJECT: Final = re.compile(
     r"<.*>|[\w.]+\(.*\)|[\w.]+\[.*\]|\[\.\.\.\]|\{\.\.\.\}|\(\.\.\.\)|typing\.\w+|[\w.\[\], ]+( \| [\w.\[\], ]+)+",

@@ -26,7 +26,7 @@ from pydantic_monty import (
     MontyStdTypeProxy,
 )
 
-from grpo_colab.plain import PLAIN, doubtful_texts, refusal
+from grpo_colab.plain import OWN_INSTANCE, PLAIN, doubtful_texts, refusal
 
 CROSSING: Final = (100_000, 20, 1_000_000)  # items, depth and characters of a value that goes from program to test
 CROSSING_BITS: Final = 1_000_000
@@ -204,7 +204,7 @@ class Referee:
                 self._end("unsupported", "a test hands one of the program's functions over inside of another value")
             return value.proxy
         if isinstance(value, MontyClassProxy):
-            self._end("unsupported", f"a test hands the program an instance of its own class {value.name[:80]}")
+            self._end("unsupported", f"{OWN_INSTANCE} {value.name[:80]}: make it in the call that hands it over")
         if type(value) in (list, tuple, set, frozenset):
             return type(value)(map(self._inward, value))
         return {key: self._inward(item) for key, item in value.items()} if type(value) is dict else value

@@ -231,7 +231,7 @@ class _Rewriter(ast.NodeTransformer):
         direct, asked = root is node.func, name in self.names.program
         given = [*node.args, *(keyword.value for keyword in node.keywords)]
         if asked or name in self.names.own - self.names.defined:
-            lifts = any(self._cannot_cross(one, asked) for one in given)
+            lifts = any(self._cannot_cross(one) for one in given)
             if lifts and (asked or direct):
                 return self._lift(node)
             if direct:
@@ -278,12 +278,12 @@ class _Rewriter(ast.NodeTransformer):
         keywords = [ast.keyword(keyword.arg, self.visit(keyword.value)) for keyword in node.keywords]
         return [self.visit(one) for one in node.args], keywords
 
-    def _cannot_cross(self, given: ast.expr, asked: bool) -> bool:
+    def _cannot_cross(self, given: ast.expr) -> bool:
         """Say whether an argument is nothing plain: a function, say, or what the prelude or the test makes."""
         for node in ast.walk(given):
-            if isinstance(node, ast.Lambda) or (isinstance(node, ast.Name) and node.id in self.names.defined):
+            if isinstance(node, ast.Name) and (node.id in self.names.defined or node.id in self.names.given):
                 return True
-            if asked and isinstance(node, ast.Name) and node.id in self.names.given:
+            if isinstance(node, ast.Lambda):
                 return True
             if isinstance(node, ast.Call):
                 called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, nearest, shown
-from grpo_colab.plain import holds_nan
+from grpo_colab.plain import OWN_INSTANCE, holds_nan
 from grpo_colab.rewards.assertions import NOTHING, Test, take_apart
 from grpo_colab.rewards.inputs import texts_of
 from grpo_colab.sandbox import BOUNDS, KINDS, Outcome, Sandbox, python_code
@@ -59,6 +59,7 @@ def get_code_reward(
     `def check(candidate): ...` with its call. An instance or a function of the program may be called, its attributes
     read and set; it equals only itself, also where its class defines `__eq__`: compare its attributes. A list that a
     test hands over, and the program changes, is changed. The prelude's names that keep a state are the program's own.
+    An instance of the test's or the prelude's class can be handed over in the call that makes it, not from a variable.
 
     What is not promised: a test tests what it asks. `assert f(7)` pays a program that always answers True, and `not
     abs(f(2) - 4) > 0.1` one that answers NaN; a row of nothing else is warned of once. A test may call the program
@@ -71,8 +72,8 @@ def get_code_reward(
 
     What goes wrong in a program pays 0.0, and with `log_metric` the shares of the kinds are logged, of what has run. A
     row whose tests or answer are None gives None. ValueError for a missing column, for a test that is no Python, needs
-    what the sandbox lacks, does not end, or passes without any program, and for a value that no program can return in
-    these limits, or that NaN keeps from equalling anything.
+    what the sandbox lacks, does not end, hands over what it cannot, or passes without any program, and for a value that
+    no program can return in these limits, or that NaN keeps from equalling anything.
     """
     if not callable(check) and check not in ("tests", "answer"):
         raise SettingError(f"check = {check!r}: write 'tests', 'answer', or a function of an outcome and a row")
@@ -143,7 +144,11 @@ class CodeReward:
             then = [tests[index][turn].run for index in going]
             met = self.sandbox.run([programs[index] for index in going], then=then)
             for index, outcome in zip(going, met, strict=True):
-                ended[index], right = outcome, _passes(outcome, tests[index][turn].expected)
+                test = tests[index][turn]
+                if outcome.kind == "unsupported" and outcome.message.startswith(OWN_INSTANCE):
+                    said = f"{self.__name__}: the test {shown(test.source)}"
+                    raise ValueError(f"{said} cannot be run: {outcome.message}")
+                ended[index], right = outcome, _passes(outcome, test.expected)
                 passed[index] += right
                 if not right and (not self.partial or outcome.kind in ("time", "memory", "crash")):
                     out.add(index)

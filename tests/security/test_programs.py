@@ -36,6 +36,9 @@ BUILT_INS = [name for name in dir(builtins) if name.islower() and not name.start
 GUESSED = ["_now", "_call", "_order", "_lift", "_theirs", "check", "candidate", "math", "same", "g", "y", "expected"]
 
 
+SWALLOWS = "try:\n    y = f(2)\nexcept NameError:\n    raise\nexcept BaseException:\n    pass"
+
+
 def redefined(names: list[str], body: str) -> str:
     return "".join(f"def {name}(*args, **named): {body}\n" for name in names)
 
@@ -181,6 +184,50 @@ def test_a_trusted_function_of_the_prelude_cannot_be_redefined() -> None:
     with (made := get_code_reward(prelude=prelude, time_limit_s=5)).sandbox:
         assert made([RIGHT, cheat], tests=["assert close(f(2), 4.0)"] * 2) == [1.0, 0.0]
         assert made([state, RIGHT], tests=["f(4)\nassert board == [3, 4]"] * 2) == [1.0, 0.0]  # what it drew is its own
+
+
+def test_what_the_prelude_makes_is_handed_over() -> None:
+    reverse = "def f(n):\n    back = None\n    while n:\n        n.after, back, n = back, n, n.after\n    return back"
+    texts = [
+        "assert values(f(build([1, 2, 3]))) == [3, 2, 1]",
+        "assert values(f(Node(1, Node(2)))) == [2, 1]",
+        "def check(candidate):\n    assert values(candidate(build([1, 2]))) == [2, 1]\ncheck(f)",
+    ]
+    with (made := get_code_reward(prelude=NODES, time_limit_s=5)).sandbox:
+        assert made([reverse, "def f(n): return n"], tests=[texts] * 2) == [1.0, 0.0]
+        in_check = "def check(c):\n    n = build([1])\n    assert values(c(n)) == [1]\ncheck(f)"
+        for text in ("n = build([1])\nassert values(f(n)) == [1]", in_check):
+            with pytest.raises(ValueError, match="class Node: make it in the call that hands it over"):
+                made([reverse], tests=[text])
+        said = "def f(n): raise NotImplementedError('a test hands the program an instance of its own class A')"
+        assert made([said], tests=[texts]) == [0.0]  # words of the program's raise nothing
+
+
+@pytest.mark.parametrize(
+    ("program", "test"),
+    [
+        # words of the program's that could become source in the process between
+        (
+            "def g(): return A()\nclass A: x = 4\ndef f(x): return 'x{0.__class__}'",
+            "a = g()\nassert getattr(a, f(2)) == 4",
+        ),
+        ("def g(**named): return 4\ndef f(x): return {'x{0.__class__}': 3}", "y = g(**f(2))\nassert y == 5"),
+        # what ends a program ends its test, which may not go on
+        ("def f(x):\n    while True: pass", SWALLOWS),
+        ("def f(x): return [0] * 10**9", SWALLOWS),
+        ("class A: pass\ndef f(x): return {A(): 1}", SWALLOWS),
+        ("a = ()\nfor _ in range(40): a = (a, a)\ndef f(x): return {a: 1}", "y = f(2)\nassert y"),
+        ("a = []\nfor _ in range(40): a = [a, a]\ndef f(x): return a", "y = f(2)\nassert y"),
+        ("def f(x): return '<a>' * 10**6", "y = f(2)\nassert y"),
+        ("def f(x):\n    for i in range(10**5): x += 1\n    return x", "for i in range(2000):\n    f(i)"),
+    ],
+)
+def test_a_program_that_attacks_its_test_ends_the_test_alone(program: str, test: str) -> None:
+    with (made := get_code_reward(workers=1, time_limit_s=0.5)).sandbox, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        began = time.monotonic()
+        assert made([program, RIGHT + "def g(): return 1"], tests=[test, "y = f(2)\nassert y == 4"]) == [0.0, 1.0]
+        assert time.monotonic() - began < 120  # a hang
 
 
 def test_an_instance_that_a_test_compares_is_said_to_be_one(reward: CodeReward) -> None:
