@@ -214,7 +214,7 @@ def test_the_run_goes_on_while_its_copy_fails_and_then_succeeds(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file stands where the folder should be, as good as read-only also for root; then it is taken away."""
-    monkeypatch.setattr(mirror, "FIRST_RETRY_S", 0.02)
+    monkeypatch.setattr("grpo_colab.mirror.mirror.FIRST_RETRY_S", 0.02)
     (tmp_path / "drive").write_text("")
     keeper = mirror.Mirror(run, str(tmp_path / "drive"))
     keeper.request()
@@ -250,22 +250,37 @@ def test_a_full_disk_there_leaves_what_was_whole(run: Path, tmp_path: Path) -> N
     assert damage(copy / "checkpoints" / "checkpoint-30") is None
 
 
+HANGS = """
+import os, sys, time
+from pathlib import Path
+
+def hang(event, arguments):
+    if event == "open" and Path(os.environ["HANGS"]) in Path(str(arguments[0])).parents:
+        time.sleep(600)
+
+sys.addaudithook(hang)
+"""
+
+
 def test_a_folder_that_hangs_never_holds_the_run(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading a named pipe waits for a writer, as reading from a dead network drive waits for its server."""
-    monkeypatch.setattr(mirror, "LIMIT_S", 0.5)
-    monkeypatch.setattr(mirror, "REACH_S", 0.5)
-    monkeypatch.setattr(mirror, "FIRST_RETRY_S", 0.02)
+    """In the child, opening a file there never returns, as on a network drive whose server is dead."""
+    monkeypatch.setattr("grpo_colab.mirror.mirror.LIMIT_S", 2.0)
+    monkeypatch.setattr("grpo_colab.mirror.layout.REACH_S", 2.0)
+    monkeypatch.setattr("grpo_colab.mirror.mirror.FIRST_RETRY_S", 0.02)
     drive = tmp_path / "drive"
-    pipe = drive / run.name / mirror.MARKER
-    pipe.parent.mkdir(parents=True)
-    os.mkfifo(pipe)
+    (drive / run.name).mkdir(parents=True)
+    (tmp_path / "hanging").mkdir()
+    (tmp_path / "hanging" / "sitecustomize.py").write_text(HANGS)
+    monkeypatch.setenv("HANGS", str(drive))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "hanging"), *sys.path]))
+    monkeypatch.syspath_prepend(tmp_path / "hanging")
     keeper = mirror.Mirror(run, str(drive))
     keeper.request()
     until((run / mirror.STATE).exists, keeper)
     assert "stopped after" in state(run)["error"]
     assert mirror.recipes(str(drive)) == {}
-    pipe.unlink()
-    monkeypatch.setattr(mirror, "LIMIT_S", 60.0)
+    monkeypatch.setenv("HANGS", str(tmp_path / "no more"))
+    monkeypatch.setattr("grpo_colab.mirror.mirror.LIMIT_S", 60.0)
     assert keeper.finish(60) is None
     assert state(run)["step"] == 20
 
@@ -285,7 +300,7 @@ def test_a_hub_that_fails_is_told_and_tried_again(
 ) -> None:
     use(hub, tmp_path, monkeypatch)
     monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.setattr(mirror, "FIRST_RETRY_S", 0.02)
+    monkeypatch.setattr("grpo_colab.mirror.mirror.FIRST_RETRY_S", 0.02)
     hub.failure = failure
     if failure == "refuse":
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
@@ -294,7 +309,7 @@ def test_a_hub_that_fails_is_told_and_tried_again(
     keeper.request()
     until((run / mirror.STATE).exists, keeper)
     assert said in state(run)["error"]
-    monkeypatch.setattr(mirror, "REACH_S", 0.5)
+    monkeypatch.setattr("grpo_colab.mirror.layout.REACH_S", 0.5)
     with pytest.raises(SettingError, match=r"budget\.mirror"):
         mirror.restore("hf://someone/copies", tmp_path / "none")
     hub.failure = None
@@ -318,7 +333,7 @@ def test_no_copy_is_named(run: Path, place: str, tmp_path: Path) -> None:
 
 def test_only_one_child_at_a_time(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process's child holds the lock: it is not a failure, and what it does not see is copied after it."""
-    monkeypatch.setattr(mirror, "FIRST_RETRY_S", 0.02)
+    monkeypatch.setattr("grpo_colab.mirror.mirror.FIRST_RETRY_S", 0.02)
     drive = str(tmp_path / "drive")
     keeper = mirror.Mirror(run, drive)
     with FileLock(run / ".mirror.lock"):
