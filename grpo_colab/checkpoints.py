@@ -4,24 +4,37 @@
         checkpoint-40/  the trainer's files, and manifest.json: when, how good, and what each file must be
         .new/           one that is being written; never read
 
-Nothing here knows the trainer. Standard library only.
+A manifest, and the folder itself, may have come from anywhere: names in it stay in their checkpoint, a link is no
+checkpoint, and nothing is written or deleted through one. Nothing here knows the trainer. Standard library only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from grpo_colab.files import read_json, sha256, to_disk, write_json
+from grpo_colab.console import on_one_line
+from grpo_colab.files import inside, number, read_json, regular_files, sha256, to_disk, write_json
 
 MANIFEST: Final = "manifest.json"
 STAGING: Final = ".new"
 DAMAGED: Final = "damaged-"  # a checkpoint that is not what its manifest says is set aside under such a name
 SPOILT: Final = "spoilt-"  # and so is one that is whole, but must not be gone on from
+MOST_FILES: Final = 10_000  # that a manifest may name
+_NAME: Final = re.compile(r"checkpoint-[0-9]{1,15}")
+
+
+class Expected(NamedTuple):
+    """What a manifest says of one file."""
+
+    bytes: int
+    sha256: str
 
 
 def seal(staged: Path, folder: Path, metric: str | None = None, value: float | None = None) -> Path:
@@ -30,8 +43,11 @@ def seal(staged: Path, folder: Path, metric: str | None = None, value: float | N
     `value` is what the checkpoint is worth by `metric`, for `best`. Everything is on the disk before the one rename
     that makes it a checkpoint. Raises OSError (a full disk, say), and then there is no such checkpoint.
     """
+    _need_no_link(folder, staged.parent, staged)
     files = {}
-    for path in sorted(path for path in staged.rglob("*") if path.is_file()):
+    for path in sorted(regular_files(staged)):
+        if path == staged / MANIFEST:
+            continue
         to_disk(path)
         files[path.relative_to(staged).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -42,11 +58,11 @@ def seal(staged: Path, folder: Path, metric: str | None = None, value: float | N
 
 def publish(staged: Path, folder: Path) -> Path:
     """Rename a sealed folder to its place in `folder`, for what stood there under its name."""
+    _need_no_link(folder, staged.parent, staged)
     to_disk(staged)
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / staged.name
-    if final.exists():
-        delete(final)
+    delete(final)
     staged.rename(final)
     to_disk(folder)
     with contextlib.suppress(OSError):
@@ -54,14 +70,45 @@ def publish(staged: Path, folder: Path) -> Path:
     return final
 
 
+def new_staging(folder: Path) -> Path:
+    """Make the empty staging folder in `folder`; what stood there under its name goes, a link without what it leads to.
+
+    Raises OSError when `folder` is itself a link, or cannot be written.
+    """
+    _need_no_link(folder)
+    staging = folder / STAGING
+    remove(staging)
+    staging.mkdir(parents=True)
+    return staging
+
+
+def _need_no_link(*paths: Path) -> None:
+    for path in paths:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path))
+
+
+def is_name(name: str) -> bool:
+    """Tell whether a folder of that name can be a checkpoint."""
+    return _NAME.fullmatch(name) is not None
+
+
 def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
 def saved(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, oldest first, damaged or not; a folder without a manifest is none."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-    return sorted((path for path in found if (path / MANIFEST).exists()), key=step_of)
+    """The checkpoints in a folder, oldest first, damaged or not; a folder without a manifest is none, nor is a link."""
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    found: list[Path] = []
+    with contextlib.suppress(PermissionError):
+        found = [path for path in folder.iterdir() if is_name(path.name) and not path.is_symlink()]
+    return sorted((path for path in found if _is_file(path / MANIFEST)), key=step_of)
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def manifest(checkpoint: Path) -> dict[str, Any]:
@@ -69,32 +116,67 @@ def manifest(checkpoint: Path) -> dict[str, Any]:
     return read_json(checkpoint / MANIFEST) or {}
 
 
-def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, in words; None for a whole one. Reads every byte of it."""
-    files = manifest(checkpoint).get("files")
-    if not isinstance(files, dict) or not files:
-        return f"{MANIFEST} cannot be read"
+def contents(checkpoint: Path) -> dict[str, Expected] | None:
+    """What its manifest says of each file; None when it cannot be read, or names a file that is not in its folder."""
+    return listed(checkpoint, manifest(checkpoint))
+
+
+def listed(checkpoint: Path, about: Mapping[str, Any]) -> dict[str, Expected] | None:
+    """What a manifest says of each file of a checkpoint; None when any of it is not what a manifest says."""
+    files = about.get("files")
+    if not isinstance(files, dict) or not 0 < len(files) <= MOST_FILES:
+        return None
+    found = {}
     for name, expected in files.items():
-        path = checkpoint / name
+        if not isinstance(expected, dict) or name == MANIFEST:
+            return None
+        size, digest = expected.get("bytes"), expected.get("sha256")
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            return None
+        if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+            return None
         try:
-            if (size := path.stat().st_size) != expected["bytes"]:
-                return f"{name} has {size:,} of {expected['bytes']:,} bytes"
-            if sha256(path) != expected["sha256"]:
-                return f"{name} is not what was written"
-        except FileNotFoundError:
-            return f"{name} is missing"
-        except (OSError, KeyError, TypeError) as error:
-            return f"{name} cannot be read ({error})"
+            inside(checkpoint, name)
+        except ValueError:
+            return None
+        found[name] = Expected(size, digest)
+    return found
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, in words; None for a whole one. Reads every byte of it.
+
+    Where the manifest itself is damaged, no other file is looked at.
+    """
+    if (found := contents(checkpoint)) is None:
+        return f"{MANIFEST} cannot be read"
+    troubles = (trouble(checkpoint, name, expected) for name, expected in found.items())
+    return next((text for text in troubles if text), None)
+
+
+def trouble(checkpoint: Path, name: str, expected: Expected, bytes_too: bool = True) -> str | None:
+    """What is wrong with one file of a checkpoint, in words; None for one that is as expected.
+
+    Without `bytes_too` its size alone is looked at.
+    """
+    said = on_one_line(name)
+    try:
+        path = inside(checkpoint, name)
+        if (size := path.lstat().st_size) != expected.bytes:
+            return f"{said} has {size:,} of {expected.bytes:,} bytes"
+        if bytes_too and sha256(path) != expected.sha256:
+            return f"{said} is not what was written"
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{said} is missing"
+    except (OSError, ValueError) as error:
+        return f"{said} cannot be read ({on_one_line(error)})"
     return None
 
 
 def sizes_are_right(checkpoint: Path) -> bool:
     """Whether its files have the sizes of its manifest: what can be told of damage at once."""
-    try:
-        files = manifest(checkpoint)["files"].items()
-        return all((checkpoint / name).stat().st_size == expected["bytes"] for name, expected in files)
-    except (OSError, AttributeError, KeyError, TypeError):
-        return False
+    found = contents(checkpoint) or {}
+    return bool(found) and not any(trouble(checkpoint, name, it, bytes_too=False) for name, it in found.items())
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
@@ -128,19 +210,25 @@ def spoilt(folder: Path) -> set[str]:
 
 def _aside(checkpoint: Path, prefix: str) -> None:
     aside = checkpoint.with_name(f"{prefix}{checkpoint.name}")
-    shutil.rmtree(aside, ignore_errors=True)
+    remove(aside)
     checkpoint.rename(aside)
 
 
 def greater_is_better(grpo: Mapping[str, Any]) -> bool:
     """A recipe's word on its grpo.metric_for_best_model, or else transformers' own rule."""
-    return grpo.get("greater_is_better", not str(grpo.get("metric_for_best_model", "reward")).endswith("loss"))
+    return bool(grpo.get("greater_is_better", not str(grpo.get("metric_for_best_model", "reward")).endswith("loss")))
 
 
 def best(folder: Path, greater_is_better: bool = True) -> Path | None:
     """The checkpoint whose manifest has the best value, the newer of equals; None while none has one."""
+    return best_of(saved(folder), greater_is_better)
+
+
+def best_of(found: Iterable[Path], greater_is_better: bool = True) -> Path | None:
+    """The best of these checkpoints, as in `best`; what is no finite number is no value."""
     sign = 1.0 if greater_is_better else -1.0
-    worth = [(sign * value, path) for path in saved(folder) if (value := manifest(path).get("value")) is not None]
+    values = [(number(manifest(path).get("value")), path) for path in found]
+    worth = [(sign * value, path) for value, path in values if value is not None]
     return max(worth, key=lambda pair: (pair[0], step_of(pair[1])))[1] if worth else None
 
 
@@ -153,6 +241,16 @@ def prune(folder: Path, keep: int, greater_is_better: bool = True, also: Path | 
 
 
 def delete(checkpoint: Path) -> None:
-    """The manifest first: what is half deleted must not look like a damaged checkpoint."""
-    (checkpoint / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    """The manifest first: what is half deleted must not look like a damaged checkpoint. Of a link, the link alone."""
+    if not checkpoint.is_symlink() and checkpoint.is_dir():
+        (checkpoint / MANIFEST).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        remove(checkpoint)
+
+
+def remove(path: Path) -> None:
+    """Remove what stands at `path`, be it a folder, a file or a link, which is not followed; OSError when it stays."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    shutil.rmtree(path)

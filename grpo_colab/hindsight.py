@@ -384,7 +384,7 @@ def save(run: Run, step: int, learner: Policy, updates: Updates, seen: set[Image
     import torch
 
     run.to_disk()
-    staged = run.checkpoints / checkpoints.STAGING / f"checkpoint-{step}"
+    staged = checkpoints.new_staging(run.checkpoints) / f"checkpoint-{step}"
     learner.model.save_pretrained(staged)
     state = {
         **updates.state(),

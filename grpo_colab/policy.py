@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import logging
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo_colab import checkpoints
 from grpo_colab.errors import SettingError, one_line
 
 if TYPE_CHECKING:
@@ -140,12 +142,12 @@ class Policy:
 
     def save(self, path: Path) -> None:
         """The adapter and the tokenizer, as PEFT and transformers save them: whole, or what stood there before."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # which nobody has put there before
+        temporary.mkdir(parents=True)
         try:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
-            if path.exists():
-                shutil.rmtree(path)
+            checkpoints.remove(path)
             temporary.rename(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -32,20 +32,22 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from grpo_colab import checkpoints, files
 from grpo_colab.console import on_one_line
-from grpo_colab.errors import SettingError
+from grpo_colab.errors import SettingError, one_line
 from grpo_colab.recipe import Recipe
 
 RUNS = Path("runs")
 LOCK = ".lock"
 DRAW = "draw.json"  # in a folder of run folders that `grpo-colab draw` made
+# What a killed process of this or an earlier release leaves: .<random>.tmp, .<name>.<random or process>.tmp
+LEFTOVER = re.compile(r"\.[0-9a-f]{16}\.tmp|\..+\.(?:[0-9a-f]{16}|[0-9]+)\.tmp")
 GROWING = ("metrics.jsonl", "completions.jsonl", "warnings.jsonl")
 
 
@@ -85,8 +87,7 @@ class Run:
     @property
     def resume(self) -> str:
         """The command that goes on with it, and with those beside it that `grpo-colab draw` made with it."""
-        drawn = files.read_json(self.path.parent / DRAW) or {}
-        if self.path.name in drawn.get("runs", ()):
+        if self.path.name in drawn_names(self.path.parent):
             return f"grpo-colab draw --resume {quote(self.path.parent)}"
         return self.resume_alone
 
@@ -175,16 +176,43 @@ class Run:
 
         Lines of metrics that the checkpoint knows of and the file has lost are put back from the trainer's own log.
         """
+        if self.checkpoints.is_symlink():
+            raise SettingError(
+                f"run {str(self.path)!r}: its checkpoints is a link, which is not followed; put the folder itself there"
+            )
         done = checkpoints.step_of(checkpoint) if checkpoint else 0
-        for leftover in (*self.path.glob(".*.tmp"), self.checkpoints / checkpoints.STAGING):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
-        for name in GROWING:
-            cut(self.path / name, done)
+        try:
+            for leftover in self.path.glob(".*.tmp"):
+                known = leftover.is_symlink() or leftover.is_file() or leftover.is_dir()
+                if known and LEFTOVER.fullmatch(leftover.name):
+                    checkpoints.remove(leftover)
+            checkpoints.remove(self.checkpoints / checkpoints.STAGING)
+            for name in GROWING:
+                cut(self.path / name, done)
+        except OSError as error:
+            raise SettingError(
+                f"run {str(self.path)!r}: cannot go back to step {done} ({one_line(error)}); make space, or put right "
+                "what is there"
+            ) from None
         rows = self.metrics()
         if checkpoint and len(rows) < done:
-            state = files.read_json(checkpoint / "trainer_state.json") or {"log_history": []}
-            logged = [{"step": row["step"], **row} for row in state["log_history"] if "loss" in row]
+            history = (files.read_json(checkpoint / "trainer_state.json") or {}).get("log_history")
+            told = [row for row in history if isinstance(row, dict)] if isinstance(history, list) else []
+            logged = [{"step": row["step"], **row} for row in told if "loss" in row and "step" in row]
             self.write_lines("metrics.jsonl", logged)
+
+
+def drawn_names(folder: Path) -> list[str]:
+    """The run folders that a folder's draw.json names; empty where any of it is not what `grpo-colab draw` writes."""
+    names = (files.read_json(folder / DRAW) or {}).get("runs")
+    if not isinstance(names, list):
+        return []
+    try:
+        paths = [files.inside(folder, name) for name in names]
+    except ValueError:
+        return []
+    plain = all(path.parent == folder and path.name.isprintable() for path in paths)
+    return [path.name for path in paths] if plain else []
 
 
 def reaches(row: Mapping[str, Any], stop_at_reward: float | None) -> bool:
@@ -198,18 +226,23 @@ def quote(path: Path) -> str:
 
 
 def cut(path: Path, done: int) -> None:
-    """Shorten a .jsonl file to its lines up to step `done`, or up to the first that cannot be read. Needs no space."""
-    if not path.is_file():
-        return
-    with path.open("r+b") as file:
-        end = 0
-        for line in file:
-            try:
-                if not line.endswith(b"\n") or json.loads(line)["step"] > done:
+    """Shorten a .jsonl file to its lines up to step `done`, or up to the first that cannot be read. Needs no space.
+
+    Raises OSError for a link, and for what is no regular file.
+    """
+    end = 0
+    try:
+        with files.open_to_read(path) as lines:
+            for line in lines:
+                try:
+                    if not line.endswith(b"\n") or json.loads(line)["step"] > done:
+                        break
+                except (ValueError, KeyError, TypeError, RecursionError):
                     break
-            except (ValueError, KeyError, TypeError):
-                break
-            end += len(line)
+                end += len(line)
+    except FileNotFoundError:
+        return
+    with files.open_to_change(path) as file:
         file.truncate(end)
 
 

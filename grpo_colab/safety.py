@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-import shutil
 import signal
 import time
 from collections import deque
@@ -224,20 +223,25 @@ class Keeper(TrainerCallback):
         began, error = time.monotonic(), None
         main, step = trainer.accelerator.is_main_process, trainer.state.global_step
         if main:
-            shutil.rmtree(self.staging, ignore_errors=True)
-        trainer.accelerator.wait_for_everyone()
+            try:
+                checkpoints.new_staging(self.run.checkpoints)
+            except OSError as caught:
+                error = one_line(caught)
+        error = self._anyones(error)
         try:
-            write()
+            if error is None:
+                write()
         except Exception as caught:  # noqa: BLE001 - a full disk is an OSError, a SafetensorError, or just an Exception
             error = one_line(caught)
-        error = next((text for text in gather_object([error]) if text), None)
+        error = self._anyones(error)
         if main and error is None:
             try:
                 self._publish(trainer, step)
             except OSError as caught:
                 error = one_line(caught)
         if main and error is not None:
-            shutil.rmtree(self.staging, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                checkpoints.remove(Path(self.staging))
             last = self.run.last_checkpoint()
             kept = f"the last one is {last.name}" if last else "there is none yet"
             warn(step, f"the checkpoint could not be written ({error}); {kept}, and the next is tried in time")
@@ -247,6 +251,10 @@ class Keeper(TrainerCallback):
         self.saving_s = self.saved_at - began
         if main and error is None:
             self.learnt(save_s=self.saving_s)
+
+    def _anyones(self, error: str | None) -> str | None:
+        """What went wrong in any of the processes, once all have come here."""
+        return next((text for text in gather_object([error]) if text), None)
 
     def _publish(self, trainer: Any, step: int) -> None:
         args, folder = trainer.args, self.run.checkpoints

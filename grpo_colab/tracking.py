@@ -13,6 +13,7 @@ import contextvars
 import importlib
 import json
 import os
+import re
 import secrets
 import shlex
 import sys
@@ -358,17 +359,24 @@ def wandb_run(run: Run, recipe: Recipe) -> Iterator[None]:
             os.environ.pop("WANDB_DATA_DIR", None)
 
 
+def kept_id(run: Run) -> str:
+    """The id under which W&B knows the run: that of its folder, where it is one that W&B takes, or else a new one."""
+    found = (read_json(run.path / KEPT) or {}).get("id")
+    if not isinstance(found, str) or not re.fullmatch(r"[\w.-]{1,64}", found, re.ASCII):
+        found = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+    with contextlib.suppress(OSError):  # a full disk
+        write_json(run.path / KEPT, {"id": found})
+    return found
+
+
 def start_wandb(run: Run, recipe: Recipe) -> Path | None:
     """Begin the W&B run, online or else offline, and say which; returns its folder, None when there is none."""
     import wandb
 
     # before wandb reads it: what it reports about itself is waited for at Python's end, longer than the run's own data
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    kept = read_json(run.path / KEPT) or {"id": os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)}
-    with contextlib.suppress(OSError):  # a full disk
-        write_json(run.path / KEPT, kept)
     about: dict[str, Any] = {
-        "id": kept["id"],
+        "id": kept_id(run),
         "dir": str(run.path.resolve()),
         "name": name_of(run),
         "project": os.environ.get("WANDB_PROJECT", "huggingface"),  # as transformers has it
