@@ -25,11 +25,12 @@ from grpo_colab.errors import SettingError, one_line
 from grpo_colab.files import read_json, read_lines, write_json, write_text
 from grpo_colab.machine import Machine, this_machine
 from grpo_colab.mirror import PATIENCE_S, Mirror
+from grpo_colab.mirror import check_free as check_copies
 from grpo_colab.opening import keep_environment, on_disk, say
 from grpo_colab.plan import answers_at_once
 from grpo_colab.pretraining import PretrainingStopped, pretrained
 from grpo_colab.recipe import Recipe
-from grpo_colab.run import DRAW, Run, check_free, free_path, locked
+from grpo_colab.run import DRAW, Run, check_free, drawn_names, free_path, locked
 from grpo_colab.tasks.drawing import Drawing
 from grpo_colab.tracking import trackers
 from grpo_colab.train import finish, import_stack, train
@@ -167,6 +168,10 @@ def method_of(recipe: Recipe) -> str:
 def new_runs(recipes: Mapping[str, Recipe], folder: Path) -> list[Run]:
     """A run folder each, after the file that says which they are, so that all can be made from it."""
     check_free(folder)
+    for destination in dict.fromkeys(recipe.budget.mirror for recipe in recipes.values()):
+        if destination:
+            paths = [folder / name for name, recipe in recipes.items() if recipe.budget.mirror == destination]
+            check_copies(destination, paths, "another budget.mirror")  # the names are of the seeds
     try:
         folder.mkdir(parents=True, exist_ok=True)
         texts = {name: recipe.to_toml() for name, recipe in recipes.items()}
@@ -178,14 +183,31 @@ def new_runs(recipes: Mapping[str, Recipe], folder: Path) -> list[Run]:
 
 def drawn_runs(folder: str | Path) -> list[Run]:
     """The runs in such a folder, made where a kill came before."""
-    found = read_json(Path(folder) / DRAW) or {}
-    if not isinstance(names := found.get("runs"), list) or not names:
+    folder = Path(folder)
+    found = read_json(folder / DRAW)
+    if found is None or not found.get("runs"):
         raise SettingError(f"--resume {str(folder)!r}: no {DRAW} there, so it is no folder that `grpo-colab draw` made")
-    for name, text in found.get("recipes", {}).items():
-        if not (path := Path(folder) / name / "recipe.toml").is_file():
-            path.parent.mkdir(exist_ok=True)
-            write_text(path, text)
-    return [Run(Path(folder) / name) for name in names]
+    recipes = found.get("recipes", {})
+    names = list(dict.fromkeys(drawn_names(folder)))
+    if (
+        not names
+        or not isinstance(recipes, dict)
+        or not all(isinstance(recipes[n], str) for n in names if n in recipes)
+    ):
+        raise SettingError(
+            f"--resume {str(folder)!r}: its {DRAW} names what is no run folder there; draw again with another --out"
+        )
+    for name in names:
+        if name in recipes and not (path := folder / name / "recipe.toml").is_file():
+            try:
+                path.parent.mkdir(exist_ok=True)
+                write_text(path, recipes[name])
+            except OSError as error:
+                raise SettingError(
+                    f"--resume {str(folder)!r}: cannot write {str(path)!r} ({error.strerror}); make space, or move "
+                    "what is there"
+                ) from None
+    return [Run(folder / name) for name in names]
 
 
 def draw_once(run: Run, machine: Machine, trust_code: bool = False) -> tuple[SettingError | None, bool]:

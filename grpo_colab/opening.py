@@ -85,6 +85,8 @@ def _opened(
     if is_first_process():
         check_free(path)
         check_disk(recipe, path)
+        if recipe.budget.mirror:
+            mirror.check_free(recipe.budget.mirror, [path])
     return None, recipe, path
 
 

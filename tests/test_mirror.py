@@ -195,7 +195,8 @@ def test_a_killed_child_leaves_whole_things_and_the_next_mends(run: Path, tmp_pa
     drive = tmp_path / "drive"
     mirror.push(run, str(drive))
     copy = drive / run.name
-    for n, stage in enumerate([".copying", "checkpoints/.new/checkpoint-{}", "checkpoints/.new/checkpoint-{}/deep"], 3):
+    writing = f".{mirror.identity(run)}.tmp"
+    for n, stage in enumerate([writing, "checkpoints/checkpoint-{}", "checkpoints/checkpoint-{}/deep"], 3):
         path = train_to(run, 10 * n, 0.5, size=30_000_000)
         command = [sys.executable, "-m", "grpo_colab.mirror", str(run), str(drive), "0"]
         process, reached = subprocess.Popen(command), copy / stage.format(10 * n)

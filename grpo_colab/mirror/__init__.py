@@ -11,7 +11,7 @@ often.
 from grpo_colab.mirror.hub import hub_trouble
 from grpo_colab.mirror.layout import HUB, IDENTITY, MARKER, STATE, identity, parse_hub
 from grpo_colab.mirror.mirror import BUSY, FAILED, PATIENCE_S, Mirror, main, push
-from grpo_colab.mirror.restore import find, is_mirror, marker, recipes, restore
+from grpo_colab.mirror.restore import check_free, find, is_mirror, marker, recipes, restore
 
 __all__ = [
     "BUSY",
@@ -22,6 +22,7 @@ __all__ = [
     "PATIENCE_S",
     "STATE",
     "Mirror",
+    "check_free",
     "find",
     "hub_trouble",
     "identity",

@@ -1,74 +1,169 @@
-"""The copy in a model repository on the hub."""
+"""The copy in a model repository on the hub. Others may have put their files there, and theirs stay."""
 
 from __future__ import annotations
 
 import glob
+import itertools
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from grpo_colab import checkpoints
-from grpo_colab.errors import one_line
-from grpo_colab.files import read_json
+from grpo_colab.checkpoints import MANIFEST
+from grpo_colab.console import on_one_line
+from grpo_colab.files import read_bytes
 from grpo_colab.mirror import layout
 from grpo_colab.mirror.layout import (
+    FETCHED_BYTES,
     KEEP,
     MARKER,
+    RECIPE_BYTES,
+    checkpoint_names,
     files_below,
     greater_is_better,
+    is_own_name,
+    links,
+    listed_names,
     new_marker,
     parse_hub,
+    read_marker,
     small_files,
+    superseded,
     take_whole,
+    told,
 )
+
+MOST_LISTED = 100_000  # files of a repository that are looked at
+MOST_COPIES = 300  # that are looked into, of those at a destination
 
 
 def push_to_hub(run: Path, destination: str, here: list[Path]) -> tuple[int | None, list[str]]:
     """All in one commit: what is on the hub is one state of the run, never a mixture."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
-    from huggingface_hub.hf_api import RepoFile
 
     api, (repository, _) = HfApi(), parse_hub(destination)
     bound_requests()
     try:
-        there = {file.path for file in api.list_repo_tree(repository, recursive=True) if isinstance(file, RepoFile)}
+        there = sizes(repository, run.name)
     except RepositoryNotFoundError:
         api.create_repo(repository, private=True, exist_ok=True)
-        there = set()
-    there = {path.removeprefix(f"{run.name}/") for path in there if path.startswith(f"{run.name}/")}
-    before = None
-    if MARKER in there:
-        with tempfile.TemporaryDirectory() as folder:
-            before = read_json(fetched(repository, [f"{glob.escape(run.name)}/{MARKER}"], folder) / run.name / MARKER)
-    marker = new_marker(run, before)
+        there = {}
+    marker = new_marker(run)
+    ours = _own_names(run, repository, there, marker["id"])
 
+    troubles = links(run)
+    files: dict[str, Path | bytes] = {}
+    if marker["adapter"] is not None:
+        files |= {path.relative_to(run).as_posix(): path for path in files_below(run / "adapter")}
     # the small ones as bytes, for they grow while they are sent
-    files: dict[str, Path | bytes] = {name: (run / name).read_bytes() for name in small_files(run)}
-    files |= {path.relative_to(run).as_posix(): path for path in files_below(run / "adapter")}
+    files |= {name: read_bytes(run / name, most=layout.SMALL_BYTES) for name in small_files(run)}
 
     def add(checkpoint: Path) -> str | None:
         trouble = checkpoints.damage(checkpoint)
+        names = checkpoint_names(checkpoint)
+        if trouble is None and (foreign := [name for name in names if name in there and name not in ours]):
+            trouble = f"{on_one_line(foreign[0])} in the copy is not the mirror's; move it"
         if trouble is None:
-            files.update({path.relative_to(run).as_posix(): path for path in files_below(checkpoint)})
+            files.update({name: run / name for name in names})
         return trouble
 
-    troubles = take_whole(here, greater_is_better(run), add)
-    old = {path.split("/")[1] for path in there if path.endswith(f"/{checkpoints.MANIFEST}")}
-    new = {path.split("/")[1] for path in files if path.endswith(f"/{checkpoints.MANIFEST}")}
-    steps = sorted(checkpoints.step_of(Path(name)) for name in (old | new) - checkpoints.spoilt(run / "checkpoints"))
-    steps = [step for step in steps if not here or step <= checkpoints.step_of(here[-1])]
-    left = {f"checkpoint-{step}" for step in steps[-KEEP:]} - new  # neither sent again nor deleted
-    gone = [path for path in there if path not in (*files, MARKER) and not (set(path.split("/")[1:2]) & left)]
-    step = steps[-1] if steps else None
-    files[MARKER] = json.dumps(marker | {"step": step}).encode()
+    troubles += take_whole(here, greater_is_better(run), add)
+    for name in [name for name in files if (name in there and name not in ours) or not is_own_name(name)]:
+        troubles.append(f"{on_one_line(name)} in the copy is not the mirror's; move it")
+        del files[name]
+    old = {
+        name.split("/")[1]
+        for name in ours
+        if name in there and name.startswith("checkpoints/") and name.endswith(MANIFEST)
+    }
+    new = {name.split("/")[1] for name in files if name.startswith("checkpoints/")}
+    known = sorted((name for name in old | new if not superseded(name, run, here)), key=_step)
+    stay = set(known[-KEEP:]) - new  # neither sent again nor deleted
+    kept = {name for name in ours if name.startswith("checkpoints/") and name.split("/")[1] in stay}
+    if marker["adapter"] is None:
+        kept |= {name for name in ours if name.startswith("adapter/")}
+    kept &= set(there)
+    step = _step(known[-1]) if known else None
+    marker |= {"step": step, "files": sorted({*files, *kept})}
+    files[MARKER] = json.dumps(marker).encode()
     operations: list[Any] = [
         *(CommitOperationAdd(f"{run.name}/{name}", content) for name, content in files.items()),
-        *(CommitOperationDelete(f"{run.name}/{path}") for path in gone),
+        *(CommitOperationDelete(f"{run.name}/{name}") for name in sorted((ours & set(there)) - {*files, *kept})),
     ]
     api.create_commit(repository, operations, commit_message=f"{run.name}: step {step}")
     return step, troubles
+
+
+def _own_names(run: Path, repository: str, there: dict[str, int], identity: str) -> set[str]:
+    """The names in a copy that are the mirror's. Raises OSError when others have it, whose files must not be lost."""
+    if not there:
+        return set()
+    remedy = "give this run another name with --out, or move that"
+    if MARKER not in there:
+        raise OSError(f"{run.name} there holds other files ({on_one_line(min(there))}); {remedy}")
+    with tempfile.TemporaryDirectory() as folder:
+        fetch_small(repository, run.name, [MARKER], there, folder)
+        copy = Path(folder, run.name)
+        if (before := read_marker(copy)) is None:
+            raise OSError(f"{run.name} there holds a {MARKER} that cannot be read; {remedy}")
+        if before["id"] != identity:
+            raise OSError(f"{run.name} there holds another run called {run.name}; {remedy}")
+        if (found := listed_names(before)) is not None:
+            return found
+        # an earlier release kept no list: what the manifests name, and what the run has under the same name
+        fetch_small(repository, run.name, manifests(there), there, folder)
+        saved = [*checkpoints.saved(copy / "checkpoints"), *checkpoints.saved(run / "checkpoints")]
+        names = {name for path in saved for name in checkpoint_names(path)}
+    below = [path.relative_to(run).as_posix() for path in files_below(run / "adapter")]
+    return {name for name in (*names, *small_files(run), *below) if is_own_name(name)}
+
+
+def taken(destination: str, run: Path) -> str | None:
+    """Why a new run cannot have its copy there, in words; None when it can."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    bound_requests()
+    try:
+        there = sizes(parse_hub(destination)[0], run.name)
+    except RepositoryNotFoundError:
+        return None
+    if not there:
+        return None
+    held = "another run of that name" if MARKER in there else f"other files ({on_one_line(min(there))[:40]})"
+    return f"{destination}/{on_one_line(run.name)} holds {held}"
+
+
+def manifests(there: Iterable[str]) -> list[str]:
+    """Those of a copy's names that are checkpoints' manifests."""
+    return [name for name in there if name.endswith(f"/{MANIFEST}") and name.count("/") == 2 and is_own_name(name)]
+
+
+def fetch_small(repository: str, run: str, names: Iterable[str], there: dict[str, int], folder: str | Path) -> None:
+    """Download these files of a copy into `folder`, of so many, and where they are no larger than they may be."""
+    found = [f"{run}/{name}" for name in names if there.get(name, FETCHED_BYTES + 1) <= FETCHED_BYTES]
+    fetched(repository, found[:MOST_COPIES], folder)
+
+
+def _step(name: str) -> int:
+    return checkpoints.step_of(Path(name))
+
+
+def sizes(repository: str, name: str | None = None) -> dict[str, int]:
+    """The files of a repository with their bytes, or those below its folder `name`, by their names there."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.hf_api import RepoFile
+
+    prefix = f"{name}/" if name else ""
+    try:
+        listed = HfApi().list_repo_tree(repository, path_in_repo=name, recursive=True)
+        files = [file for file in itertools.islice(listed, MOST_LISTED) if isinstance(file, RepoFile)]
+    except EntryNotFoundError:
+        return {}
+    return {file.path.removeprefix(prefix): file.size for file in files if file.path.startswith(prefix)}
 
 
 def bound_requests() -> None:
@@ -84,13 +179,29 @@ def bound_requests() -> None:
     set_client_factory(lambda: httpx.Client(follow_redirects=True, event_hooks=hooks))
 
 
-def fetched(repository: str, patterns: list[str], folder: str) -> Path:
-    """Download the files that match into `folder`, laid out as in the repository."""
+def fetched(repository: str, names: list[str], folder: str | Path) -> Path:
+    """Download the files of these names into `folder`, laid out as in the repository."""
     from huggingface_hub import HfApi, snapshot_download
 
+    if not names:
+        return Path(folder)
     # asked with a limit first, for snapshot_download itself would wait without one
     revision = HfApi().repo_info(repository, timeout=layout.REACH_S).sha
+    patterns = [glob.escape(name) for name in names]
     return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, local_dir=folder))
+
+
+def fetch_heads(repository: str, folder: str | Path) -> Path:
+    """Download every copy's marker and recipe into `folder`, of so many copies, and where they are no larger."""
+    from huggingface_hub import HfApi
+
+    HfApi().repo_info(repository, timeout=layout.REACH_S)  # with a limit, before all the files are listed
+    there = sizes(repository)
+    found = [path.partition("/") for path in there if path.count("/") == 1 and path.endswith(f"/{MARKER}")]
+    names = [name for name, _, _ in found if name not in ("", ".", "..")][:MOST_COPIES]
+    small = [f"{name}/{MARKER}" for name in names if there[f"{name}/{MARKER}"] <= FETCHED_BYTES]
+    small += [f"{n}/recipe.toml" for n in names if there.get(f"{n}/recipe.toml", RECIPE_BYTES + 1) <= RECIPE_BYTES]
+    return fetched(repository, small, folder)
 
 
 def hub_trouble(source: str, error: BaseException) -> str:
@@ -99,7 +210,7 @@ def hub_trouble(source: str, error: BaseException) -> str:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
     if not isinstance(error, HfHubHTTPError) or error.response.status_code not in (401, 403, 404):
-        return one_line(error)
+        return told(error)
     page = f"https://huggingface.co/{parse_hub(source)[0]}"
     if isinstance(error, GatedRepoError):
         return f"ask for access on {page} first, then set HF_TOKEN or run `hf auth login`"

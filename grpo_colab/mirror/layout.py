@@ -1,24 +1,46 @@
-"""What a copy holds, and whose it is: names, marker, identity. Standard library only."""
+"""What a copy holds and what of it is the mirror's: names, marker, identity. Standard library only.
+
+Whoever can write to a copy can change its marker and its manifests. So a name in them counts only where the mirror
+itself could have written it (`is_own_name`), and stays in its folder.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import json
+import os
+import re
+import stat
 import tomllib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from grpo_colab import checkpoints
+from grpo_colab.console import masked, on_one_line
 from grpo_colab.errors import SettingError
-from grpo_colab.files import write_text
+from grpo_colab.files import read_bytes, write_text
 
 HUB: Final = "hf://"
 MARKER: Final = "mirrored.json"  # in a copy
 STATE: Final = "mirror.json"  # in a run folder: how its mirror fares
 IDENTITY: Final = ".mirror.id"  # in a run folder: the copy that belongs to it, whatever the folder is called
 KEEP: Final = 2
+MOST_NAMES: Final = 10_000  # files that a copy may have
+DEEPEST: Final = 8  # folders within each other in an adapter or a checkpoint
+RECIPE_BYTES: Final = 1 << 20
+MARKER_BYTES: Final = 1 << 25
+FETCHED_BYTES: Final = 1 << 22  # of a marker or a manifest on the hub
+SMALL_BYTES: Final = 1 << 32  # metrics and completions, say
+LARGE_BYTES: Final = 1 << 35  # of an adapter and a checkpoint
 REACH_S = 10.0  # for a look at what is there
+
+
+def absolute(run: Path) -> Path:
+    """Return the run's path with its name: "." and ".." have none."""
+    return run.resolve() if ".." in run.parts else run.absolute()
 
 
 def take_whole(here: list[Path], greater_is_better: bool, take: Callable[[Path], str | None]) -> list[str]:
@@ -28,55 +50,144 @@ def take_whole(here: list[Path], greater_is_better: bool, take: Callable[[Path],
         troubles[checkpoint] = take(checkpoint)
         if troubles[checkpoint] is None:
             break
-    best = checkpoints.best(here[0].parent, greater_is_better) if here else None
-    if best in here and best not in troubles:
+    best = checkpoints.best_of(here, greater_is_better)
+    if best is not None and best not in troubles:
         troubles[best] = take(best)
     # one without its manifest was not damaged: the run deleted it meanwhile
     return [f"{path.name}: {t}" for path, t in troubles.items() if t and (path / checkpoints.MANIFEST).exists()]
 
 
-def new_marker(run: Path, before: dict[str, Any] | None) -> dict[str, Any]:
-    """What the copy's mirrored.json will say; OSError when it is another run's copy, which must not be lost."""
-    if identity(run) is None:
-        write_text(run / IDENTITY, uuid.uuid4().hex)
-    if before is not None and before.get("id") != identity(run):
-        raise OSError(f"it holds another run called {run.name}; give this one another name with --out, or move that")
-    adapter = (run / "adapter").stat().st_mtime_ns if (run / "adapter").is_dir() else None
-    return {"run": run.name, "step": None, "at": now(), "id": identity(run), "adapter": adapter}
+def identity(run: Path) -> str | None:
+    """What a run's copies are known by; None before it has had one."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return valid_identity(read_bytes(run / IDENTITY, most=1000).decode())
+    return None
+
+
+def own_identity(run: Path) -> str:
+    """The run's identity, made when there is none."""
+    if (found := identity(run)) is None:
+        found = uuid.uuid4().hex
+        write_text(run / IDENTITY, found)
+    return found
+
+
+def valid_identity(value: object) -> str | None:
+    """`value` if it is one: it becomes a part of a file's name."""
+    return value if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value) else None
+
+
+def parsed_marker(content: bytes) -> dict[str, Any] | None:
+    """What a mirrored.json says; None when it cannot be read, or says not whose copy it is."""
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(content)
+        if isinstance(value, dict) and valid_identity(value.get("id")):
+            return value
+    return None
+
+
+def read_marker(copy: Path) -> dict[str, Any] | None:
+    """What a copy's mirrored.json says, as `parsed_marker`."""
+    with contextlib.suppress(OSError):
+        return parsed_marker(read_bytes(copy / MARKER, most=MARKER_BYTES))
+    return None
+
+
+def new_marker(run: Path) -> dict[str, Any]:
+    """What the copy's mirrored.json says of this run."""
+    folder = run / "adapter"
+    adapter = folder.stat().st_mtime_ns if folder.is_dir() and not folder.is_symlink() else None
+    return {"run": run.name, "step": None, "at": now(), "id": own_identity(run), "adapter": adapter}
+
+
+def listed_names(marker: dict[str, Any]) -> set[str] | None:
+    """The names that the mirror has written, by the marker's list; None where it has no list that can be read."""
+    names = marker.get("files")
+    if not isinstance(names, list) or len(names) > MOST_NAMES:
+        return None
+    return {name for name in names if is_own_name(name)}
+
+
+def is_own_name(name: object) -> bool:
+    """Tell whether the mirror could have written a file of this name into a copy, by the name alone."""
+    if not isinstance(name, str) or len(name) > 4000 or "\0" in name:
+        return False
+    parts = name.split("/")
+    if not {"", ".", ".."}.isdisjoint(parts):
+        return False
+    if len(parts) == 1:
+        return is_small_name(name)
+    if parts[0] == "checkpoints":
+        return 3 <= len(parts) <= DEEPEST + 3 and checkpoints.is_name(parts[1])
+    return parts[0] == "adapter" and len(parts) <= DEEPEST + 2
+
+
+def is_small_name(name: str) -> bool:
+    return not name.startswith(".") and name not in (STATE, MARKER)
 
 
 def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def small_files(run: Path) -> list[str]:
-    names = [path.name for path in run.iterdir() if path.is_file()]
-    return sorted(name for name in names if not name.startswith(".") and name not in (STATE, MARKER))
+def small_files(folder: Path) -> list[str]:
+    """The names of the regular files in a folder itself that a copy has; a link is none."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_file(follow_symlinks=False) and is_small_name(e.name))
 
 
 def files_below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    """The regular files below a folder; links are neither given nor followed. OSError when they are too many."""
+    found: list[Path] = []
+    waiting = [(folder, 0)] if not folder.is_symlink() and folder.is_dir() else []
+    while waiting:
+        inner, depth = waiting.pop()
+        for path in inner.iterdir():
+            mode = path.lstat().st_mode
+            if stat.S_ISDIR(mode) and depth < DEEPEST:
+                waiting.append((path, depth + 1))
+            elif stat.S_ISREG(mode):
+                found.append(path)
+            if len(found) + len(waiting) > MOST_NAMES:
+                raise OSError(f"{folder.name} holds more than {MOST_NAMES:,} files")
+    return sorted(found)
 
 
-def newest_step(saved: list[Path]) -> int | None:
-    return checkpoints.step_of(saved[-1]) if saved else None
+def checkpoint_names(checkpoint: Path) -> list[str]:
+    """A checkpoint's files by its manifest, as names in the run folder, the manifest last; none of a damaged one."""
+    found = checkpoints.contents(checkpoint)
+    return [f"checkpoints/{checkpoint.name}/{name}" for name in (*found, checkpoints.MANIFEST)] if found else []
+
+
+def links(run: Path) -> list[str]:
+    """What of a run is a link where a folder should be, so that it is not copied."""
+    return [
+        f"{name} is a link, which is not followed" for name in ("adapter", "checkpoints") if (run / name).is_symlink()
+    ]
+
+
+def superseded(name: str, run: Path, here: Iterable[Path]) -> bool:
+    """Tell whether a checkpoint is of a future that the run went back from: it must not outlive its steps' metrics."""
+    newest = max((checkpoints.step_of(path) for path in here), default=None)
+    future = newest is not None and checkpoints.step_of(Path(name)) > newest
+    return future or name in checkpoints.spoilt(run / "checkpoints")
 
 
 def greater_is_better(run: Path) -> bool:
-    return checkpoints.greater_is_better(
-        tomllib.loads((run / "recipe.toml").read_text(encoding="utf-8")).get("grpo", {})
-    )
-
-
-def identity(run: Path) -> str | None:
-    """What a run's copies are known by; None before it has had one."""
-    return (run / IDENTITY).read_text() if (run / IDENTITY).is_file() else None
+    grpo = tomllib.loads(read_bytes(run / "recipe.toml", most=RECIPE_BYTES).decode()).get("grpo", {})
+    return checkpoints.greater_is_better(grpo if isinstance(grpo, dict) else {})
 
 
 def parse_hub(source: str) -> tuple[str, str | None]:
     """hf://user/repository[/run] as the repository and the run; SettingError for anything else."""
     user, _, rest = source.removeprefix(HUB).strip("/").partition("/")
     repository, _, name = rest.partition("/")
-    if not repository or "/" in name:
+    if not repository or "/" in name or not {".", ".."}.isdisjoint((user, repository, name)):
         raise SettingError(f"budget.mirror = {source!r}: is no repository; write {HUB}user/repository")
     return f"{user}/{repository}", name or None
+
+
+def told(error: BaseException, limit: int = 300) -> str:
+    """What an exception says, its kind first, on one line, with dots for what opens something."""
+    text = on_one_line(masked(f"{type(error).__name__}: {error}"))
+    return text if len(text) <= limit else text[:limit] + "..."

@@ -7,20 +7,18 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Final
 
 from grpo_colab import checkpoints
-from grpo_colab.errors import one_line
-from grpo_colab.files import read_json, write_json
+from grpo_colab.console import masked, on_one_line, printable
+from grpo_colab.files import number, read_json, write_json
 from grpo_colab.mirror.folder import push_to_folder
 from grpo_colab.mirror.hub import hub_trouble, push_to_hub
-from grpo_colab.mirror.layout import HUB, STATE, now
-from grpo_colab.mirror.restore import read_recipes
+from grpo_colab.mirror.layout import HUB, STATE, absolute, now, told
+from grpo_colab.mirror.process import PROGRAM, child
+from grpo_colab.mirror.restore import read_recipes, taken
 
-PROGRAM: Final = "grpo_colab.mirror"
 BUSY, FAILED = 3, 4  # the child's exit status: another one is at it; it failed, and mirror.json says why
 FIRST_RETRY_S, LONGEST_RETRY_S = 5.0, 300.0
 LIMIT_S = 1800.0  # for one pass
@@ -32,7 +30,9 @@ def push(run: Path, destination: str) -> int | None:
 
     Raises OSError (most of the hub's errors are such), also after all is copied but a checkpoint that is damaged here.
     """
-    run = run.absolute()  # "." has no name
+    run = absolute(run)
+    if not run.name:
+        raise OSError(f"a run in {run} has no name; choose another folder with --out")
     # listed before the small files are read, so that the copy's metrics reach at least as far as its checkpoints
     here = checkpoints.saved(run / "checkpoints")
     step, troubles = (push_to_hub if destination.startswith(HUB) else push_to_folder)(run, destination, here)
@@ -42,11 +42,15 @@ def push(run: Path, destination: str) -> int | None:
 
 
 def main(arguments: list[str]) -> int:
-    """The child: one pass over RUN, or with --recipes the names and recipes of what is at a destination, as JSON."""
+    """The child: one pass over RUN, or as JSON what is at a destination.
+
+    With --recipes that is each copy's name and recipe, and with --taken why new runs cannot have their copies there.
+    """
     if hasattr(os, "nice"):
         os.nice(10)  # the run needs the processor more
-    if arguments[0] == "--recipes":
-        print(json.dumps(read_recipes(arguments[1])))
+    if arguments[0] in ("--recipes", "--taken"):
+        destination, *runs = arguments[1:]
+        print(json.dumps(read_recipes(destination) if arguments[0] == "--recipes" else taken(destination, runs)))
         return 0
     from filelock import FileLock, Timeout
 
@@ -58,16 +62,17 @@ def main(arguments: list[str]) -> int:
         return BUSY
     except Exception as error:  # noqa: BLE001 - whatever it is, mirror.json is where a person looks
         hub = destination.startswith(HUB)
-        _record(run, destination, None, hub_trouble(destination, error) if hub else one_line(error))
+        _record(run, destination, None, hub_trouble(destination, error) if hub else told(error))
         return FAILED
     return 0
 
 
-def _record(run: Path, destination: str, step: int | None, error: str | None) -> None:
-    before = read_json(run / STATE) or {}
+def _record(run: Path, destination: str, step: float | None, error: str | None) -> None:
+    before, destination = read_json(run / STATE) or {}, masked(destination)
     if error is not None and before.get("destination") == destination:
-        step = before.get("step")
-    failures = 0 if error is None else before.get("failures", 0) + 1
+        step = number(before.get("step"))
+    failures = 0 if error is None else int(number(before.get("failures")) or 0) + 1
+    error = error and on_one_line(masked(error))
     with contextlib.suppress(OSError):  # a full disk stops the run for its own reasons
         state = {"destination": destination, "step": step, "at": now(), "error": error, "failures": failures}
         write_json(run / STATE, state)
@@ -81,7 +86,7 @@ class Mirror:
     """
 
     def __init__(self, run: Path, destination: str) -> None:
-        self.run = run.absolute()
+        self.run = absolute(run)
         hub = destination.startswith(HUB)
         self.destination = destination if hub else str(Path(destination).expanduser().absolute())
         self.pinned: Path | None = None
@@ -93,7 +98,7 @@ class Mirror:
     @property
     def command(self) -> str:
         """One pass by hand."""
-        return shlex.join(["python", "-m", PROGRAM, str(self.run), self.destination, "0"])
+        return printable(shlex.join(["python", "-m", PROGRAM, str(self.run), self.destination, "0"]))
 
     def request(self) -> None:
         """There is something new: copy it now, or when the present child has ended."""
@@ -119,12 +124,14 @@ class Mirror:
         """Start a child, which waits so long for another that is at it."""
         self._asked, self._began = False, time.monotonic()
         self.pinned = next(reversed(checkpoints.saved(self.run / "checkpoints")), None)
-        command = [sys.executable, "-m", PROGRAM, str(self.run), self.destination, str(wait_s)]
         quiet = subprocess.DEVNULL
         try:  # in a session of its own, out of reach of Ctrl-C
-            self._child = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+            command, environment = child(str(self.run), self.destination, str(wait_s))
+            self._child = subprocess.Popen(
+                command, env=environment, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+            )
         except OSError as error:
-            self._ended(one_line(error))
+            self._ended(told(error))
 
     def _ended(self, error: str | None) -> None:
         """The child is gone: None, it has done its work; else why not, or "" when that has been said."""
@@ -150,6 +157,7 @@ class Mirror:
             return None
         self.start(LIMIT_S)  # the present one may see only a part of it, or end at once because another is at it
         state = read_json(self.run / STATE) or {}
-        error = f" ({state['error']})" if state.get("error") else ""
-        held = "none" if state.get("step") is None else f"step {state['step']}"
-        return f"{self.destination} does not hold all of this run{error}; its newest checkpoint there: {held}"
+        error = f" ({on_one_line(masked(str(state['error'])))})" if state.get("error") else ""
+        held = "none" if (step := number(state.get("step"))) is None else f"step {step}"
+        there = on_one_line(masked(self.destination))
+        return f"{there} does not hold all of this run{error}; its newest checkpoint there: {held}"

@@ -1,133 +1,311 @@
-"""A copy that is found, read, and brought back."""
+"""A copy that is found, read, and brought back: regular files alone, of a size that is known before.
+
+Whoever can write to the place can change a copy. So what is brought back are the files that its marker lists (of an
+earlier release: the small ones and the adapter) and those that its checkpoints' manifests list. No link is followed.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import glob
-import json
+import os
 import shutil
-import subprocess
-import sys
+import stat
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from grpo_colab import checkpoints
-from grpo_colab.errors import SettingError, one_line
-from grpo_colab.files import read_json, write_text
-from grpo_colab.mirror import layout
-from grpo_colab.mirror.hub import bound_requests, fetched, hub_trouble
-from grpo_colab.mirror.layout import HUB, IDENTITY, MARKER, parse_hub
+from grpo_colab.checkpoints import MANIFEST
+from grpo_colab.console import masked, on_one_line
+from grpo_colab.errors import SettingError
+from grpo_colab.files import inside, open_to_read, read_bytes, to_disk, write_text
+from grpo_colab.mirror import folder as folders
+from grpo_colab.mirror import hub, layout
+from grpo_colab.mirror.layout import (
+    HUB,
+    IDENTITY,
+    LARGE_BYTES,
+    MARKER,
+    MARKER_BYTES,
+    RECIPE_BYTES,
+    SMALL_BYTES,
+    files_below,
+    is_own_name,
+    listed_names,
+    parse_hub,
+    read_marker,
+    small_files,
+    told,
+)
+from grpo_colab.mirror.process import ask
+
+MOST_CHECKPOINTS = 100  # of a copy; it keeps three
+SPARE_BYTES = 1 << 26  # that a disk must have left
 
 
 def find(source: str) -> str:
     """`source` if it names a copy, else the newest copy in that destination. SettingError where there is none."""
     if not source.startswith(HUB):
         copies = [Path(source).expanduser()]
-        copies = copies if (copies[0] / MARKER).is_file() else _copies(copies[0])
+        copies = copies if _is_copy(copies[0]) else _copies(copies[0])
         found = str(copies[0]) if copies else None
     elif parse_hub(source)[1]:
         found = source
     else:
         found = next((f"{source.rstrip('/')}/{name}" for name in recipes(source)), None)
     if found is None:
-        raise SettingError(f"{source!r}: no copy of a run is there, or it does not answer")
+        raise SettingError(f"{shown(source)}: no copy of a run is there, or it does not answer")
     return found
+
+
+def shown(source: str) -> str:
+    """A source or a destination as a person is shown it."""
+    return on_one_line(repr(masked(source)))
 
 
 def marker(source: str) -> dict[str, Any]:
     """What a copy's mirrored.json says: whose copy it is and how far it goes; empty where that cannot be read."""
     if not source.startswith(HUB):
-        return read_json(Path(source).expanduser() / MARKER) or {}
+        return _typed(read_marker(Path(source).expanduser()))
     repository, name = parse_hub(source)
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, ValueError):
-        bound_requests()
-        return read_json(fetched(repository, [f"{glob.escape(str(name))}/{MARKER}"], folder) / str(name) / MARKER) or {}
+        hub.bound_requests()
+        there = hub.sizes(repository, name)
+        hub.fetch_small(repository, str(name), [MARKER], there, folder)
+        return _typed(read_marker(Path(folder, str(name))))
     return {}
+
+
+def _typed(about: dict[str, Any] | None) -> dict[str, Any]:
+    """A marker whose step is a number, or None."""
+    if about is None:
+        return {}
+    step = about.get("step")
+    return {**about, "step": step if isinstance(step, int) and not isinstance(step, bool) else None}
 
 
 def is_mirror(source: str) -> bool:
     """Whether `source` is a copy, or a destination with some in it."""
     root = Path(source).expanduser()
-    return (
-        source.startswith(HUB)
-        or (root / MARKER).is_file()
-        or (not (root / "recipe.toml").exists() and bool(_copies(root)))
-    )
+    return source.startswith(HUB) or _is_copy(root) or (not (root / "recipe.toml").exists() and bool(_copies(root)))
 
 
 def recipes(destination: str) -> dict[str, str]:
     """Each copy's name and recipe, the newest first; empty when there is none, or none that answers in time."""
-    command = [sys.executable, "-m", "grpo_colab.mirror", "--recipes", destination]
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    try:
-        output, _ = child.communicate(timeout=layout.REACH_S)
-    except subprocess.TimeoutExpired:
-        child.kill()  # without waiting for it: one that hangs in the kernel does not die
-        return {}
-    return json.loads(output) if child.returncode == 0 else {}
+    return ask("--recipes", destination) or {}
+
+
+def check_free(destination: str, runs: Iterable[Path], remedy: str = "another --out or budget.mirror") -> None:
+    """Raise SettingError when new runs cannot have their copies at a destination, for what is there under their names.
+
+    One that does not exist yet, or that does not answer in time, is left to the mirror to meet.
+    """
+    paths = [str(layout.absolute(run)) for run in runs]
+    found = ask("--taken", destination, *paths) if paths else None
+    if isinstance(found, str):
+        raise SettingError(f"budget.mirror = {shown(destination)}: {found}; choose {remedy}")
 
 
 def read_recipes(destination: str) -> dict[str, str]:
+    """What `recipes` says, in the child. A copy whose recipe cannot be read is left out."""
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(destination).expanduser()
         if destination.startswith(HUB):
-            bound_requests()
-            root = fetched(parse_hub(destination)[0], [f"*/{MARKER}", "*/recipe.toml"], folder)
-        return {copy.name: (copy / "recipe.toml").read_text(encoding="utf-8") for copy in _copies(root)}
+            hub.bound_requests()
+            root = hub.fetch_heads(parse_hub(destination)[0], folder)
+        for copy in _copies(root):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                found[copy.name] = read_bytes(copy / "recipe.toml", most=RECIPE_BYTES).decode()
+    return found
+
+
+def taken(destination: str, runs: Iterable[str]) -> str | None:
+    """What `check_free` asks, in the child: why one of these runs cannot have its copy there; None when all can."""
+    look = hub.taken if destination.startswith(HUB) else folders.taken
+    return next((why for run in runs if (why := look(destination, Path(run)))), None)
+
+
+def _is_copy(path: Path) -> bool:
+    return (path / MARKER).is_file() and not (path / MARKER).is_symlink()
 
 
 def _copies(root: Path) -> list[Path]:
-    """The copies in a folder, the newest first."""
-    found = [(str((read_json(path) or {}).get("at")), path.parent) for path in root.glob(f"*/{MARKER}")]
-    return [path for _, path in sorted(found, reverse=True)]
+    """The copies in a folder, the newest first, and no more than can be looked into."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(root) as entries:
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False) and entry.name.isprintable() and _is_copy(path):
+                found.append(((path / MARKER).lstat().st_mtime, path))
+    latest = [path for _, path in sorted(found, reverse=True)[: hub.MOST_COPIES]]
+    at = {path: str((read_marker(path) or {}).get("at")) for path in latest}
+    return sorted(latest, key=lambda path: (at[path], path), reverse=True)
 
 
 def restore(source: str, into: Path) -> Path:
     """Make the run folder `into` from the copy `source`, <destination>/<run>, or from a destination's newest copy.
 
     A checkpoint that is damaged there is left out. Raises SettingError when there is no such copy, when it cannot be
-    reached, and when it has checkpoints but none is whole; `into` is then as it was.
+    reached, when it is larger than the disk has space for, and when it has checkpoints but none is whole; `into` is
+    then as it was.
     """
-    if into.is_file() or (into.is_dir() and any(into.iterdir())):
-        raise SettingError(f"{str(into)!r}: holds something already, so that {source} cannot be restored there")
+    if into.is_symlink() or into.is_file() or (into.is_dir() and any(into.iterdir())):
+        raise SettingError(f"{str(into)!r}: holds something already, so that {shown(source)} cannot be restored there")
     into.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{into.name}.", suffix=".tmp", dir=into.parent) as folder:
-            copy = _brought(source, folder)
-            found = checkpoints.saved(copy / "checkpoints")
-            damaged = {path: trouble for path in found if (trouble := checkpoints.damage(path))}
-            if damaged and len(damaged) == len(found):
-                what = "; ".join(f"{path.name}: {trouble}" for path, trouble in damaged.items())
-                raise SettingError(f"{source!r}: none of its checkpoints is whole ({what}); train again without it")
-            for path in damaged:
-                shutil.rmtree(path)
-            write_text(copy / IDENTITY, str((read_json(copy / MARKER) or {}).get("id")))
-            (copy / MARKER).unlink()
-            return copy.replace(into)
+        with tempfile.TemporaryDirectory(prefix=f".{into.name[:100]}.", suffix=".tmp", dir=into.parent) as folder:
+            new = Path(folder, "run")
+            new.mkdir()
+            if source.startswith(HUB):
+                identity, troubles = _from_hub(source, Path(folder, "fetched"), new)
+            else:
+                identity, troubles = _from_folder(source, new)
+            for path in checkpoints.saved(new / "checkpoints"):
+                if trouble := checkpoints.damage(path):
+                    troubles[path.name] = trouble
+                    shutil.rmtree(path)
+            if troubles and not checkpoints.saved(new / "checkpoints"):
+                what = "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items())
+                raise SettingError(
+                    f"{shown(source)}: none of its checkpoints is whole ({what}); train again without it"
+                )
+            write_text(new / IDENTITY, identity)
+            return new.replace(into)
     except OSError as error:
-        raise SettingError(f"{source!r}: cannot be restored to {str(into)!r} ({one_line(error)})") from error
+        raise SettingError(f"{shown(source)}: cannot be restored to {str(into)!r} ({told(error)})") from error
 
 
-def _brought(source: str, folder: str) -> Path:
-    """The copy `source`, or the newest in it, as a folder in `folder`."""
-    if source.startswith(HUB):
-        import httpx
+def _from_folder(source: str, new: Path) -> tuple[str, dict[str, str]]:
+    """Copy what belongs to a copy into `new`; returns whose it is, and what is wrong with each checkpoint left out."""
+    root = Path(source).expanduser()
+    found = [root] if _is_copy(root) else _copies(root)
+    if not found:
+        raise SettingError(_NO_COPY.format(shown(source)))
+    copy = found[0]
+    about = _read_about(source, copy)
+    below = [path.relative_to(copy).as_posix() for path in files_below(copy / "adapter")]
+    saved = _bounded(source, checkpoints.saved(copy / "checkpoints"))
+    there = {}
+    names = (*small_files(copy), *below, *(name for path in saved for name in layout.checkpoint_names(path)))
+    for name in names:
+        with contextlib.suppress(OSError, ValueError):
+            status = inside(copy, name).lstat()
+            if stat.S_ISREG(status.st_mode):
+                there[name] = status.st_size
+    wanted, troubles = _wanted(about, there, saved)
+    _check_sizes(source, wanted, new)
+    for name, size in wanted.items():
+        _bring(copy / name, new / name, size)
+    return about["id"], troubles
 
-        repository, name = parse_hub(source)
-        try:
-            if name is None:
-                name = next((copy.name for copy in _copies(fetched(repository, [f"*/{MARKER}"], folder))), "")
-            root = fetched(repository, [f"{glob.escape(name)}/*"], folder)
-        except (OSError, ValueError, httpx.HTTPError) as error:
-            raise SettingError(f"{source!r}: {hub_trouble(source, error)}; or correct budget.mirror") from error
-    else:
-        root = Path(source).expanduser()
-        found = [root] if (root / MARKER).is_file() else _copies(root)
-        name = "copy"
-        if found:  # without what is being written there
-            shutil.copytree(found[0], Path(folder, name), ignore=shutil.ignore_patterns(".*"))
-            root = Path(folder)
-    if not (root / name / MARKER).is_file():
-        raise SettingError(f"{source!r}: no copy of a run is there; name one as <budget.mirror>/<the run's name>")
-    return root / name
+
+def _from_hub(source: str, fetched: Path, new: Path) -> tuple[str, dict[str, str]]:
+    """As `_from_folder`, by way of the folder `fetched`."""
+    import httpx
+
+    repository, name = parse_hub(source)
+    try:
+        hub.bound_requests()
+        if name is None:
+            name = next((copy.name for copy in _copies(hub.fetch_heads(repository, fetched))), None)
+        there = hub.sizes(repository, name) if name else {}
+        if name is None or MARKER not in there:
+            raise SettingError(_NO_COPY.format(shown(source)))
+        copy = fetched / name
+        hub.fetch_small(repository, name, [MARKER, *hub.manifests(there)], there, fetched)
+        about = _read_about(source, copy)
+        saved = _bounded(source, checkpoints.saved(copy / "checkpoints"))
+        wanted, troubles = _wanted(about, there, saved)
+        _check_sizes(source, wanted, new)
+        hub.fetched(repository, [f"{name}/{one}" for one in wanted], fetched)
+    except SettingError:
+        raise
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        raise SettingError(f"{shown(source)}: {hub.hub_trouble(source, error)}; or correct budget.mirror") from error
+    for one in wanted:
+        target = new / one
+        target.parent.mkdir(parents=True, exist_ok=True)
+        inside(copy, one).replace(target)
+    return about["id"], troubles
+
+
+_NO_COPY = "{}: no copy of a run is there; name one as <budget.mirror>/<the run's name>"
+
+
+def _read_about(source: str, copy: Path) -> dict[str, Any]:
+    about = read_marker(copy)
+    if about is None:
+        raise SettingError(
+            f"{shown(source)}: its {MARKER} is damaged, so that nobody can say whose copy it is; take another copy"
+        )
+    return about
+
+
+def _bounded(source: str, saved: list[Path]) -> list[Path]:
+    if len(saved) > MOST_CHECKPOINTS:
+        raise SettingError(
+            f"{shown(source)}: has {len(saved):,} checkpoints, and a copy keeps three; remove what is not of it"
+        )
+    return saved
+
+
+def _wanted(about: dict[str, Any], there: dict[str, int], saved: list[Path]) -> tuple[dict[str, int], dict[str, str]]:
+    """What of a copy's files is brought back, with their bytes, and what is wrong with each checkpoint that is not.
+
+    Of an adapter that is half copied, as the marker says, nothing is.
+    """
+    listed = listed_names(about)
+    wanted = {}
+    for name, size in there.items():
+        whole = not name.startswith("adapter/") or about.get("adapter") is not None
+        if is_own_name(name) and not name.startswith("checkpoints/") and whole and (listed is None or name in listed):
+            wanted[name] = size
+    troubles = {}
+    for path in saved:
+        files, prefix = checkpoints.contents(path), f"checkpoints/{path.name}/"
+        if listed is not None and prefix + MANIFEST not in listed:
+            continue  # somebody else's
+        trouble = f"{MANIFEST} cannot be read" if files is None else None
+        for name, expected in (files or {}).items():
+            held = there.get(prefix + name)
+            if held is None:
+                trouble = trouble or f"{on_one_line(name)} is missing"
+            elif held != expected.bytes:
+                trouble = trouble or f"{on_one_line(name)} has {held:,} of {expected.bytes:,} bytes"
+        if trouble:
+            troubles[path.name] = trouble
+        else:
+            wanted |= {prefix + name: there[prefix + name] for name in (*(files or {}), MANIFEST)}
+    return wanted, troubles
+
+
+def _check_sizes(source: str, wanted: dict[str, int], new: Path) -> None:
+    """Raise SettingError, before anything is copied, when a file is larger than it can be, or all than the disk."""
+    for name, size in wanted.items():
+        most = LARGE_BYTES if "/" in name else RECIPE_BYTES if name == "recipe.toml" else SMALL_BYTES
+        most = MARKER_BYTES if name.endswith(f"/{MANIFEST}") else most
+        if size > most:
+            raise SettingError(
+                f"{shown(source)}: {on_one_line(name)} has {size:,} bytes, and may have {most:,}; it is not what a run "
+                "writes, so take another copy, or remove it there"
+            )
+    if "recipe.toml" not in wanted:
+        raise SettingError(f"{shown(source)}: has no recipe.toml, so that it is no run; take another copy")
+    free, total = shutil.disk_usage(new).free, sum(wanted.values())
+    if total + SPARE_BYTES > free:
+        raise SettingError(
+            f"{shown(source)}: has {total / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free at "
+            f"{str(new.parents[1])!r}; free some, or choose another disk with --out"
+        )
+
+
+def _bring(source: Path, target: Path, size: int) -> None:
+    """Copy so many bytes of a regular file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open_to_read(source) as read, target.open("xb") as written:
+        while size > 0 and (piece := read.read(min(size, 1 << 20))):
+            written.write(piece)
+            size -= len(piece)
+    to_disk(target)
