@@ -252,6 +252,8 @@ def locked(path: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(path / LOCK)
+    if (path / LOCK).is_symlink():
+        raise SettingError(f"run {str(path)!r}: its {LOCK} is a link, which is not followed; remove it")
     try:
         path.mkdir(parents=True, exist_ok=True)
         check_no_links(path)

@@ -164,21 +164,27 @@ class Copy:
         """
         before, troubles = set(self.names), []
         for name in names:
-            if name in self.names:
-                continue
-            try:
-                free = is_own_name(name) and not os.path.lexists(inside(self.path, name))
-            except ValueError:
-                free = False
-            if free:
+            if self._is_free(name):
                 self.names.add(name)
             else:
+                self.names.discard(name)
                 troubles.append(f"{on_one_line(name)} in the copy is not the mirror's; move it")
         if together and troubles:
-            self.names = before
+            self.names &= before
         if sorted(self.names) != self._written:
             self.write(step=self.newest)
         return troubles
+
+    def _is_free(self, name: str) -> bool:
+        """Whether nothing stands in the way of a name, or a file that the mirror has written."""
+        try:
+            path = inside(self.path, name)
+        except ValueError:
+            return False
+        above = list(path.relative_to(self.path).parents)[:-1]
+        if not is_own_name(name) or any((self.path / one).exists() and not (self.path / one).is_dir() for one in above):
+            return False
+        return not os.path.lexists(path) or (name in self.names and path.is_file())
 
     def put(self, source: Path, name: str) -> None:
         """Copy a listed file: whole under its name, or not; one that vanishes meanwhile is no longer wanted."""

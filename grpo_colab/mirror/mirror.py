@@ -55,8 +55,11 @@ def main(arguments: list[str]) -> int:
     from filelock import FileLock, Timeout
 
     run, destination, wait_s = Path(arguments[0]), arguments[1], float(arguments[2])
+    lock = run / ".mirror.lock"
     try:
-        with FileLock(run / ".mirror.lock", timeout=wait_s):
+        if lock.is_symlink():
+            raise OSError(f"{lock} is a link, which is not followed; remove it")
+        with FileLock(lock, timeout=wait_s):
             _record(run, destination, push(run, destination), None)
     except Timeout:
         return BUSY

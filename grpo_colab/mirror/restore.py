@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,10 @@ def read_recipes(destination: str) -> dict[str, str]:
             hub.bound_requests()
             root = hub.fetch_heads(parse_hub(destination)[0], folder)
         for copy in _copies(root):
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                found[copy.name] = read_bytes(copy / "recipe.toml", most=RECIPE_BYTES).decode()
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                text = read_bytes(copy / "recipe.toml", most=RECIPE_BYTES).decode()
+                tomllib.loads(text)
+                found[copy.name] = text
     return found
 
 

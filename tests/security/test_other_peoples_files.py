@@ -27,7 +27,7 @@ from grpo_colab.errors import SettingError
 from grpo_colab.files import append, write_json
 from grpo_colab.opening import go_back, open_run
 from grpo_colab.recipe import Recipe
-from grpo_colab.run import Run, check_free
+from grpo_colab.run import Run, check_free, locked
 
 FAST = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
 THEIRS = b"of another person"
@@ -346,6 +346,43 @@ def test_a_name_that_another_has_is_not_taken(name: str, run: Path, backup: Path
     assert mirror.push(run, str(backup)) == 30
     assert [damage(path) for path in saved(copy / "checkpoints")] == [None] * 3
     assert (copy / "evaluation.json").is_file()
+
+
+IN_PLACES = [
+    (name, kind)
+    for name in ("metrics.jsonl", "adapter", "adapter/adapter_model.safetensors")
+    for kind in ("folder", "link", "pipe")
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), [*IN_PLACES, ("adapter", "file")])
+def test_what_a_person_put_in_the_place_of_ours_stays_and_the_rest_is_copied(
+    name: str, kind: str, run: Path, backup: Path, elsewhere: Path
+) -> None:
+    """Also under a name that is listed: it is not what the mirror wrote. A file there cannot be told from ours."""
+    mirror.push(run, str(backup))
+    path = backup / "photos" / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if kind == "folder":
+        (path / "mine").mkdir(parents=True)
+        (path / "mine" / "a.jpg").write_bytes(THEIRS)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(THEIRS) if kind == "file" else path.symlink_to(elsewhere)
+    before = everything(backup / "photos" / name.partition("/")[0])
+    os.utime(run / "adapter", ns=(1, 1))
+    train_to(run, 30, 0.5)
+    if kind == "folder" and name == "adapter":  # where there is room for both
+        assert mirror.push(run, str(backup)) == 30
+        assert (path / "adapter_model.safetensors").is_file()
+        assert (path / "mine" / "a.jpg").read_bytes() == THEIRS
+        return
+    with pytest.raises(OSError, match=r"in the copy is not the mirror's"):
+        in_time(lambda: mirror.push(run, str(backup)))
+    assert everything(backup / "photos" / name.partition("/")[0]) == before
+    assert os.path.lexists(path)
+    assert damage(backup / "photos" / "checkpoints" / "checkpoint-30") is None
 
 
 LISTS: dict[str, Any] = {
@@ -855,6 +892,8 @@ def test_a_recipe_that_is_none_is_left_out_of_the_list(run: Path, backup: Path, 
     shutil.copytree(backup / "photos", backup / "pipe")
     (backup / "pipe" / "recipe.toml").unlink()
     os.mkfifo(backup / "pipe" / "recipe.toml")
+    shutil.copytree(backup / "photos", backup / "deep")
+    (backup / "deep" / "recipe.toml").write_text("a = " + "[" * 9999)
     (backup / "link").symlink_to(backup / "photos")
     assert list(mirror.recipes(str(backup))) == ["photos"]
     mirror.push(run, "hf://someone/copies")
@@ -1056,6 +1095,18 @@ def test_an_adapter_is_not_saved_through_a_link(elsewhere: Path, tmp_path: Path)
     assert everything(run.adapter) == {"adapter_model.safetensors": b"ours"}
     assert (run.path / f".adapter.{os.getpid()}.tmp").is_symlink()  # not ours
     assert run.adapter.stat().st_mode == run.path.stat().st_mode
+
+
+@pytest.mark.parametrize("name", [".lock", ".mirror.lock"])
+def test_a_lock_is_not_taken_through_a_link(name: str, run: Path, backup: Path, elsewhere: Path) -> None:
+    (run / name).symlink_to(elsewhere / "notes.txt")
+    if name == ".lock":
+        with pytest.raises(SettingError, match="a link, which is not followed"), locked(run):
+            pass
+    else:
+        assert mirror.main([str(run), str(backup), "0"]) == mirror.FAILED
+        assert "is a link" in json.loads((run / mirror.STATE).read_text())["error"]
+    assert (elsewhere / "notes.txt").read_bytes() == THEIRS
 
 
 def test_a_new_runs_folder_is_its_own(tmp_path: Path) -> None:
