@@ -19,7 +19,7 @@ _SECRET_KEY: Final = re.compile(r"(?i)(?:token|password|secret|(?:^|[_.-])key)$"
 # Of a tokenizer: they open nothing.
 _SPECIAL_KEY: Final = re.compile(r"(?i)(?:^|[_.-])(?:eos|bos|pad|unk|sep|cls|mask|image|audio|video)_token$")
 _SECRET_TEXT: Final = re.compile(
-    r"(://)[^/\s@]+(?=@)"
+    r"(:/{1,2})[^/\s@]+(?=@)"  # one slash, where it was taken for a path
     r"|([?&][\w-]*(?:token|key|secret|password|signature|sig)=)[^&\s\"']+"
     r"|\b(hf_|sk-|ghp_|github_pat_|wandb_v1_)[\w-]{20,}",
     re.IGNORECASE,

@@ -156,8 +156,8 @@ def restore(source: str, into: Path) -> Path:
     """
     if into.is_symlink() or into.is_file() or (into.is_dir() and any(into.iterdir())):
         raise SettingError(f"{str(into)!r}: holds something already, so that {shown(source)} cannot be restored there")
-    into.parent.mkdir(parents=True, exist_ok=True)
     try:
+        into.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{into.name[:100]}.", suffix=".tmp", dir=into.parent) as folder:
             new = Path(folder, "run")
             new.mkdir()

@@ -33,6 +33,7 @@ def test_a_strangers_text_cannot_pass_for_a_line_of_ours() -> None:
     ("text", "shown"),
     [
         ("https://me:pass@host/x", "https://...@host/x"),
+        ("/home/me/s3:/me:pass@bucket/x", "/home/me/s3:/...@bucket/x"),
         ("https://host/x?token=abc&n=1", "https://host/x?token=...&n=1"),
         ("https://host/x?a=1&api_key=abc", "https://host/x?a=1&api_key=..."),
         ("HF_TOKEN is hf_abcdefghijklmnopqrstuvwxyz!", "HF_TOKEN is hf_...!"),

@@ -291,6 +291,16 @@ def test_training_is_refused_before_anything_is_made(backup: Path, tmp_path: Pat
     assert open_run(recipe, tmp_path / "others", None, contextlib.ExitStack())[2] == tmp_path / "others"
 
 
+def test_the_command_says_what_to_choose(tmp_path: Path, command: Callable[..., Any]) -> None:
+    put_files(tmp_path / "backup" / "photos")
+    done = command("train", "word-problems-tiny", "--budget.mirror", "backup", "--out", "photos")
+    assert done.returncode == 2
+    assert "photos holds other files (2019, metrics.jsonl); choose another --out or budget.mirror" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "backup" / "photos" / "2019" / "a.jpg").read_bytes() == THEIRS
+    assert [path.name for path in tmp_path.iterdir()] == ["backup"]
+
+
 def test_drawing_is_refused_before_anything_is_made(backup: Path, tmp_path: Path) -> None:
     put_files(backup / "seed=43")
     recipes = {f"seed={n}": Recipe.load("drawing-tiny", budget={"mirror": str(backup)}) for n in (42, 43)}
@@ -556,14 +566,18 @@ def killed_at(moment: int, run: Path, backup: Path) -> bool:
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["the first copy", "a later one"])
-def test_a_kill_at_any_moment_leaves_nothing_that_is_not_listed(first: bool, run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("copy", ["the first", "a later one", "an earlier release's"])
+def test_a_kill_at_any_moment_leaves_nothing_that_is_not_listed(copy: str, run: Path, tmp_path: Path) -> None:
     mirror.push(run, str(run.parent))  # so that it has its identity
     start = tmp_path / "start"
     start.mkdir()
-    if not first:
+    if copy != "the first":
         train_to(run, 5, 0.1)
         mirror.push(run, str(start))
+        if copy == "an earlier release's":
+            marker = json.loads((start / "photos" / mirror.MARKER).read_text())
+            del marker["files"]
+            write_json(start / "photos" / mirror.MARKER, marker)
         for path in (start / "photos" / "notes.txt", start / "photos" / "checkpoints" / "checkpoint-20" / "notes.txt"):
             path.write_bytes(THEIRS)
         for step in (30, 40):
@@ -573,10 +587,11 @@ def test_a_kill_at_any_moment_leaves_nothing_that_is_not_listed(first: bool, run
         (run / "adapter" / "adapter.bin").write_bytes(os.urandom(3000))
         (run / "metrics.jsonl").unlink()
         write_json(run / "evaluation.json", {"step": 40})
-    theirs = {name for name, content in everything(start).items() if content == THEIRS}
+    began = everything(start)
+    theirs = {name for name, content in began.items() if content == THEIRS}
     moment, reached = 0, True
     while reached:
-        moment += 1
+        moment += 3 if moment and copy == "an earlier release's" else 1  # that one ends as the one before it
         backup = tmp_path / str(moment)
         shutil.copytree(start, backup)
         reached = killed_at(moment, run, backup)
@@ -584,12 +599,13 @@ def test_a_kill_at_any_moment_leaves_nothing_that_is_not_listed(first: bool, run
         assert {name for name, content in held.items() if content == THEIRS} == theirs
         ours = {f"photos/.{mirror.identity(run)}.tmp", f"photos/{mirror.MARKER}"}
         if f"photos/{mirror.MARKER}" in held:
-            ours |= {f"photos/{name}" for name in json.loads(held[f"photos/{mirror.MARKER}"])["files"]}
-        assert set(held) <= ours | theirs, moment
+            ours |= {f"photos/{name}" for name in json.loads(held[f"photos/{mirror.MARKER}"]).get("files", ())}
+        # of what an earlier release wrote, nobody can tell all
+        assert set(held) <= ours | (set(began) if copy == "an earlier release's" else theirs), moment
         whole = saved(backup / "photos" / "checkpoints")
         assert [damage(path) for path in whole] == [None] * len(whole)
         # the next pass mends it, and leaves what a pass that was not killed leaves
-        assert mirror.push(run, str(backup)) == (20 if first else 40)
+        assert mirror.push(run, str(backup)) == (20 if copy == "the first" else 40)
         after = {name: content for name, content in everything(backup).items() if not name.endswith(mirror.MARKER)}
         if moment == 1:
             expected = after
