@@ -174,9 +174,15 @@ def bound_requests() -> None:
     if is_offline_mode():
         raise OSError("HF_HUB_OFFLINE is set")
     # the hub's own setting is for the first byte of a file; a commit takes longer
-    limit = httpx.Timeout(6 * constants.HF_HUB_DOWNLOAD_TIMEOUT).as_dict()
-    hooks = {"request": [lambda request: request.extensions.update(timeout=limit)]}
-    set_client_factory(lambda: httpx.Client(follow_redirects=True, event_hooks=hooks))
+    limit_s = 6 * constants.HF_HUB_DOWNLOAD_TIMEOUT
+
+    def bound(request: httpx.Request) -> None:
+        asked = request.extensions.get("timeout", {})
+        names = ("connect", "read", "write", "pool")
+        request.extensions["timeout"] = {name: asked.get(name) or limit_s for name in names}
+
+    hooks = {"request": [bound]}
+    set_client_factory(lambda: httpx.Client(follow_redirects=True, event_hooks=hooks, timeout=limit_s))
 
 
 def fetched(repository: str, names: list[str], folder: str | Path) -> Path:
@@ -191,11 +197,15 @@ def fetched(repository: str, names: list[str], folder: str | Path) -> Path:
     return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, local_dir=folder))
 
 
-def fetch_heads(repository: str, folder: str | Path) -> Path:
-    """Download every copy's marker and recipe into `folder`, of so many copies, and where they are no larger."""
+def reach(repository: str) -> None:
+    """Ask for a repository once, and wait for the answer no longer than for a look; an error when there is none."""
     from huggingface_hub import HfApi
 
-    HfApi().repo_info(repository, timeout=layout.REACH_S)  # with a limit, before all the files are listed
+    HfApi().repo_info(repository, timeout=layout.REACH_S)
+
+
+def fetch_heads(repository: str, folder: str | Path) -> Path:
+    """Download every copy's marker and recipe into `folder`, of so many copies, and where they are no larger."""
     there = sizes(repository)
     found = [path.partition("/") for path in there if path.count("/") == 1 and path.endswith(f"/{MARKER}")]
     names = [name for name, _, _ in found if name not in ("", ".", "..")][:MOST_COPIES]

@@ -31,6 +31,7 @@ from grpo_colab.mirror.layout import (
     MARKER_BYTES,
     RECIPE_BYTES,
     SMALL_BYTES,
+    checkpoint_names,
     files_below,
     is_own_name,
     listed_names,
@@ -72,6 +73,7 @@ def marker(source: str) -> dict[str, Any]:
     repository, name = parse_hub(source)
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, ValueError):
         hub.bound_requests()
+        hub.reach(repository)
         there = hub.sizes(repository, name)
         hub.fetch_small(repository, str(name), [MARKER], there, folder)
         return _typed(read_marker(Path(folder, str(name))))
@@ -188,11 +190,12 @@ def _from_folder(source: str, new: Path) -> tuple[str, dict[str, str]]:
         raise SettingError(_NO_COPY.format(shown(source)))
     copy = found[0]
     about = _read_about(source, copy)
-    below = [path.relative_to(copy).as_posix() for path in files_below(copy / "adapter")]
-    saved = _bounded(source, checkpoints.saved(copy / "checkpoints"))
+    saved = _own_checkpoints(source, about, copy)
+    names = listed_names(about)
+    if names is None:
+        names = {*small_files(copy), *(path.relative_to(copy).as_posix() for path in files_below(copy / "adapter"))}
     there = {}
-    names = (*small_files(copy), *below, *(name for path in saved for name in layout.checkpoint_names(path)))
-    for name in names:
+    for name in (*names, *(name for path in saved for name in checkpoint_names(path))):
         with contextlib.suppress(OSError, ValueError):
             status = inside(copy, name).lstat()
             if stat.S_ISREG(status.st_mode):
@@ -211,6 +214,7 @@ def _from_hub(source: str, fetched: Path, new: Path) -> tuple[str, dict[str, str
     repository, name = parse_hub(source)
     try:
         hub.bound_requests()
+        hub.reach(repository)
         if name is None:
             name = next((copy.name for copy in _copies(hub.fetch_heads(repository, fetched))), None)
         there = hub.sizes(repository, name) if name else {}
@@ -219,7 +223,7 @@ def _from_hub(source: str, fetched: Path, new: Path) -> tuple[str, dict[str, str
         copy = fetched / name
         hub.fetch_small(repository, name, [MARKER, *hub.manifests(there)], there, fetched)
         about = _read_about(source, copy)
-        saved = _bounded(source, checkpoints.saved(copy / "checkpoints"))
+        saved = _own_checkpoints(source, about, copy)
         wanted, troubles = _wanted(about, there, saved)
         _check_sizes(source, wanted, new)
         hub.fetched(repository, [f"{name}/{one}" for one in wanted], fetched)
@@ -246,7 +250,11 @@ def _read_about(source: str, copy: Path) -> dict[str, Any]:
     return about
 
 
-def _bounded(source: str, saved: list[Path]) -> list[Path]:
+def _own_checkpoints(source: str, about: dict[str, Any], copy: Path) -> list[Path]:
+    """A copy's checkpoints that the mirror has written, by the marker's list where it has one."""
+    names = listed_names(about)
+    saved = checkpoints.saved(copy / "checkpoints")
+    saved = [path for path in saved if names is None or f"checkpoints/{path.name}/{MANIFEST}" in names]
     if len(saved) > MOST_CHECKPOINTS:
         raise SettingError(
             f"{shown(source)}: has {len(saved):,} checkpoints, and a copy keeps three; remove what is not of it"
@@ -268,8 +276,6 @@ def _wanted(about: dict[str, Any], there: dict[str, int], saved: list[Path]) -> 
     troubles = {}
     for path in saved:
         files, prefix = checkpoints.contents(path), f"checkpoints/{path.name}/"
-        if listed is not None and prefix + MANIFEST not in listed:
-            continue  # somebody else's
         trouble = f"{MANIFEST} cannot be read" if files is None else None
         for name, expected in (files or {}).items():
             held = there.get(prefix + name)

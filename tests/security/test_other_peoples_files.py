@@ -839,6 +839,31 @@ def test_what_no_manifest_lists_does_not_come_back(run: Path, backup: Path, tmp_
     assert THEIRS not in everything(mirror.restore(str(copy), tmp_path / "back")).values()
 
 
+def test_what_a_person_has_beside_it_does_not_keep_a_copy_from_coming_back(
+    run: Path, backup: Path, tmp_path: Path
+) -> None:
+    copy = copy_of(run, backup)
+    (copy / "video.mp4").touch()
+    os.truncate(copy / "video.mp4", 60 << 30)
+    (copy / "adapter" / "photos").mkdir()
+    for n in range(10_001):
+        (copy / "adapter" / "photos" / str(n)).touch()
+    for n in range(1000, 1101):
+        shutil.copytree(copy / "checkpoints" / "checkpoint-20", copy / "checkpoints" / f"checkpoint-{n}")
+    back = mirror.restore(str(copy), tmp_path / "back")
+    assert [path.name for path in saved(back / "checkpoints")] == ["checkpoint-10", "checkpoint-20"]
+    assert [path.name for path in (back / "adapter").iterdir()] == ["adapter_model.safetensors"]
+    # of an earlier release's copy, which has no list, nobody can tell what is whose
+    marker = json.loads((copy / mirror.MARKER).read_text())
+    del marker["files"]
+    write_json(copy / mirror.MARKER, marker)
+    with pytest.raises(SettingError, match="has 103 checkpoints, and a copy keeps three; remove what is not of it"):
+        mirror.restore(str(copy), tmp_path / "again")
+    shutil.rmtree(copy / "checkpoints")
+    with pytest.raises(SettingError, match="adapter holds more than 10,000 files"):
+        mirror.restore(str(copy), tmp_path / "again")
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -1120,7 +1145,8 @@ def test_a_lock_is_not_taken_through_a_link(name: str, run: Path, backup: Path, 
         with pytest.raises(SettingError, match="a link, which is not followed"), locked(run):
             pass
     else:
-        assert mirror.main([str(run), str(backup), "0"]) == mirror.FAILED
+        done = subprocess.run([sys.executable, "-m", "grpo_colab.mirror", str(run), str(backup), "0"], check=False)
+        assert done.returncode == mirror.FAILED
         assert "is a link" in json.loads((run / mirror.STATE).read_text())["error"]
     assert (elsewhere / "notes.txt").read_bytes() == THEIRS
 
