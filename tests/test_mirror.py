@@ -24,6 +24,12 @@ from grpo_colab.files import append, write_json
 FAST = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy takes long to start a process: what a test waits for comes all the same."""
+    monkeypatch.setattr("grpo_colab.mirror.layout.REACH_S", 60.0)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run folder of twenty steps, with checkpoints at 10 (the best) and 20, and an adapter."""
