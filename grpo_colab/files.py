@@ -24,6 +24,11 @@ from grpo_colab.console import escaped
 
 MOST_READ: Final = 1 << 26  # bytes of a file that nobody vouches for
 MOST_KEPT: Final = 1 << 28  # bytes of a file that a run of ours has written
+MOST_ROWS: Final = 250_000  # of a .jsonl file that nobody vouches for: lines may be of two bytes each
+MOST_VALUES: Final = 12  # a row, on average: each takes some hundred bytes of memory
+LONGEST_LINE: Final = 1 << 24  # bytes
+LEVELS: Final = 40  # of what is in what; Python itself ends at less than a thousand
+MOST_BITS: Final = 4096  # of an integer: of longer ones Python writes no digits
 LONGEST_NAME: Final = 200  # bytes of a file's name: file systems take 255, and what is made beside it has more
 # No link is followed, no pipe is waited for.
 _GUARDED: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -37,6 +42,7 @@ class Objects(NamedTuple):
     torn: bool = False
     size: int = 0  # bytes, of which MOST_READ at most were read
     error: str | None = None  # "No such file or directory", say
+    left: int = 0  # lines that were not looked at, since there are so many, or so much in them
 
 
 def write_text(path: Path, text: str) -> None:
@@ -251,13 +257,14 @@ def plain(value: Any) -> Any:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The rows of a .jsonl file of ours, without what is damaged in it; none where there is no such file."""
-    return read_objects(path, MOST_KEPT).rows
+    return read_objects(path, MOST_KEPT, 16 * MOST_ROWS).rows
 
 
-def read_objects(path: Path, most: int = MOST_READ) -> Objects:
+def read_objects(path: Path, most: int = MOST_READ, most_rows: int = MOST_ROWS) -> Objects:
     """The rows of a .jsonl file that anyone may have written, be writing, or have broken; of a big one, parts of it.
 
-    Those parts are evenly over the file. Nothing is raised.
+    Those parts are evenly over the file, and have about `most_rows` rows. A row that is nested deeper than LEVELS
+    counts as bad. Nothing is raised.
     """
     try:
         with open_to_read(path) as file:
@@ -267,14 +274,32 @@ def read_objects(path: Path, most: int = MOST_READ) -> Objects:
         return Objects([], error="there is no such file")
     except OSError as error:
         return Objects([], error=error.strerror or type(error).__name__)
-    *whole, last = content.split(b"\n")
-    values = [_loaded(line) for line in (*whole, last) if line.strip()]
-    rows = [value for value in values if isinstance(value, dict)]
-    torn = bool(last.strip()) and not isinstance(_loaded(last), dict)
-    return Objects(rows, len(values) - len(rows) - torn, torn, size)
+    whole = content.count(b"\n")
+    if whole > most_rows:
+        content = b"".join(_windows(io.BytesIO(content), len(content), len(content) * most_rows // whole))
+    rows: list[dict[str, Any]] = []
+    looked = bad = 0
+    values = 0.0
+    torn = False
+    for line in io.BytesIO(content):
+        if looked >= 2 * most_rows or values > MOST_VALUES * most_rows:
+            break
+        looked += 1
+        if not line.strip():
+            continue
+        value = _loaded(line)
+        weight = _size(value) if isinstance(value, dict) else math.inf
+        if weight < math.inf:
+            rows.append(value)
+            values += weight
+        elif line.endswith(b"\n"):
+            bad += 1
+        else:
+            torn = True
+    return Objects(rows, bad, torn, size, left=max(0, whole - looked))
 
 
-def _windows(file: BinaryIO, size: int, most: int, windows: int = 64) -> Iterator[bytes]:
+def _windows(file: BinaryIO | io.BytesIO, size: int, most: int, windows: int = 64) -> Iterator[bytes]:
     """The whole lines of so many parts of a file, evenly over it, which together have `most` bytes."""
     window = most // windows
     for start in range(0, size, -(-size // windows)):
@@ -286,10 +311,27 @@ def _windows(file: BinaryIO, size: int, most: int, windows: int = 64) -> Iterato
 
 
 def _loaded(line: bytes) -> Any:
+    """The value in a line; None for what is no JSON, or too long."""
     try:
-        return json.loads(line)
+        return json.loads(line) if len(line) <= LONGEST_LINE else None
     except (ValueError, RecursionError):
         return None
+
+
+def is_sound(value: Any) -> bool:
+    """Tell whether a value can be walked through and shown: not too deep, and no integer of a thousand digits."""
+    return _size(value) < math.inf
+
+
+def _size(value: Any, levels: int = LEVELS) -> float:
+    """How many values are in it; infinite where it is unsound."""
+    if isinstance(value, int):
+        return 1 if value.bit_length() < MOST_BITS else math.inf
+    if not isinstance(value, dict | list):
+        return 1
+    if not levels:
+        return math.inf
+    return 1 + sum(_size(one, levels - 1) for one in (value.values() if isinstance(value, dict) else value))
 
 
 def number(value: Any) -> float | None:
@@ -300,11 +342,11 @@ def number(value: Any) -> float | None:
     return None
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object that the package wrote; None where there is none, or none that can be read."""
+def read_json(path: Path, most: int = MOST_READ) -> dict[str, Any] | None:
+    """A JSON object that the package wrote; None where there is none, or none that can be read and is sound."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
-        value = json.loads(read_bytes(path))
-        if isinstance(value, dict):
+        value = json.loads(read_bytes(path, most))
+        if isinstance(value, dict) and is_sound(value):
             return value
     return None
 

@@ -157,7 +157,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "another environment": (put("environment.json", '{"device": "a text", "new": [1]}'), "an unknown device"),
     "junk as warnings": (put("warnings.jsonl", JUNK), "warnings.jsonl: "),
     "warnings without keys": (put("warnings.jsonl", '{"text": null}\n{"step": "x"}\n'), "Step x"),
-    "a folder for a file": (folder("metrics.jsonl"), "metrics.jsonl cannot be read: it is no file"),
+    "a folder for a file": (folder("metrics.jsonl"), "metrics.jsonl cannot be read: Is a directory"),
     "a folder for an evaluation": (folder("evaluation.json"), "evaluation.json cannot be read"),
     "completions of other types": (
         add(
@@ -274,7 +274,7 @@ def test_a_pipe_is_not_waited_for(run: Run) -> None:
         pytest.skip("no pipes in folders there")
     (run.path / "metrics.jsonl").unlink()
     os.mkfifo(run.path / "metrics.jsonl")
-    assert "metrics.jsonl cannot be read: it is no file" in seen(report([run.path]))
+    assert "metrics.jsonl cannot be read: it is no regular file" in seen(report([run.path]))
 
 
 def test_ten_thousand_steps_are_means_of_as_many_as_it_takes_and_keep_the_extremes(run: Run) -> None:

@@ -243,12 +243,13 @@ def test_a_long_word_is_broken_wherever_it_stands(run: Run) -> None:
 
 def test_the_page_needs_no_other_file_and_holds_the_pictures(run: Run) -> None:
     run.append("metrics.jsonl", [{"step": 1, "reward": 1.0, "reward_std": 0.5, "step_time": 90.0}])
-    (run.path / "drawing.png").write_bytes(b"a picture")
+    picture = b"\x89PNG\r\n\x1a\n and so on"
+    (run.path / "drawing.png").write_bytes(picture)
     page = Page(write_report(run))
     (source,) = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
     kind, _, data = str(source).partition(",")
     assert kind == "data:image/png;base64"
-    assert base64.b64decode(data) == b"a picture"
+    assert base64.b64decode(data) == picture
     assert "1.5 min" in page.text
     attributes = [value for _, found in page.tags for name, value in found.items() if name in ("src", "href", "action")]
     assert {str(value).partition(":")[0][0] for value in attributes} <= {"d", "#"}  # data: and parts of the page

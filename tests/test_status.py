@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from grpo_colab import Recipe, Run, checkpoints, files
+from grpo_colab.console import printable
 from grpo_colab.errors import SettingError
 from grpo_colab.run import LOCK, locked
 from grpo_colab.status import status, status_text
@@ -42,7 +43,7 @@ def checkpoint(run: Run, step: int, value: float | None = None) -> Path:
 def shown(run: Run) -> dict[str, str]:
     """The text's lines by their heads; it must be plain, aligned and short."""
     text = status_text(status(run.path))
-    assert all(" " <= sign <= "~" or sign == "\n" for sign in text)
+    assert printable(text) == text
     assert 6 <= len(text.splitlines()) <= 10
     assert {line[15] for line in text.splitlines()} == {" "}
     return {line[:16].strip(): line[16:] for line in text.splitlines()}
@@ -191,7 +192,7 @@ def test_the_last_three_warnings_and_how_many_there_are(run: Run) -> None:
     assert [line[:24] for line in last] == [
         f"{head:<16}step {n}: " for head, n in (("warnings (5)", 3), ("", 4), ("", 5))
     ]
-    assert last[-1].endswith(r"\x1b[31m\x9b2Jred \x07 \u201c\u8a9e\u202e\u201d\x00 5")
+    assert last[-1].endswith(r"\x1b[31m\x9b2Jred \x07 “語\u202e”\x00 5")
     shown(run)
 
 

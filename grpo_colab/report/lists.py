@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, Final
 
+from grpo_colab.console import is_secret, masked
 from grpo_colab.files import number
 from grpo_colab.report.reading import SIDES, Reading
 from grpo_colab.report.shell import shown
@@ -13,6 +14,8 @@ from grpo_colab.rewards import grade
 
 LONGEST: Final = 12_000  # characters of one text: the beginning and the end of a longer one
 LONGEST_EXTRA: Final = 2000  # of what a reward gave to log_extra
+MOST_MESSAGES: Final = 60  # of a prompt, and columns of log_extra
+MOST_REWARDS: Final = 60  # names, which are columns of all completions
 OVERHEAD: Final = 80  # characters that a row takes beside its texts
 KINDS: Final = ("lost", "gained", "wrong in both", "right in both", "answered once")  # in this order
 
@@ -29,6 +32,8 @@ def lists(readings: Sequence[Reading], most: int) -> dict[str, Any]:
 def clipped(value: Any) -> str:
     """A text for the page's data; of a long one the two ends, since answers stand at the end."""
     text = value if isinstance(value, str) else "" if value is None else str(value)
+    if len(text) > LONGEST:
+        text = masked(text)  # before it is cut, for what opens something might be cut in two
     if len(text) <= LONGEST:
         return shown(text, LONGEST)
     head, tail, left = text[: 2 * LONGEST // 3], text[-LONGEST // 3 :], len(text) - LONGEST
@@ -46,7 +51,7 @@ def _groups(readings: Sequence[Reading]) -> list[tuple[int, list[dict[str, Any]]
             one: dict[str, Any] = {"run": n, "step": step, "asked": asked, "row": row, "extra": _extra(row)}
             one["text"] = clipped(row.get("completion"))
             groups.setdefault((n, step, str(row.get("group")), asked), []).append(one)
-    return [(sum(map(_size, group)), group) for group in groups.values()]
+    return [(_asked_size(group[0]) + sum(map(_size, group)), group) for group in groups.values()]
 
 
 def _extra(row: dict[str, Any]) -> list[tuple[str, str]]:
@@ -54,9 +59,13 @@ def _extra(row: dict[str, Any]) -> list[tuple[str, str]]:
     found = row["extra"] if isinstance(row.get("extra"), dict) else {}
     return [
         (shown(name, 80), shown(f"{value:.6g}" if isinstance(value, float) else value, LONGEST_EXTRA))
-        for name, value in found.items()
-        if value is not None
+        for name, value in list(found.items())[:MOST_MESSAGES]
+        if value is not None and not is_secret(name)
     ]
+
+
+def _asked_size(one: dict[str, Any]) -> int:
+    return sum(len(role) + len(content) + OVERHEAD for role, content in one["asked"])
 
 
 def _size(one: dict[str, Any]) -> int:
@@ -67,7 +76,8 @@ def _messages(prompt: Any) -> tuple[tuple[str, str], ...]:
     """Role and content of each, at least one; a prompt that is a text alone has no role."""
     if not isinstance(prompt, list) or not prompt:
         return (("", clipped(prompt)),)
-    said = (one if isinstance(one, dict) else {"content": one} for one in prompt)
+    few = [*prompt[: MOST_MESSAGES - 1], prompt[-1]] if len(prompt) > MOST_MESSAGES else prompt
+    said = (one if isinstance(one, dict) else {"content": one} for one in few)
     return tuple((shown(one.get("role", ""), 40), clipped(one.get("content"))) for one in said)
 
 
@@ -82,8 +92,12 @@ def _completions(
     rewards = [found if isinstance(found := one["row"].get("rewards"), dict) else {} for one in rows]
     names = list(dict.fromkeys(name for found in rewards for name in found))
     whole = sum(len(group) for _, group in groups)
+    said = [f"{len(rows):,} of {whole:,} completions, evenly over the steps."] if len(rows) < whole else []
+    if len(names) > MOST_REWARDS:
+        said.append(f"{MOST_REWARDS} of {len(names):,} rewards.")
+        names = names[:MOST_REWARDS]
     return {
-        "said": f"{len(rows):,} of {whole:,} completions, evenly over the steps." if len(rows) < whole else "",
+        "said": " ".join(said),
         "prompts": list(prompts),
         "names": [shown(name.removesuffix("_reward"), 80) for name in names],
         "run": [one["run"] for one in rows],

@@ -6,7 +6,6 @@ are in the page's own text; the charts and the lists are drawn by page.js from i
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Final
 import tomli_w
 
 from grpo_colab.errors import SettingError
-from grpo_colab.files import number, write_text
+from grpo_colab.files import check_name, number, write_out, write_text
 from grpo_colab.report import compare
 from grpo_colab.report.curves import trend
 from grpo_colab.report.figures import charts, overlaid, thinned, values
@@ -28,7 +27,6 @@ NAME: Final = "report.html"
 MOST_BYTES: Final = 7_800_000
 MOST_CHARACTERS: Final = 24_000_000  # of completions and answers, before it is known how well they compress
 MOST_WARNINGS: Final = 50
-BIGGEST_PICTURE: Final = 1_500_000  # bytes
 
 
 def report(paths: Sequence[str | Path], out: str | Path | None = None) -> Path:
@@ -37,6 +35,11 @@ def report(paths: Sequence[str | Path], out: str | Path | None = None) -> Path:
     A folder that `grpo-colab draw` made stands for all its runs. Whatever state they are in is shown; SettingError for
     what is no run folder at all.
     """
+    if out is not None:
+        try:
+            check_name("--out", out)
+        except ValueError as error:
+            raise SettingError(str(error)) from None
     runs = find_runs(paths)
     target = Path(out) if out is not None else runs[0].path / NAME if len(runs) == 1 else Path(NAME)
     if target.is_dir():
@@ -47,7 +50,10 @@ def report(paths: Sequence[str | Path], out: str | Path | None = None) -> Path:
         page = _fitting([read(run, name) for run, name in zip(runs, compare.names(runs), strict=True)])
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_text(target, page)
+        if out is None:
+            write_text(target, page)
+        else:
+            write_out(target, page)
     except OSError as error:
         raise SettingError(f"report: cannot write {str(target)!r} ({error.strerror}); choose --out FILE") from None
     return target
@@ -121,9 +127,15 @@ def _head(reading: Reading) -> str:
 
 
 def _learnt(reading: Reading) -> dict[str, str]:
-    pictures = _picture(reading.run.path / "drawing.png", "The image asked for, and the best drawings of it")
-    pictures += _picture(reading.run.path / "drawing.gif", "The best drawing of each step", "image/gif")
-    return {"What it learnt": _accuracy(reading), "The drawings": pictures}
+    says = {
+        "drawing.png": "The image asked for, and the best drawings of it",
+        "drawing.gif": "The best drawing of each step",
+    }
+    pictures = [
+        f'<img alt="{says[name]}" src="data:image/{name[-3:]};base64,{data}">'
+        for name, data in reading.pictures.items()
+    ]
+    return {"What it learnt": _accuracy(reading), "The drawings": "".join(pictures)}
 
 
 def _accuracy(reading: Reading) -> str:
@@ -175,7 +187,7 @@ def _made_of(reading: Reading, named: bool) -> str:
     name = f"{text(reading.name)}: " if named else ""
     try:
         recipe = tomli_w.dumps(reading.recipe)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         recipe = str(reading.recipe)
     environment = json.dumps(reading.environment, indent=2, default=str)
     return "".join(
@@ -183,13 +195,3 @@ def _made_of(reading: Reading, named: bool) -> str:
         for what, content in (("Recipe", recipe), ("Environment", environment))
         if content not in ("", "{}")
     )
-
-
-def _picture(path: Path, says: str, kind: str = "image/png") -> str:
-    try:
-        if not path.is_file() or path.stat().st_size > BIGGEST_PICTURE:
-            return ""
-        data = base64.b64encode(path.read_bytes()).decode()
-    except OSError:
-        return ""
-    return f'<img alt="{says}" src="data:{kind};base64,{data}">'

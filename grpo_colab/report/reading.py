@@ -5,30 +5,34 @@ No file is trusted: the run may be writing it, have been killed in the middle of
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
-import re
-import tomllib
+import json
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from grpo_colab.console import without_secrets
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE, mcnemar_exact, wilson_interval
-from grpo_colab.files import MOST_READ, number, read_json, read_objects
+from grpo_colab.files import MOST_READ, MOST_ROWS, inside, is_sound, number, read_bytes, read_json, read_objects
 from grpo_colab.run import DRAW, Run
-from grpo_colab.status import is_step, status
+from grpo_colab.status import MOST_JSON, is_step, status
+from grpo_colab.toml_reading import read_toml
 
 SIDES: Final = ("before", "after")
-# what opens something: by its key, or as it stands in an address or a text
-SECRET: Final = re.compile(r"(?i)(?:token|password|secret|(?:^|[_.-])key)$")
-WRITTEN: Final = re.compile(
-    r"(://)[^/\s@]+(?=@)|([?&][\w-]*(?:token|key|secret|password|signature|sig)=)[^&\s\"']+|\b(hf_|sk-)[\w-]{20,}", re.I
-)
-LEVELS: Final = 40  # of what is in what; Python itself ends at less than a thousand
 MOST: Final = 1e30  # of a number that is drawn
 MOST_NOTES: Final = 8  # about numbers that are none
+MOST_ANSWERS: Final = 50_000  # before, after, and warnings
+MOST_RUNS: Final = 100  # of a folder of drawings, on one page
+MOST_CELLS: Final = 10_000_000  # metrics by steps: beyond that the last names are left out
+FEWEST_NAMES, MOST_NAMES = 64, 1000  # of metrics that are kept in any case, and at most
+BIGGEST_PICTURE: Final = 1_500_000  # bytes
+# A picture's name in a run folder, and how a file of its kind begins.
+PICTURES: Final = {"drawing.png": (b"\x89PNG\r\n\x1a\n",), "drawing.gif": (b"GIF87a", b"GIF89a")}
 
 
 @dataclass
@@ -46,6 +50,7 @@ class Reading:
     answers: dict[str, list[dict[str, Any]]]  # before and after, one a held-out problem
     evaluation: dict[str, Any]  # n, solved, step, task; before, after: accuracy, low, high, lenient; gained, lost, p
     warnings: list[dict[str, Any]]
+    pictures: dict[str, str]  # by name, in base64
     notes: list[str] = field(default_factory=list)  # what is missing, left out, or cannot be read
 
     def table(self, name: str) -> dict[str, Any]:
@@ -66,7 +71,7 @@ class Reading:
 
     @property
     def seconds(self) -> float:
-        return sum(row.get("step_time", 0.0) for row in self.metrics)
+        return sum(min(max(row.get("step_time", 0.0), 0.0), 1e9) for row in self.metrics)
 
     @functools.cached_property
     def weights(self) -> list[float]:
@@ -99,11 +104,8 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
     """
     found: dict[Path, Run] = {}
     for path in map(Path, paths):
-        if (path / DRAW).is_file() and not (path / "recipe.toml").is_file():
-            names = (read_json(path / DRAW) or {}).get("runs")
-            listed = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
-            inside = listed or sorted(one.name for one in path.iterdir())
-            runs = [Run(path / name) for name in inside if (path / name / "recipe.toml").is_file()]
+        if _is_drawing(path):
+            runs = _drawn(path)
             if not runs:
                 raise SettingError(f"run {str(path)!r}: none of the runs that {DRAW} names has begun; nothing to show")
         else:
@@ -112,6 +114,26 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
     if not found:
         raise SettingError("report: name at least one run folder, such as runs/2026-11-21-word-problems-tiny")
     return list(found.values())
+
+
+def _is_drawing(path: Path) -> bool:
+    try:
+        return (path / DRAW).is_file() and not (path / "recipe.toml").is_file()
+    except OSError:  # no such name can be
+        return False
+
+
+def _drawn(folder: Path) -> list[Run]:
+    """The runs that a folder's draw.json names, or else all in it; MOST_RUNS of them, none outside or by a link."""
+    names = (read_json(folder / DRAW, MOST_JSON) or {}).get("runs")
+    listed = list(dict.fromkeys(name for name in names if isinstance(name, str))) if isinstance(names, list) else []
+    runs: list[Run] = []
+    for name in listed or sorted(one.name for one in folder.iterdir()):
+        with contextlib.suppress(ValueError, OSError):  # SettingError is a ValueError: it has not begun
+            runs.append(Run(inside(folder, name)))
+        if len(runs) == MOST_RUNS:
+            break
+    return runs
 
 
 def read(run: Run, name: str | None = None, evaluation: Mapping[str, Any] | None = None) -> Reading:
@@ -123,20 +145,23 @@ def read(run: Run, name: str | None = None, evaluation: Mapping[str, Any] | None
     metrics = _metrics(run.path / "metrics.jsonl", notes, begun)
     completions = _rows(run.path / "completions.jsonl", notes, "No completions yet." if begun else "")
     told["step"] = max(told["step"], metrics[-1]["step"] if metrics else 0)
-    answers = {"before": _rows(run.path / BEFORE, notes), "after": _rows(run.path / AFTER, notes)}
+    sides = zip(SIDES, (BEFORE, AFTER), strict=True)
+    answers = {side: _rows(run.path / file, notes, most=MOST_ANSWERS) for side, file in sides}
     given = _object(run.path / "evaluation.json", notes) if evaluation is None else dict(evaluation)
     evaluated = _evaluation(given, answers, notes)
     environment = _object(run.path / "environment.json", notes) or {}
-    for key in ("tripwire", "reward_failure"):
-        told[key] = _open(told[key]) if _sound(told[key]) else None
     if begun and not environment and not (run.path / "environment.json").exists():
         notes.append("environment.json is missing: the device and the versions are not known.")
     environment.pop("command", None)  # may hold a token
     # who gives an evaluation is about to end the run, and still holds its lock
     state = "finished" if evaluation is not None and _ended(evaluation, told["max_steps"]) else told["state"]
-    warnings = _open(_rows(run.path / "warnings.jsonl", notes))
-    kept = (metrics, completions, answers, evaluated, warnings, notes)
-    return Reading(run, name or run.path.resolve().name, state, told, recipe, _open(environment), *kept)
+    warnings = without_secrets(_rows(run.path / "warnings.jsonl", notes, most=MOST_ANSWERS))
+    pictures = {picture: data for picture in PICTURES if (data := _picture(run.path / picture, notes))}
+    for folder in (run.checkpoints, run.adapter):
+        if folder.is_symlink():
+            notes.append(f"{folder.name} is a link, which is not followed.")
+    kept = (metrics, completions, answers, evaluated, warnings, pictures, notes)
+    return Reading(run, name or run.path.resolve().name, state, told, recipe, without_secrets(environment), *kept)
 
 
 def _ended(evaluation: Mapping[str, Any], max_steps: float | None) -> bool:
@@ -147,63 +172,70 @@ def _ended(evaluation: Mapping[str, Any], max_steps: float | None) -> bool:
 def _recipe(path: Path, notes: list[str]) -> dict[str, Any]:
     """Not through Recipe, which refuses what this version does not know."""
     try:
-        if path.stat().st_size > MOST_READ:
-            raise ValueError("it is too big")
-        if not _sound(found := tomllib.loads(path.read_text(encoding="utf-8"))):
-            raise ValueError("it is too deep")
-        return _open(found)
-    except (OSError, ValueError, RecursionError):
-        notes.append("recipe.toml cannot be read: the settings are not known.")
+        found: dict[str, Any] = without_secrets(read_toml(path))
+    except (OSError, ValueError) as error:
+        notes.append(f"{_unread(path.name, error)} The settings are not known.")
         return {}
+    return found
 
 
-def _open(value: Any) -> Any:
-    """A copy without what opens anything: the page may be sent to anyone. A number opens nothing: it is a weight."""
-    if isinstance(value, dict):
-        kept = {key: inner for key, inner in value.items() if isinstance(inner, int | float) or not SECRET.search(key)}
-        return {key: _open(inner) for key, inner in kept.items()}
-    if isinstance(value, str):
-        return WRITTEN.sub(lambda found: f"{found[1] or found[2] or found[3]}...", value)
-    return [_open(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _sound(value: Any, levels: int = LEVELS) -> bool:
-    """Whether it can be shown at all: not too deep, and without integers of which Python writes no digits."""
-    if isinstance(value, int):
-        return value.bit_length() < 4096
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels > 0 and all(_sound(one, levels - 1) for one in inner)
+def _unread(name: str, error: Exception | str) -> str:
+    """Say that a file cannot be read, and why; a link is no fault of the file's."""
+    why = error if isinstance(error, str) else getattr(error, "strerror", None) or str(error)
+    if "link" in why:
+        return f"{name} is a link, which is not followed."
+    return f"{name} cannot be read: {why}."
 
 
 def _object(path: Path, notes: list[str]) -> dict[str, Any] | None:
     """The JSON object in a file; None, with a note where it cannot be read, where there is none."""
-    found = None
-    if path.exists():
-        with contextlib.suppress(OSError):
-            found = read_json(path) if path.is_file() and path.stat().st_size <= MOST_READ else None
-        if found is None or not _sound(found):
-            found = None
-            notes.append(f"{path.name} cannot be read.")
-    return found
+    try:
+        found = json.loads(read_bytes(path, MOST_JSON))
+        if isinstance(found, dict) and is_sound(found):
+            return found
+        notes.append(f"{path.name} cannot be read: it is no JSON object of sound values.")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        notes.append(_unread(path.name, error))
+    except (ValueError, RecursionError):
+        notes.append(f"{path.name} cannot be read: it is no JSON.")
+    return None
 
 
-def _rows(path: Path, notes: list[str], missing: str = "") -> list[dict[str, Any]]:
-    found = read_objects(path)
+def _picture(path: Path, notes: list[str]) -> str:
+    """A picture in base64; empty, with a note unless there is none, for what is no picture."""
+    try:
+        content = read_bytes(path, BIGGEST_PICTURE)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        notes.append(_unread(path.name, error))
+        return ""
+    if not content.startswith(PICTURES[path.name]):
+        notes.append(f"{path.name} is no {path.suffix[1:].upper()}, and is left out.")
+        return ""
+    return base64.b64encode(content).decode()
+
+
+def _rows(path: Path, notes: list[str], missing: str = "", most: int = MOST_ROWS) -> list[dict[str, Any]]:
+    found = read_objects(path, most_rows=most)
     if missing and (found.error or found.size == 0):
         notes.append(missing)
-    if found.error and path.exists():
-        notes.append(f"{path.name} cannot be read: {found.error}.")
+    if found.error and (path.is_symlink() or path.exists()):
+        notes.append(_unread(path.name, found.error))
     if found.size > MOST_READ:
         notes.append(
             f"{path.name} has {found.size / 1e6:,.0f} MB; {MOST_READ / 1e6:.0f} MB evenly over it were read, and the "
             "rest was left out."
         )
-    rows = [row for row in found.rows if _sound(row)]
-    if bad := found.bad + len(found.rows) - len(rows):
+    if found.left:
+        notes.append(f"{path.name} has more lines or values than are read: {found.left:,} lines were left out.")
+    if bad := found.bad:
         notes.append(f"{path.name}: {_many(bad, 'line')} {'is' if bad == 1 else 'are'} no JSON object.")
     if found.torn:
         notes.append(f"{path.name}: its last line is cut off, and was left out.")
-    return rows
+    return found.rows
 
 
 def _metrics(path: Path, notes: list[str], begun: bool) -> list[dict[str, float]]:
@@ -212,12 +244,20 @@ def _metrics(path: Path, notes: list[str], begun: bool) -> list[dict[str, float]
     strange: dict[str, list[int]] = {}
     read = _rows(path, notes)
     stepped = [row for row in read if is_step(row.get("step")) and abs(row["step"]) < MOST]
+    most = max(FEWEST_NAMES, min(MOST_NAMES, MOST_CELLS // max(1, len(stepped))))
+    names: dict[str, None] = {"step": None}
+    left: set[str] = set()
     for row in stepped:
-        numbers = {key: value for key, value in row.items() if number(value) is not None and abs(value) < MOST}
-        steps[row["step"]] = numbers
-        for key in row.keys() - numbers.keys():
-            if row[key] is not None:
+        numbers = {}
+        for key, value in row.items():
+            if key not in names and len(names) >= most:
+                left.add(key)
+            elif number(value) is not None and abs(value) < MOST:
+                names[key] = None
+                numbers[key] = value
+            elif value is not None:
                 strange.setdefault(key, []).append(row["step"])
+        steps[row["step"]] = numbers
     if without := len(read) - len(stepped):
         notes.append(f"{path.name}: {_many(without, 'line')} without a step.")
     for key, where in list(strange.items())[:MOST_NOTES]:
@@ -227,6 +267,8 @@ def _metrics(path: Path, notes: list[str], begun: bool) -> list[dict[str, float]
         )
     if len(strange) > MOST_NOTES:
         notes.append(f"{path.name}: nor are {len(strange) - MOST_NOTES:,} others.")
+    if left:
+        notes.append(f"{path.name}: {len(left):,} metrics beyond the first {most:,} were left out.")
     if not steps:
         notes.append("No metrics." if begun else "No metrics yet: no step has ended.")
     return [steps[step] for step in sorted(steps)]
@@ -293,13 +335,13 @@ def _share(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
 def _pairs(
     answers: Mapping[str, Sequence[dict[str, Any]]],
 ) -> list[tuple[dict[str, Any] | None, dict[str, Any] | None]]:
-    waiting: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    waiting: dict[tuple[str, str], deque[dict[str, Any]]] = {}
     for row in answers["after"]:
-        waiting.setdefault(_asked(row), []).append(row)
+        waiting.setdefault(_asked(row), deque()).append(row)
     found: list[tuple[dict[str, Any] | None, dict[str, Any] | None]] = []
     for row in answers["before"]:
         after = waiting.get(_asked(row))
-        found.append((row, after.pop(0) if after else None))
+        found.append((row, after.popleft() if after else None))
     return found + [(None, row) for rows in waiting.values() for row in rows]
 
 

@@ -18,8 +18,10 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
+from grpo_colab.console import masked
 from grpo_colab.files import plain
 
+LONGEST_KEY: Final = 2000  # characters of what opens something: it is masked before it might be cut in two
 LONGEST: Final = 600  # characters of what a model wrote, in the page's own text
 CONTROL: Final = re.compile(
     r"[^\t\n\x20-\x7e\x85\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010fffd]"
@@ -86,21 +88,31 @@ def text(value: Any, longest: int = LONGEST) -> str:
 
 
 def shown(value: Any, longest: int = LONGEST) -> str:
-    """Anything as text for a page's data: shortened, without control characters and those that turn the order."""
+    """Anything as text for a page's data: shortened, without control characters and those that turn the order.
+
+    What opens something has dots for it, also in what a model wrote.
+    """
     whole = str(value)
-    kept = whole if len(whole) <= longest else f"{whole[:longest]} ... ({len(whole):,} characters)"
+    part = whole[: longest + LONGEST_KEY]
+    kept = masked(part)
+    if len(whole) > longest:
+        sure = len(kept) - (LONGEST_KEY if len(part) < len(whole) else 0)  # at the end one may be cut in two
+        kept = f"{kept[: min(longest, sure)]} ... ({len(whole):,} characters)"
     return CONTROL.sub("\ufffd", kept)
 
 
 def distinct(names: Iterable[str]) -> list[str]:
     """The names, with a number where one was there before: what is shortened may look alike."""
-    found: list[str] = []
+    found: dict[str, None] = {}
+    last: dict[str, int] = {}  # number that each was given, so that none is tried twice
     for name in names:
-        n, one = 1, name
+        one, n = name, last.get(name, 1)
         while one in found:
-            n, one = n + 1, f"{name} ({n + 1})"
-        found.append(one)
-    return found
+            n += 1
+            one = f"{name} ({n})"
+        last[name] = n
+        found[one] = None
+    return list(found)
 
 
 def part(name: str) -> str:
