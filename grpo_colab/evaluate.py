@@ -18,7 +18,6 @@ from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, Any, cast
 
 from grpo_colab.errors import SettingError
-from grpo_colab.files import read_lines
 from grpo_colab.recipe import Recipe
 from grpo_colab.rewards import guard, reward_name
 from grpo_colab.run import Run
@@ -42,15 +41,20 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     from grpo_colab.policy import import_unsloth, load_policy
 
     run = Run(path)
-    recipe, before = run.recipe, read_lines(run.path / BEFORE)
+    recipe = run.recipe
+    answered = {row["question"]: row for row in run.answers(BEFORE)}
     if not (run.adapter / "adapter_config.json").is_file():
         raise SettingError(f"run {str(path)!r}: there is no adapter in it yet")
-    if not before:
-        raise SettingError(f"run {str(path)!r}: no {BEFORE} in it, so there is nothing to compare with")
     if running := check_trust(recipe, trust_code):
         print(running, file=sys.stderr)
     task = recipe.load_task()
-    problems = evaluation_problems(task, recipe)
+    # a damaged line's problem has nothing to be compared with
+    problems = [problem for problem in evaluation_problems(task, recipe) if problem.question in answered]
+    if not problems:
+        raise SettingError(
+            f"run {str(path)!r}: no answers in {BEFORE} to the problems of its recipe, so there is nothing to compare "
+            "with; train it from the beginning, with --out"
+        )
     import_unsloth()
     recipe.check_rewards(task.reward_columns())
     machine = this_machine()
@@ -58,6 +62,7 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     problems = fitting_problems(learner, recipe, task, problems)
     at_once = answers_at_once(recipe, learner.model.config, machine.free_bytes)
     step = (run.evaluation or {}).get("step", run.last_step)
+    before = [answered[problem.question] for problem in problems]
     return comparison(recipe, before, answer(learner, recipe, task, problems, at_once), step)
 
 

@@ -14,8 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from grpo_colab import checkpoints, files, mirror
-from grpo_colab.console import printable
+from grpo_colab import checkpoints, files, mirror, records
+from grpo_colab.console import on_one_line, printable
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.machine import Machine, in_notebook
 from grpo_colab.plan import Geometry, check_disk
@@ -184,7 +184,8 @@ def go_back(run: Run) -> Path | None:
         say(f"{trouble}; it is set aside, and the one before is taken")
     if checkpoint is None and run.last_step:
         say(f"Warning: {run.path} has no whole checkpoint, so that it begins again at its first step")
-    run.go_back_to(checkpoint)
+    for note in run.go_back_to(checkpoint):
+        say(on_one_line(f"Warning: {note}"))
     return checkpoint
 
 
@@ -203,17 +204,27 @@ def on_disk(run: Run) -> Iterator[None]:
 
 def keep_environment(run: Run, recipe: Recipe, machine: Machine) -> None:
     """Write environment.json, or say what of it is no longer as it was when the run began."""
-    now, began = environment(recipe, machine), files.read_json(run.path / "environment.json")
+    path, now = run.path / "environment.json", environment(recipe, machine)
+    began = files.read_json(path)
     if began is None:
         with on_disk(run):
+            if os.path.lexists(path):
+                say(f"Warning: environment.json cannot be read; it is set aside as {records.set_aside(path).name}")
             run.write_json("environment.json", now)
         return
-    flat = [{**e.get("versions", {}), "device": e["device"]["name"], "processes": e["processes"]} for e in (began, now)]
-    changed = [
-        f"{name} {flat[0].get(name)} -> {value}" for name, value in flat[1].items() if flat[0].get(name) != value
-    ]
+    before, after = _flat(began), _flat(now)
+    changed = [f"{name} {before.get(name)} -> {value}" for name, value in after.items() if before.get(name) != value]
     if changed:
-        say(f"Warning: this run began elsewhere, so that it goes on, but not to the last digit: {', '.join(changed)}")
+        also = on_one_line(", ".join(changed))
+        say(f"Warning: this run began elsewhere, so that it goes on, but not to the last digit: {also}")
+
+
+def _flat(environment: dict[str, Any]) -> dict[str, Any]:
+    """The versions, the device's name and the number of processes; None for what a damaged file does not tell."""
+    versions, device = (
+        found if isinstance(found := environment.get(key), dict) else {} for key in ("versions", "device")
+    )
+    return {**versions, "device": device.get("name"), "processes": environment.get("processes")}
 
 
 def environment(recipe: Recipe, machine: Machine) -> dict[str, Any]:

@@ -20,7 +20,7 @@
         tensorboard/, wandb/, wandb.json    what those trackers keep, where grpo.report_to names them
 
 A file is written under a temporary name and then renamed, so that a run that is killed leaves whole files. The two
-`.jsonl` files that grow do so by whole lines; a torn last line is left out when they are read. `.lock` is held by the
+`.jsonl` files that grow do so by whole lines; a damaged line is left out when they are read. `.lock` is held by the
 process that trains, and freed by the system however that process ends.
 """
 
@@ -38,7 +38,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from grpo_colab import checkpoints, files
+from grpo_colab import checkpoints, files, records
 from grpo_colab.console import on_one_line
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.recipe import Recipe
@@ -59,7 +59,10 @@ class Run:
             raise SettingError(f"run {str(path)!r}: is empty, as an unset variable leaves it; name a run folder")
         self.path = Path(path)
         self._unwritten: dict[str, str] = {}
-        if not (self.path / "recipe.toml").is_file():
+        there = False
+        with contextlib.suppress(OSError, ValueError):  # no such name can be
+            there = (self.path / "recipe.toml").is_file()
+        if not there:
             raise SettingError(f"run {str(path)!r}: no recipe.toml there, so it is no run folder")
 
     @classmethod
@@ -105,8 +108,8 @@ class Run:
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """Before / after / paired, as evaluation.json has them; None while there is none."""
-        return files.read_json(self.path / "evaluation.json")
+        """Before / after / paired, as evaluation.json has them; None while there is none, or none that is whole."""
+        return records.evaluation(files.read_json(self.path / "evaluation.json"))
 
     @property
     def finished(self) -> bool:
@@ -121,8 +124,8 @@ class Run:
         return None if stop is None else any(reaches(row, stop) for row in self.metrics())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One dict a step, in order."""
-        return files.read_lines(self.path / "metrics.jsonl")
+        """One dict a step, in order: its number, and numbers by their names. What is damaged is left out."""
+        return records.metrics(self.path / "metrics.jsonl")
 
     @property
     def last_step(self) -> int:
@@ -130,7 +133,12 @@ class Run:
         return rows[-1]["step"] if rows else 0
 
     def completions(self) -> list[dict[str, Any]]:
-        return files.read_lines(self.path / "completions.jsonl")
+        """One dict a completion, with its step, prompt, text and rewards. What is damaged is left out."""
+        return records.completions(self.path / "completions.jsonl")
+
+    def answers(self, name: str) -> list[dict[str, Any]]:
+        """The rows of an evaluation's .jsonl file that are whole."""
+        return records.answers(self.path / name)
 
     def write_json(self, name: str, value: Any) -> None:
         files.write_json(self.path / name, value)
@@ -171,10 +179,11 @@ class Run:
         """The newest checkpoint, whole or not; `checkpoints.newest_whole` is what a run goes on from."""
         return next(reversed(checkpoints.saved(self.checkpoints)), None)
 
-    def go_back_to(self, checkpoint: Path | None) -> None:
+    def go_back_to(self, checkpoint: Path | None) -> list[str]:
         """Drop the lines of steps after a checkpoint (all for None), which are written again, and what is half done.
 
         Lines of metrics that the checkpoint knows of and the file has lost are put back from the trainer's own log.
+        Returns what was damaged, and what was done about it, in words.
         """
         if self.checkpoints.is_symlink():
             raise SettingError(
@@ -187,19 +196,20 @@ class Run:
                 if known and LEFTOVER.fullmatch(leftover.name):
                     checkpoints.remove(leftover)
             checkpoints.remove(self.checkpoints / checkpoints.STAGING)
-            for name in GROWING:
-                cut(self.path / name, done)
+            notes = [note for name in GROWING if (note := records.rewind(self.path / name, done))]
         except OSError as error:
             raise SettingError(
                 f"run {str(self.path)!r}: cannot go back to step {done} ({one_line(error)}); make space, or put right "
                 "what is there"
             ) from None
-        rows = self.metrics()
+        rows = {row["step"]: row for row in self.metrics()}
         if checkpoint and len(rows) < done:
-            history = (files.read_json(checkpoint / "trainer_state.json") or {}).get("log_history")
-            told = [row for row in history if isinstance(row, dict)] if isinstance(history, list) else []
-            logged = [{"step": row["step"], **row} for row in told if "loss" in row and "step" in row]
-            self.write_lines("metrics.jsonl", logged)
+            logged = records.steps_logged(files.read_json(checkpoint / "trainer_state.json", files.MOST_KEPT))
+            lost = {row["step"]: row for row in logged if row["step"] not in rows and row["step"] <= done}
+            if lost:
+                self.write_lines("metrics.jsonl", [row for _, row in sorted({**lost, **rows}.items())])
+                notes.append(f"metrics.jsonl: what it lacked of {len(lost):,} steps is put back from {checkpoint.name}")
+        return notes
 
 
 def drawn_names(folder: Path) -> list[str]:
@@ -217,33 +227,13 @@ def drawn_names(folder: Path) -> list[str]:
 
 def reaches(row: Mapping[str, Any], stop_at_reward: float | None) -> bool:
     """Whether the best completion of a step, by its line of metrics, earned that much, but for 32 bits' rounding."""
-    return stop_at_reward is not None and row.get("reward/max", -math.inf) >= stop_at_reward - 1e-6
+    best = row.get("reward/max")
+    return stop_at_reward is not None and (-math.inf if best is None else best) >= stop_at_reward - 1e-6
 
 
 def quote(path: Path) -> str:
     """As a shell takes it."""
     return shlex.quote(str(path))
-
-
-def cut(path: Path, done: int) -> None:
-    """Shorten a .jsonl file to its lines up to step `done`, or up to the first that cannot be read. Needs no space.
-
-    Raises OSError for a link, and for what is no regular file.
-    """
-    end = 0
-    try:
-        with files.open_to_read(path) as lines:
-            for line in lines:
-                try:
-                    if not line.endswith(b"\n") or json.loads(line)["step"] > done:
-                        break
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    break
-                end += len(line)
-    except FileNotFoundError:
-        return
-    with files.open_to_change(path) as file:
-        file.truncate(end)
 
 
 @contextlib.contextmanager

@@ -127,7 +127,9 @@ class Keeper(TrainerCallback):
 
     def __init__(self, run: Run, recipe: Recipe, signals: Signals, deadline: float, mirror: Mirror | None) -> None:
         self.run, self.recipe, self.signals, self.deadline, self.mirror = run, recipe, signals, deadline, mirror
-        self.costs: dict[str, float] = files.read_json(run.path / "clock.json") or {}
+        told = files.read_json(run.path / "clock.json") or {}
+        known = {key: value for key, value in told.items() if files.number(value) is not None}
+        self.costs: dict[str, float] = {key: value for key, value in known.items() if 0 <= value < 1e9}
         self.steps_s: deque[float] = deque(maxlen=WINDOW)
         self.values: deque[float | None] = deque(maxlen=WINDOW)
         self.stopped_by: str | None = None
@@ -149,7 +151,7 @@ class Keeper(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metric = args.metric_for_best_model
-        self.values.extend(row[metric] for row in self.run.metrics() if metric in row)
+        self.values.extend(row.get(metric) for row in self.run.metrics() if row.get(metric) is not None)
         for _ in range(int(state.epoch or 0)):
             next(iter(self.sampler))  # draws an epoch's order of prompts, as every epoch before did
         self.saved_at = self.step_began = time.monotonic()

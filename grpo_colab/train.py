@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from grpo_colab import checkpoints, evaluate, policy
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.files import read_lines
 from grpo_colab.machine import Machine, this_machine
 from grpo_colab.mirror import PATIENCE_S, Mirror
 from grpo_colab.opening import go_back, keep_environment, keep_recipe, on_disk, open_run, say
@@ -475,7 +474,7 @@ def answer_before(
     at_once: int,
 ) -> list[dict[str, Any]]:
     """What the untrained policy answers; a resumed run, whose policy is untrained no more, has it in its folder."""
-    rows = read_lines(run.path / evaluate.BEFORE)
+    rows = run.answers(evaluate.BEFORE)
     if [row["question"] for row in rows] != [problem.question for problem in held_out]:
         began = time.monotonic()
         rows = evaluate.answer(learner, recipe, task, held_out, at_once)

@@ -54,6 +54,7 @@ FLOORS = {
     "signatures": 0.5,
     "checkpoints": 0.5,
     "sandbox": 0.2,
+    "records": 0.1,
     "toml_reading": 0.1,
     "referee": 0.1,
     "plain": 0,
