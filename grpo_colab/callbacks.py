@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab.alarms import Watch
+from grpo_colab.console import on_one_line, printable
 from grpo_colab.run import reaches
 
 if TYPE_CHECKING:
@@ -128,11 +129,11 @@ def over_bar(text: str) -> None:
 
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            tqdm.write(text, file=sys.stderr)
+            tqdm.write(printable(text), file=sys.stderr)
 
 
 def warn(step: int, text: str) -> None:
-    over_bar(f"Warning, step {step}: {text}")
+    over_bar(f"Warning, step {step}: {on_one_line(text)}")
 
 
 class Alarms(TrainerCallback):

@@ -27,6 +27,7 @@ from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from grpo_colab import plan, policy
+from grpo_colab.console import masked, on_one_line
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import RUNS, free_path
@@ -147,8 +148,7 @@ def _safe(text: str, seen: Seen) -> str:
     secrets = [value for name, value in os.environ.items() if re.search("TOKEN|KEY|SECRET|PASSWORD", name)]
     for secret in (*secrets, str(seen.model("token") or "")):
         text = text.replace(secret, "***") if len(secret) >= 8 else text
-    text = re.sub(r"//[^/@\s]+@", "//***@", " ".join(text.split()))
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+    return on_one_line(masked(text))
 
 
 def _ok(found: str) -> Answer:

@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Any, Final
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab.callbacks import is_step, over_bar
+from grpo_colab.console import on_one_line, printable
 from grpo_colab.errors import one_line
 from grpo_colab.evaluate import BEFORE
-from grpo_colab.files import read_lines
+from grpo_colab.files import MOST_READ, read_bytes
 from grpo_colab.machine import in_notebook
-from grpo_colab.report.curves import draw_live, plain, series
+from grpo_colab.report.curves import draw_live, series
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -108,7 +109,7 @@ class Progress(TrainerCallback):
                 if Table.present is not None:
                     Table.present.close()
             with contextlib.suppress(Exception):
-                over_bar(f"Progress is shown no more ({plain(one_line(error))}); the training goes on.")
+                over_bar(f"Progress is shown no more ({on_one_line(one_line(error))}); the training goes on.")
 
 
 class Story:
@@ -123,7 +124,7 @@ class Story:
         self.began = self.at = time.monotonic()
         self.paced = step
         self.pace: deque[float] = deque(maxlen=WINDOW)
-        right = series(read_lines(run.path / BEFORE), "right") if run else []
+        right = series(run.answers(BEFORE), "right") if run else []
         self.before = f"{fmean(right):.1%} held-out right before" if len(right) > 1 else ""
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -159,8 +160,9 @@ class Story:
         if self.ended:
             first.append(f"{taken} taken")
         if self.run is not None:
-            path = self.run.path / "warnings.jsonl"
-            warnings = path.read_bytes().count(b"\n") if path.exists() else 0
+            warnings = 0
+            with contextlib.suppress(OSError):
+                warnings = read_bytes(self.run.path / "warnings.jsonl", MOST_READ).count(b"\n")
             first.append(f"{warnings or 'no'} warning{'s' * (warnings != 1)}")
         recent = self.rows[-WINDOW:]
         spent = {
@@ -169,7 +171,7 @@ class Story:
         }
         second = [f"{median(self.pace):.3g} s a step"] if self.pace else []
         if whole := sum(spent.values()):
-            second += [f"{plain(name)} {seconds / whole:.0%}" for name, seconds in spent.items()]
+            second += [f"{on_one_line(name)} {seconds / whole:.0%}" for name, seconds in spent.items()]
         return [first, second]
 
     def trend(self, cells: int, blocks: str) -> tuple[str, str]:
@@ -355,7 +357,7 @@ def painted(story: Story, console: Console) -> RenderableType:
     def line(text: str, style: str = "") -> Text:
         """On one line of the screen, in signs that it has."""
         code = console.encoding
-        text = plain(text).encode(code, "backslashreplace").decode(code)
+        text = printable(text).replace("\n", r"\n").replace("\t", r"\t").encode(code, "backslashreplace").decode(code)
         lines.append(Text(text, style, no_wrap=True, overflow="crop"))
         return lines[-1]
 

@@ -141,16 +141,25 @@ def rewind(path: Path, done: int) -> str | None:
     with file:
         kept, damaged, torn = _kept(file, done)
         if damaged and not kept:
-            return (
-                f"{path.name}: {_lines(damaged)} damaged, and none is whole; it is set aside as {set_aside(path).name}"
-            )
-        if len(kept) == 0 or (len(kept) == 1 and kept[0][0] == 0):
+            name = set_aside(path).name
+            return f"{path.name}: {_lines(damaged)} damaged, and none is left; the file is set aside as {name}"
+        in_order = not kept or (len(kept) == 1 and kept[0][0] == 0)
+        if in_order and not damaged:
             file.truncate(kept[0][1] if kept else 0)
-            if damaged:
-                return f"{path.name}: {_lines(damaged)} damaged at its end, and cut off"
             return f"{path.name}: its last line was torn, and is cut off" if torn else None
-    content = b"".join(_pieces(path, kept))
-    aside = _free(path)
+        what = f"{_lines(damaged)} damaged, and left out" if damaged else "its lines were out of order"
+        try:
+            return f"{path.name}: {what}; the file as it was is {_rewritten(path, kept).name}"
+        except OSError:
+            if not in_order:
+                raise
+            file.truncate(kept[0][1])  # which needs no space
+            return f"{path.name}: {what}"
+
+
+def _rewritten(path: Path, kept: Sequence[tuple[int, int]]) -> Path:
+    """Write a file anew from parts of it, and return where it is kept as it was. OSError changes nothing."""
+    content, aside = b"".join(_pieces(path, kept)), _free(path)
     try:
         aside.hardlink_to(path)
     except OSError:  # a file system without hard links
@@ -160,8 +169,7 @@ def rewind(path: Path, done: int) -> str | None:
     except OSError:
         aside.unlink(missing_ok=True)
         raise
-    what = f"{_lines(damaged)} damaged, and left out" if damaged else "its lines were out of order"
-    return f"{path.name}: {what}; the file as it was is {aside.name}"
+    return aside
 
 
 def _lines(count: int) -> str:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grpo_colab.console import on_one_line
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import call_reward
-from grpo_colab.files import lines, write_text
+from grpo_colab.files import check_name, lines, write_out
 from grpo_colab.rewards import RewardError, resolve_reward, reward_name
 from grpo_colab.tasks.rows import read_jsonl
 
@@ -41,12 +42,13 @@ class Scores:
 
     def write(self, out: str | Path) -> None:
         """Every row with its `scores` by reward, one JSON object a line."""
+        check_out(out)
         scored = [
             row | {"scores": {name: values[index] for name, values in self.paid.items()}}
             for index, row in enumerate(self.rows)
         ]
         try:
-            write_text(Path(out), lines(scored))
+            write_out(out, lines(scored))
         except OSError as error:
             raise SettingError(f"--out {str(out)!r}: cannot write there ({error.strerror})") from None
 
@@ -64,40 +66,67 @@ class Scores:
 
     def text(self) -> str:
         """The table that the command prints."""
-        width = max(map(len, self.paid))
+        named = {name: on_one_line(name) for name in self.paid}
+        width = max(map(len, named.values()))
         lines = [
-            f"{self.source}: {len(self.rows)} completions",
+            f"{on_one_line(self.source)}: {len(self.rows)} completions",
             "",
             f"{'reward':<{width}}{'mean':>9}{'std':>9}{'least':>9}{'most':>9}{'above 0':>9}{'no judgement':>14}",
         ]
-        for name, values in self.paid.items():
+        for name, values in zip(named.values(), self.paid.values(), strict=True):
             known = [value for value in values if value is not None]
             if not known:
                 lines.append(f"{name:<{width}}{'-':>9}{'-':>9}{'-':>9}{'-':>9}{'-':>9}{len(values):>14}")
                 continue
-            mean = math.fsum(known) / len(known)
-            spread = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / len(known))
+            mean, spread = _mean_and_spread(known)
             above = sum(value > 0 for value in known) / len(known)
             lines.append(
-                f"{name:<{width}}{mean:>9.3f}{spread:>9.3f}{min(known):>9.3g}{max(known):>9.3g}{above:>9.1%}"
+                f"{name:<{width}}{_short(mean):>9}{_short(spread):>9}{min(known):>9.3g}{max(known):>9.3g}{above:>9.1%}"
                 f"{len(values) - len(known):>14}"
             )
         for name, metrics in self.logged.items():
             shares = {key.removeprefix("verdict/"): v for key, v in metrics.items() if key.startswith("verdict/") and v}
             if shares:
                 reasons = sorted(shares.items(), key=lambda pair: -pair[1])
-                lines += ["", f"{name}: " + ", ".join(f"{reason} {share:.1%}" for reason, share in reasons)]
+                told = ", ".join(f"{on_one_line(reason)} {share:.1%}" for reason, share in reasons)
+                lines += ["", f"{named[name]}: {told}"]
         for first, second, *only in self.disagreements():
-            lines += ["", f"{first} and {second} disagree on {len(only[0]) + len(only[1])} of {len(self.rows)}:"]
+            lines += [
+                "",
+                f"{named[first]} and {named[second]} disagree on {len(only[0]) + len(only[1])} of {len(self.rows)}:",
+            ]
             for name, rows in zip((first, second), only, strict=True):
                 if rows:
                     examples = ", ".join(self.where[index].rpartition(":")[2] for index in rows[:5])
-                    lines.append(f"  only {name} pays {len(rows)}: {self._unit} {examples}{', ...' * (len(rows) > 5)}")
+                    lines.append(
+                        f"  only {named[name]} pays {len(rows)}: {self._unit} {examples}{', ...' * (len(rows) > 5)}"
+                    )
         return "\n".join(lines)
 
     @property
     def _unit(self) -> str:
         return "row" if self.source.suffix == ".parquet" else "line"
+
+
+def check_out(out: str | Path) -> None:
+    """Raise SettingError for a name that no file can have: before the work."""
+    try:
+        check_name("--out", out)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
+
+
+def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and the standard deviation; infinite where the sums are."""
+    try:
+        mean = math.fsum(values) / len(values)
+        return mean, math.sqrt(math.fsum((value - mean) * (value - mean) for value in values) / len(values))
+    except OverflowError:
+        return sum(values) / len(values), math.inf
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 1e5 else f"{value:.3g}"
 
 
 def score(

@@ -326,7 +326,7 @@ def test_where_the_problems_are(patient: Callable[..., Patient], monkeypatch: py
 def test_what_is_secret_is_not_shown(patient: Callable[..., Patient]) -> None:
     it = patient(HF_ENDPOINT="http://someone:hunter22@127.0.0.1:9", HF_HUB_OFFLINE="0", WANDB_MODE=SECRET)
     found = it.ask(model={"model_name": "someone/tiny"}, grpo={"report_to": ["tensorboard", "wandb"]})
-    seen(found["model"], "broken", "http://***@127.0.0.1:9 does not answer")
+    seen(found["model"], "broken", "http://...@127.0.0.1:9 does not answer")
     assert "hunter22" not in str(found)
     seen(found["wandb"], "ok", "***, by WANDB_MODE")  # as where a key was put into the wrong variable
 

@@ -18,6 +18,7 @@ from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 from grpo_colab.audit.worker import Case, Reply, Worker, arguments
+from grpo_colab.console import on_one_line
 from grpo_colab.errors import SettingError, nearest
 from grpo_colab.rewards.resolve import callable_name, check_signature
 
@@ -63,13 +64,18 @@ class Audit:
         self.findings.append(Finding(what, case.name if case else "", seen + said))
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {self.asked} completions, kind {self.kind} ({self.rule}), style {self.style}"]
+        lines = [
+            f"{on_one_line(self.name)}: {self.asked} completions, kind {self.kind} ({self.rule}), style {self.style}"
+        ]
         for what in dict.fromkeys(finding.what for finding in self.findings):
             found = [finding for finding in self.findings if finding.what == what]
-            lines += [f"{what} ({len(found)})", *(f"  {f.case + ', ' if f.case else ''}{f.seen}" for f in found)]
+            lines += [
+                f"{what} ({len(found)})",
+                *(f"  {f.case + ', ' if f.case else ''}{on_one_line(f.seen)}" for f in found),
+            ]
         if self.tolerated:
             lines.append(f"as the kind {self.kind} allows ({len(self.tolerated)}): {'; '.join(self.tolerated)}")
-        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"note: {on_one_line(note)}" for note in self.notes]
         if self.asked:
             lines.append(f"holds: {', '.join(self.held) or 'nothing'}")
             lines.append(f"slowest answer: {self.slowest[0]:.3f} s, for {self.slowest[1]!r}")

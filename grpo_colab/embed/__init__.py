@@ -18,6 +18,8 @@ from statistics import fmean
 from typing import Any, Final
 
 from grpo_colab import files
+from grpo_colab.console import on_one_line as _on_one_line
+from grpo_colab.console import printable
 from grpo_colab.embed import pictures, points
 from grpo_colab.errors import SettingError, nearest
 from grpo_colab.evaluate import AFTER, BEFORE
@@ -77,6 +79,10 @@ def embed(
         raise SettingError(f"--n {n}: write 1 or more, the problems of each split")
     made = named_task(task, options) if run is None else task_of(Run(run), task, options)
     folder = Path(out) if out is not None else Path("embeddings") / made.name
+    try:
+        files.check_name("--out", folder)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
     check_out(folder)
     split = {name: made.problems(name, n) for name in SPLITS}
     problems = [problem for name in SPLITS for problem in split[name]]
@@ -148,8 +154,10 @@ def embed_text(found: Embedding, shown_pairs: int = 5) -> str:
     }
     width = max(map(len, ways))
     listed = [f"  {name:<{width}}  {what}" for name, what in ways.items()]
-    see = f"In TensorBoard: tensorboard --logdir {quote(found.path)}, then http://localhost:6006/#projector"
-    return "\n".join([*embed_lines(found), *pairs, f"In {found.path}:", *listed, see])
+    see = (
+        f"In TensorBoard: tensorboard --logdir {_on_one_line(quote(found.path))}, then http://localhost:6006/#projector"
+    )
+    return printable("\n".join([*embed_lines(found), *pairs, f"In {_on_one_line(found.path)}:", *listed, see]))
 
 
 def embed_lines(found: Embedding) -> list[str]:
@@ -161,7 +169,8 @@ def embed_lines(found: Embedding) -> list[str]:
         f"{len(found.duplicates):,} of the {found.counts['test']:,} test problems nearly repeat a training problem: of "
         f"their runs of three words, numbers aside, half or more are the same (a cosine of {points.ALIKE:g} or more).",
     ]
-    return lines + [f"The run's policy was asked {found.asked:,} of them."] * (found.asked > 0)
+    lines += [f"The run's policy was asked {found.asked:,} of them."] * (found.asked > 0)
+    return [_on_one_line(line) for line in lines]
 
 
 def named_task(name: str | None, options: Mapping[str, Any]) -> Task:

@@ -8,11 +8,13 @@ the package. Estimates are good to about 15 % in memory and to a factor of two i
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError
+from grpo_colab.files import check_name, write_out
 from grpo_colab.plan import show
 from grpo_colab.plan.choose import FITS, TIGHT, advice, best, choices, room, with_setting
 from grpo_colab.plan.gpus import CPU, GPUS, device_for
@@ -94,8 +96,14 @@ class Plan:
 
     def draw(self, path: str | Path) -> None:
         """A PNG of both peaks against the device's memory; SettingError where `path` cannot be written."""
+        picture = io.BytesIO()
         try:
-            show.draw(self, Path(path))
+            check_name("--picture", path)
+        except ValueError as error:
+            raise SettingError(str(error)) from None
+        show.draw(self, picture)
+        try:
+            write_out(path, picture.getvalue())
         except OSError as error:
             raise SettingError(f"{path}: cannot be written ({error.strerror or error}); choose another file") from error
 

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from grpo_colab.console import on_one_line
 from grpo_colab.plan.gpus import GIB
 from grpo_colab.plan.hours import UNCERTAINTY
 
@@ -43,7 +44,7 @@ def labels(plan: Plan) -> dict[str, str]:
 
 
 def headline(plan: Plan) -> str:
-    return (
+    return on_one_line(
         f"{plan.recipe.name} {VERDICT[plan.fits][0]} on {plan.device}: about {gib(plan.bytes)} GiB of "
         f"{gib(plan.memory)} GiB ({plan.bytes / plan.memory:.0%})"
     )
@@ -67,7 +68,7 @@ def text(plan: Plan, colour: bool, width: int) -> str:
         if entries:
             lines += ["", paint(title, "1")]
             for entry in entries:
-                lines += textwrap.wrap(entry, width, initial_indent="  ", subsequent_indent="      ")
+                lines += textwrap.wrap(on_one_line(entry), width, initial_indent="  ", subsequent_indent="      ")
     return "\n".join(lines)
 
 
@@ -128,7 +129,7 @@ def draw(plan: Plan, path: Path | io.BytesIO) -> None:
         axes.text(end, place, f" {end:.1f}", va="center")
     axes.axvline(plan.memory / GIB, color="#222222", linewidth=2)
     axes.set_xlim(0, 1.08 * max(plan.memory / GIB, *ends.values()))
-    axes.set_xlabel(f"GiB; the line is what {plan.device} has, {gib(plan.memory)}")
+    axes.set_xlabel(f"GiB; the line is what {on_one_line(plan.device)} has, {gib(plan.memory)}")
     axes.set_title(headline(plan), loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)

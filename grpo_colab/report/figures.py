@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Final, NamedTuple
 
+from grpo_colab.console import masked
 from grpo_colab.files import number
 from grpo_colab.report.curves import trend
 from grpo_colab.report.reading import SIDES, Reading
@@ -153,7 +154,7 @@ def values(rows: Iterable[Row], key: str) -> tuple[list[float], list[float]]:
 
 
 def _called(key: str) -> str:
-    name = key.removeprefix("rewards/").rpartition("/")[0]  # without the mean or std at its end
+    name = masked(key).removeprefix("rewards/").rpartition("/")[0]  # without the mean or std at its end
     return shown(name.removesuffix("_reward").replace("_", " "), 60)
 
 
@@ -291,7 +292,7 @@ def _verdicts(rows: Sequence[Row], few: Sequence[Row]) -> dict[str, Any]:
     reasons = {key: sum(values(rows, key)[1]) for key in keys(rows) if key.startswith("verdict/")}
     order = sorted((key for key in reasons if reasons[key]), key=lambda key: (key != "verdict/right", -reasons[key]))
     order = order[:MOST_LINES]
-    labels = distinct(shown(key.removeprefix("verdict/").replace("_", " "), 60) for key in order)
+    labels = distinct(shown(masked(key).removeprefix("verdict/").replace("_", " "), 60) for key in order)
     named = dict(zip(labels, order, strict=True))
     few = [row for row in few if any(key in row for key in order)]  # a step without completions of its own has none
     traces = [_layer(few, key, label, n, smooth=True) for n, (label, key) in enumerate(named.items())]

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import functools
 import json
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ SIDES: Final = ("before", "after")
 MOST: Final = 1e30  # of a number that is drawn
 MOST_NOTES: Final = 8  # about numbers that are none
 MOST_ANSWERS: Final = 50_000  # before, after, and warnings
+MOST_LISTED: Final = 5000  # names in its draw.json that are looked for
+MOST_PAIRS: Final = 2000
 MOST_RUNS: Final = 100  # of a folder of drawings, on one page
 MOST_CELLS: Final = 10_000_000  # metrics by steps: beyond that the last names are left out
 FEWEST_NAMES, MOST_NAMES = 64, 1000  # of metrics that are kept in any case, and at most
@@ -128,7 +131,7 @@ def _drawn(folder: Path) -> list[Run]:
     names = (read_json(folder / DRAW, MOST_JSON) or {}).get("runs")
     listed = list(dict.fromkeys(name for name in names if isinstance(name, str))) if isinstance(names, list) else []
     runs: list[Run] = []
-    for name in listed or sorted(one.name for one in folder.iterdir()):
+    for name in (listed or sorted(one.name for one in folder.iterdir()))[:MOST_LISTED]:
         with contextlib.suppress(ValueError, OSError):  # SettingError is a ValueError: it has not begun
             runs.append(Run(inside(folder, name)))
         if len(runs) == MOST_RUNS:
@@ -297,12 +300,19 @@ def _evaluation(
     if None in (found["gained"], found["lost"], found["p"]) and pairs:
         found["gained"] = sum(not before and after for before, after in pairs)
         found["lost"] = sum(before and not after for before, after in pairs)
-        found["p"] = mcnemar_exact(found["gained"], found["lost"])
+        found["p"] = _p_value(found["gained"], found["lost"])
     found["n"] = number((given or {}).get("n")) or len(answers["before"]) or None
     found["step"] = number((given or {}).get("step"))
     if lacks:
         notes.append(f"evaluation.json lacks {', '.join(lacks)}.")
     return found
+
+
+def _p_value(gained: int, lost: int) -> float:
+    """The exact test's; of thousands of pairs, which take it minutes, what it comes close to."""
+    if gained + lost <= MOST_PAIRS:
+        return mcnemar_exact(gained, lost)
+    return math.erfc(max(0, abs(gained - lost) - 1) / math.sqrt(2 * (gained + lost)))
 
 
 def _told(side: Any) -> dict[str, float | None]:

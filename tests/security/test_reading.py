@@ -1,0 +1,286 @@
+"""A stranger's run folder: looking at it ends, follows no link, moves no cursor, shows no key."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grpo_colab import Recipe, Run
+from grpo_colab.console import printable
+from grpo_colab.errors import SettingError
+from grpo_colab.evaluate import AFTER, BEFORE
+from grpo_colab.report import report
+from grpo_colab.report.shell import distinct
+from grpo_colab.run import DRAW, LOCK
+from grpo_colab.status import status, status_text
+
+WITHIN_S = 60.0  # what does not end is over it on any machine; what is bounded takes a few seconds
+FILES = ("recipe.toml", "metrics.jsonl", "completions.jsonl", "warnings.jsonl", BEFORE, AFTER, "evaluation.json")
+FILES += ("environment.json", "clock.json", "mirror.json", "tripwire.json", "reward-failure.json", LOCK)
+FILES += ("drawing.png", "drawing.gif")
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    run = Run.create(Recipe.load(budget={"max_steps": 4}), tmp_path / "run")
+    run.append("metrics.jsonl", [{"step": n, "reward": 1.0, "rewards/a/mean": n} for n in (1, 2)])
+    return run
+
+
+def data(page: Path) -> str:
+    """Everything in a page: its own text, and what its scripts are given."""
+    source = page.read_text(encoding="utf-8")
+    packed = re.findall(r'id="(?:data|rest)">([^<]*)<', source)
+    own = re.sub(r'<script type="text/plain" id="\w+">[^<]*<', "<", source)
+    return html.unescape(own) + "".join(gzip.decompress(base64.b64decode(one)).decode() for one in packed)
+
+
+def looked_at(path: Path) -> str:
+    """All that status and report tell, within the time."""
+    began = time.monotonic()
+    told = status(path)
+    text = status_text(told)
+    found = text + json.dumps(told, allow_nan=False) + data(report([path], path.parent / "p.html"))
+    assert time.monotonic() - began < WITHIN_S
+    assert printable(text) == text
+    return found
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def a_big_file(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(60 << 30)
+
+
+@pytest.mark.parametrize("put", [a_pipe, a_device, a_big_file, Path.mkdir])
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_no_file_of_a_run_is_not_waited_for(name: str, put: Callable[[Path], None], run: Run) -> None:
+    if name == "recipe.toml" and put is not a_big_file:  # else it is no run folder
+        return
+    (run.path / name).unlink(missing_ok=True)
+    put(run.path / name)
+    looked_at(run.path)
+
+
+HUGE: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "rows of two bytes": ("completions.jsonl", lambda: b"{}\n" * 3_000_000),
+    "rows of a step": ("metrics.jsonl", lambda: b'{"step":1}\n' * 2_000_000),
+    "answers of two bytes": (BEFORE, lambda: b"{}\n" * 3_000_000),
+    "warnings of two bytes": ("warnings.jsonl", lambda: b"{}\n" * 3_000_000),
+    "blank lines": ("metrics.jsonl", lambda: b"\n" * 20_000_000),
+    "a name a step": ("metrics.jsonl", lambda: b"".join(b'{"step":%d,"m%d":1}\n' % (n, n) for n in range(200_000))),
+    "many names": ("metrics.jsonl", lambda: b'{"step":1,%s}\n' % b",".join(b'"%d":1' % n for n in range(1_000_000))),
+    "many keys": ("evaluation.json", lambda: b"{%s}" % b",".join(b'"%d":1' % n for n in range(1_000_000))),
+    "a long line": ("completions.jsonl", lambda: b'{"step":1,"completion":"%s"}\n' % (b"x" * 30_000_000)),
+    "a deep line": ("metrics.jsonl", lambda: b'{"a":' * 5_000_000),
+    "a deep object": ("environment.json", lambda: b'{"a":' * 900 + b"1" + b"}" * 900),
+    "many messages": ("completions.jsonl", lambda: b'{"step":1,"prompt":[%s"m"]}\n' % (b'"m",' * 1_000_000)),
+    "a dotted key": ("recipe.toml", lambda: b"a." * 20_000 + b"a=1"),
+    "deep arrays": ("recipe.toml", lambda: b"a=" + b"[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("kind", HUGE)
+def test_reading_ends(kind: str, run: Run) -> None:
+    name, content = HUGE[kind]
+    (run.path / name).write_bytes(content())
+    looked_at(run.path)
+
+
+@pytest.mark.parametrize("count", [5_000, 20_000])
+@pytest.mark.parametrize(
+    "form", ["rewards/r{}/mean", "rewards/r{}/std", "verdict/{}", "m{}", "rewards/" + "x" * 200 + "{}/mean"]
+)
+def test_thousands_of_names_are_linear(form: str, count: int, run: Run) -> None:
+    run.append("metrics.jsonl", [{"step": n, **{form.format(i): n * i for i in range(count)}} for n in range(3, 13)])
+    rewards: list[dict[str, Any]] = [{form.format(i): 1.0 for i in range(n, count, 20)} for n in range(20)]
+    row = {"prompt": "?", "completion": "x", "extra": rewards[0]}
+    run.append("completions.jsonl", [{"step": n, **row, "rewards": paid} for n, paid in enumerate(rewards)])
+    found = looked_at(run.path)
+    assert "metrics beyond the first" in found
+    assert "60 of" in found
+
+
+def test_names_that_look_alike_are_told_apart_in_linear_time() -> None:
+    began = time.monotonic()
+    assert len(set(distinct(["x"] * 200_000))) == 200_000
+    assert distinct(["a", "a", "a (2)", "a", "b"]) == ["a", "a (2)", "a (2) (2)", "a (3)", "b"]
+    assert time.monotonic() - began < WITHIN_S
+
+
+def test_a_folder_of_drawings_names_runs_that_are_in_it(run: Run, tmp_path: Path) -> None:
+    outside = Run.create(Recipe.load(), tmp_path / "outside")
+    folder = tmp_path / "drawings"
+    folder.mkdir()
+    (folder / "link").symlink_to(outside.path)
+    Run.create(Recipe.load(), folder / "one")
+    names = [
+        "../outside",
+        str(outside.path),
+        "link",
+        "x" * 300,
+        "a\0b",
+        7,
+        None,
+        *map(str, range(100_000)),
+        "one",
+        "one",
+    ]
+    (folder / DRAW).write_text(json.dumps({"runs": names}))
+    began = time.monotonic()
+    page = data(report([folder], tmp_path / "page.html"))
+    assert time.monotonic() - began < WITHIN_S
+    assert "run folder one" in page
+    assert "outside" not in page
+    (folder / DRAW).write_text(json.dumps({"runs": names[:-2]}))
+    with pytest.raises(SettingError, match="none of the runs"):
+        report([folder], tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_no_link_is_followed(name: str, run: Run, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    secret = "what-is-elsewhere"
+    rows = {"step": 1, "text": secret, "completion": secret, "question": secret, "name": secret, "wire": secret}
+    theirs.write_text(json.dumps({**rows, "reward": secret, "destination": secret, "task": secret}) + "\n")
+    if name.startswith("drawing"):
+        theirs.write_bytes(PNG + secret.encode())
+    was = theirs.read_bytes()
+    (run.path / name).unlink(missing_ok=True)
+    (run.path / name).symlink_to(theirs)
+    found = looked_at(run.path)
+    assert secret not in found
+    assert base64.b64encode(PNG).decode()[:8] not in found
+    assert theirs.read_bytes() == was  # the lock's, too, which to try would empty
+    if name not in ("clock.json", "mirror.json", "tripwire.json", "reward-failure.json", LOCK):
+        assert f"{name} is a link, which is not followed" in found
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "adapter"])
+def test_no_link_to_a_folder_is_followed(name: str, run: Run, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "checkpoint-77"
+    other.mkdir(parents=True)
+    (other / "manifest.json").write_text('{"value": 0.5, "metric": "theirs", "files": {}}')
+    (run.path / name).symlink_to(other.parent)
+    found = looked_at(run.path)
+    assert f"{name} is a link, which is not followed" in found
+    assert "theirs" not in found
+    assert status(run.path)["checkpoint"] is None
+
+
+def test_a_picture_is_one_by_its_first_bytes(run: Run) -> None:
+    for name in ("drawing.png", "drawing.gif"):
+        (run.path / name).write_bytes(b"-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    found = looked_at(run.path)
+    assert "drawing.png is no PNG, and is left out" in found
+    assert "drawing.gif is no GIF, and is left out" in found
+    assert "<img" not in found
+    (run.path / "drawing.png").write_bytes(PNG)
+    (run.path / "drawing.gif").write_bytes(b"GIF89a")
+    assert looked_at(run.path).count("<img") == 2
+
+
+def test_a_page_is_written_where_it_was_asked_for(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("theirs")
+    (run.path / "report.html").symlink_to(tmp_path / "theirs")
+    for out in (None, run.path / "report.html"):
+        with pytest.raises(SettingError, match="link"):
+            report([run.path], out)
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    with pytest.raises(SettingError, match=r"--out .* 300 bytes"):
+        report([run.path], tmp_path / ("x" * 300))
+    with pytest.raises(SettingError, match="cannot be printed"):
+        report([run.path], tmp_path / "a\x1b[2J.html")
+    report([run.path], "/dev/null")
+    code = "import sys\nfrom grpo_colab.report import report\nreport([sys.argv[1]], '/dev/stdout')"
+    done = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("<!doctype html>")
+
+
+ESCAPES = "\x1b[2J\x1b]0;t\x07\x9b31m\r\u202e"
+
+
+def test_no_name_or_text_moves_a_cursor(tmp_path: Path) -> None:
+    run = Run.create(Recipe.load(), tmp_path / f"a{ESCAPES}\nb")
+    recipe = run.path / "recipe.toml"
+    quoted = json.dumps(ESCAPES)
+    recipe.write_text(f"name = {quoted}\n[budget]\nmax_steps = 4\nmirror = {quoted}\n[rewards]\n{quoted} = 1.0\n")
+    run.append("metrics.jsonl", [{"step": 1, "reward": 1.0, f"rewards/{ESCAPES}/mean": 1.0, f"verdict/{ESCAPES}": 1.0}])
+    run.append("warnings.jsonl", [{"step": 1, "text": ESCAPES}])
+    run.append("completions.jsonl", [{"step": 1, "prompt": ESCAPES, "completion": ESCAPES, "rewards": {ESCAPES: 1}}])
+    for name in ("evaluation", "environment", "mirror", "tripwire", "reward-failure"):
+        keys = ("wire", "reward", "what", "destination", "error", "task", "device")
+        run.write_json(f"{name}.json", {**dict.fromkeys(keys, ESCAPES), "step": 99, ESCAPES: ESCAPES})
+    found = looked_at(run.path)
+    assert not set(found) & set("\x1b\x9b\x07\u202e")
+    assert "x1b[2J" in status_text(status(run.path))
+
+
+SECRETS = {
+    "address": ("https://me:pa55-w0rd@host/x", "pa55-w0rd"),
+    "query": ("https://host/x?a=1&token=pa55-w0rd&b=2", "pa55-w0rd"),
+    "hub": ("hf_" + "aB3" * 11, "aB3aB3"),
+    "openai": ("sk-" + "aB3" * 11, "aB3aB3"),
+    "github": ("ghp_" + "aB3" * 12, "aB3aB3"),
+    "wandb": ("wandb_v1_" + "aB3" * 12, "aB3aB3"),
+    "gitlab": ("glpat-" + "aB3" * 8, "aB3aB3"),
+    "aws": ("AKIA" + "ABCD" * 4, "ABCDABCD"),
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+@pytest.mark.parametrize("several", [False, True])
+def test_what_opens_something_is_shown_nowhere(kind: str, several: bool, tmp_path: Path) -> None:
+    written, hidden = SECRETS[kind]
+    name = "run" if "/" in written else written
+    run = Run.create(Recipe.load(), tmp_path / name)
+    quoted, long = json.dumps(written), "x" * 11_990 + f" {written} " + "y" * 3000
+    (run.path / "recipe.toml").write_text(
+        f"name = {quoted}\n[budget]\nmax_steps = 4\nmirror = {quoted}\n[rewards]\n{quoted} = 1.0\n"
+        f"[x]\n{quoted} = {quoted}\n"
+        f"[model]\nmodel_name = {quoted}\n[task]\nname = {quoted}\n"
+    )
+    metric = {"step": 1, "reward": 1.0, f"rewards/{written}/mean": 1.0, f"rewards/{written}/std": 1.0}
+    run.append("metrics.jsonl", [{**metric, f"verdict/{written}": 1.0, written: 1.0, f"{written} odd": "text"}])
+    run.append("warnings.jsonl", [{"step": 1, "text": written, "kind": written, "api_key": "pa55-w0rd"}])
+    row = {"step": 1, "completion": written, "answer": written, "rewards": {written: 1.0}, "group": written}
+    extra = {"extra": {written: written, "token": hidden}}
+    run.append("completions.jsonl", [{**row, "prompt": [{"role": written, "content": written}], **extra}])
+    run.append("completions.jsonl", [{**row, "prompt": long, "completion": long[n:]} for n in range(0, 40, 7)])
+    for side in (BEFORE, AFTER):
+        answer = dict.fromkeys(("source", "question", "answer", "completion", "verdict"), written)
+        run.append(side, [{**answer, "right": True, "lenient_right": True, "rewards": {written: 1.0}}])
+    keys = ("wire", "reward", "what", "destination", "error", "task", "id", "at", "split")
+    for file in ("evaluation", "environment", "mirror", "tripwire", "reward-failure", "wandb", "clock"):
+        run.write_json(f"{file}.json", {**dict.fromkeys(keys, written), "step": 99, "device": {"name": written}})
+        (run.path.parent / "evaluation").mkdir(exist_ok=True)
+    (run.path / "evaluation.json").write_text(json.dumps({"task": written, "before": {"accuracy": 0.5}, "n": 9}))
+    paths = [run.path]
+    if several:
+        paths.append(Run.create(Recipe.load(), tmp_path / "another").path)
+    told = status(run.path)
+    page = data(report(paths, tmp_path / "page.html"))
+    assert [page[max(0, at.start() - 90) : at.end()] for at in re.finditer(re.escape(hidden), page)] == []
+    assert hidden not in status_text(told)
+    assert hidden not in json.dumps(told)
+    assert "..." in page
