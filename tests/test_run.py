@@ -39,7 +39,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_lines_keep_any_text_and_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     run = Run.create(Recipe.load(), tmp_path / "run")
     odd = "a\u2028b\x85c\r\n\x1b[31m\ud83d" + '語 "quoted"'
-    rows = [{"step": 1, "text": odd.encode("utf-8", "replace").decode()}, {"step": 2, "text": ""}]
+    row = {"prompt": "?", "rewards": {}}
+    rows = [
+        {"step": 1, "completion": odd.encode("utf-8", "replace").decode(), **row},
+        {"step": 2, "completion": "", **row},
+    ]
     run.append("completions.jsonl", rows)
     with (run.path / "completions.jsonl").open("a") as file:
         file.write('{"step": 3, "te')
@@ -55,8 +59,9 @@ def checkpoint(run: Run, step: int, log: list[dict[str, Any]]) -> Path:
 
 def test_going_back_drops_what_is_written_again_and_what_is_half_done(tmp_path: Path) -> None:
     run = Run.create(Recipe.load(), tmp_path / "run")
+    row = {"prompt": "?", "completion": "x", "rewards": {"a": None}}
     run.append("metrics.jsonl", [{"step": step, "reward": 1.0} for step in (1, 2, 3, 4)])
-    run.append("completions.jsonl", [{"step": step, "n": n} for step in (1, 2, 3) for n in (0, 1)])
+    run.append("completions.jsonl", [{"step": step, **row} for step in (1, 2, 3) for n in (0, 1)])
     with (run.path / "completions.jsonl").open("a") as file:
         file.write('{"step": 3, "n"')
     (run.path / ".metrics.jsonl.77.tmp").write_text("{")
