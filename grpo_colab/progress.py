@@ -28,7 +28,7 @@ from grpo_colab.callbacks import is_step, over_bar
 from grpo_colab.console import on_one_line, printable
 from grpo_colab.errors import one_line
 from grpo_colab.evaluate import BEFORE
-from grpo_colab.files import MOST_READ, read_bytes
+from grpo_colab.files import MOST_READ, read_bytes, read_lines
 from grpo_colab.machine import in_notebook
 from grpo_colab.report.curves import draw_live, series
 
@@ -124,7 +124,7 @@ class Story:
         self.began = self.at = time.monotonic()
         self.paced = step
         self.pace: deque[float] = deque(maxlen=WINDOW)
-        right = series(run.answers(BEFORE), "right") if run else []
+        right = known(series(read_lines(run.path / BEFORE), "right")) if run else []
         self.before = f"{fmean(right):.1%} held-out right before" if len(right) > 1 else ""
 
     def add(self, row: Mapping[str, Any]) -> None:

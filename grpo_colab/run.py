@@ -208,7 +208,9 @@ class Run:
             lost = {row["step"]: row for row in logged if row["step"] not in rows and row["step"] <= done}
             if lost:
                 self.write_lines("metrics.jsonl", [row for _, row in sorted({**lost, **rows}.items())])
-                notes.append(f"metrics.jsonl: what it lacked of {len(lost):,} steps is put back from {checkpoint.name}")
+                notes.append(
+                    f"metrics.jsonl: the {len(lost):,} lines that were lost are put back from {checkpoint.name}"
+                )
         return notes
 
 
