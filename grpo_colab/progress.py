@@ -171,7 +171,7 @@ class Story:
         }
         second = [f"{median(self.pace):.3g} s a step"] if self.pace else []
         if whole := sum(spent.values()):
-            second += [f"{on_one_line(name)} {seconds / whole:.0%}" for name, seconds in spent.items()]
+            second += [f"{printable(name)} {seconds / whole:.0%}" for name, seconds in spent.items()]
         return [first, second]
 
     def trend(self, cells: int, blocks: str) -> tuple[str, str]:
