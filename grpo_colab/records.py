@@ -49,7 +49,7 @@ def completions(path: Path) -> list[Row]:
         row
         for row in read_lines(path)
         if is_step(row.get("step"))
-        and isinstance(row.get("prompt"), str | list)
+        and _is_prompt(row.get("prompt"))
         and isinstance(row.get("completion"), str)
         and _are_rewards(row.get("rewards"))
     ]
@@ -94,6 +94,13 @@ def _is_metric(value: Any) -> bool:
     if isinstance(value, int):
         return abs(value) < MOST
     return isinstance(value, float) and not MOST <= abs(value) < float("inf")
+
+
+def _is_prompt(value: Any) -> bool:
+    """Whether it is a text, or a conversation of messages."""
+    if isinstance(value, str):
+        return True
+    return isinstance(value, list) and all(isinstance(one, dict) and isinstance(one.get("role"), str) for one in value)
 
 
 def _are_rewards(value: Any) -> bool:

@@ -288,7 +288,7 @@ def test_a_resumed_run_knows_what_came_before(tmp_path: Path) -> None:
     run.append("metrics.jsonl", [{"step": step, **row(kl=99.0 if step > 1 else 0.1)} for step in (1, 2, 3, 4)])
     run.append(
         "completions.jsonl",
-        [{"step": step, "prompt": prompt, "completion": bad if step > 2 else good} for step in (1, 2, 3)],
+        [{"step": n, "prompt": prompt, "completion": bad if n > 2 else good, "rewards": {}} for n in (1, 2, 3)],
     )
 
     def resumed(**settings: Any) -> Any:
