@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo_colab import Recipe, callbacks
+from grpo_colab import Recipe
 from grpo_colab.audit.judge import Audit
 from grpo_colab.console import printable
 from grpo_colab.doctor import Check, doctor_text
@@ -89,6 +89,9 @@ def test_an_embedding(tmp_path: Path) -> None:
     is_plain(embed_text(Embedding(path, ESCAPES, {"test": 1}, 3, f"a model {ESCAPES}\n", "t-SNE", [pair], 1)), 12)
 
 
+@pytest.mark.stack
 def test_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    from grpo_colab import callbacks  # which imports transformers
+
     callbacks.warn(3, f"the reward {ESCAPES}\nis flat")
     is_plain(capsys.readouterr().err, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -333,7 +334,7 @@ def test_a_run_folder_with_a_link_out_of_it_is_not_gone_on_with(link: str, tmp_p
     (tmp_path / "theirs").write_text("theirs")
     (run.path / link).parent.mkdir(exist_ok=True)
     (run.path / link).symlink_to(tmp_path / "theirs")
-    with ExitStack() as held, pytest.raises(SettingError, match=f"'{link}' is a link out of the folder"):
+    with ExitStack() as held, pytest.raises(SettingError, match=rf"{re.escape(link)}'? is a link"):
         open_run(None, None, run.path, held)
     assert (tmp_path / "theirs").read_text() == "theirs"
 
