@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from grpo_colab.console import printable
+from grpo_colab.console import masked, printable
 from grpo_colab.errors import SettingError
 
 EXAMPLES = """\b
@@ -314,8 +315,11 @@ def score(file: str, rewards: str, answer_column: str, golds: str | None, out: s
     Each row has a `completion`, and the columns that the rewards ask for, such as `answer`.
     """
     from grpo_colab.rewards.resolve import split_names
+    from grpo_colab.score import check_out
     from grpo_colab.score import score as score_file
 
+    if out:
+        check_out(out)
     names = split_names(rewards)
     say_code(names)
     with chatter_to_stderr():
@@ -364,8 +368,8 @@ def say_code(names: list[str]) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line on stderr, without what a terminal would obey in a stranger's text."""
-    click.echo(printable(text), err=True)
+    """Print a line on stderr, without what a terminal would obey in a stranger's text, and with dots for keys."""
+    click.echo(printable(masked(text)), err=True)
 
 
 def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:
@@ -392,6 +396,9 @@ def main(arguments: list[str] | None = None) -> None:
     """The console script: a SettingError becomes a line on stderr and exit status 2."""
     # a reward of the user's own is named from where they stand; last, so that no file there takes a library's place
     sys.path.append("")
+    for stream in (sys.stdout, sys.stderr):  # where a terminal knows ASCII alone, other signs are escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli(arguments, prog_name="grpo-colab")
     except SettingError as error:

@@ -22,7 +22,7 @@ from typing import Any
 
 from grpo_colab import checkpoints, evaluate, policy
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.files import read_json, read_lines, write_json, write_text
+from grpo_colab.files import read_json, write_json, write_text
 from grpo_colab.machine import Machine, this_machine
 from grpo_colab.mirror import PATIENCE_S, Mirror
 from grpo_colab.mirror import check_free as check_copies
@@ -283,7 +283,7 @@ def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
         keep_environment(run, recipe, machine)
         held.enter_context(Signals())
         try:
-            if not (before := read_lines(run.path / evaluate.BEFORE)):
+            if not (before := run.answers(evaluate.BEFORE)):
                 before = evaluate.answer(learner, recipe, task, problems, at_once)
                 with on_disk(run):
                     run.write_lines(evaluate.BEFORE, before)

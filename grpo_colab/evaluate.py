@@ -42,14 +42,14 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
 
     run = Run(path)
     recipe = run.recipe
-    answered = {row["question"]: row for row in run.answers(BEFORE)}
+    answered = {(row.get("source"), row["question"]): row for row in run.answers(BEFORE)}
     if not (run.adapter / "adapter_config.json").is_file():
         raise SettingError(f"run {str(path)!r}: there is no adapter in it yet")
     if running := check_trust(recipe, trust_code):
         print(running, file=sys.stderr)
     task = recipe.load_task()
     # a damaged line's problem has nothing to be compared with
-    problems = [problem for problem in evaluation_problems(task, recipe) if problem.question in answered]
+    problems = [one for one in evaluation_problems(task, recipe) if (one.source, one.question) in answered]
     if not problems:
         raise SettingError(
             f"run {str(path)!r}: no answers in {BEFORE} to the problems of its recipe, so there is nothing to compare "
@@ -62,7 +62,7 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     problems = fitting_problems(learner, recipe, task, problems)
     at_once = answers_at_once(recipe, learner.model.config, machine.free_bytes)
     step = (run.evaluation or {}).get("step", run.last_step)
-    before = [answered[problem.question] for problem in problems]
+    before = [answered[problem.source, problem.question] for problem in problems]
     return comparison(recipe, before, answer(learner, recipe, task, problems, at_once), step)
 
 

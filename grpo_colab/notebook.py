@@ -186,10 +186,12 @@ def mirrored(run: Run, destination: str) -> None:
     with contextlib.suppress(Exception):  # whatever it is, the copying says it better
         copy = within(HUB_PATIENCE_S, mirror.marker, f"{destination}/{run.path.name}")
     last, state = run.last_checkpoint(), files.read_json(run.path / mirror.STATE) or {}
-    older = (copy.get("step") or 0) < (checkpoints.step_of(last) if last else 0)
+    older = (files.number(copy.get("step")) or 0) < (checkpoints.step_of(last) if last else 0)
     if state.get("destination") == destination:  # else another machine made the copy, and this run came from it
-        evaluated = (run.path / "evaluation.json").stat().st_mtime
-        older |= bool(state["error"]) or datetime.datetime.fromisoformat(state["at"]).timestamp() < int(evaluated)
+        evaluated, copied = (run.path / "evaluation.json").stat().st_mtime, 0.0
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # of an odd file: it is copied again
+            copied = datetime.datetime.fromisoformat(state["at"]).timestamp()
+        older |= bool(state.get("error")) or copied < int(evaluated)
     if copy and copy.get("id") == mirror.identity(run.path) and not older:
         return
     begun = run.recipe

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab import checkpoints, files, mirror, records
-from grpo_colab.console import on_one_line, printable
+from grpo_colab.console import masked, on_one_line, printable
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.machine import Machine, in_notebook
 from grpo_colab.plan import Geometry, check_disk
@@ -36,7 +36,7 @@ def say(text: str) -> None:
     """Chatter, on stderr and once: results alone go to stdout. A stderr that is broken costs nothing but it."""
     if is_first_process() and sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            print(printable(text), file=sys.stderr, flush=True)
+            print(printable(masked(text)), file=sys.stderr, flush=True)
 
 
 def open_run(
