@@ -33,6 +33,7 @@ GSM8K = ROOT.parent / "shared" / "gsm8k"
 # Files that take minutes, the longest first; the others then fill the two cores to the end.
 LONGEST = ("test_safety", "test_notebooks", "test_trainers", "test_train", "test_cli", "test_headroom", "test_draw")
 LONGEST += ("test_tracking", "test_faults", "test_report", "test_embed", "test_audit", "test_broken_rewards")
+LONGEST += ("test_damage", "test_reading", "test_other_peoples_files", "test_mirror", "test_programs", "test_trust")
 LONGEST += ("test_install", "test_progress", "test_doctor", "test_trackers_read_back", "test_trl_command")
 
 
