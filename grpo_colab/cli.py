@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -372,9 +374,35 @@ def say(text: str) -> None:
     click.echo(printable(masked(text)), err=True)
 
 
+class _Chatter(io.TextIOBase):
+    """Stderr for what libraries print: of what a terminal obeys, colours alone come through."""
+
+    def write(self, text: str) -> int:
+        parts = re.split(r"(\x1b\[[0-9;]*m)", text)
+        parts[::2] = [printable(part) for part in parts[::2]]
+        sys.stderr.write("".join(parts))
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+    encoding: Any = property(lambda self: sys.stderr.encoding)
+
+    def fileno(self) -> int:
+        return sys.stderr.fileno()
+
+
 def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:
     """Unsloth and its neighbours print to stdout, where only our results belong."""
-    return contextlib.redirect_stdout(sys.stderr)
+    return contextlib.redirect_stdout(_Chatter())
+
+
+def show_traceback(*error: Any) -> None:
+    """Print what Python prints of an error, without what a terminal would obey in a stranger's text."""
+    say("".join(traceback.format_exception(*error)).rstrip())
 
 
 def evaluation_text(evaluation: dict[str, Any]) -> str:
@@ -394,8 +422,7 @@ def evaluation_text(evaluation: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """The console script: a SettingError becomes a line on stderr and exit status 2."""
-    # a reward of the user's own is named from where they stand; last, so that no file there takes a library's place
-    sys.path.append("")
+    sys.excepthook = show_traceback
     for stream in (sys.stdout, sys.stderr):  # where a terminal knows ASCII alone, other signs are escaped
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

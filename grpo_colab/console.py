@@ -15,14 +15,33 @@ _CONTROL: Final = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb]"
 )
 # What opens something: by its key, or as it stands in an address or a text.
-_SECRET_KEY: Final = re.compile(r"(?i)(?:token|password|secret|(?:^|[_.-])key)$")
-# Of a tokenizer: they open nothing.
-_SPECIAL_KEY: Final = re.compile(r"(?i)(?:^|[_.-])(?:eos|bos|pad|unk|sep|cls|mask|image|audio|video)_token$")
-_ADDRESS: Final = re.compile(r"(:/{1,2})[^/\s@]+(?=@)")  # one slash, where it was taken for a path
-_QUERY: Final = re.compile(r"([?&][\w-]*(?:token|key|secret|password|signature|sig)=)[^&\s\"']+", re.IGNORECASE)
-# What keys begin with, and how long they are at least: Hugging Face, OpenAI, GitHub, W&B, GitLab, AWS, Google, Slack.
-_PREFIXES: Final = ("hf_", "sk-", "ghp_", "gho_", "ghs_", "github_pat_", "wandb_v1_", "glpat-", "xoxb-", "xoxp-")
-_KEY: Final = re.compile(rf"\b({'|'.join(_PREFIXES)})[\w-]{{20,}}|\b(AKIA)[0-9A-Z]{{16}}\b|\b(AIza)[\w-]{{35}}", re.I)
+_SECRET_KEY: Final = re.compile(
+    r"(?:token|password|passwd|passphrase|secret|apikey|credentials?)s?(?:[_.-](?:id|value|pem))?$"
+    r"|(?:^|[_.-])(?:pass|pwd|auth|authorization|bearer|keys?)(?:[_.-](?:id|value|pem))?$"
+    r"|(?-i:[a-z](?:Key|Token)s?$)",
+    re.IGNORECASE,
+)
+# Of a tokenizer, or a number of them: they open nothing.
+_SPECIAL_KEY: Final = re.compile(
+    r"(?i)(?:^|[_.-])(?:eos|bos|pad|unk|sep|cls|mask|image|audio|video|stop|special|max|min|num|new)_tokens?(?:_id)?$"
+)
+_WORDS: Final = "token|api.?key|key|secret|password|passwd|pwd|auth|credential|signature|sig"
+_ADDRESS: Final = re.compile(r"(:[/\\]{1,2})[^/\\\s@]+(?=@)")  # one slash, where it was taken for a path
+_LOGIN: Final = re.compile(r"\b[\w.+-]+:[^\s:@/]{2,}(?=@[\w.-]+(?::\d|/))")  # user:password@host:8000
+_QUERY: Final = re.compile(rf"([?&;#](?:[\w.-]*(?:{_WORDS}))\s?=\s?)[^&;#\s\"']+", re.IGNORECASE)
+_ESCAPED: Final = re.compile(rf"((?:[?&]|%3F|%26)(?:[\w.-]*(?:{_WORDS}))%3D)[^&\s\"'%]+", re.IGNORECASE)
+_BEARER: Final = re.compile(r"(\bBearer )[\w.~+/=-]{8,}", re.IGNORECASE)
+# What keys begin with, and how long they are at least: Hugging Face, OpenAI, GitHub, W&B, GitLab, Slack, npm, PyPI, ...
+_PREFIXES: Final = (
+    *("hf_", "sk-", "ghp_", "gho_", "ghs_", "ghu_", "ghr_", "github_pat_", "wandb_v1_", "glpat-", "xoxb-", "xoxp-"),
+    *("xapp-", "npm_", "pypi-", "nvapi-", "gsk_", "r8_", "ya29."),
+)
+_BEGINNINGS: Final = "|".join(map(re.escape, _PREFIXES))
+_KEY: Final = re.compile(
+    rf"\b({_BEGINNINGS})[\w-]{{20,}}"
+    r"|\b((?-i:AKIA|ASIA))[0-9A-Z]{16}\b|\b(AIza)[\w-]{35}|\b(eyJ)[\w-]{8,}\.eyJ[\w-]{8,}(?:\.[\w-]*)?",
+    re.IGNORECASE,
+)
 
 
 def printable(text: object) -> str:
@@ -42,13 +61,17 @@ def on_one_line(text: object) -> str:
 
 def masked(text: str) -> str:
     """Return a text with dots for `user:password@` and `?token=` in addresses, and for keys of known forms."""
-    if "@" in text and ":/" in text:
-        text = _ADDRESS.sub(r"\1...", text)
-    if "=" in text and ("?" in text or "&" in text):
+    if "@" in text and ":" in text:
+        text = _LOGIN.sub("...", _ADDRESS.sub(r"\1...", text))
+    if "=" in text and any(sign in text for sign in "?&;#"):
         text = _QUERY.sub(r"\1...", text)
+    if "%3" in text:
+        text = _ESCAPED.sub(r"\1...", text)
     low = text.lower()  # to look for a few signs is a tenth of the work
-    if any(prefix in low for prefix in (*_PREFIXES, "akia", "aiza")):
-        text = _KEY.sub(lambda found: f"{found[1] or found[2] or found[3]}...", text)
+    if "bearer " in low:
+        text = _BEARER.sub(r"\1...", text)
+    if any(prefix in low for prefix in (*_PREFIXES, "akia", "asia", "aiza", "eyj")):
+        text = _KEY.sub(lambda found: f"{found[1] or found[2] or found[3] or found[4]}...", text)
     return text
 
 

@@ -352,7 +352,7 @@ def check_vllm(seen: Seen) -> Answer:
     try:
         if trouble := _vllm_trouble(seen):
             return _broken(f"{found} {trouble}", without)
-        _run(VLLM_S, sys.executable, "-c", "from vllm import LLM, SamplingParams")  # as TRL and Unsloth do
+        _run(VLLM_S, sys.executable, "-P", "-c", "from vllm import LLM, SamplingParams")  # as TRL and Unsloth do
     except subprocess.TimeoutExpired:
         return _warning(f"{found}: its import takes more than {VLLM_S:.0f} s", f"wait for it, or {without}")
     except subprocess.CalledProcessError as error:

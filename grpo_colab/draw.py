@@ -22,7 +22,7 @@ from typing import Any
 
 from grpo_colab import checkpoints, evaluate, policy
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.files import read_json, write_json, write_text
+from grpo_colab.files import LONGEST_NAME, read_json, write_json, write_text
 from grpo_colab.machine import Machine, this_machine
 from grpo_colab.mirror import PATIENCE_S, Mirror
 from grpo_colab.mirror import check_free as check_copies
@@ -145,7 +145,12 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
         for seed in range(base.grpo["seed"], base.grpo["seed"] + seeds):
             chosen["grpo"] = {**chosen.get("grpo", {}), "seed": seed}
             one = Recipe.load(source, **chosen).named_by(by_user)
-            found[re.sub(r"[^\w.=-]+", "-", f"{label}seed={seed}")] = one
+            name = re.sub(r"[^\w.=-]+", "-", f"{label}seed={seed}")
+            if len(name.encode()) > LONGEST_NAME:
+                raise SettingError(
+                    f"--sweep: {name[:60]}...: names a run folder, in over {LONGEST_NAME} bytes; write shorter values"
+                )
+            found[name] = one
             if method_of(one) != "grpo" and (named := trackers(one.grpo)):
                 raise SettingError(
                     f'grpo.report_to = {named!r}: hindsight\'s loop tells no tracker; write "none", or --method grpo'

@@ -7,11 +7,17 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
-from grpo_colab.console import masked, on_one_line
+from grpo_colab.console import masked, on_one_line, printable
 
 
 class SettingError(ValueError):
-    """A setting, a file or a machine that cannot work. The command line prints it and exits with status 2."""
+    """A setting, a file or a machine that cannot work. The command line prints it and exits with status 2.
+
+    Its text may hold what a stranger wrote: what opens something has dots, and what a terminal obeys is escaped.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(printable(masked(text)))
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback of forty lines: the sentence."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe import Recipe
 from grpo_colab.rewards import guard, reward_name
-from grpo_colab.run import Run
+from grpo_colab.run import Run, check_no_links
 from grpo_colab.tasks import Problem, Task
 from grpo_colab.trust import check_trust
 
@@ -41,6 +41,7 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     from grpo_colab.policy import import_unsloth, load_policy
 
     run = Run(path)
+    check_no_links(run.path)
     recipe = run.recipe
     answered = {(row.get("source"), row["question"]): row for row in run.answers(BEFORE)}
     if not (run.adapter / "adapter_config.json").is_file():

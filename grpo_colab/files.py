@@ -30,6 +30,7 @@ LONGEST_LINE: Final = 1 << 24  # bytes
 LEVELS: Final = 40  # of what is in what; Python itself ends at less than a thousand
 MOST_BITS: Final = 4096  # of an integer: of longer ones Python writes no digits
 LONGEST_NAME: Final = 200  # bytes of a file's name: file systems take 255, and what is made beside it has more
+LONGEST_PATH: Final = 3000  # bytes: systems take 4,096, and what is in the folder has names of its own
 # No link is followed, no pipe is waited for.
 _GUARDED: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -101,8 +102,31 @@ def write_out(path: str | Path, content: str | bytes) -> None:
             data = data[straight.write(data) :]
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with `~` as the user's folder; that of nobody stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for a user who does not exist
+
+
+def is_folder(path: str | Path) -> bool:
+    """Tell whether there is such a folder; a name that no folder can have is none."""
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: str | Path) -> bool:
+    """Tell whether there is such a file; a name that no file can have is none."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def check_name(setting: str, path: str | Path) -> None:
     """Raise ValueError for a path that no file can have, or that could not be told to a person: before the work."""
+    if len(os.fsencode(Path(path).absolute())) > LONGEST_PATH:
+        raise ValueError(f"{setting} {str(path)[:40]!r}...: a path of over {LONGEST_PATH} bytes; choose a shorter one")
     for part in Path(path).parts:
         try:
             size = len(part.encode("utf-8"))

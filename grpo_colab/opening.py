@@ -64,6 +64,10 @@ def _opened(
     if isinstance(resume, str | Path):
         if not str(resume).strip():
             raise SettingError("--resume '': is empty, as an unset variable leaves it; name a run folder")
+        try:
+            files.check_name("--resume", resume)
+        except ValueError as error:
+            raise SettingError(str(error)) from None
         run = brought_back(str(resume), out)
         for hold in (False, True):  # twice: the process that held it may just have finished it
             if hold:

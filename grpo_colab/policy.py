@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_colab import checkpoints
+from grpo_colab import checkpoints, files
 from grpo_colab.errors import SettingError, one_line
 
 if TYPE_CHECKING:
@@ -288,6 +288,9 @@ def free_memory() -> None:
 def import_unsloth() -> Any:
     """Import unsloth, or raise SettingError when it is too late for that or it is not installed."""
     check_import_order()
+    # where it keeps compiled code, and imports it from: else a folder where the user stands, before all libraries
+    cache = files.expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "grpo_colab" / "unsloth_compiled_cache"
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache))
     # said at every import where there is no triton, and nothing that a person could do about
     for name in ("torch.utils._pytree", "torchao.kernel.intmm"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -344,7 +347,7 @@ def load_policy(recipe: Recipe, machine: Machine, adapter: Path | None = None) -
 
 def is_local(name: str) -> bool:
     """Tell a folder's name from a repository's, which is `owner/model`."""
-    return Path(name).is_dir() or name[:1] in (".", "/", "~") or name.count("/") > 1 or "\\" in name
+    return files.is_folder(name) or name[:1] in (".", "/", "~") or name.count("/") > 1 or "\\" in name
 
 
 def _check_hub(name: str) -> None:
@@ -356,9 +359,9 @@ def _check_hub(name: str) -> None:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, is_offline_mode, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError
 
-    if is_local(name) and not Path(name).is_dir():
+    if is_local(name) and not files.is_folder(name):
         raise FileNotFoundError("there is no such folder")
-    if Path(name).is_dir() or is_offline_mode() or isinstance(try_to_load_from_cache(name, "config.json"), str):
+    if files.is_folder(name) or is_offline_mode() or isinstance(try_to_load_from_cache(name, "config.json"), str):
         return
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=constants.HF_HUB_ETAG_TIMEOUT)

@@ -27,7 +27,7 @@ from grpo_colab.console import masked
 from grpo_colab.drawing.canvas import shape_of
 from grpo_colab.drawing.images import image_text, load_image
 from grpo_colab.errors import SettingError, nearest
-from grpo_colab.files import check_name
+from grpo_colab.files import check_name, expanded, is_folder
 from grpo_colab.rewards import check_signature, resolve_reward, reward_name
 from grpo_colab.rewards.look import look_at_reward
 from grpo_colab.rewards.resolve import parse_reward, split_settings
@@ -280,7 +280,7 @@ def _reward_key(name: str) -> str:
     name, settings = split_settings(name)
     file, colon, function = name.rpartition(":")
     if colon and file.endswith(".py"):
-        return f"{Path(file).expanduser().absolute()}:{function}{settings}"
+        return f"{expanded(file).absolute()}:{function}{settings}"
     return (name if "." in name else name.removesuffix("_reward")) + settings
 
 
@@ -294,7 +294,7 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
     for setting, table, key in (("a model", "model", "model_name"), ("a group's size", "grpo", "num_generations")):
         if key not in tables[table]:
             raise SettingError(f"{table}.{key} is missing: a recipe needs {setting}")
-    if (folder := Path(tables["model"]["model_name"]).expanduser()).is_dir():
+    if is_folder(folder := expanded(tables["model"]["model_name"])):
         tables["model"]["model_name"] = str(folder.absolute())
     _check_values(tables["grpo"])
     if tables["grpo"]["num_generations"] < 2:
@@ -328,6 +328,7 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
         evaluation=own_table(Evaluation, "evaluation", tables["evaluation"]),
         **_drawing_tables(read, task),
     )
+    _need_no_keys(recipe)
     try:
         recipe.to_toml().encode()
     except TypeError as error:
@@ -344,6 +345,21 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
     for name in recipe.rewards:
         _looked_at(name, columns)
     return recipe
+
+
+def _need_no_keys(recipe: Recipe) -> None:
+    """SettingError for what opens something where the recipe is written as it is: all but the libraries' tables."""
+    written = recipe.model_dump(exclude_none=True, exclude={"rewards", *PASSED_THROUGH})
+    found = [setting.removeprefix(".") for setting, _ in keys_in(written)]
+    for name in recipe.rewards:
+        settings = parse_reward(name).settings or {}
+        if masked(name) != name or any(True for _ in keys_in(settings)):
+            found.append(f"rewards.{parse_reward(name).text}")
+    if found:
+        raise SettingError(
+            f"{found[0]}: a key that opens something, and a run writes its recipe down; take it out, and read it from "
+            "the environment where it is used"
+        )
 
 
 def foreign_settings(recipe: Recipe) -> list[str]:
@@ -440,7 +456,7 @@ def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
     chosen = {key: typed(options[key], values[key], f"task.{key}") for key in options if key in values}
     for key in ("path", "test_path"):
         if chosen.get(key) is not None:
-            chosen[key] = str(Path(chosen[key]).expanduser().absolute())
+            chosen[key] = str(expanded(chosen[key]).absolute())
     image = chosen.get("image", "")
     if common.name == "drawing" and len(image) < 256 and Path(image).is_file():  # kept as it is now
         chosen["image"] = image_text(load_image(chosen["image"])).replace("\n", "/")
@@ -462,7 +478,7 @@ def _checked_budget(values: Mapping[str, Any]) -> Budget:
         if not re.fullmatch(r"hf://[\w.-]+/[\w.-]+", budget.mirror):
             raise SettingError(f"budget.mirror = {budget.mirror!r}: write hf://user/repository, or a folder")
         return budget
-    return budget.model_copy(update={"mirror": str(Path(budget.mirror).expanduser().absolute())})
+    return budget.model_copy(update={"mirror": str(expanded(budget.mirror).absolute())})
 
 
 def _weights(rewards: Mapping[str, Any]) -> dict[str, float]:

@@ -59,9 +59,11 @@ class Run:
             raise SettingError(f"run {str(path)!r}: is empty, as an unset variable leaves it; name a run folder")
         self.path = Path(path)
         self._unwritten: dict[str, str] = {}
-        there = False
+        there = link = False
         with contextlib.suppress(OSError, ValueError):  # no such name can be
-            there = (self.path / "recipe.toml").is_file()
+            there, link = (self.path / "recipe.toml").is_file(), (self.path / "recipe.toml").is_symlink()
+        if link:
+            raise SettingError(f"run {str(path)!r}: its recipe.toml is a link, which is not followed; copy it there")
         if not there:
             raise SettingError(f"run {str(path)!r}: no recipe.toml there, so it is no run folder")
 

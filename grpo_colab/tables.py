@@ -16,7 +16,7 @@ from grpo_colab.console import is_secret, masked
 from grpo_colab.errors import SettingError, nearest
 
 STEP_CAP = 250
-BRINGS_CODE: Final = ("trust_remote_code", "use_kernels")
+BRINGS_CODE: Final = ("trust_remote_code", "use_kernels", "megatron_config", "megatron_core", "auto_mapping")
 
 # Names that another release of the libraries has, or that live elsewhere here: old place -> where it is now.
 RENAMED: Final = {
@@ -172,43 +172,46 @@ def own_table(kind: type[TableT], table: str, values: Mapping[str, Any]) -> Tabl
 
 def brings_code(key: str, value: Any) -> bool:
     """Tell whether a setting, or one inside it, lets a model or a hub bring code: Python, or kernels."""
-    inner = value if isinstance(value, Mapping) else _table_in(value)
+    inner = value if isinstance(value, Mapping | list | tuple) else _table_in(value)
+    if isinstance(inner, Mapping):
+        return any(brings_code(name, one) for name, one in inner.items()) or (key in BRINGS_CODE and bool(inner))
     if inner is not None:
-        return any(brings_code(name, one) for name, one in inner.items())
-    if isinstance(value, list | tuple):
-        return any(brings_code(key, one) for one in value)
+        return any(brings_code(key, one) for one in inner)
     kernels = key == "attn_implementation" and isinstance(value, str) and "/" in value
     return kernels or (key in BRINGS_CODE and bool(value))
 
 
-def without_keys(value: Any) -> Any:
-    """Return a copy of a table without the texts that open something, however deep they are, and dots for parts."""
+def without_keys(value: Any, secret: bool = False) -> Any:
+    """Return a copy of a table without the texts that open something, however deep they are, and dots for parts.
+
+    All that is in a `secret` is one.
+    """
     if isinstance(value, Mapping):
-        kept = {key: inner for key, inner in value.items() if not (isinstance(inner, str) and is_secret(key))}
-        return {key: without_keys(inner) for key, inner in kept.items()}
+        kept = {key: (inner, secret or is_secret(key)) for key, inner in value.items()}
+        return {key: without_keys(*pair) for key, pair in kept.items() if not (pair[1] and isinstance(pair[0], str))}
+    if isinstance(value, list | tuple):
+        return [without_keys(inner, secret) for inner in value if not (secret and isinstance(inner, str))]
     if (table := _table_in(value)) is not None:
         return json.dumps(without_keys(table)) if any(keys_in(table)) else value
-    if isinstance(value, str):
-        return masked(value)
-    return [without_keys(inner) for inner in value] if isinstance(value, list | tuple) else value
+    return masked(value) if isinstance(value, str) else value
 
 
-def keys_in(value: Any, setting: str = "") -> Iterator[tuple[str, str]]:
+def keys_in(value: Any, setting: str = "", secret: bool = False) -> Iterator[tuple[str, str]]:
     """The texts in a table that open something, with the settings that they are."""
-    if isinstance(value, list | tuple):
-        for inner in value:
-            yield from keys_in(inner, setting)
-    for key, inner in (value if isinstance(value, Mapping) else _table_in(value) or {}).items():
-        plain = isinstance(inner, str) and _table_in(inner) is None
-        if plain and inner and (is_secret(key) or masked(inner) != inner):
-            yield f"{setting}.{key}", inner
-        else:
-            yield from keys_in(inner, f"{setting}.{key}")
+    inside = value if isinstance(value, Mapping | list | tuple) else _table_in(value)
+    if isinstance(inside, Mapping):
+        for key, inner in inside.items():
+            yield from keys_in(inner, f"{setting}.{key}", secret or is_secret(key))
+    elif inside is not None:
+        for inner in inside:
+            yield from keys_in(inner, setting, secret)
+    elif isinstance(value, str) and value and (secret or masked(value) != value):
+        yield setting, value
 
 
-def _table_in(value: Any) -> dict[str, Any] | None:
-    """The table that a text is JSON of, as TRL takes some of its arguments."""
-    if isinstance(value, str) and value.lstrip().startswith("{"):
+def _table_in(value: Any) -> Any:
+    """The table or the list that a text is JSON of, as TRL takes some of its arguments; None for any other."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(value)
     return None

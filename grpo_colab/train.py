@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import pickle
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -192,6 +193,9 @@ def train_on(trainer: Any, run: Run, learner: policy.Policy, shape: Geometry, ke
                 whole = tripped.record["last_good_step"] == trainer.state.global_step
             if whole or isinstance(error, RewardError):
                 last_step.save(trainer, together=tripped is not None)
+            if isinstance(error, pickle.UnpicklingError) and checkpoint is not None:
+                what = f"{checkpoint.name} holds what is no checkpoint's ({one_line(error)})"
+                raise SettingError(f"run {str(run.path)!r}: {what}; remove it, and go on with: {run.resume}") from None
             if isinstance(error, RewardError):
                 message = f"{error}; once it is mended: {run.resume}"
                 raise RewardError(message, error.record) from error

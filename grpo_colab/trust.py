@@ -82,7 +82,7 @@ def remember(names: Iterable[str]) -> None:
 
 
 def _file() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "grpo_colab" / "trusted.txt"
+    return files.expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "grpo_colab" / "trusted.txt"
 
 
 def _reward_code(name: str) -> str:

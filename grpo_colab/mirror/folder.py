@@ -23,7 +23,7 @@ from typing import IO, Any
 from grpo_colab import checkpoints
 from grpo_colab.checkpoints import MANIFEST
 from grpo_colab.console import on_one_line
-from grpo_colab.files import inside, open_to_read, read_bytes, to_disk
+from grpo_colab.files import expanded, inside, open_to_read, read_bytes, to_disk
 from grpo_colab.mirror.layout import (
     KEEP,
     MARKER,
@@ -45,7 +45,7 @@ from grpo_colab.mirror.layout import (
 
 def push_to_folder(run: Path, destination: str, here: list[Path]) -> tuple[int | None, list[str]]:
     """Bring the copy up to date; returns its newest step, and what could not be copied."""
-    copy = Path(destination).expanduser() / run.name
+    copy = expanded(destination) / run.name
     if copy.resolve() == run.resolve():
         return checkpoints.step_of(here[-1]) if here else None, []
     copy.parent.mkdir(exist_ok=True)  # not its parents: a Drive that is not mounted must not become a local folder
@@ -75,7 +75,7 @@ def push_to_folder(run: Path, destination: str, here: list[Path]) -> tuple[int |
 
 def taken(destination: str, run: Path) -> str | None:
     """Why a new run cannot have its copy at a destination, in words; None when it can."""
-    copy = Path(destination).expanduser() / run.name
+    copy = expanded(destination) / run.name
     if copy.resolve() == run.resolve():
         return None
     return _others(copy, None)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from grpo_colab import checkpoints
 from grpo_colab.console import masked, on_one_line, printable
-from grpo_colab.files import number, read_json, write_json
+from grpo_colab.files import expanded, number, read_json, write_json
 from grpo_colab.mirror.folder import push_to_folder
 from grpo_colab.mirror.hub import hub_trouble, push_to_hub
 from grpo_colab.mirror.layout import HUB, STATE, absolute, now, told
@@ -91,7 +91,7 @@ class Mirror:
     def __init__(self, run: Path, destination: str) -> None:
         self.run = absolute(run)
         hub = destination.startswith(HUB)
-        self.destination = destination if hub else str(Path(destination).expanduser().absolute())
+        self.destination = destination if hub else str(expanded(destination).absolute())
         self.pinned: Path | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._asked = False  # for what the present child may not see

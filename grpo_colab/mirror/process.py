@@ -7,29 +7,17 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 from grpo_colab.mirror import layout
+from grpo_colab.processes import module_path
 
 PROGRAM: Final = "grpo_colab.mirror"
 
 
 def child(*arguments: str) -> tuple[list[str], dict[str, str]]:
-    """The command of a child process, and its environment.
-
-    Its modules come from where this process has its own, but not from the current folder, which may hold anything,
-    unless the package itself lies there.
-    """
-    package, here = Path(__file__).parents[2], None
-    with contextlib.suppress(OSError):  # it may be gone
-        here = Path.cwd().resolve()
-    entries = [Path(entry) for entry in sys.path if Path(entry).is_absolute() and os.pathsep not in entry]
-    entries = [entry for entry in entries if entry == package or entry.resolve() != here]
-    if package not in entries:
-        entries.append(package)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, entries))}
-    return [sys.executable, "-P", "-m", PROGRAM, *arguments], environment
+    """The command of a child process, and its environment."""
+    return [sys.executable, "-P", "-m", PROGRAM, *arguments], os.environ | {"PYTHONPATH": module_path()}
 
 
 def ask(*arguments: str) -> Any:

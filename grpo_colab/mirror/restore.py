@@ -20,7 +20,7 @@ from grpo_colab import checkpoints
 from grpo_colab.checkpoints import MANIFEST
 from grpo_colab.console import masked, on_one_line
 from grpo_colab.errors import SettingError
-from grpo_colab.files import inside, open_to_read, read_bytes, to_disk, write_text
+from grpo_colab.files import expanded, inside, open_to_read, read_bytes, to_disk, write_text
 from grpo_colab.mirror import folder as folders
 from grpo_colab.mirror import hub, layout
 from grpo_colab.mirror.layout import (
@@ -49,7 +49,7 @@ SPARE_BYTES = 1 << 26  # that a disk must have left
 def find(source: str) -> str:
     """`source` if it names a copy, else the newest copy in that destination. SettingError where there is none."""
     if not source.startswith(HUB):
-        copies = [Path(source).expanduser()]
+        copies = [expanded(source)]
         copies = copies if _is_copy(copies[0]) else _copies(copies[0])
         found = str(copies[0]) if copies else None
     elif parse_hub(source)[1]:
@@ -69,7 +69,7 @@ def shown(source: str) -> str:
 def marker(source: str) -> dict[str, Any]:
     """What a copy's mirrored.json says: whose copy it is and how far it goes; empty where that cannot be read."""
     if not source.startswith(HUB):
-        return _typed(read_marker(Path(source).expanduser()))
+        return _typed(read_marker(expanded(source)))
     repository, name = parse_hub(source)
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, ValueError):
         hub.bound_requests()
@@ -90,7 +90,7 @@ def _typed(about: dict[str, Any] | None) -> dict[str, Any]:
 
 def is_mirror(source: str) -> bool:
     """Whether `source` is a copy, or a destination with some in it."""
-    root = Path(source).expanduser()
+    root = expanded(source)
     return source.startswith(HUB) or _is_copy(root) or (not (root / "recipe.toml").exists() and bool(_copies(root)))
 
 
@@ -114,7 +114,7 @@ def read_recipes(destination: str) -> dict[str, str]:
     """What `recipes` says, in the child. A copy whose recipe cannot be read is left out."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(destination).expanduser()
+        root = expanded(destination)
         if destination.startswith(HUB):
             hub.bound_requests()
             root = hub.fetch_heads(parse_hub(destination)[0], folder)
@@ -184,7 +184,7 @@ def restore(source: str, into: Path) -> Path:
 
 def _from_folder(source: str, new: Path) -> tuple[str, dict[str, str]]:
     """Copy what belongs to a copy into `new`; returns whose it is, and what is wrong with each checkpoint left out."""
-    root = Path(source).expanduser()
+    root = expanded(source)
     found = [root] if _is_copy(root) else _copies(root)
     if not found:
         raise SettingError(_NO_COPY.format(shown(source)))

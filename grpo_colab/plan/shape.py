@@ -51,7 +51,10 @@ def adapted(shape: Shape, targets: str | tuple[str, ...], rank: int) -> int:
 
     def named(name: str) -> bool:
         if isinstance(targets, str):
-            return targets == "all-linear" or re.fullmatch(targets, name) is not None
+            try:
+                return targets == "all-linear" or re.fullmatch(targets, name) is not None
+            except re.error as error:
+                raise SettingError(f"lora.target_modules = {targets!r}: is no pattern ({error})") from None
         return name.endswith(tuple(f".{target}" for target in targets))
 
     return sum(rank * (inputs + outputs) for name, inputs, outputs in shape.linear if named(name))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from grpo_colab.errors import nearest, one_line
-from grpo_colab.files import read_bytes
+from grpo_colab.files import expanded, read_bytes
 from grpo_colab.rewards.resolve import RewardName, check_signature, parse_reward, resolve_reward, reward_name
 
 MOST_SOURCE: Final = 1 << 22  # bytes of a file of rewards
@@ -40,7 +40,7 @@ def look_at_reward(name: str, columns: Collection[str] | None = None) -> str | N
 def place_of(parsed: RewardName) -> str:
     """Where a reward that is not ours would be imported from, found without importing it."""
     if parsed.in_file:
-        return str(Path(parsed.origin).expanduser().absolute())
+        return str(expanded(parsed.origin).absolute())
     spec = _spec(parsed.origin.partition(".")[0])
     found = [spec.origin] if spec and spec.origin else [*(spec.submodule_search_locations or ())] if spec else []
     return str(Path(found[0]).absolute()) if found else "nowhere"
@@ -77,7 +77,7 @@ class _Described:
 def _defined(file: str, attribute: str) -> _Described | None:
     """The function of a file as its source describes it; None where that cannot be told. ValueError for none."""
     try:
-        tree = ast.parse(read_bytes(Path(file).expanduser(), most=MOST_SOURCE, follow=True))
+        tree = ast.parse(read_bytes(expanded(file), most=MOST_SOURCE, follow=True))
     except (OSError, SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise ValueError(f"{file!r} does not import: {one_line(error)}") from None
     names: set[str] = set()
@@ -110,9 +110,11 @@ def _need_package(origin: str) -> None:
 
 def _spec(package: str) -> Any:
     """What importing a top-level package would read, found without importing it; None for nothing."""
+    import importlib.machinery
     import importlib.util
 
     try:
-        return importlib.util.find_spec(package)
-    except (ImportError, ValueError, AttributeError):
+        here = importlib.machinery.PathFinder.find_spec(package, [str(Path.cwd())])
+        return importlib.util.find_spec(package) or here
+    except (ImportError, ValueError, AttributeError, OSError):
         return None

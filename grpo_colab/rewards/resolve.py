@@ -69,6 +69,8 @@ def resolve_reward(name: str) -> Callable[..., Any]:
     if not origin:
         return _ours(head, settings)
     try:
+        if not in_file:
+            look_here(origin)
         module = _run_file(origin) if in_file else importlib.import_module(origin)
     except (Exception, SystemExit) as error:
         raise ValueError(f"{origin!r} does not import: {one_line(error)}") from error
@@ -87,6 +89,26 @@ def resolve_reward(name: str) -> Callable[..., Any]:
             "grpo_colab.rewards.reward_factory"
         )
     return _made(head, function, settings)
+
+
+def look_here(origin: str) -> None:
+    """Let a package that lies where the user stands be imported from there, as `python` itself would, but last.
+
+    That folder is on the path for what lies in it alone: else any library that is not installed, and that another one
+    looks for, could be taken from there.
+    """
+    import importlib.machinery
+    from pathlib import Path
+
+    top, here = origin.partition(".")[0], str(Path.cwd())
+    finder = importlib.machinery.PathFinder
+    if (
+        top not in sys.modules
+        and here not in sys.path
+        and finder.find_spec(top) is None
+        and finder.find_spec(top, [here])
+    ):
+        sys.path.append(here)
 
 
 def reward_factory(function: CallableT) -> CallableT:
@@ -164,11 +186,12 @@ def check_signature(function: Callable[..., Any], columns: Collection[str]) -> N
     import inspect
 
     name = callable_name(function)
-    for part in getattr(function, "parts", ()):  # of combine
+    parts = getattr(function, "parts", ())
+    for part in parts if isinstance(parts, list | tuple) else ():  # of combine
         check_signature(part, columns)
     try:
         parameters = inspect.signature(function).parameters.values()
-    except ValueError:
+    except (ValueError, TypeError):
         raise ValueError(f"{name} has no signature that could be read, so it is no reward function") from None
     available = sorted(set(columns) - _HELD_BACK)
     passed = {*_ALWAYS_PASSED, *available}
@@ -215,9 +238,10 @@ def _run_file(file: str) -> ModuleType:
     """The module in the file, also entered in `sys.modules`, without which its functions could not be pickled."""
     import importlib.util  # a third of what importing the rewards would cost, for what few of their users call
     import zlib
-    from pathlib import Path
 
-    path = Path(file).expanduser()
+    from grpo_colab.files import expanded
+
+    path = expanded(file)
     name = f"{path.stem}_{zlib.crc32(bytes(path.resolve())):08x}"  # files of one name in two folders are two modules
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # the name ends in .py

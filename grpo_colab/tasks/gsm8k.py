@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.files import expanded, is_file
 from grpo_colab.tasks import Problem, Task, seeded_order
 from grpo_colab.tasks.rows import checked_gold, column, read_jsonl, shown
 
@@ -28,10 +28,10 @@ class GSM8K(Task):
 
     def __init__(self, *, path: str | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.path = None if path is None else Path(path).expanduser()
+        self.path = None if path is None else expanded(path)
         if self.path is not None:
             for split in ("train", "test"):
-                if not (self.path / f"{split}.jsonl").is_file():
+                if not is_file(self.path / f"{split}.jsonl"):
                     raise SettingError(f"task.path = {path!r}: no {split}.jsonl there; give a folder that has it")
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:

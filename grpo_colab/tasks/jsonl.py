@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError
+from grpo_colab.files import expanded, is_file
 from grpo_colab.tasks import Problem, Task, seeded_order
 from grpo_colab.tasks.gsm8k import GSM8K
 from grpo_colab.tasks.rows import checked_gold, column, read_jsonl, shown
@@ -44,10 +44,10 @@ class JSONL(Task):
         if path is None:
             raise SettingError("task.path is missing: the task 'jsonl' needs a file of JSON objects, one a line")
         for setting, value in (("path", path), ("test_path", test_path)):
-            if value is not None and not Path(value).expanduser().is_file():
+            if value is not None and not is_file(expanded(value)):
                 raise SettingError(f"task.{setting} = {value!r}: there is no such file")
-        self.path = Path(path).expanduser()
-        self.test_path = None if test_path is None else Path(test_path).expanduser()
+        self.path = expanded(path)
+        self.test_path = None if test_path is None else expanded(test_path)
         self.prompt_column, self.answer_column = prompt_column, answer_column
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:

@@ -27,6 +27,11 @@ TOKEN = "hf_" + "abcdefghij" * 3
         (f'[grpo]\nmodel_init_kwargs = \'{{"token": "{TOKEN}"}}\'', "grpo.model_init_kwargs.token"),
         ("[grpo]\nvllm_server_base_url = 'http://me:pass@host:8000'", "grpo.vllm_server_base_url"),
         ("[grpo]\nvllm_server_base_url = 'http://host:8000/?api_key=abc'", "grpo.vllm_server_base_url"),
+        (f"[grpo]\nmodel_init_kwargs = {{x = ['{TOKEN}']}}", "grpo.model_init_kwargs.x"),
+        ("[grpo]\nmodel_init_kwargs = {token = ['word']}", "grpo.model_init_kwargs.token"),
+        ("[grpo]\nmodel_init_kwargs = {auth = {value = 'word'}}", "grpo.model_init_kwargs.auth.value"),
+        ('[grpo]\nmodel_init_kwargs = \'[{"token": "word"}]\'', "grpo.model_init_kwargs.token"),
+        (f"[lora]\ntarget_modules = ['{TOKEN}']", "lora.target_modules"),
     ],
 )
 def test_a_file_that_holds_one_is_refused_with_what_to_do(table: str, setting: str, tmp_path: Path) -> None:
@@ -80,3 +85,47 @@ def test_a_command_is_kept_without_them(monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_error_is_told_without_them() -> None:
     error = OSError(f"https://me:pass@host/x?token=abc\nrefused {TOKEN}\x1b[2J")
     assert one_line(error) == "OSError: https://...@host/x?token=... refused hf_...\\x1b[2J"
+
+
+WRITTEN_DOWN = {
+    "description": (f'description = "made with {TOKEN}"', "description"),
+    "prompt": (f'[task]\nsystem_prompt = "{TOKEN}"', "task.system_prompt"),
+    "mirror": ('[budget]\nmirror = "https://u:pw@host/x"', "budget.mirror"),
+    "a reward's settings": ("[rewards]\n\"mine.get_x_reward(api_key='word')\" = 1.0", "rewards.mine.get_x_reward"),
+    "a reward's name": (f"[rewards]\n\"mine.get_x_reward(at='{TOKEN}')\" = 1.0", "rewards.mine.get_x_reward"),
+}
+
+
+@pytest.mark.parametrize("kind", WRITTEN_DOWN)
+def test_no_table_that_is_written_as_it_is_holds_one(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def get_x_reward(**settings): ...\n")
+    text, setting = WRITTEN_DOWN[kind]
+    head, bracket, rest = text.partition("[")
+    (tmp_path / "mine.toml").write_text(f'preset = "word-problems-tiny"\n{head}{bracket}{rest}\n')
+    with pytest.raises(SettingError) as refused:
+        Recipe.load(tmp_path / "mine.toml")
+    assert str(refused.value).startswith(f"{setting}: a key that opens something, and a run writes its recipe down")
+
+
+def test_no_sweep_tries_one(tmp_path: Path) -> None:
+    for values in (["word", "other"], [TOKEN]):
+        with pytest.raises(SettingError, match=r"^sweep\.model\.token: a key that opens something"):
+            Recipe.load("drawing-tiny", sweep={"model.token": values})
+
+
+def test_what_is_refused_is_told_without_them() -> None:
+    for overrides in (
+        {"model": {"tokn": TOKEN}},
+        {"grpo": {"learning_rate": TOKEN}},
+        {"task": {"name": "https://u:pw@host/x?token=word"}},
+        {"grpo": {"output_dir": f"/x/{TOKEN}"}},
+        {"rewards": {TOKEN: 1.0}},
+    ):
+        with pytest.raises(SettingError) as refused:
+            Recipe.load(**overrides)
+        assert TOKEN not in str(refused.value)
+        assert "pw@" not in str(refused.value)
+        assert "word" not in str(refused.value).replace("word_problems", "")

@@ -18,13 +18,15 @@ from grpo_colab import Recipe, Run, mirror, notebook, policy
 from grpo_colab.cli import main
 from grpo_colab.draw import variants
 from grpo_colab.errors import SettingError
+from grpo_colab.evaluate import evaluate_run
 from grpo_colab.machine import this_machine
 from grpo_colab.opening import open_run
 from grpo_colab.plan import plan
+from grpo_colab.plan.shape import Shape, adapted
 from grpo_colab.plan.step import adapter_bytes
 from grpo_colab.rewards import get_strict_format_reward, resolve_reward
 from grpo_colab.rewards.resolve import parse_reward
-from grpo_colab.run import unfinished
+from grpo_colab.run import check_free, unfinished
 from grpo_colab.tasks.rows import read_jsonl
 from grpo_colab.tiny import TINY_MODEL
 from grpo_colab.trust import all_trusted, check_trust
@@ -166,6 +168,8 @@ def test_a_memory_that_cannot_be_kept_lasts_as_long_as_the_process(
         "[grpo]\nmodel_init_kwargs = {trust_remote_code = true}",
         "[grpo]\nmodel_init_kwargs = '{\"trust_remote_code\": true}'",
         "[grpo]\nmodel_init_kwargs = {use_kernels = true}",
+        "[grpo]\nmodel_init_kwargs = '[{\"trust_remote_code\": true}]'",
+        "[lora]\nmegatron_config = {x = 1}",
     ],
 )
 def test_a_models_own_code_is_code(table: str, received: Callable[..., Path]) -> None:
@@ -283,13 +287,29 @@ def test_what_is_this_packages_own_needs_no_trust() -> None:
     assert made.settings == get_strict_format_reward(reasoning_tag="think").settings
 
 
-@pytest.mark.parametrize("name", ["click", "tomli_w", "pydantic", "statistics"])
-def test_no_file_beside_a_recipe_takes_a_librarys_place(name: str, tmp_path: Path, mark: Path) -> None:
-    (tmp_path / f"{name}.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
-    # what Python's own -m imports before us is Python's matter
-    for words in (("recipes",), ("status", str(tmp_path))):
-        subprocess.run([sys.executable, "-m", "grpo_colab", *words], cwd=tmp_path, capture_output=True, check=False)
-        assert not mark.exists(), words
+LOOKED_FOR = ("click", "tomli_w", "statistics", "org", "envwrap", "vllm", "triton", "kernels", "cuda", "sitecustomize")
+
+
+def test_no_file_where_one_stands_takes_a_librarys_place(tmp_path: Path, mark: Path) -> None:
+    """Nor that of one that is not installed and that another one looks for, nor an entry point, in any command."""
+    for name in (*LOOKED_FOR, "loud_plugin"):
+        # what stands in for a library says so, and then that it is not there
+        (tmp_path / f"{name}.py").write_text(f"open({str(mark)!r}, 'a').write({name!r})\nraise ImportError\n")
+    about = tmp_path / "loud-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[pydantic]\nx = loud_plugin:f\n[torch.backends]\nx = loud_plugin:f\n")
+    (tmp_path / "vllm-0.11.0.dist-info").mkdir()
+    (tmp_path / "vllm-0.11.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.11.0\n")
+    (tmp_path / "c.jsonl").write_text(
+        json.dumps({"completion": r"\boxed{\frac{x^2+1}{\sqrt{3}}}", "answer": r"\sqrt{2}"})
+    )
+    for words in (("recipes",), ("doctor",), ("score", "c.jsonl", "--rewards", "math"), ("status", str(tmp_path))):
+        done = subprocess.run(
+            [sys.executable, "-m", "grpo_colab", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert "Traceback" not in done.stderr
+        assert not mark.exists(), (words, mark.read_text())
 
 
 def test_a_reward_of_ones_own_is_still_found_where_one_stands(tmp_path: Path, command: Command) -> None:
@@ -435,3 +455,53 @@ def test_a_model_of_a_thousand_million_layers_is_not_built(tmp_path: Path) -> No
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     with pytest.raises(SettingError, match="num_hidden_layers = 1000000000 is more than any model has"):
         plan(Recipe.load(model={"model_name": str(tmp_path / "model")}), "T4")
+
+
+@pytest.mark.parametrize("name", ["recipe.toml", "adapter/adapter_model.safetensors"])
+def test_a_run_is_not_read_through_a_link(name: str, tmp_path: Path) -> None:
+    run = Run.create(Recipe.load(), tmp_path / "run")
+    run.adapter.mkdir()
+    theirs = tmp_path / "theirs"
+    theirs.write_text(Recipe.load().to_toml())
+    (run.path / name).unlink(missing_ok=True)
+    (run.path / name).symlink_to(theirs)
+    (run.adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(SettingError, match="is a link"):
+        evaluate_run(run.path)
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/x", "x" * 3000, "a/" * 2000])
+def test_a_name_that_no_file_can_have_ends_in_a_line(name: str, tmp_path: Path, capsys: Any) -> None:
+    """As a reward's file, a task's, a mirror, a model, and as the folder of a run."""
+    for words in (
+        ["recipes", f"--rewards.{name}.py:f_reward", "1"],
+        ["recipes", "gsm8k-tiny", "--task.path", name],
+        ["recipes", "--budget.mirror", name],
+        ["recipes", "--model.model-name", name],
+        ["train", "--resume", name],
+        ["status", name],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code in (0, 2)
+        assert len(capsys.readouterr().err.splitlines()) <= 1
+
+
+def test_a_path_that_is_too_long_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"--out .*: a path of over 3000 bytes; choose a shorter one"):
+        check_free(tmp_path / "/".join(["x" * 150] * 30))
+
+
+@pytest.mark.parametrize("name", ["grpo_colab.rewards.combine.combine", "grpo_colab.rewards.parametrised.Parametrised"])
+def test_what_is_ours_and_no_reward_is_refused_in_words(name: str) -> None:
+    with pytest.raises(SettingError, match=f"rewards.{name}"):
+        Recipe.load(rewards={name: 1.0})
+
+
+def test_a_pattern_that_is_none_is_refused_in_words() -> None:
+    with pytest.raises(SettingError, match=r"lora\.target_modules = '\[': is no pattern"):
+        adapted(_shape_of_one_layer(), "[", 8)
+
+
+def _shape_of_one_layer() -> Shape:
+    return Shape(1, 2, 2, 2, 2, 4, (4,), (("model.layers.0.q_proj", 2, 2),), ())
