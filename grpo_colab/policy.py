@@ -408,6 +408,9 @@ def model_arguments(recipe: Recipe, machine: Machine) -> dict[str, Any]:
             raise SettingError(f"model.dtype = {recipe.model['dtype']!r}: no such dtype; write 'float16' or 'bfloat16'")
     if machine.kind == "cuda" and "dtype" not in arguments:
         arguments["dtype"] = torch.bfloat16 if machine.bf16 else torch.float16
+    if machine.kind == "cpu" and "dtype" not in arguments and recipe.brings_model:
+        # Unsloth would take bfloat16 where the CPU has it: slower for models as small, and other results on other CPUs
+        arguments["dtype"] = torch.float32
     arguments["fast_inference"] = bool(arguments.get("fast_inference")) and machine.vllm
     if arguments["fast_inference"]:
         arguments.setdefault("max_lora_rank", recipe.lora.get("r", 16))

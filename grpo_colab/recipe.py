@@ -66,6 +66,7 @@ __all__ = [
 ]
 
 PRESETS = Path(__file__).parent / "recipes"
+OWN_MODELS = {"tiny": TINY_MODEL, "tiny-drawing": TINY_MODEL.with_name("drawing")}
 LONGEST_RECIPE_NAME = 150  # bytes; a date, and of a drawing the image and the method, stand beside it
 DEFAULT_PRESET = "word-problems-tiny"
 TABLES = ("task", "model", "lora", "grpo", "rewards", "budget", "tripwires", "evaluation")
@@ -121,8 +122,12 @@ class Recipe(Table):
     def model_path(self) -> str:
         """A folder or a name on the hub; "tiny" and "tiny-drawing" are the models that come with the package."""
         name = self.model["model_name"]
-        own = {"tiny": TINY_MODEL, "tiny-drawing": TINY_MODEL.with_name("drawing")}
-        return str(own.get(name, name))
+        return str(OWN_MODELS.get(name, name))
+
+    @property
+    def brings_model(self) -> bool:
+        """Tell whether its model is one that comes with the package."""
+        return self.model["model_name"] in OWN_MODELS
 
     @property
     def prompts(self) -> Prompts:

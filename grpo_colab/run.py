@@ -275,6 +275,9 @@ def check_no_links(path: Path) -> None:
     """Raise SettingError for a run folder with a link that leads out of it: a run writes through none."""
     root = path.resolve()
     for folder, folders, names in os.walk(path, followlinks=False):
+        if Path(folder).name == "wandb" and Path(folder).parent == path:  # W&B's own, which links to its logs
+            folders.clear()
+            continue
         for name in (*folders, *names):
             link = Path(folder, name)
             if link.is_symlink() and not link.resolve().is_relative_to(root):

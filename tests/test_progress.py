@@ -413,7 +413,9 @@ def test_a_screen_that_cannot_be_painted_anew_gets_lines(
 
 def test_names_are_shown_and_not_run(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
     shown = terminal()
-    loop = Loop(Run.create(Recipe.load(), tmp_path / "\x1b]0;title\x07\x1b[2J\u202e"))
+    folder = tmp_path / "\x1b]0;title\x07\x1b[2J\u202e"
+    Run.create(Recipe.load(), tmp_path / "run").path.rename(folder)  # ours would not be called so
+    loop = Loop(Run(folder))
     loop.log(1, {**metrics(1), "time/\x1b[7m\r_s": 1.0})
     screen = shown.screen  # which knows no other sign than those that paint the table
     assert r"\x1b]0;title\x07\x1b[2J\u202e" in screen.lines

@@ -63,7 +63,7 @@ def test_names_that_look_alike_are_told_apart(tmp_path: Path) -> None:
         assert [trace["y"] for trace in found[title]["traces"]] == values
         assert len({trace["name"] for trace in found[title]["traces"]}) == 2
         assert len(found[title]["table"][0]) == 3
-    runs = [run_of(tmp_path / f"{'x' * 200}{n}", [{"reward": n}] * 3) for n in (1.0, 2.0)]
+    runs = [run_of(tmp_path / f"{'x' * 190}{n}", [{"reward": n}] * 3) for n in (1.0, 2.0)]
     assert overlaid([read(run) for run in runs])[0]["table"] == [[step, 1.0, 2.0] for step in (1, 2, 3)]
 
 

@@ -315,7 +315,12 @@ def test_a_full_disk_is_said_and_survived(whole: Run, tmp_path: Path) -> None:
         small(rewards={f"{tmp_path}/own.py:own_reward": 0.0}, grpo={"save_steps": 2}).to_toml()
     )
     done = subprocess.run(
-        [*START, "recipe.toml", "--out", "run"], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+        [*START, "recipe.toml", "--out", "run", "--trust-code"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Warning, step 3: cannot write to run; its lines are kept until there is space again" in done.stderr

@@ -18,7 +18,7 @@ import pytest
 from grpo_colab import Recipe, Run, train
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import evaluate_run
-from grpo_colab.run import cut
+from grpo_colab.records import rewind
 from grpo_colab.timing import repeatable
 
 pytestmark = pytest.mark.stack
@@ -219,8 +219,8 @@ def test_a_run_cut_before_its_first_checkpoint_starts_again(finished: Run, tmp_p
     shutil.rmtree(copy.checkpoints)
     shutil.rmtree(copy.adapter)
     (copy.path / "evaluation.json").unlink()
-    cut(copy.path / "metrics.jsonl", 2)
-    cut(copy.path / "completions.jsonl", 2)
+    rewind(copy.path / "metrics.jsonl", 2)
+    rewind(copy.path / "completions.jsonl", 2)
     train(resume=copy.path)
     assert repeatable(copy.metrics()) == repeatable(finished.metrics())
     assert copy.completions() == finished.completions()

@@ -193,7 +193,9 @@ def drawn_run(folder: Path, seed: int, rewards: list[tuple[float, float]]) -> Ru
     for step, pair in enumerate(rewards, 1):
         best, worst = pair
         run.append("metrics.jsonl", [{"step": step, "reward/max": best, "reward/min": worst, "step_time": 1.5}])
-        rows = [{"step": step, "completion": "H c1 y0", "rewards": {"pixels": paid}} for paid in pair]
+        rows = [
+            {"step": step, "prompt": "11/00", "completion": "H c1 y0", "rewards": {"pixels": paid}} for paid in pair
+        ]
         run.append("completions.jsonl", rows)
     run.to_disk()
     run.write_json("evaluation.json", {"step": len(rewards), "solved": rewards[-1][0] == 1.0})

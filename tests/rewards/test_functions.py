@@ -331,9 +331,10 @@ def test_time_is_linear_at_megabytes(function, unit: str) -> None:
     def seconds(size: int) -> float:
         text = (unit * size)[:size]
         texts = [text, f"<reasoning>{text}</reasoning>{text}<answer>{text}</answer>"]
-        return min(_timed(function, texts), _timed(function, texts), _timed(function, texts))
+        return min(_timed(function, texts) for _ in range(3))
 
-    assert seconds(1_000_000) < 16 * max(seconds(250_000), 1e-3)
+    # what is linear takes four times as long; on a busy machine a look may catch others' work, and is repeated
+    assert any(seconds(1_000_000) < 16 * max(seconds(250_000), 1e-3) for _ in range(5))
 
 
 def _timed(function, texts: list[str]) -> float:
