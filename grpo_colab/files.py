@@ -205,9 +205,10 @@ def read_bytes(path: Path, most: int = MOST_READ, follow: bool = False) -> bytes
 def inside(folder: Path, name: object) -> Path:
     """Return `folder / name` for a name that was read from a file.
 
-    Raises ValueError for one that is no relative path, that leads out of the folder by `..`, or through a link.
+    Raises ValueError for one that is no relative path, that is no UTF-8 (of half a surrogate pair), that leads out of
+    the folder by `..`, or through a link.
     """
-    if not isinstance(name, str) or not name or "\0" in name:
+    if not isinstance(name, str) or not name or "\0" in name or not is_utf8(name):
         raise ValueError(f"{name!r:.80} is no file's name")
     parts = PurePath(name).parts
     if PurePath(name).is_absolute() or not parts or ".." in parts:
@@ -221,6 +222,15 @@ def inside(folder: Path, name: object) -> Path:
         except OSError as error:  # too long
             raise ValueError(f"{name!r:.80} is no file's name ({error.strerror})") from None
     return path
+
+
+def is_utf8(name: str) -> bool:
+    """Tell whether a name can be written as UTF-8: of another, neither a file system nor a hub makes a file."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def regular_files(folder: Path) -> Iterator[Path]:

@@ -19,7 +19,6 @@ import datetime
 import html
 import io
 import os
-import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from grpo_colab.errors import SettingError, one_line
 from grpo_colab.opening import brought_back, say
 from grpo_colab.recipe import DEFAULT_PRESET, Recipe, Text
 from grpo_colab.run import RUNS, Run, check_no_links
+from grpo_colab.toml_reading import parse_toml
 from grpo_colab.tracking import within
 from grpo_colab.trust import check_trust
 
@@ -176,7 +176,7 @@ def runs_of(recipe: Recipe) -> Iterator[Run]:
                 yield run
     for name, text in mirror.recipes(recipe.budget.mirror).items() if recipe.budget.mirror else ():
         with contextlib.suppress(ValueError):  # of another release, which cannot be read
-            if not (RUNS / name).exists() and Recipe.model_validate(tomllib.loads(text)).repeats(recipe):
+            if not (RUNS / name).exists() and Recipe.model_validate(parse_toml(text)).repeats(recipe):
                 yield brought_back(f"{recipe.budget.mirror}/{name}")
 
 

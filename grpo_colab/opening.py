@@ -8,7 +8,6 @@ import os
 import platform
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ from grpo_colab.machine import Machine, in_notebook
 from grpo_colab.plan import Geometry, check_disk
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import RUNS, Run, check_free, free_path, locked, quote, unfinished
+from grpo_colab.toml_reading import parse_toml
 from grpo_colab.trust import check_trust
 
 # What shapes a run and is worth a line in environment.json.
@@ -113,7 +113,7 @@ def _found(recipe: Recipe, out: str | Path | None, held: ExitStack) -> Run | Non
         for name, text in mirror.recipes(recipe.budget.mirror).items():
             path = Path(out) if out else RUNS / name
             try:
-                same = not path.exists() and Recipe.model_validate(tomllib.loads(text)).repeats(recipe)
+                same = not path.exists() and Recipe.model_validate(parse_toml(text)).repeats(recipe)
             except ValueError:  # of another release, which cannot be read
                 continue
             if same and not (run := brought_back(f"{recipe.budget.mirror}/{name}", path)).finished:

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import stat
-import tomllib
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,6 +21,7 @@ from grpo_colab import checkpoints
 from grpo_colab.console import masked, on_one_line
 from grpo_colab.errors import SettingError
 from grpo_colab.files import read_bytes, write_text
+from grpo_colab.toml_reading import read_toml
 
 HUB: Final = "hf://"
 MARKER: Final = "mirrored.json"  # in a copy
@@ -175,7 +175,7 @@ def superseded(name: str, run: Path, here: Iterable[Path]) -> bool:
 
 
 def greater_is_better(run: Path) -> bool:
-    grpo = tomllib.loads(read_bytes(run / "recipe.toml", most=RECIPE_BYTES).decode()).get("grpo", {})
+    grpo = read_toml(run / "recipe.toml", most=RECIPE_BYTES).get("grpo", {})
     return checkpoints.greater_is_better(grpo if isinstance(grpo, dict) else {})
 
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
-import tomllib
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from grpo_colab.mirror.layout import (
     told,
 )
 from grpo_colab.mirror.process import ask
+from grpo_colab.toml_reading import parse_toml
 
 MOST_CHECKPOINTS = 100  # of a copy; it keeps three
 SPARE_BYTES = 1 << 26  # that a disk must have left
@@ -111,19 +112,33 @@ def check_free(destination: str, runs: Iterable[Path], remedy: str = "another --
 
 
 def read_recipes(destination: str) -> dict[str, str]:
-    """What `recipes` says, in the child. A copy whose recipe cannot be read is left out."""
-    found = {}
+    """What `recipes` says, in the child. A copy whose recipe cannot be read is left out.
+
+    The small ones are read first, and what is not read in half the time that a look may take is left out too: a
+    stranger's few hundred large files must not keep the answer about the others from coming.
+    """
+    found: dict[Path, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         root = expanded(destination)
         if destination.startswith(HUB):
             hub.bound_requests()
             root = hub.fetch_heads(parse_hub(destination)[0], folder)
-        for copy in _copies(root):
-            with contextlib.suppress(OSError, ValueError, RecursionError):
+        copies = _copies(root)
+        until = time.monotonic() + layout.REACH_S / 2
+        for copy in sorted(copies, key=_recipe_bytes):
+            if time.monotonic() > until:
+                break
+            with contextlib.suppress(OSError, ValueError):
                 text = read_bytes(copy / "recipe.toml", most=RECIPE_BYTES).decode()
-                tomllib.loads(text)
-                found[copy.name] = text
-    return found
+                parse_toml(text)
+                found[copy] = text
+    return {copy.name: found[copy] for copy in copies if copy in found}
+
+
+def _recipe_bytes(copy: Path) -> int:
+    with contextlib.suppress(OSError):
+        return (copy / "recipe.toml").lstat().st_size
+    return 0
 
 
 def taken(destination: str, runs: Iterable[str]) -> str | None:

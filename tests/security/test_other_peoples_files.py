@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from grpo_colab.checkpoints import MANIFEST, damage, saved, seal
 from grpo_colab.draw import drawn_runs, new_runs
 from grpo_colab.errors import SettingError
 from grpo_colab.files import append, write_json
+from grpo_colab.mirror.restore import read_recipes
+from grpo_colab.notebook import runs_of
 from grpo_colab.opening import go_back, open_run
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import Run, check_free, locked
@@ -622,7 +625,19 @@ def test_a_kill_at_any_moment_leaves_nothing_that_is_not_listed(copy: str, run: 
 
 # ------------------------------------------------------------------------------ names and numbers that were read
 
-BAD_NAMES = ["../../theirs.txt", "ABSOLUTE", "..", ".", "", "deep/../../x", "link/notes.txt", "a\0b", "x" * 5000]
+BAD_NAMES = [
+    "../../theirs.txt",
+    "ABSOLUTE",
+    "..",
+    ".",
+    "",
+    "deep/../../x",
+    "link/notes.txt",
+    "a\0b",
+    "x" * 5000,
+    "\ud800x",
+    "deep/\udcff",
+]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
@@ -948,6 +963,51 @@ def test_a_recipe_that_is_none_is_left_out_of_the_list(run: Path, backup: Path, 
     big = {"big/mirrored.json": held["photos/mirrored.json"], "big/recipe.toml": b"x" * 2_000_000}
     hub.repositories["someone/copies"] = held | big | {"a/b/mirrored.json": b"{}", "a/b/recipe.toml": b""}
     assert list(mirror.recipes("hf://someone/copies")) == ["photos"]
+
+
+STRANGE_RECIPES = {
+    "a key of many parts": "a." * 400_000 + "a=1",
+    "brackets": "a=" + "[" * 487 + "]" * 487,
+    "tables": "a=" + "{b=" * 480 + "1" + "}" * 480,
+    "a long integer": f"a=0x{'f' * 9000}",
+    "no TOML": "a=",
+}
+
+
+@pytest.mark.parametrize("text", STRANGE_RECIPES.values(), ids=STRANGE_RECIPES)
+def test_one_strangers_copy_hides_no_other(text: str, run: Path, backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither from the list, nor by an error where the list is read: a new run would quietly be begun."""
+    (backup / "evil").mkdir()
+    write_json(backup / "evil" / mirror.MARKER, {"id": "abc", "at": "9999"})
+    (backup / "evil" / "recipe.toml").write_text(text)
+    recipe = Recipe.load(budget={"mirror": str(backup)})
+    (run / "recipe.toml").write_text(recipe.to_toml())
+    mirror.push(run, str(backup))
+    began = time.monotonic()
+    assert read_recipes(str(backup)) == {"photos": recipe.to_toml()}
+    assert time.monotonic() - began < 5
+    # where an earlier release's child lists it all the same
+    monkeypatch.setattr(mirror, "recipes", lambda _: {"evil": text, "photos": recipe.to_toml()})
+    monkeypatch.chdir(run.parent.parent)
+    run.rename(run.parent / "elsewhere")
+    shutil.rmtree(run.parent)
+    found, _, path = open_run(recipe, None, True, contextlib.ExitStack())
+    assert found is not None
+    assert path == Path("runs") / "photos"
+    shutil.rmtree(path)
+    assert [one.path for one in runs_of(recipe)] == [path]
+
+
+def test_a_strangers_many_large_copies_hide_no_other(run: Path, backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror.push(run, str(backup))
+    for n in range(20):
+        (backup / f"evil-{n}").mkdir()
+        write_json(backup / f"evil-{n}" / mirror.MARKER, {"id": "abc", "at": "9999"})
+        (backup / f"evil-{n}" / "recipe.toml").write_text("".join(f"a{line}=1\n" for line in range(90_000)))
+    monkeypatch.setattr("grpo_colab.mirror.layout.REACH_S", 0.5)
+    found = read_recipes(str(backup))
+    assert "photos" in found
+    assert len(found) < 20
 
 
 def test_only_so_many_copies_are_looked_into(run: Path, backup: Path) -> None:
