@@ -1,8 +1,13 @@
-"""The copy in a model repository on the hub. Others may have put their files there, and theirs stay."""
+"""The copy in a model repository on the hub. Others may have put their files there, and theirs stay.
+
+What is a file of the mirror's is told by the list and by its size, without a download: a repository has a history, in
+which what is replaced or deleted stays.
+"""
 
 from __future__ import annotations
 
 import glob
+import io
 import itertools
 import json
 import tempfile
@@ -11,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab import checkpoints
-from grpo_colab.checkpoints import MANIFEST
+from grpo_colab.checkpoints import MANIFEST, Expected
 from grpo_colab.console import on_one_line
 from grpo_colab.files import read_bytes
 from grpo_colab.mirror import layout
@@ -20,12 +25,18 @@ from grpo_colab.mirror.layout import (
     KEEP,
     MARKER,
     RECIPE_BYTES,
+    ahead,
+    as_listed,
+    bodies_of,
+    body_of,
     checkpoint_names,
+    copied,
     files_below,
     greater_is_better,
+    is_known,
     is_own_name,
     links,
-    listed_names,
+    listed_bodies,
     new_marker,
     parse_hub,
     read_marker,
@@ -52,7 +63,15 @@ def push_to_hub(run: Path, destination: str, here: list[Path]) -> tuple[int | No
         api.create_repo(repository, private=True, exist_ok=True)
         there = {}
     marker = new_marker(run)
-    ours = _own_names(run, repository, there, marker["id"])
+    listed = _own_bodies(run, repository, there, marker["id"])
+    ours = {name for name, bodies in listed.items() if there.get(name) in {body.bytes for body in bodies}}
+    old = {
+        name.split("/")[1]
+        for name in ours
+        if name in there and name.startswith("checkpoints/") and name.endswith(MANIFEST)
+    }
+    if trouble := ahead(old, run, here):
+        raise OSError(trouble)
 
     troubles = links(run)
     files: dict[str, Path | bytes] = {}
@@ -64,21 +83,19 @@ def push_to_hub(run: Path, destination: str, here: list[Path]) -> tuple[int | No
     def add(checkpoint: Path) -> str | None:
         trouble = checkpoints.damage(checkpoint)
         names = checkpoint_names(checkpoint)
-        if trouble is None and (foreign := [name for name in names if name in there and name not in ours]):
-            trouble = f"{on_one_line(foreign[0])} in the copy is not the mirror's; move it"
+        if trouble is None and (others := [name for name in names if name in there and name not in ours]):
+            trouble = f"{on_one_line(others[0])} in the copy is not the mirror's; move it"
         if trouble is None:
             files.update({name: run / name for name in names})
         return trouble
 
     troubles += take_whole(here, greater_is_better(run), add)
-    for name in [name for name in files if (name in there and name not in ours) or not is_own_name(name)]:
+    foreign = [name for name in files if (name in there and name not in ours) or not is_own_name(name)]
+    for name in foreign:
         troubles.append(f"{on_one_line(name)} in the copy is not the mirror's; move it")
         del files[name]
-    old = {
-        name.split("/")[1]
-        for name in ours
-        if name in there and name.startswith("checkpoints/") and name.endswith(MANIFEST)
-    }
+    changed = sorted(name for name in set(listed) & set(there) - ours if name not in foreign)
+    troubles += [f"{on_one_line(name)} in the copy is not what the mirror wrote; it stays there" for name in changed]
     new = {name.split("/")[1] for name in files if name.startswith("checkpoints/")}
     known = sorted((name for name in old | new if not superseded(name, run, here)), key=_step)
     stay = set(known[-KEEP:]) - new  # neither sent again nor deleted
@@ -87,7 +104,8 @@ def push_to_hub(run: Path, destination: str, here: list[Path]) -> tuple[int | No
         kept |= {name for name in ours if name.startswith("adapter/")}
     kept &= set(there)
     step = _step(known[-1]) if known else None
-    marker |= {"step": step, "files": sorted({*files, *kept})}
+    bodies = {name: listed[name] for name in kept} | _bodies(run, files, new)
+    marker |= {"step": step, "files": as_listed(bodies)}
     files[MARKER] = json.dumps(marker).encode()
     operations: list[Any] = [
         *(CommitOperationAdd(f"{run.name}/{name}", content) for name, content in files.items()),
@@ -97,10 +115,21 @@ def push_to_hub(run: Path, destination: str, here: list[Path]) -> tuple[int | No
     return step, troubles
 
 
-def _own_names(run: Path, repository: str, there: dict[str, int], identity: str) -> set[str]:
-    """The names in a copy that are the mirror's. Raises OSError when others have it, whose files must not be lost."""
+def _bodies(run: Path, files: dict[str, Path | bytes], new: set[str]) -> dict[str, tuple[Expected, ...]]:
+    """What these files are, of which those of the checkpoints `new` have been read already."""
+    read = {name: body for one in new for name, body in bodies_of(run / "checkpoints" / one).items()}
+    known = {name: body for name, body in read.items() if name in files}
+    for name, content in files.items():
+        if name not in known:
+            small = io.BytesIO(content) if isinstance(content, bytes) else None
+            known[name] = body_of(run / name) if small is None else copied(small, None, layout.SMALL_BYTES)
+    return {name: (body,) for name, body in known.items()}
+
+
+def _own_bodies(run: Path, repository: str, there: dict[str, int], identity: str) -> dict[str, tuple[Expected, ...]]:
+    """What the mirror wrote into a copy. Raises OSError when others have it, whose files must not be lost."""
     if not there:
-        return set()
+        return {}
     remedy = "give this run another name with --out, or move that"
     if MARKER not in there:
         raise OSError(f"{run.name} there holds other files ({on_one_line(min(there))}); {remedy}")
@@ -111,14 +140,15 @@ def _own_names(run: Path, repository: str, there: dict[str, int], identity: str)
             raise OSError(f"{run.name} there holds a {MARKER} that cannot be read; {remedy}")
         if before["id"] != identity:
             raise OSError(f"{run.name} there holds another run called {run.name}; {remedy}")
-        if (found := listed_names(before)) is not None:
+        if (found := listed_bodies(before)) is not None:
             return found
-        # an earlier release kept no list: what the manifests name, and what the run has under the same name
+        # an earlier release listed names alone, or none: the checkpoints that the run has too, and by name the others
         fetch_small(repository, run.name, manifests(there), there, folder)
-        saved = [*checkpoints.saved(copy / "checkpoints"), *checkpoints.saved(run / "checkpoints")]
-        names = {name for path in saved for name in checkpoint_names(path)}
+        known = [path for path in checkpoints.saved(copy / "checkpoints") if is_known(path, run)]
+        bodies = {name: (body,) for path in known for name, body in bodies_of(path).items()}
     below = [path.relative_to(run).as_posix() for path in files_below(run / "adapter")]
-    return {name for name in (*names, *small_files(run), *below) if is_own_name(name)}
+    bodies |= {name: (Expected(there[name], ""),) for name in (*small_files(run), *below) if name in there}
+    return {name: found for name, found in bodies.items() if is_own_name(name)}
 
 
 def taken(destination: str, run: Path) -> str | None:

@@ -1,26 +1,29 @@
 """What a copy holds and what of it is the mirror's: names, marker, identity. Standard library only.
 
 Whoever can write to a copy can change its marker and its manifests. So a name in them counts only where the mirror
-itself could have written it (`is_own_name`), and stays in its folder.
+itself could have written it (`is_own_name`), and stays in its folder; and a file counts as the mirror's only where it
+is, by size and SHA-256, what the list says was written. Not by its time: a Drive rounds it, and `cp` sets it anew.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import json
 import os
 import re
 import stat
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from grpo_colab import checkpoints
+from grpo_colab.checkpoints import DAMAGED, SPOILT, Expected
 from grpo_colab.console import masked, on_one_line
 from grpo_colab.errors import SettingError
-from grpo_colab.files import read_bytes, write_text
+from grpo_colab.files import is_utf8, number, open_to_read, read_bytes, read_json, write_text
 from grpo_colab.toml_reading import read_toml
 
 HUB: Final = "hf://"
@@ -103,14 +106,70 @@ def new_marker(run: Path) -> dict[str, Any]:
 def listed_names(marker: dict[str, Any]) -> set[str] | None:
     """The names that the mirror has written, by the marker's list; None where it has no list that can be read."""
     names = marker.get("files")
-    if not isinstance(names, list) or len(names) > MOST_NAMES:
+    if not isinstance(names, list | dict) or len(names) > MOST_NAMES:
         return None
     return {name for name in names if is_own_name(name)}
 
 
+def listed_bodies(marker: dict[str, Any]) -> dict[str, tuple[Expected, ...]] | None:
+    """What the mirror has written under each name; None of an earlier release, which listed no more than names.
+
+    A file that is about to be replaced has two: after a kill either may stand there, and nothing else of the mirror's.
+    """
+    files = marker.get("files")
+    if not isinstance(files, dict) or len(files) > MOST_NAMES:
+        return None
+    found = {}
+    for name, bodies in files.items():
+        if is_own_name(name) and isinstance(bodies, dict) and 0 < len(bodies) <= 2:
+            sound = [Expected(size, digest) for digest, size in bodies.items() if type(size) is int]
+            found[name] = tuple(body for body in sound if re.fullmatch("[0-9a-f]{64}", body.sha256))
+    return found
+
+
+def as_listed(names: Mapping[str, Iterable[Expected]]) -> dict[str, dict[str, int]]:
+    """The marker's list, as `listed_bodies` reads it."""
+    return {name: {body.sha256: body.bytes for body in names[name]} for name in sorted(names)}
+
+
+def body_of(path: Path) -> Expected:
+    """The bytes and the SHA-256 of a regular file as far as it goes now: it may be growing."""
+    with open_to_read(path) as file:
+        return copied(file, None, os.fstat(file.fileno()).st_size)
+
+
+def copied(source: IO[bytes], target: IO[bytes] | None, size: int) -> Expected:
+    """Copy so many bytes at most, and return what they are."""
+    digest, left = hashlib.sha256(), size
+    while left > 0 and (piece := source.read(min(left, 1 << 20))):
+        digest.update(piece)
+        left -= len(piece)
+        if target is not None:
+            target.write(piece)
+    return Expected(size - left, digest.hexdigest())
+
+
+def bodies_of(checkpoint: Path) -> dict[str, Expected]:
+    """What a checkpoint's manifest says of its files, by their names in the run folder, and what it is itself, last."""
+    found = checkpoints.contents(checkpoint)
+    if not found:
+        return {}
+    prefix = f"checkpoints/{checkpoint.name}/"
+    manifest = body_of(checkpoint / checkpoints.MANIFEST)
+    return {**{prefix + name: body for name, body in found.items()}, prefix + checkpoints.MANIFEST: manifest}
+
+
+def is_known(checkpoint: Path, run: Path) -> bool:
+    """Tell whether a checkpoint in a copy is one that the run has too, by their manifests."""
+    with contextlib.suppress(OSError):
+        mine = run / "checkpoints" / checkpoint.name / checkpoints.MANIFEST
+        return read_bytes(mine) == read_bytes(checkpoint / checkpoints.MANIFEST)
+    return False
+
+
 def is_own_name(name: object) -> bool:
     """Tell whether the mirror could have written a file of this name into a copy, by the name alone."""
-    if not isinstance(name, str) or len(name) > 4000 or "\0" in name:
+    if not isinstance(name, str) or len(name) > 4000 or "\0" in name or not is_utf8(name):
         return False
     parts = name.split("/")
     if not {"", ".", ".."}.isdisjoint(parts):
@@ -123,7 +182,7 @@ def is_own_name(name: object) -> bool:
 
 
 def is_small_name(name: str) -> bool:
-    return not name.startswith(".") and name not in (STATE, MARKER)
+    return not name.startswith(".") and name not in (STATE, MARKER) and is_utf8(name)
 
 
 def now() -> str:
@@ -169,9 +228,36 @@ def links(run: Path) -> list[str]:
 
 def superseded(name: str, run: Path, here: Iterable[Path]) -> bool:
     """Tell whether a checkpoint is of a future that the run went back from: it must not outlive its steps' metrics."""
+    gone = _is_ahead(name, here) and _went_back(name, run)
+    return gone or name in checkpoints.spoilt(run / "checkpoints")
+
+
+def ahead(names: Iterable[str], run: Path, here: Iterable[Path]) -> str | None:
+    """What is wrong with a copy whose newest checkpoint this run neither has nor went back from; None when all is well.
+
+    It is of a run whose folder this one is a copy of, or that this one is a copy of: both have one identity.
+    """
+    here = list(here)
+    others = [name for name in names if _is_ahead(name, here) and not _went_back(name, run)]
+    if not others:
+        return None
+    newest = max(others, key=lambda name: checkpoints.step_of(Path(name)))
+    return (
+        f"{on_one_line(run.name)} there holds {newest}, which this run has not reached and did not go back from: "
+        "another copy of its folder was trained further; rename this run's folder, or move what is there"
+    )
+
+
+def _is_ahead(name: str, here: Iterable[Path]) -> bool:
     newest = max((checkpoints.step_of(path) for path in here), default=None)
-    future = newest is not None and checkpoints.step_of(Path(name)) > newest
-    return future or name in checkpoints.spoilt(run / "checkpoints")
+    return newest is not None and checkpoints.step_of(Path(name)) > newest
+
+
+def _went_back(name: str, run: Path) -> bool:
+    """Tell whether a run had a checkpoint that it has no longer: it was set aside, or had been copied by this run."""
+    aside = [run / "checkpoints" / f"{prefix}{name}" for prefix in (DAMAGED, SPOILT)]
+    pushed = number((read_json(run / STATE) or {}).get("step"))
+    return any(map(os.path.lexists, aside)) or (pushed is not None and checkpoints.step_of(Path(name)) <= pushed)
 
 
 def greater_is_better(run: Path) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab import checkpoints
-from grpo_colab.checkpoints import MANIFEST
+from grpo_colab.checkpoints import DAMAGED, MANIFEST
 from grpo_colab.console import masked, on_one_line
 from grpo_colab.errors import SettingError
 from grpo_colab.files import expanded, inside, open_to_read, read_bytes, to_disk, write_text
@@ -191,6 +191,8 @@ def restore(source: str, into: Path) -> Path:
                 raise SettingError(
                     f"{shown(source)}: none of its checkpoints is whole ({what}); train again without it"
                 )
+            for name in troubles:  # by which the run knows that it went back from them
+                (new / "checkpoints" / f"{DAMAGED}{name}").mkdir(parents=True, exist_ok=True)
             write_text(new / IDENTITY, identity)
             return new.replace(into)
     except OSError as error:
