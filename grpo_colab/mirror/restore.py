@@ -125,7 +125,7 @@ def read_recipes(destination: str) -> dict[str, str]:
             root = hub.fetch_heads(parse_hub(destination)[0], folder)
         copies = _copies(root)
         until = time.monotonic() + layout.REACH_S / 2
-        for copy in sorted(copies, key=_recipe_bytes):
+        for copy in sorted(copies, key=lambda copy: _bytes(copy / "recipe.toml")):
             if time.monotonic() > until:
                 break
             with contextlib.suppress(OSError, ValueError):
@@ -135,9 +135,9 @@ def read_recipes(destination: str) -> dict[str, str]:
     return {copy.name: found[copy] for copy in copies if copy in found}
 
 
-def _recipe_bytes(copy: Path) -> int:
+def _bytes(path: Path) -> int:
     with contextlib.suppress(OSError):
-        return (copy / "recipe.toml").lstat().st_size
+        return path.lstat().st_size
     return 0
 
 
@@ -152,7 +152,10 @@ def _is_copy(path: Path) -> bool:
 
 
 def _copies(root: Path) -> list[Path]:
-    """The copies in a folder, the newest first, and no more than can be looked into."""
+    """The copies in a folder, the newest first, and no more than can be looked into.
+
+    The small markers are read first, and those that are not read in a quarter of the time come last.
+    """
     found = []
     with contextlib.suppress(OSError), os.scandir(root) as entries:
         for entry in entries:
@@ -160,7 +163,12 @@ def _copies(root: Path) -> list[Path]:
             if entry.is_dir(follow_symlinks=False) and entry.name.isprintable() and _is_copy(path):
                 found.append(((path / MARKER).lstat().st_mtime, path))
     latest = [path for _, path in sorted(found, reverse=True)[: hub.MOST_COPIES]]
-    at = {path: str((read_marker(path) or {}).get("at")) for path in latest}
+    at = dict.fromkeys(latest, "")
+    until = time.monotonic() + layout.REACH_S / 4
+    for path in sorted(latest, key=lambda copy: _bytes(copy / MARKER)):
+        if time.monotonic() > until:
+            break
+        at[path] = str((read_marker(path) or {}).get("at"))
     return sorted(latest, key=lambda path: (at[path], path), reverse=True)
 
 

@@ -1200,6 +1200,18 @@ def test_a_strangers_many_large_copies_hide_no_other(run: Path, backup: Path, mo
     assert len(found) < 20
 
 
+def test_a_strangers_many_large_markers_hide_no_other(run: Path, backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (backup / "large").write_text(json.dumps({"id": "abc", "at": "9999", "x": [0] * 5_000_000}))
+    for n in range(60):
+        (backup / f"evil-{n}").mkdir()
+        (backup / f"evil-{n}" / mirror.MARKER).hardlink_to(backup / "large")
+    mirror.push(run, str(backup))
+    monkeypatch.setattr("grpo_colab.mirror.layout.REACH_S", 0.5)
+    began = time.monotonic()
+    assert read_recipes(str(backup)) == {"photos": 'name = "example"\n'}
+    assert time.monotonic() - began < 4
+
+
 def test_only_so_many_copies_are_looked_into(run: Path, backup: Path) -> None:
     copy = copy_of(run, backup)
     for n in range(400):
