@@ -14,9 +14,10 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -89,7 +90,7 @@ def write_out(path: str | Path, content: str | bytes) -> None:
             file.write(data)
         return
     if path.is_symlink():
-        target = path.resolve()
+        target = _led_to(path)
         if not target.is_relative_to(path.parent.resolve()):
             raise OSError(errno.ELOOP, f"it is a link to {target}; name that file itself", str(path))
         path = target
@@ -107,20 +108,27 @@ def expanded(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for a user who does not exist
 
 
-def is_folder(path: str | Path) -> bool:
-    """Tell whether there is such a folder; a name that no folder can have is none."""
+def _led_to(link: Path) -> Path:
     try:
-        return Path(path).is_dir()
-    except (OSError, ValueError):
-        return False
+        return link.resolve()
+    except RuntimeError:  # in a circle; later Pythons give the link itself, which is then refused
+        raise OSError(errno.ELOOP, "it is a link that leads back to itself", str(link)) from None
+
+
+def is_folder(path: str | Path) -> bool:
+    """Tell whether a folder is there, also through a link; False where that is not to be found out."""
+    return _leads_to(path, stat.S_ISDIR)
 
 
 def is_file(path: str | Path) -> bool:
-    """Tell whether there is such a file; a name that no file can have is none."""
-    try:
-        return Path(path).is_file()
-    except (OSError, ValueError):
-        return False
+    """Tell whether a regular file is there, also through a link; False where that is not to be found out."""
+    return _leads_to(path, stat.S_ISREG)
+
+
+def _leads_to(path: str | Path, kind: Callable[[int], bool]) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # without permission, in a circle, too long, with a NUL
+        return kind(Path(path).stat().st_mode)
+    return False
 
 
 def check_name(setting: str, path: str | Path) -> None:
@@ -275,7 +283,7 @@ def _descriptor(path: Path) -> int | None:
     known = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
     if str(path) in known:
         return known[str(path)]
-    if str(path.parent) in ("/dev/fd", "/proc/self/fd") and path.name.isdigit():
+    if str(path.parent) in ("/dev/fd", "/proc/self/fd") and re.fullmatch(r"[0-9]{1,9}", path.name):
         return int(path.name)
     return None
 

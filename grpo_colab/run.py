@@ -314,11 +314,10 @@ def check_free(path: Path) -> None:
         files.check_name("--out", path)
     except ValueError as error:
         raise SettingError(str(error)) from None
-    if (path / "recipe.toml").is_file():
+    if files.is_file(path / "recipe.toml"):
         raise SettingError(
             f"--out {str(path)!r}: holds a run already; choose another folder, or --resume {quote(path)}"
         )
-    if (path.exists() and not path.is_dir()) or (
-        path.is_dir() and any(inside.name[0] != "." for inside in path.iterdir())
-    ):
+    there = files.is_folder(path)
+    if (os.path.lexists(path) and not there) or (there and any(inside.name[0] != "." for inside in path.iterdir())):
         raise SettingError(f"--out {str(path)!r}: is not an empty folder; choose another")

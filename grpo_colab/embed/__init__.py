@@ -11,6 +11,7 @@ embeddings/gsm8k/
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,9 +206,10 @@ def task_of(run: Run, name: str | None, options: Mapping[str, Any]) -> Task:
 
 def check_out(folder: Path) -> None:
     """SettingError for a folder that holds anything but what `embed` writes: nothing foreign is overwritten."""
-    if folder.exists() and not folder.is_dir():
-        raise SettingError(f"--out {str(folder)!r}: is a file; choose a folder")
-    held = sorted(path.name for path in folder.glob("[!.]*"))
+    there = files.is_folder(folder)
+    if os.path.lexists(folder) and not there:
+        raise SettingError(f"--out {str(folder)!r}: is a file, or a link to none; choose a folder")
+    held = sorted(path.name for path in folder.glob("[!.]*")) if there else []
     if foreign := held if OURS[0] not in held else [name for name in held if name not in OURS]:
         raise SettingError(
             f"--out {str(folder)!r}: holds other files ({on_one_line(', '.join(foreign[:3]))}); choose another folder"

@@ -14,7 +14,7 @@ from typing import Any, Final
 import tomli_w
 
 from grpo_colab.errors import SettingError
-from grpo_colab.files import check_name, number, write_out, write_text
+from grpo_colab.files import check_name, is_folder, number, write_out, write_text
 from grpo_colab.report import compare
 from grpo_colab.report.curves import trend
 from grpo_colab.report.figures import charts, overlaid, thinned, values
@@ -42,7 +42,7 @@ def report(paths: Sequence[str | Path], out: str | Path | None = None) -> Path:
             raise SettingError(str(error)) from None
     runs = find_runs(paths)
     target = Path(out) if out is not None else runs[0].path / NAME if len(runs) == 1 else Path(NAME)
-    if target.is_dir():
+    if is_folder(target):
         raise SettingError(f"--out {str(out)!r}: is a folder; write a file, such as {str(target / NAME)!r}")
     if len(runs) == 1:
         page = _fitting([read(runs[0])])

@@ -12,10 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from grpo_colab import Recipe, Run
+from grpo_colab.embed import embed
+from grpo_colab.errors import SettingError
 from grpo_colab.files import (
     append,
     check_name,
     inside,
+    is_file,
+    is_folder,
     read_bytes,
     read_json,
     read_objects,
@@ -24,6 +29,10 @@ from grpo_colab.files import (
     write_out,
     write_text,
 )
+from grpo_colab.plan import plan
+from grpo_colab.report import report
+from grpo_colab.score import score
+from grpo_colab.tasks import load_task
 
 WRITERS: dict[str, Callable[[Path, str], None]] = {"whole": write_text, "lines": append, "named": write_out}
 
@@ -191,3 +200,73 @@ def test_a_name_that_cannot_be_is_refused_before_the_work(name: str) -> None:
 @pytest.mark.parametrize("name", ["runs/2026-11-29 a run [1]", "/content/drive/MyDrive/Übung", "x" * 200, "日本"])
 def test_an_uncommon_name_is_a_name(name: str) -> None:
     check_name("--out", name)
+
+
+BEYOND = "/".join(["a" * 200] * 30)  # more than any path may have: the system will not even say whether it is there
+
+
+@pytest.mark.parametrize("name", ["/dev/fd/²", "/dev/fd/٣", "/dev/fd/" + "9" * 20, "/dev/fd/999999", BEYOND])
+def test_what_is_no_place_to_write_to_is_an_os_error(name: str) -> None:
+    with pytest.raises(OSError, match=r"."):
+        write_out(name, "x")
+
+
+def a_circle(folder: Path, links: int) -> Path:
+    for n in range(links):
+        (folder / f"link-{n}").symlink_to(f"link-{(n + 1) % links}")
+    return folder / "link-0"
+
+
+@pytest.mark.parametrize("links", [1, 2])
+def test_a_link_in_a_circle_is_told_and_kept(links: int, tmp_path: Path) -> None:
+    link = a_circle(tmp_path, links)
+    with pytest.raises(OSError, match="link"):
+        write_out(link, "x")
+    with pytest.raises(OSError, match=r"."):
+        write_out(link / "file", "x")
+    assert len(list(tmp_path.iterdir())) == links
+    assert link.is_symlink()
+
+
+NOWHERE: dict[str, Callable[[Path], str]] = {
+    "a link to itself": lambda folder: str(a_circle(folder, 1)),
+    "two in a circle": lambda folder: str(a_circle(folder, 2)),
+    "in a circle": lambda folder: str(a_circle(folder, 2) / "file"),
+    "too long a path": lambda folder: BEYOND,
+    "another sign for a digit": lambda folder: "/dev/fd/²",
+    "a number beyond all": lambda folder: "/dev/fd/" + "9" * 20,
+}
+
+
+@pytest.mark.parametrize("case", NOWHERE)
+def test_every_command_says_that_it_cannot_write_there(case: str, tmp_path: Path) -> None:
+    out = NOWHERE[case](tmp_path)
+    run = Run.create(Recipe.load(), tmp_path / "run")
+    run.append("completions.jsonl", [{"step": 1, "completion": "<answer>1</answer>", "answer": "1"}])
+    commands: list[Callable[[], object]] = [
+        lambda: score(run.path, ["correctness"]).write(out),
+        lambda: report([run.path], out),
+        lambda: report([run.path, Run.create(Recipe.load(), tmp_path / "other").path], out),
+        lambda: embed("word_problems", n=5, out=out),
+        lambda: Run.create(Recipe.load(), out),
+    ]
+    for command in commands:
+        with pytest.raises(SettingError, match=r"cannot write|choose|is a file"):
+            command()
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("case", NOWHERE)
+def test_a_plan_says_that_its_picture_cannot_be_written(case: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="cannot be written"):
+        plan(Recipe.load(), "T4").draw(NOWHERE[case](tmp_path))
+
+
+def test_what_is_there_cannot_be_told_of_every_path(tmp_path: Path) -> None:
+    for path in (Path(BEYOND), Path("a\0b"), a_circle(tmp_path, 2), tmp_path / "none", tmp_path / "link-0" / "x"):
+        assert not is_file(path)
+        assert not is_folder(path)
+    for name, path in (("task.path", BEYOND), ("task.path", str(tmp_path / "link-0"))):
+        for task in ("jsonl", "gsm8k"):
+            with pytest.raises(SettingError, match=name):
+                load_task(task, path=path)
