@@ -34,6 +34,16 @@ def is_step(value: Any) -> bool:
     return isinstance(value, int) and number(value) is not None and abs(value) < MOST
 
 
+def share(value: Any) -> float | None:
+    """A number from 0 to 1 as it is; None for all else."""
+    return value if number(value) is not None and 0 <= value <= 1 else None
+
+
+def count(value: Any) -> int | None:
+    """A whole number from 0 as it is, below 1e30; None for all else."""
+    return value if is_step(value) and value >= 0 else None
+
+
 def metrics(path: Path) -> list[Row]:
     """Rows with a step and, by their keys, numbers; NaN and infinities among them, but none beyond 1e30."""
     return [
@@ -69,16 +79,16 @@ def answers(path: Path) -> list[Row]:
 
 
 def evaluation(found: Row | None) -> Row | None:
-    """evaluation.json's content; None where what is in it is of other types than the package writes."""
+    """evaluation.json's content; None where what is in it is of other types, or ranges, than the package writes."""
     if found is None:
         return None
     kinds: Mapping[str, Callable[[Any], bool]] = {
         "step": is_step,
-        "n": is_step,
+        "n": _is_count,
         "solved": lambda value: isinstance(value, bool),
         "before": _is_side,
         "after": _is_side,
-        "paired": lambda value: isinstance(value, dict) and all(number(inner) is not None for inner in value.values()),
+        "paired": _is_test,
     }
     return found if all(fits(found[key]) for key, fits in kinds.items() if key in found) else None
 
@@ -115,7 +125,20 @@ def _is_side(value: Any) -> bool:
     rates = [value.get(key, 0) for key in ("accuracy", "lenient_accuracy")]
     paid = value.get("rewards", {})
     whole = isinstance(limits, list) and len(limits) == 2 and _are_rewards(paid)
-    return whole and all(number(one) is not None for one in (*rates, *limits))
+    return whole and all(share(one) is not None for one in (*rates, *limits))
+
+
+def _is_test(value: Any) -> bool:
+    """Whether it is the paired test of evaluation.json; what is missing is no fault."""
+    if not isinstance(value, dict):
+        return False
+    return (
+        all(_is_count(value.get(key, 0)) for key in ("gained", "lost")) and share(value.get("p_value", 1)) is not None
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return count(value) is not None
 
 
 def set_aside(path: Path) -> Path:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from grpo_colab import records
 from grpo_colab.checkpoints import MANIFEST, greater_is_better, manifest, saved, sizes_are_right, step_of
 from grpo_colab.console import on_one_line, without_secrets
 from grpo_colab.files import number, open_to_read, read_json, read_objects
@@ -35,12 +36,12 @@ def status(path: str | Path) -> dict[str, Any]:
     run = Run(path)
     recipe = _recipe(run.path / "recipe.toml")
     budget, grpo = recipe["budget"], recipe["grpo"]
-    rows = [row for row in read_objects(run.path / "metrics.jsonl").rows if is_step(row.get("step"))]
+    rows = [row for row in read_objects(run.path / "metrics.jsonl").rows if records.is_step(row.get("step"))]
     read = {name: read_json(run.path / f"{name}.json", MOST_JSON) for name in ("evaluation", "clock", "mirror")}
     there = _checkpoints(run.checkpoints)
     checkpoint = next((path for path in reversed(there) if sizes_are_right(path)), None)
     step = max(rows[-1]["step"] if rows else 0, step_of(checkpoint) if checkpoint else 0)
-    max_steps, evaluation = _number(budget, "max_steps", math.inf), read["evaluation"]
+    max_steps, evaluation = _number(budget, "max_steps", math.inf), records.evaluation(read["evaluation"])
     # an evaluation without a step is of a run that was written before they had one, and only at its end
     ended = evaluation is not None and (
         evaluation.get("solved") is True or _number(evaluation, "step", math.inf) >= max_steps
@@ -150,24 +151,19 @@ def _finite(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
-def is_step(value: Any) -> bool:
-    return isinstance(value, int) and number(value) is not None
-
-
 def _numbers(rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:
     return [value for row in rows if (value := _number(row, key, math.inf)) < math.inf]
 
 
 def _mean(rows: Sequence[Mapping[str, Any]]) -> float | None:
     values = _numbers(rows, "reward")
-    with contextlib.suppress(OverflowError):  # of numbers near the greatest
-        return statistics.fmean(values) if values else None
-    return None
+    return statistics.fmean(values) if values else None
 
 
 def _number(row: Mapping[str, Any], key: str, otherwise: float) -> float:
+    """The number there, unless it is so great that what is reckoned from it might be none."""
     value = number(row.get(key))
-    return otherwise if value is None else value
+    return otherwise if value is None or abs(value) >= records.MOST else value
 
 
 def _age(*paths: Path) -> float | None:

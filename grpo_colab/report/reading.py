@@ -20,12 +20,12 @@ from grpo_colab.console import without_secrets
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE, mcnemar_exact, wilson_interval
 from grpo_colab.files import MOST_READ, MOST_ROWS, inside, is_sound, number, read_bytes, read_json, read_objects
+from grpo_colab.records import MOST, count, is_step, share
 from grpo_colab.run import DRAW, Run
-from grpo_colab.status import MOST_JSON, is_step, status
+from grpo_colab.status import MOST_JSON, status
 from grpo_colab.toml_reading import read_toml
 
 SIDES: Final = ("before", "after")
-MOST: Final = 1e30  # of a number that is drawn
 MOST_NOTES: Final = 8  # about numbers that are none
 MOST_ANSWERS: Final = 50_000  # before, after, and warnings
 MOST_LISTED: Final = 5000  # names in its draw.json that are looked for
@@ -79,7 +79,7 @@ class Reading:
     @functools.cached_property
     def weights(self) -> list[float]:
         """What each reward counts, in the order of the recipe."""
-        return [number(weight) or 0.0 for weight in self.table("rewards").values()]
+        return [float(number(weight) or 0.0) for weight in self.table("rewards").values()]
 
     def paid(self, rewards: Mapping[str, Any]) -> float:
         """A completion's reward: the sum that the recipe weighs, or the plain sum where it does not tell."""
@@ -246,7 +246,7 @@ def _metrics(path: Path, notes: list[str], begun: bool) -> list[dict[str, float]
     steps: dict[int, dict[str, float]] = {}
     strange: dict[str, list[int]] = {}
     read = _rows(path, notes)
-    stepped = [row for row in read if is_step(row.get("step")) and abs(row["step"]) < MOST]
+    stepped = [row for row in read if is_step(row.get("step"))]
     most = max(FEWEST_NAMES, min(MOST_NAMES, MOST_CELLS // max(1, len(stepped))))
     names: dict[str, None] = {"step": None}
     left: set[str] = set()
@@ -282,11 +282,14 @@ def _evaluation(
 ) -> dict[str, Any]:
     """Before, after and the paired test: from evaluation.json, and what that lacks from the answers themselves."""
     lacks: list[str] = []
+    wrong: list[str] = []
     found: dict[str, Any] = {key: (given or {}).get(key) for key in ("task", "solved")}
     for side in SIDES:
-        told, own = _told((given or {}).get(side)), _counted(answers[side])
+        there, own = _told((given or {}).get(side)), _counted(answers[side])
+        told = {key: share(value) for key, value in there.items()}
         if given:
-            lacks += [f"{side}.{key}" for key, value in told.items() if value is None]
+            lacks += [f"{side}.{key}" for key, value in there.items() if value is None]
+            wrong += [f"{side}.{key}" for key, value in told.items() if value is None and there[key] is not None]
         if given and not answers[side]:
             notes.append(f"evaluation-{side}.jsonl is missing: there is nothing of what was answered {side} training.")
         both = {key: own.get(key) if value is None else value for key, value in told.items()}
@@ -294,15 +297,18 @@ def _evaluation(
     rights = [(before.get("right"), after.get("right")) for before, after in _pairs(answers) if before and after]
     pairs = [pair for pair in rights if all(isinstance(right, bool) for right in pair)]
     test = test if isinstance(test := (given or {}).get("paired"), dict) else {}
-    for key, name in (("gained", "gained"), ("lost", "lost"), ("p_value", "p")):
-        found[name] = number(test.get(key))
-        lacks += [f"paired.{key}"] if given and found[name] is None else []
+    for key, name, right in (("gained", "gained", count), ("lost", "lost", count), ("p_value", "p", share)):
+        found[name] = right(test.get(key))
+        if given and found[name] is None:
+            (lacks if test.get(key) is None else wrong).append(f"paired.{key}")
     if None in (found["gained"], found["lost"], found["p"]) and pairs:
         found["gained"] = sum(not before and after for before, after in pairs)
         found["lost"] = sum(before and not after for before, after in pairs)
         found["p"] = _p_value(found["gained"], found["lost"])
-    found["n"] = number((given or {}).get("n")) or len(answers["before"]) or None
-    found["step"] = number((given or {}).get("step"))
+    found["n"] = count((given or {}).get("n")) or len(answers["before"]) or None
+    found["step"] = count((given or {}).get("step"))
+    if wrong:
+        notes.append(f"evaluation.json is damaged: {', '.join(wrong)} cannot be, and was left out.")
     if lacks:
         notes.append(f"evaluation.json lacks {', '.join(lacks)}.")
     return found
@@ -315,12 +321,12 @@ def _p_value(gained: int, lost: int) -> float:
     return math.erfc(max(0, abs(gained - lost) - 1) / math.sqrt(2 * (gained + lost)))
 
 
-def _told(side: Any) -> dict[str, float | None]:
-    """One side of evaluation.json."""
+def _told(side: Any) -> dict[str, Any]:
+    """One side of evaluation.json as it is there."""
     side = side if isinstance(side, dict) else {}
     limits = side["ci95"] if isinstance(side.get("ci95"), list) and len(side["ci95"]) == 2 else [None, None]
     values = (side.get("accuracy"), *limits, side.get("lenient_accuracy"))
-    return dict(zip(("accuracy", "low", "high", "lenient"), map(number, values), strict=True))
+    return dict(zip(("accuracy", "low", "high", "lenient"), values, strict=True))
 
 
 def _counted(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

@@ -286,3 +286,54 @@ def test_what_opens_something_is_shown_nowhere(kind: str, several: bool, tmp_pat
     assert hidden not in status_text(told)
     assert hidden not in json.dumps(told)
     assert "..." in page
+
+
+BEYOND = "1" + "0" * 310  # no float
+NEARLY = "1" + "0" * 307  # a float; a hundred times it is none
+BAD_FIGURES = (BEYOND, NEARLY, "-1", "1.01", "1e308", "-1e308", "Infinity", "NaN", "true", '"x"', "[]")
+FIGURES = {
+    "before.accuracy": '{"accuracy":%s,"ci95":[0,1],"lenient_accuracy":0.5}',
+    "before.low": '{"accuracy":0.5,"ci95":[%s,1],"lenient_accuracy":0.5}',
+    "before.high": '{"accuracy":0.5,"ci95":[0,%s],"lenient_accuracy":0.5}',
+    "before.lenient": '{"accuracy":0.5,"ci95":[0,1],"lenient_accuracy":%s}',
+}
+
+
+@pytest.mark.parametrize("bad", BAD_FIGURES, ids=range(len(BAD_FIGURES)))
+@pytest.mark.parametrize("figure", [*FIGURES, "n", "step", "gained", "lost", "p_value"])
+def test_an_evaluation_of_figures_that_cannot_be(figure: str, bad: str, run: Run, tmp_path: Path) -> None:
+    before = FIGURES[figure] % bad if figure in FIGURES else '{"accuracy":0.5}'
+    paired = {key: bad if key == figure else "1" for key in ("gained", "lost", "p_value")}
+    first = {key: bad if key == figure else "10" for key in ("n", "step")}
+    (run.path / "evaluation.json").write_text(
+        f'{{"n":{first["n"]},"step":{first["step"]},"before":{before},"after":{{"accuracy":0.5}},'
+        f'"paired":{{{",".join(f"{json.dumps(key)}:{value}" for key, value in paired.items())}}}}}'
+    )
+    found = looked_at(run.path)
+    told = status(run.path)
+    report([run.path, Run.create(Recipe.load(), tmp_path / "other").path], tmp_path / "both.html")
+    assert told["evaluation"] is None or (figure, bad) == ("step", "-1")
+    if figure in FIGURES:
+        assert f"evaluation.json is damaged: {figure} cannot be" in found
+
+
+@pytest.mark.parametrize("great", [BEYOND, NEARLY, "1" + "0" * 200, "-" + NEARLY, "1e308", "-1e308", "true"])
+def test_no_number_of_a_file_is_too_great_to_reckon_with(great: str, run: Run, tmp_path: Path) -> None:
+    (run.path / "recipe.toml").write_text(
+        f'name = "x"\n[budget]\nmax_steps = {great}\n[rewards]\na = {great}\nb = {great}\n[grpo]\nnum = {great}\n'
+    )
+    keys = ["reward", "reward_std", "step_time", "sample_time", "kl", "rewards/a/mean", "verdict/right"]
+    keys.append("frac_reward_zero_std")
+    row = ",".join(f'"{key}":{great}' for key in keys)
+    steps = "".join(f'{{"step":{step},{row}}}\n' for step in (1, 2, great, f"-{great}".replace("--", "")))
+    (run.path / "metrics.jsonl").write_text(steps)
+    (run.path / "warnings.jsonl").write_text(f'{{"step":{great},"text":"x"}}\n')
+    one = f'"completion":"x","advantage":{great},"rewards":{{"a":{great},"b":{great}}},"extra":{{"e":{great}}}'
+    (run.path / "completions.jsonl").write_text("".join(f'{{"step":{step},{one}}}\n' for step in (1, great)))
+    for name in ("clock", "mirror", "tripwire", "reward-failure"):
+        (run.path / f"{name}.json").write_text(f'{{"step":{great},"evaluation_s":{great},"failures":{great}}}')
+    folder = run.checkpoints / ("checkpoint-" + "9" * 200)
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(f'{{"value":{great},"metric":"reward","files":{{}}}}')
+    looked_at(run.path)
+    report([run.path, Run.create(Recipe.load(), tmp_path / "other").path], tmp_path / "both.html")
