@@ -10,22 +10,24 @@ import inspect
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from grpo_colab.console import on_one_line
-from grpo_colab.errors import SettingError
+from grpo_colab.errors import SettingError, shown
 from grpo_colab.evaluate import call_reward
-from grpo_colab.files import check_name, lines, write_out
+from grpo_colab.files import check_name, is_folder, lines, open_to_read, write_out
 from grpo_colab.rewards import RewardError, resolve_reward, reward_name
-from grpo_colab.tasks.rows import read_jsonl
+from grpo_colab.tasks.rows import names, read_jsonl
 
 # Columns of a row that TRL passes under another name, or has a use of its own for, or that say how it was paid before.
 NOT_COLUMNS = frozenset({"prompt", "completion", "completion_ids", "rewards", "scores", "extra"}) | frozenset(
     ("prompts", "completions", "trainer_state", "log_extra", "log_metric")
 )
+MOST_COLUMNS = 1000  # of all rows together: a reward gets each of a step's for every row of the step
+MOST_EMPTY = 10_000_000  # values of a step that are missing
 Row = dict[str, Any]
 Logged = dict[str, list[tuple[float, int]]]  # by metric: each batch's value, and its size
 
@@ -140,32 +142,39 @@ def score(
     row lacks, a reward that cannot be imported, and for one that breaks, with the line.
     """
     path = Path(source)
-    if path.is_dir():
+    if inside := is_folder(path):
         path = path / "completions.jsonl"
     functions = _functions(rewards)
     known = _golds(Path(golds)) if golds is not None else {}
     where, rows = [], []
-    for place, row in _parquet(path) if path.suffix == ".parquet" else read_jsonl(path):
+    columns: dict[str, None] = {}
+    for place, row in _parquet(path) if path.suffix == ".parquet" else read_jsonl(path, *[open_to_read] * inside):
+        columns |= dict.fromkeys(row)
+        if len(columns) > MOST_COLUMNS:
+            raise SettingError(
+                f"{place}: with it the rows have more than {MOST_COLUMNS:,} different columns, and a reward gets each "
+                "for every row; give the same columns to all"
+            )
         gold = known.get(_asked(row), row.get(answer_column))
         for column in {"completion", answer_column} - {"answer"}:
             if column not in row:
-                raise SettingError(f"{place}: no column {column!r}; it has {_names(row)}")
+                raise SettingError(f"{place}: no column {column!r}; it has {names(row)}")
         if not isinstance(row["completion"], str | list):
-            raise SettingError(f"{place}: a completion is a text or a list of messages, not {row['completion']!r:.80}")
+            raise SettingError(f"{place}: a completion is a text or a list of messages, not {shown(row['completion'])}")
         where.append(place)
         whole = isinstance(gold, int) and not isinstance(gold, bool)
         rows.append(row if gold is None else row | {"answer": str(gold) if whole else gold})
     if not rows:
         raise SettingError(f"{path}: no completion in it")
-    for name, function in functions.items():
-        _check_columns(name, function, where, rows)
+    takes = {name: _check_columns(name, function, where, rows) for name, function in functions.items()}
     paid: dict[str, list[float | None]] = {name: [] for name in functions}
     logged: dict[str, Logged] = {name: defaultdict(list) for name in functions}
     # as in training, a step's completions are one batch: some rewards compare the completions of a prompt
     for _, batch in itertools.groupby(range(len(rows)), key=lambda index: rows[index].get("step")):
         indices = list(batch)
+        step = _Step([rows[i] for i in indices], [where[i] for i in indices])
         for name, function in functions.items():
-            paid[name] += _pay(function, [rows[i] for i in indices], [where[i] for i in indices], logged[name])
+            paid[name] += step.pay(function, takes[name], logged[name])
     means = {
         name: {key: sum(value * n for value, n in parts) / sum(n for _, n in parts) for key, parts in metrics.items()}
         for name, metrics in logged.items()
@@ -202,11 +211,13 @@ def _functions(rewards: Sequence[str]) -> dict[str, Callable[..., Any]]:
     return functions
 
 
-def _check_columns(name: str, function: Callable[..., Any], where: Sequence[str], rows: Sequence[Row]) -> None:
-    """Every row must have what the function cannot do without."""
+def _check_columns(
+    name: str, function: Callable[..., Any], where: Sequence[str], rows: Sequence[Row]
+) -> frozenset[str] | None:
+    """The columns that the function takes, None for all; every row must have those that it cannot do without."""
     passed = ("prompts", "completions", "trainer_state", "log_extra", "log_metric")
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = list(inspect.signature(function).parameters.values())
     except ValueError:
         raise SettingError(f"--rewards {name}: has no signature that could be read, so it is no reward") from None
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -215,27 +226,41 @@ def _check_columns(name: str, function: Callable[..., Any], where: Sequence[str]
         for place, row in zip(where, rows, strict=True):
             if column not in row:
                 hint = "; --answer-column names another, --golds a file that has it" if column == "answer" else ""
-                raise SettingError(f"{place}: no column {column!r}, which {name} needs; it has {_names(row)}{hint}")
+                raise SettingError(f"{place}: no column {column!r}, which {name} needs; it has {names(row)}{hint}")
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else frozenset(p.name for p in parameters)
 
 
-def _pay(function: Callable[..., Any], rows: Sequence[Row], where: Sequence[str], logged: Logged) -> list[float | None]:
-    def log_metric(metric: str, value: float) -> None:
-        logged[metric].append((value, len(rows)))
+class _Step:
+    """The rows of one step, by column, as every reward gets them."""
 
-    ids = [row.get("completion_ids") for row in rows]
-    names = {name: None for row in rows for name in row if name not in NOT_COLUMNS}
-    try:
-        return call_reward(
-            function,
-            [row.get("prompt", row.get("question")) for row in rows],
-            [row["completion"] for row in rows],
-            None if None in ids else ids,  # type: ignore[arg-type]
-            {name: [row.get(name) for row in rows] for name in names},
-            log_metric,
-        )
-    except RewardError as error:
-        index = error.record["index"]
-        raise SettingError(f"{where[0 if index is None else index]}: {error}") from error
+    def __init__(self, rows: Sequence[Row], where: Sequence[str]) -> None:
+        self.rows, self.where = rows, where
+        names = list({name: None for row in rows for name in row if name not in NOT_COLUMNS})
+        if (empty := len(rows) * len(names) - sum(map(len, rows))) > MOST_EMPTY:
+            raise SettingError(
+                f"{where[-1]}: the {len(rows):,} rows that end there are one step with {len(names):,} columns, of "
+                f"which {empty:,} values are missing, more than {MOST_EMPTY:,}; give the same columns to all"
+            )
+        ids = [row.get("completion_ids") for row in rows]
+        self.ids = None if None in ids else ids
+        self.columns = {name: [row.get(name) for row in rows] for name in names}
+
+    def pay(self, function: Callable[..., Any], takes: frozenset[str] | None, logged: Logged) -> list[float | None]:
+        def log_metric(metric: str, value: float) -> None:
+            logged[metric].append((value, len(self.rows)))
+
+        try:
+            return call_reward(
+                function,
+                [row.get("prompt", row.get("question")) for row in self.rows],
+                [row["completion"] for row in self.rows],
+                self.ids,  # type: ignore[arg-type]
+                {name: list(values) for name, values in self.columns.items() if takes is None or name in takes},
+                log_metric,
+            )
+        except RewardError as error:
+            index = error.record["index"]
+            raise SettingError(f"{self.where[0 if index is None else index]}: {error}") from error
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
@@ -249,7 +274,3 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
         raise SettingError(f"{path}: cannot read it ({error})") from None
     for number, row in enumerate(table.to_pylist(), 1):
         yield f"{path}:{number}", row
-
-
-def _names(row: Mapping[str, Any]) -> str:
-    return ", ".join(map(repr, row)) or "none"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from grpo_colab.errors import SettingError
 from grpo_colab.rewards import correctness_reward
 from grpo_colab.score import score
+from grpo_colab.tasks.jsonl import JSONL
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 GOOD = "<reasoning>\nbecause\n</reasoning>\n<answer>\n18\n</answer>"
@@ -227,3 +230,98 @@ def test_a_parquet_that_is_none(tmp_path: Path) -> None:
 def test_scores_are_those_of_the_function_itself(file: Path) -> None:
     paid = correctness_reward([row["completion"] for row in ROWS], [row["answer"] for row in ROWS])
     assert score(file, ["correctness"]).paid["correctness"] == paid
+
+
+# --- a file that someone else wrote
+
+WITHIN_S = 60.0  # what does not end, or is quadratic, is over it on any machine
+ROW: dict[str, Any] = {"completion": GOOD, "answer": "18"}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "device"])
+def test_a_run_folders_file_is_a_file(kind: str, file: Path, tmp_path: Path) -> None:
+    """A pipe in it would be waited for, and a link would show what lies elsewhere."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "latest").symlink_to("run")
+    inside = tmp_path / "run" / "completions.jsonl"
+    if kind == "pipe":
+        os.mkfifo(inside)
+    else:
+        inside.symlink_to(file if kind == "link" else "/dev/zero")
+    for folder in ("run", "latest"):
+        with pytest.raises(SettingError, match=r"completions\.jsonl: cannot read it \(it is (a link|no regular file)"):
+            score(tmp_path / folder, ["correctness"])
+
+
+def test_a_pipe_that_a_person_names_is_read(file: Path, tmp_path: Path) -> None:
+    """As `score <(jq ... theirs.jsonl)` does; a link that they name is followed."""
+    (tmp_path / "link.jsonl").symlink_to(file)
+    assert len(score(tmp_path / "link.jsonl", ["correctness"]).rows) == len(ROWS)
+    read, write_to = os.pipe()
+    os.write(write_to, file.read_bytes())
+    os.close(write_to)
+    try:
+        assert len(score(f"/dev/fd/{read}", ["correctness"]).rows) == len(ROWS)
+    finally:
+        os.close(read)
+
+
+def test_columns_without_end_are_refused_with_their_line(tmp_path: Path) -> None:
+    rows = [ROW | {f"c{n}_{i}": 1 for i in range(20)} for n in range(5000)]
+    began = time.monotonic()
+    with pytest.raises(SettingError, match=r"c\.jsonl:50: with it the rows have more than 1,000 different columns"):
+        score(write(tmp_path / "c.jsonl", rows), ["correctness", "strict_format"])
+    rows = [ROW | {f"c{n % 900}": 1} for n in range(15_000)]
+    with pytest.raises(SettingError, match=r"c\.jsonl:15000: .* one step with 901 columns, of which .* are missing"):
+        score(write(tmp_path / "c.jsonl", rows), ["correctness"])
+    rows = [ROW | {f"c{i}": n for i in range(900)} for n in range(200)]
+    assert score(write(tmp_path / "c.jsonl", rows), ["correctness"]).paid["correctness"] == [1.0] * 200
+    assert time.monotonic() - began < WITHIN_S
+
+
+def test_a_reward_without_keywords_gets_the_columns_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def exact_reward(prompts, completions, topic, trainer_state, log_extra, log_metric):\n    return topic\n"
+    )
+    rows = [ROW | {"topic": n, "other": 1} for n in range(3)]
+    scores = score(write(tmp_path / "c.jsonl", rows), [f"{tmp_path}/own.py:exact_reward"])
+    assert scores.paid == {"exact": [0.0, 1.0, 2.0]}
+
+
+LARGE: dict[str, tuple[Callable[[], str], str]] = {
+    "lists": (
+        lambda: '{"completion": "x", "z": [' + "[]," * 11_000_000 + "1]}",
+        "commas and brackets, more than a row",
+    ),
+    "nested lists": (lambda: '{"completion": "x", "z": [' + "[[[]]]," * 300_000 + "1]}", "commas and brackets, more"),
+    "columns": (
+        lambda: json.dumps({"text": 1, "x" * 3000: 2, **{f"c{n}": 1 for n in range(200_000)}}),
+        "more than 1,000 different columns",
+    ),
+    "depth": (lambda: '{"completion": "x", "z": ' + "[" * 500 + "]" * 500 + "}", "nested deeper than 40 levels"),
+    "a completion": (lambda: json.dumps({"completion": dict.fromkeys(map(str, range(100_000)))}), "not {'0': None"),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_what_a_row_may_hold_is_said_in_few_words(kind: str, tmp_path: Path) -> None:
+    content, words = LARGE[kind]
+    (tmp_path / "c.jsonl").write_text(content() + "\n")
+    began = time.monotonic()
+    with pytest.raises(SettingError, match=words) as told:
+        score(tmp_path / "c.jsonl", ["correctness"])
+    assert time.monotonic() - began < WITHIN_S
+    assert re.search(r"c\.jsonl:1: ", str(told.value))
+    assert len(str(told.value)) < 1000 + len(str(tmp_path))
+
+
+def test_the_columns_that_are_there_are_told_in_few_words(tmp_path: Path) -> None:
+    row = {"text": 1, "x" * 3000: 2, **{f"c{n}": 1 for n in range(900)}}
+    for call in (
+        lambda: score(write(tmp_path / "c.jsonl", [row]), ["correctness"]),
+        lambda: score(write(tmp_path / "c.jsonl", [{"completion": "x", **row}]), ["correctness"]),
+        lambda: JSONL(path=str(write(tmp_path / "c.jsonl", [row]))).problems("train"),
+    ):
+        with pytest.raises(SettingError, match=r"no column .* it has .*'text', 'xxx.* and \d+ more") as told:
+            call()
+        assert len(str(told.value)) < 1000 + len(str(tmp_path))
