@@ -64,8 +64,11 @@ def _table(readings: Sequence[Reading]) -> str:
 
 def _differences(readings: Sequence[Reading]) -> str:
     settings = [dict(_flat(one.recipe)) for one in readings]
-    every = dict.fromkeys(key for one in settings for key in one)
-    differing = [key for key in every if len({one.get(key, "") for one in settings}) > 1]
+    told: dict[str, list[str]] = {}
+    for one in settings:
+        for key, value in one.items():
+            told.setdefault(key, []).append(value)
+    differing = [key for key, found in told.items() if len(found) < len(settings) or len(set(found)) > 1]
     if not differing:
         return "<p>None: their recipes are the same.</p>"
     heads = "".join(f"<th scope=col>{swatch(n)} {text(one.name, 120)}</th>" for n, one in enumerate(readings))

@@ -22,6 +22,7 @@ DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 PATTERNS: Final = ("", "/", ".", "x", "-", "\\", "+", "|")
 MOST_POINTS: Final = 400  # of a line: beyond that, means of as many steps as it takes
 MOST_LINES, MOST_MORE, MOST_MARKS, MOST_SAID = 12, 24, 40, 8
+MOST_CELLS: Final = 50_000  # of a chart's table
 FEWEST_TO_SMOOTH: Final = 8
 
 Row = Mapping[str, float]
@@ -81,31 +82,51 @@ def charts(reading: Reading) -> list[dict[str, Any]]:
 
 def overlaid(readings: Sequence[Reading]) -> list[dict[str, Any]]:
     """A chart a metric, and in it a line a run, in the colour and the dash of `look`."""
-    runs = [prepared(reading.metrics) for reading in readings]
     names = distinct(shown(reading.name, 120) for reading in readings)
-    same: dict[str, list[str]] = {}  # parts that never differ are one chart
-    for key in dict.fromkeys(key for rows in runs for key in part_keys(rows)):
-        same.setdefault(repr([values(rows, key) for rows in runs]), []).append(key)
-    parts = [Chart(f"Reward: {' = '.join(map(_called, keys[:5]))}", {keys[0]: ""}) for keys in same.values()]
+    parts = [Chart(f"Reward: {' = '.join(map(_called, keys[:5]))}", {keys[0]: ""}) for keys in _same_parts(readings)]
     wanted = [Chart("Reward", {"reward": ""}), *parts[:MOST_LINES], *CHARTS, Chart("Step time, s", {"step_time": ""})]
-    found = []
-    for chart in wanted:
-        for key, label in chart.lines.items():
-            title = f"{chart.title}: {label}" if len(chart.lines) > 1 else chart.title
-            traces: list[dict[str, Any]] = []
-            says = []
-            columns: dict[str, dict[float, float]] = {}
-            for n, rows in enumerate(runs):
-                few = thinned(rows)
-                if not values(few, key)[1]:
-                    continue
-                both = _line(few, key, names[n], n, chart.smooth)
-                traces += both if len(runs) <= 3 else both[-1:]
-                says.append(f"{names[n]}: {_ends(rows, key, chart.percent)}")
-                columns[names[n]] = dict(zip(*values(few, key), strict=True))
-            legend = {"showlegend": len(runs) <= 6}
-            found.append(_figure(title, traces, [chart.about, *_some(says)], columns, chart.percent, **legend))
-    return [one for one in found if one["traces"]]
+    titled = [
+        (chart, key, f"{chart.title}: {label}" if len(chart.lines) > 1 else chart.title)
+        for chart in wanted
+        for key, label in chart.lines.items()
+    ]
+    traces: list[list[dict[str, Any]]] = [[] for _ in titled]
+    says: list[list[str]] = [[] for _ in titled]
+    columns: list[dict[str, dict[float, float]]] = [{} for _ in titled]
+    for n, reading in enumerate(readings):  # each run's rows once, and of them what is drawn
+        drawn = dict.fromkeys(key for _, key, _ in titled)
+        rows = [{key: row[key] for key in ("step", *drawn) if key in row} for row in prepared(reading.metrics)]
+        few = thinned(rows)
+        for at, (chart, key, _) in enumerate(titled):
+            if not values(few, key)[1]:
+                continue
+            both = _line(few, key, names[n], n, chart.smooth)
+            traces[at] += both if len(readings) <= 3 else both[-1:]
+            says[at].append(f"{names[n]}: {_ends(rows, key, chart.percent)}")
+            columns[at][names[n]] = dict(zip(*values(few, key), strict=True))
+    few_runs = len(readings) <= 6
+    return [
+        _figure(title, traces[at], [chart.about, *_some(says[at])], columns[at], chart.percent, showlegend=few_runs)
+        for at, (chart, _, title) in enumerate(titled)
+        if traces[at]
+    ]
+
+
+def _same_parts(readings: Sequence[Reading]) -> list[list[str]]:
+    """The rewards' means, in the order in which they come; those that never differ in any run together."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for n, reading in enumerate(readings):
+        steps: dict[str, list[float]] = {}
+        for row in reading.metrics:
+            for key, value in row.items():
+                if is_part(key):
+                    steps.setdefault(key, []).extend((row["step"], value))
+        for key, both in steps.items():
+            found.setdefault(key, []).append((n, *both))
+    same: dict[tuple[Any, ...], list[str]] = {}
+    for key, everywhere in found.items():
+        same.setdefault(tuple(everywhere), []).append(key)
+    return list(same.values())
 
 
 def look(n: int) -> tuple[str, str]:
@@ -144,7 +165,11 @@ def keys(rows: Iterable[Row]) -> list[str]:
 
 
 def part_keys(rows: Iterable[Row], of: str = "mean") -> list[str]:
-    return [key for key in keys(rows) if key.startswith("rewards/") and key.endswith(f"/{of}")]
+    return [key for key in keys(rows) if is_part(key, of)]
+
+
+def is_part(key: str, of: str = "mean") -> bool:
+    return key.startswith("rewards/") and key.endswith(f"/{of}")
 
 
 def values(rows: Iterable[Row], key: str) -> tuple[list[float], list[float]]:
@@ -331,6 +356,9 @@ def _figure(
 ) -> dict[str, Any]:
     """`columns` are values by step, a name each."""
     steps = sorted({step for column in columns.values() for step in column})
+    every = -(-len(steps) * len(columns) // MOST_CELLS)  # runs whose steps differ have a table of mostly nothing
+    if every > 1:
+        steps, says = steps[::every], [*says, f"The table has one step in {every}."]
     table = [[step, *(column.get(step) for column in columns.values())] for step in steps]
     axis = {"tickformat": ".0%", "hoverformat": ".1%"} if percent else {"exponentformat": "e", "hoverformat": ".4g"}
     layout["yaxis"] = {"rangemode": "tozero", **axis, **layout.get("yaxis", {})}

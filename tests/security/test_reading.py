@@ -337,3 +337,37 @@ def test_no_number_of_a_file_is_too_great_to_reckon_with(great: str, run: Run, t
     (folder / "manifest.json").write_text(f'{{"value":{great},"metric":"reward","files":{{}}}}')
     looked_at(run.path)
     report([run.path, Run.create(Recipe.load(), tmp_path / "other").path], tmp_path / "both.html")
+
+
+def test_runs_with_names_of_their_own_are_linear(tmp_path: Path) -> None:
+    """Every name of every run was once looked for in the rows of all others: hours of a hundred runs."""
+    paths = []
+    for n in range(100):
+        run = Run.create(Recipe.load(), tmp_path / f"run-{n}")
+        own = "".join(f"name-{n}-{i} = 1\n" for i in range(1000))
+        (run.path / "recipe.toml").write_text(f'name = "x"\n[theirs]\n{own}')
+        names = [f"rewards/{n}-{i}/mean" for i in range(900)]
+        run.append(
+            "metrics.jsonl", [{"step": step, "reward": step, **dict.fromkeys(names, step)} for step in (1, 2, 3)]
+        )
+        row = {"step": 1, "prompt": "?", "completion": "x"}
+        run.append("completions.jsonl", [{**row, "rewards": {f"{n}-{i}": 1.0 for i in range(100)}}])
+        paths.append(run.path)
+    began = time.monotonic()
+    page = data(report(paths, tmp_path / "page.html"))
+    assert time.monotonic() - began < WITHIN_S
+    assert "60 of 10,000 rewards" in page
+    assert "And 99,940 more" in page
+
+
+def test_runs_with_steps_of_their_own_are_linear(tmp_path: Path) -> None:
+    """A chart's table has a row a step and a column a run."""
+    runs = [Run.create(Recipe.load(), tmp_path / f"run-{n}") for n in range(100)]
+    for n, run in enumerate(runs):
+        keys = ("reward", "kl", "loss", "entropy", "step_time")
+        run.append("metrics.jsonl", [{"step": step, **dict.fromkeys(keys, 1.0)} for step in range(n, 40_000, 100)])
+    began = time.monotonic()
+    page = data(report([run.path for run in runs], tmp_path / "page.html"))
+    assert time.monotonic() - began < WITHIN_S
+    assert "The table has one step in 80." in page
+    assert len(page) < 20_000_000
