@@ -27,6 +27,9 @@ MOST_READ: Final = 1 << 26  # bytes of a file that nobody vouches for
 MOST_KEPT: Final = 1 << 28  # bytes of a file that a run of ours has written
 MOST_ROWS: Final = 250_000  # of a .jsonl file that nobody vouches for: lines may be of two bytes each
 MOST_VALUES: Final = 12  # a row, on average: each takes some hundred bytes of memory
+MOST_SIGNS: Final = 1_000_000  # commas and opening brackets of a line
+LARGE: Final = 8  # rows of this part of all values are not read: they would leave no room for others
+TRIES: Final = 4
 LONGEST_LINE: Final = 1 << 24  # bytes
 LEVELS: Final = 40  # of what is in what; Python itself ends at less than a thousand
 MOST_BITS: Final = 4096  # of an integer: of longer ones Python writes no digits
@@ -319,30 +322,62 @@ def read_objects(path: Path, most: int = MOST_READ, most_rows: int = MOST_ROWS) 
     whole = content.count(b"\n")
     if whole > most_rows:
         content = b"".join(_windows(io.BytesIO(content), len(content), len(content) * most_rows // whole))
+    found, end = _parsed(content, most_rows)
+    for _ in range(TRIES):
+        if end == len(content):
+            break
+        # there is more in it than may be kept: again, from parts evenly over it that have about as much
+        content = b"".join(_windows(io.BytesIO(content), len(content), end * 9 // 10))
+        found, end = _parsed(content, most_rows)
+    return found._replace(size=size, left=max(0, whole - found.left))
+
+
+def _parsed(content: bytes, most_rows: int) -> tuple[Objects, int]:
+    """The rows of the lines up to where they have too many values, how many lines are read as `left`, and that place.
+
+    A row that alone has a good part of the values that all may have is not read.
+    """
     rows: list[dict[str, Any]] = []
-    looked = bad = 0
+    known: dict[str, str] = {}
+    read = bad = end = 0
     values = 0.0
     torn = False
     for line in io.BytesIO(content):
-        if looked >= 2 * most_rows or values > MOST_VALUES * most_rows:
+        if read >= 2 * most_rows or values > MOST_VALUES * most_rows:
             break
-        looked += 1
-        if not line.strip():
+        end += len(line)
+        if not _is_light(line):
             continue
-        value = _loaded(line)
-        weight = _size(value) if isinstance(value, dict) else math.inf
-        if weight < math.inf:
-            rows.append(value)
+        value = _loaded(line) if line.strip() else None
+        if isinstance(value, dict) and (weight := _size(value)) < math.inf:
+            if LARGE * weight > MOST_VALUES * most_rows:
+                continue
+            rows.append(_with_known_keys(value, known))
             values += weight
         elif line.endswith(b"\n"):
-            bad += 1
+            bad += bool(line.strip())
         else:
-            torn = True
-    return Objects(rows, bad, torn, size, left=max(0, whole - looked))
+            torn = bool(line.strip())
+        read += 1
+    return Objects(rows, bad, torn, left=read), end
 
 
-def _windows(file: BinaryIO | io.BytesIO, size: int, most: int, windows: int = 64) -> Iterator[bytes]:
-    """The whole lines of so many parts of a file, evenly over it, which together have `most` bytes."""
+def _with_known_keys(row: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
+    """The row with one text for each key, which JSON's reader makes anew for every row: a third of its memory."""
+    return {
+        known.setdefault(key, key): _with_known_keys(inner, known) if type(inner) is dict else inner
+        for key, inner in row.items()
+    }
+
+
+def _is_light(line: bytes) -> bool:
+    """Whether a line can be read without much memory: each comma and bracket may stand for a value of 100 bytes."""
+    return line.count(b",") + line.count(b"[") + line.count(b"{") <= MOST_SIGNS
+
+
+def _windows(file: BinaryIO | io.BytesIO, size: int, most: int) -> Iterator[bytes]:
+    """The whole lines of some parts of a file, evenly over it, which together have `most` bytes."""
+    windows = min(64, max(8, most >> 15))  # each big enough for a few lines
     window = most // windows
     for start in range(0, size, -(-size // windows)):
         file.seek(start)

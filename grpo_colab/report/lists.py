@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from grpo_colab.console import is_secret, masked
 from grpo_colab.files import number
@@ -20,10 +20,29 @@ OVERHEAD: Final = 80  # characters that a row takes beside its texts
 KINDS: Final = ("lost", "gained", "wrong in both", "right in both", "answered once")  # in this order
 
 
-def lists(readings: Sequence[Reading], most: int) -> dict[str, Any]:
+class Group(NamedTuple):
+    """The completions of one prompt in one step of the n-th run, with the characters that they take."""
+
+    size: int
+    n: int
+    rows: list[dict[str, Any]]
+
+
+class Gathered(NamedTuple):
+    """What the lists are made of, as often as it takes until they fit."""
+
+    groups: list[Group]
+    problems: list[tuple[int, dict[str, Any]]]
+
+
+def gather(readings: Sequence[Reading]) -> Gathered:
+    return Gathered(_groups(readings), _problems(readings))
+
+
+def lists(readings: Sequence[Reading], gathered: Gathered, most: int) -> dict[str, Any]:
     """Both lists as the page's script takes them, of at most about `most` characters; each says what it leaves out."""
-    completions, problems = _groups(readings), _problems(readings)
-    sizes = [sum(size for size, _ in found) for found in (completions, problems)]
+    completions, problems = gathered
+    sizes = [sum(size for size, *_ in found) for found in (completions, problems)]
     halves = [min(size, max(most // 2, most - other)) for size, other in zip(sizes, reversed(sizes), strict=True)]
     found = {"completions": _completions(readings, completions, halves[0]), "problems": _first(problems, halves[1])}
     return {**found, "characters": min(most, sum(sizes))}
@@ -41,17 +60,17 @@ def clipped(value: Any) -> str:
     return shown(head, LONGEST) + gap + shown(tail, LONGEST)
 
 
-def _groups(readings: Sequence[Reading]) -> list[tuple[int, list[dict[str, Any]]]]:
-    """The completions of one prompt in one step, together, with their characters; in the order of the files."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+def _groups(readings: Sequence[Reading]) -> list[Group]:
+    """In the order of the files. The texts themselves are made for those alone that are shown."""
+    groups: dict[int, tuple[list[int], int, list[dict[str, Any]]]] = {}  # by a hash: the prompts are most of a file
     for n, reading in enumerate(readings):
         for row in reading.completions:
-            step = number(row.get("step"))
             asked = _messages(row.get("prompt"))
-            one: dict[str, Any] = {"run": n, "step": step, "asked": asked, "row": row, "extra": _extra(row)}
-            one["text"] = clipped(row.get("completion"))
-            groups.setdefault((n, step, str(row.get("group")), asked), []).append(one)
-    return [(_asked_size(group[0]) + sum(map(_size, group)), group) for group in groups.values()]
+            key = hash((n, number(row.get("step")), str(row.get("group")), asked))
+            size, _, rows = groups.setdefault(key, ([_asked_size(asked)], n, []))
+            size[0] += _size(row)
+            rows.append(row)
+    return [Group(size[0], n, rows) for size, n, rows in groups.values()]
 
 
 def _extra(row: dict[str, Any]) -> list[tuple[str, str]]:
@@ -64,12 +83,12 @@ def _extra(row: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _asked_size(one: dict[str, Any]) -> int:
-    return sum(len(role) + len(content) + OVERHEAD for role, content in one["asked"])
+def _asked_size(asked: tuple[tuple[str, str], ...]) -> int:
+    return sum(len(role) + len(content) + OVERHEAD for role, content in asked)
 
 
-def _size(one: dict[str, Any]) -> int:
-    return len(one["text"]) + sum(len(name) + len(value) for name, value in one["extra"]) + OVERHEAD
+def _size(row: dict[str, Any]) -> int:
+    return len(clipped(row.get("completion"))) + sum(len(name) + len(value) for name, value in _extra(row)) + OVERHEAD
 
 
 def _messages(prompt: Any) -> tuple[tuple[str, str], ...]:
@@ -81,17 +100,17 @@ def _messages(prompt: Any) -> tuple[tuple[str, str], ...]:
     return tuple((shown(one.get("role", ""), 40), clipped(one.get("content"))) for one in said)
 
 
-def _completions(
-    readings: Sequence[Reading], groups: Sequence[tuple[int, list[dict[str, Any]]]], most: int
-) -> dict[str, Any]:
+def _completions(readings: Sequence[Reading], groups: Sequence[Group], most: int) -> dict[str, Any]:
     """In columns. Over `most` characters, whole groups are left out, evenly over the steps."""
-    share = min(1.0, most / max(1, sum(size for size, _ in groups)))
-    kept = [group for n, (_, group) in enumerate(groups) if int((n + 1) * share) > int(n * share)]
-    rows = [one for group in kept for one in group]
-    prompts = {asked: n for n, asked in enumerate(dict.fromkeys(one["asked"] for one in rows))}
-    rewards = [found if isinstance(found := one["row"].get("rewards"), dict) else {} for one in rows]
+    share = min(1.0, most / max(1, sum(group.size for group in groups)))
+    kept = [group for n, group in enumerate(groups) if int((n + 1) * share) > int(n * share)]
+    rows = [row for group in kept for row in group.rows]
+    runs = [group.n for group in kept for _ in group.rows]
+    prompts: dict[tuple[tuple[str, str], ...], int] = {}
+    asked = [prompts.setdefault(_messages(group.rows[0].get("prompt")), len(prompts)) for group in kept]
+    rewards = [found if isinstance(found := row.get("rewards"), dict) else {} for row in rows]
     names = list(dict.fromkeys(name for found in rewards for name in found))
-    whole = sum(len(group) for _, group in groups)
+    whole = sum(len(group.rows) for group in groups)
     said = [f"{len(rows):,} of {whole:,} completions, evenly over the steps."] if len(rows) < whole else []
     if len(names) > MOST_REWARDS:
         said.append(f"{MOST_REWARDS} of {len(names):,} rewards.")
@@ -100,17 +119,17 @@ def _completions(
         "said": " ".join(said),
         "prompts": list(prompts),
         "names": [shown(name.removesuffix("_reward"), 80) for name in names],
-        "run": [one["run"] for one in rows],
-        "step": [one["step"] for one in rows],
-        "group": [n for n, group in enumerate(kept) for _ in group],
-        "prompt": [prompts[one["asked"]] for one in rows],
-        "text": [one["text"] for one in rows],
-        "answer": [None if one["row"].get("answer") is None else clipped(one["row"]["answer"]) for one in rows],
-        "reward": [_short(readings[one["run"]].paid(r) if r else None) for one, r in zip(rows, rewards, strict=True)],
+        "run": runs,
+        "step": [number(row.get("step")) for row in rows],
+        "group": [n for n, group in enumerate(kept) for _ in group.rows],
+        "prompt": [n for n, group in zip(asked, kept, strict=True) for _ in group.rows],
+        "text": [clipped(row.get("completion")) for row in rows],
+        "answer": [None if row.get("answer") is None else clipped(row["answer"]) for row in rows],
+        "reward": [_short(readings[n].paid(r) if r else None) for n, r in zip(runs, rewards, strict=True)],
         "parts": [[_short(number(found.get(name))) for name in names] for found in rewards],
-        "extra": [one["extra"] for one in rows],
-        "advantage": [_short(number(one["row"].get("advantage"))) for one in rows],
-        "verdict": [_verdict(readings[one["run"]], one["row"]) for one in rows],
+        "extra": [_extra(row) for row in rows],
+        "advantage": [_short(number(row.get("advantage"))) for row in rows],
+        "verdict": [_verdict(readings[n], row) for n, row in zip(runs, rows, strict=True)],
     }
 
 

@@ -18,8 +18,8 @@ from grpo_colab.files import check_name, is_folder, number, write_out, write_tex
 from grpo_colab.report import compare
 from grpo_colab.report.curves import trend
 from grpo_colab.report.figures import charts, overlaid, thinned, values
-from grpo_colab.report.lists import lists
-from grpo_colab.report.reading import SIDES, Reading, find_runs, read
+from grpo_colab.report.lists import Gathered, gather, lists
+from grpo_colab.report.reading import SIDES, Reading, find_runs, read, read_all
 from grpo_colab.report.shell import distinct, document, part, shown, text
 from grpo_colab.run import Run
 
@@ -44,10 +44,7 @@ def report(paths: Sequence[str | Path], out: str | Path | None = None) -> Path:
     target = Path(out) if out is not None else runs[0].path / NAME if len(runs) == 1 else Path(NAME)
     if is_folder(target):
         raise SettingError(f"--out {str(out)!r}: is a folder; write a file, such as {str(target / NAME)!r}")
-    if len(runs) == 1:
-        page = _fitting([read(runs[0])])
-    else:
-        page = _fitting([read(run, name) for run, name in zip(runs, compare.names(runs), strict=True)])
+    page = _fitting([read(runs[0])] if len(runs) == 1 else read_all(runs, compare.names(runs)))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if out is None:
@@ -71,18 +68,21 @@ def write_report(run: Run, evaluation: Mapping[str, Any] | None = None) -> Path:
 
 def _fitting(readings: Sequence[Reading]) -> str:
     """The page, with fewer of the completions and answers where all of them would make it too big."""
-    page, characters = _page(readings, MOST_CHARACTERS)
-    bare = len(_page(readings, 0)[0]) if len(page) > MOST_BYTES else 0
+    gathered = gather(readings)
+    drawn = overlaid(readings) if len(readings) > 1 else charts(readings[0])
+    page, characters = _page(readings, gathered, drawn, MOST_CHARACTERS)
+    bare = len(_page(readings, gathered, drawn, 0)[0]) if len(page) > MOST_BYTES else 0
     while len(page) > MOST_BYTES and characters > 1000:
         fits = max(0.1, (MOST_BYTES - bare) / (len(page) - bare))
-        page, characters = _page(readings, int(0.97 * fits * characters))
+        page, characters = _page(readings, gathered, drawn, int(0.97 * fits * characters))
     return page
 
 
-def _page(readings: Sequence[Reading], most: int) -> tuple[str, int]:
+def _page(
+    readings: Sequence[Reading], gathered: Gathered, drawn: Sequence[Mapping[str, Any]], most: int
+) -> tuple[str, int]:
     """It, and of how many characters its lists are, at most about `most`."""
-    found, several = lists(readings, most), len(readings) > 1
-    drawn = overlaid(readings) if several else charts(readings[0])
+    found, several = lists(readings, gathered, most), len(readings) > 1
     sections = compare.sections(readings) if several else _learnt(readings[0])
     sections["What is missing, and what went wrong"] = "".join(_troubles(one, several) for one in readings)
     if drawn:

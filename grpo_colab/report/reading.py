@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from grpo_colab.console import without_secrets
 from grpo_colab.errors import SettingError
@@ -26,6 +26,7 @@ from grpo_colab.status import MOST_JSON, status
 from grpo_colab.toml_reading import read_toml
 
 SIDES: Final = ("before", "after")
+TOLD: Final = ("state", "step", "max_steps", "tripwire", "reward_failure")
 MOST_NOTES: Final = 8  # about numbers that are none
 MOST_ANSWERS: Final = 50_000  # before, after, and warnings
 MOST_LISTED: Final = 5000  # names in its draw.json that are looked for
@@ -38,6 +39,16 @@ BIGGEST_PICTURE: Final = 1_500_000  # bytes
 PICTURES: Final = {"drawing.png": (b"\x89PNG\r\n\x1a\n",), "drawing.gif": (b"GIF87a", b"GIF89a")}
 
 
+class Room(NamedTuple):
+    """What may be kept of a run, where others share the page: of rows and values a part, of each file so many bytes."""
+
+    runs: int = 1
+    bytes: Mapping[str, int] = {}
+
+
+ALONE: Final = Room()
+
+
 @dataclass
 class Reading:
     """A run as its page shows it."""
@@ -45,7 +56,7 @@ class Reading:
     run: Run
     name: str  # the folder's, or as much of the path as tells it from the others
     state: str  # as status.status names it
-    told: dict[str, Any]  # what status.status tells
+    told: dict[str, Any]  # of what status.status tells, TOLD
     recipe: dict[str, Any]  # the TOML file's tables, without keys to anything
     environment: dict[str, Any]
     metrics: list[dict[str, float]]  # one a step, in order; finite numbers alone
@@ -139,27 +150,51 @@ def _drawn(folder: Path) -> list[Run]:
     return runs
 
 
-def read(run: Run, name: str | None = None, evaluation: Mapping[str, Any] | None = None) -> Reading:
+def read_all(runs: Sequence[Run], names: Sequence[str]) -> list[Reading]:
+    """Several runs, of which no more is kept than of one; what the small ones leave is the others'."""
+    files = ("metrics.jsonl", "completions.jsonl", "warnings.jsonl", BEFORE, AFTER)
+    room = Room(len(runs), {file: _fair([_bytes(run.path / file) for run in runs]) for file in files})
+    return [read(run, name, room=room) for run, name in zip(runs, names, strict=True)]
+
+
+def _bytes(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.lstat().st_size
+    return 0
+
+
+def _fair(sizes: Sequence[int], most: int = MOST_READ) -> int:
+    """The most that each may have for all to have `most` together."""
+    for n, size in enumerate(sorted(sizes)):
+        if size > (share := most // (len(sizes) - n)):
+            return share
+        most -= size
+    return MOST_READ
+
+
+def read(run: Run, name: str | None = None, evaluation: Mapping[str, Any] | None = None, room: Room = ALONE) -> Reading:
     """All that the folder tells. `evaluation` is what evaluation.json will hold, where that is not written yet."""
     notes: list[str] = []
     recipe = _recipe(run.path / "recipe.toml", notes)
-    told = status(run.path)
+    told = {key: value for key, value in status(run.path).items() if key in TOLD}
     begun = told["state"] != "not begun"
-    metrics = _metrics(run.path / "metrics.jsonl", notes, begun)
-    completions = _rows(run.path / "completions.jsonl", notes, "No completions yet." if begun else "")
+    metrics = _metrics(run.path / "metrics.jsonl", notes, begun, room)
+    rows = functools.partial(_rows, notes=notes, room=room)
+    completions = rows(run.path / "completions.jsonl", missing="No completions yet." if begun else "")
     told["step"] = max(told["step"], metrics[-1]["step"] if metrics else 0)
     sides = zip(SIDES, (BEFORE, AFTER), strict=True)
-    answers = {side: _rows(run.path / file, notes, most=MOST_ANSWERS) for side, file in sides}
-    given = _object(run.path / "evaluation.json", notes) if evaluation is None else dict(evaluation)
+    answers = {side: rows(run.path / file, most=MOST_ANSWERS) for side, file in sides}
+    given = _object(run.path / "evaluation.json", notes, room) if evaluation is None else dict(evaluation)
     evaluated = _evaluation(given, answers, notes)
-    environment = _object(run.path / "environment.json", notes) or {}
+    environment = _object(run.path / "environment.json", notes, room) or {}
     if begun and not environment and not (run.path / "environment.json").exists():
         notes.append("environment.json is missing: the device and the versions are not known.")
     environment.pop("command", None)  # may hold a token
     # who gives an evaluation is about to end the run, and still holds its lock
     state = "finished" if evaluation is not None and _ended(evaluation, told["max_steps"]) else told["state"]
-    warnings = without_secrets(_rows(run.path / "warnings.jsonl", notes, most=MOST_ANSWERS))
+    warnings = without_secrets(rows(run.path / "warnings.jsonl", most=MOST_ANSWERS))
     pictures = {picture: data for picture in PICTURES if (data := _picture(run.path / picture, notes))}
+    pictures = pictures if room.runs == 1 else {}  # which no page of several shows
     for folder in (run.checkpoints, run.adapter):
         if folder.is_symlink():
             notes.append(f"{folder.name} is a link, which is not followed.")
@@ -190,10 +225,10 @@ def _unread(name: str, error: Exception | str) -> str:
     return f"{name} cannot be read: {why}."
 
 
-def _object(path: Path, notes: list[str]) -> dict[str, Any] | None:
+def _object(path: Path, notes: list[str], room: Room) -> dict[str, Any] | None:
     """The JSON object in a file; None, with a note where it cannot be read, where there is none."""
     try:
-        found = json.loads(read_bytes(path, MOST_JSON))
+        found = json.loads(read_bytes(path, MOST_JSON // room.runs))
         if isinstance(found, dict) and is_sound(found):
             return found
         notes.append(f"{path.name} cannot be read: it is no JSON object of sound values.")
@@ -221,15 +256,16 @@ def _picture(path: Path, notes: list[str]) -> str:
     return base64.b64encode(content).decode()
 
 
-def _rows(path: Path, notes: list[str], missing: str = "", most: int = MOST_ROWS) -> list[dict[str, Any]]:
-    found = read_objects(path, most_rows=most)
+def _rows(path: Path, notes: list[str], room: Room, missing: str = "", most: int = MOST_ROWS) -> list[dict[str, Any]]:
+    limit = room.bytes.get(path.name, MOST_READ)
+    found = read_objects(path, limit, max(1, most // room.runs))
     if missing and (found.error or found.size == 0):
         notes.append(missing)
     if found.error and (path.is_symlink() or path.exists()):
         notes.append(_unread(path.name, found.error))
-    if found.size > MOST_READ:
+    if found.size > limit:
         notes.append(
-            f"{path.name} has {found.size / 1e6:,.0f} MB; {MOST_READ / 1e6:.0f} MB evenly over it were read, and the "
+            f"{path.name} has {found.size / 1e6:,.0f} MB; {limit / 1e6:.2g} MB evenly over it were read, and the "
             "rest was left out."
         )
     if found.left:
@@ -241,13 +277,13 @@ def _rows(path: Path, notes: list[str], missing: str = "", most: int = MOST_ROWS
     return found.rows
 
 
-def _metrics(path: Path, notes: list[str], begun: bool) -> list[dict[str, float]]:
+def _metrics(path: Path, notes: list[str], begun: bool, room: Room) -> list[dict[str, float]]:
     """One row of finite numbers a step; of two lines of a step the later. What was no number is noted, by its key."""
     steps: dict[int, dict[str, float]] = {}
     strange: dict[str, list[int]] = {}
-    read = _rows(path, notes)
+    read = _rows(path, notes, room)
     stepped = [row for row in read if is_step(row.get("step"))]
-    most = max(FEWEST_NAMES, min(MOST_NAMES, MOST_CELLS // max(1, len(stepped))))
+    most = max(FEWEST_NAMES, min(MOST_NAMES, MOST_CELLS // room.runs // max(1, len(stepped))))
     names: dict[str, None] = {"step": None}
     left: set[str] = set()
     for row in stepped:

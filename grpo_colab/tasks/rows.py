@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.files import LEVELS, is_sound
+from grpo_colab.files import LEVELS, MOST_SIGNS, is_sound
 from grpo_colab.rewards import gold_number
 
 LONGEST_LINE: Final = 1 << 25  # characters; a row is a problem, or a completion
-MOST_SIGNS: Final = (
-    1_000_000  # commas and opening brackets of a line: there are no more values in it, of 100 bytes each
-)
 MOST_NAMED: Final = 12  # columns, in an error's message
 
 

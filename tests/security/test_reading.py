@@ -21,7 +21,9 @@ from grpo_colab import Recipe, Run
 from grpo_colab.console import printable
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE
+from grpo_colab.files import MOST_READ, MOST_ROWS, MOST_VALUES
 from grpo_colab.report import report
+from grpo_colab.report.reading import _fair, read, read_all
 from grpo_colab.report.shell import distinct
 from grpo_colab.run import DRAW, LOCK
 from grpo_colab.status import status, status_text
@@ -371,3 +373,40 @@ def test_runs_with_steps_of_their_own_are_linear(tmp_path: Path) -> None:
     assert time.monotonic() - began < WITHIN_S
     assert "The table has one step in 80." in page
     assert len(page) < 20_000_000
+
+
+def test_what_is_kept_of_several_runs_is_what_is_kept_of_one(tmp_path: Path) -> None:
+    runs = [Run.create(Recipe.load(), tmp_path / f"run-{n}") for n in range(3)]
+    wide = ",".join(f'"m{i}":1' for i in range(200))
+    for run in runs[:2]:
+        with (run.path / "completions.jsonl").open("w") as file:
+            file.writelines(f'{{"step":{n}}}\n' for n in range(120_000))
+        with (run.path / "metrics.jsonl").open("w") as file:
+            file.writelines(f'{{"step":{n},{wide}}}\n' for n in range(8000))
+    runs[2].append("metrics.jsonl", [{"step": n, "reward": n} for n in range(1, 9)])
+    readings = read_all(runs, ["a", "b", "c"])
+    assert sum(len(one.completions) for one in readings) < 1.1 * MOST_ROWS
+    assert sum(map(len, (row for one in readings for row in one.metrics))) < 1.2 * MOST_ROWS * MOST_VALUES
+    for one in readings[:2]:
+        for name, rows, end in (("completions", one.completions, 120_000), ("metrics", one.metrics, 8000)):
+            assert any(note.startswith(f"{name}.jsonl has more lines or values than are read") for note in one.notes)
+            steps = [row["step"] for row in rows]
+            for start in range(0, end, end // 8):  # something of each part
+                assert any(start <= step < start + end // 8 for step in steps), (name, start)
+    assert len(readings[2].metrics) == 8
+
+
+def test_what_small_runs_leave_is_the_others() -> None:
+    assert _fair([5, 5, 5], 15) == MOST_READ
+    assert _fair([90, 1, 90, 9], 100) == 45
+    assert _fair([90, 90], 100) == 50
+    assert _fair([], 100) == MOST_READ
+
+
+def test_a_line_of_too_much_leaves_the_others(run: Run) -> None:
+    rows = (
+        b'{"step":3,"reward":1.0}\n' + b'{"step":4,"z":[%s1]}\n' % (b"[]," * 3_000_000) + b'{"step":5,"reward":2.0}\n'
+    )
+    (run.path / "metrics.jsonl").write_bytes(rows)
+    assert [row["step"] for row in read(run).metrics] == [3, 5]
+    assert "metrics.jsonl has more lines or values than are read: 1 lines were left out." in read(run).notes
