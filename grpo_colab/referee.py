@@ -37,6 +37,7 @@ _KINDS: Final[frozenset[type]] = PLAIN.union(
     (set, frozenset, bytes, complex, type(...), type, date, datetime, timedelta, timezone, time_of_day, Decimal),
     (MontyClassProxy, MontyStdTypeProxy),
 )
+_CHANGES: Final = (list, dict, set)
 _ITERABLE: Final = ("range", "dict_keys", "dict_values", "dict_items")
 # What the tests' sessions have beside the built-ins. What is run inside of `map` cannot ask the program.
 GLUE: Final = """
@@ -56,11 +57,39 @@ def _most(*items, key, default=()):
     return max(items, default=default) if not items else _order(items, key, True)[0]
 def _call(function, *given, **named):
     value = function(*given, **named)
-    for index, new in _changed(function):
+    _put([*given, *named.values()], _changed(function))
+    return value
+class _Later:
+    def __init__(self, function, given, named):
+        self.function, self.given, self.named, self.done = function, given, named, []
+    def get(self):
+        if not self.done:
+            self.done.append(self.function(*self.given, **self.named))
+        return self.done[0]
+def _awaited(value):
+    if type(value) is _Later:
+        return value.get()
+    if not _theirs(value):
+        raise TypeError('it cannot be awaited')
+    return _await_of(value)
+def _gather(*given):
+    return _Later(lambda: [_awaited(one) for one in given], (), {})
+def _task(value):
+    return _Later(_awaited, (value,), {})
+def _is(name, function, value, *kinds):
+    for kind in kinds:
+        if _is_of(name, value, kind) if _theirs(kind) else function(value, kind):
+            return True
+    return False
+def _lift(index, given, plain_from):
+    value = _lift_there(index, given, plain_from)
+    _put(given, _changed(index))
+    return value
+def _put(given, changes):
+    for index, new in changes:
         old = given[index]
         old.clear()
         old.extend(new) if isinstance(old, list) else old.update(new)
-    return value
 def _theirs(value):
     return type(value).__name__ == 'ProgramValue'
 def _text(function, value):
@@ -137,7 +166,11 @@ class Referee:
         """Return what the test's glue calls."""
         return {
             "_now": lambda name: self.ask(name, []),
-            "_lift": self._lift,
+            "_lift_there": self._lift,
+            "_await_of": lambda value: self.ask("__i.run({})", [value], "import asyncio as __i\n"),
+            "_is_of": lambda name, value, kind: self.ask(
+                f"__e('{name}(a, b)', {{{{'a': {{}}, 'b': {{}}}}}})", [value, kind]
+            ),
             "_changed": self._changed,
             "_text_of": lambda name, value: self.ask(f"{name}({{}})", [value]),
             "_set": lambda value, name, new: self.ask(f"setattr({{}}, {name!r}, {{}})", [value, new]),
@@ -155,21 +188,22 @@ class Referee:
         if not all(map(str.isidentifier, kwargs)):  # they may be the program's words, and are to be no source
             raise TypeError("keywords must be identifiers")
         slots = ["{}"] * len(args) + [f"{name}={{}}" for name in kwargs]
-        before = [self._inward(item) for item in args]
+        before = [self._inward(item) if type(item) in _CHANGES else None for item in (*args, *kwargs.values())]
         result = self.ask(f"{{}}{method}({', '.join(slots)})", [value, *args, *kwargs.values()])
-        self.changes = (value, self._changes(before) if method == "" else [])
+        self.changes = (value, self._changes(before, 1))
         return result
 
-    def ask(self, form: str, given: Sequence[Any]) -> Any:
+    def ask(self, form: str, given: Sequence[Any], first: str = "") -> Any:
         """Evaluate `form` in the program's session, its slots filled with `given`, and return what the test may see."""
-        inputs, slots = {}, []
+        inputs: dict[str, Any] = {"__e": self.trusted} if "__e(" in form else {}
+        slots = []
         for index, item in enumerate(given):
             if isinstance(item, ProgramValue) and item.proxy is None:
                 slots.append(item.name)
             else:
                 inputs[f"__a{index}"] = self._inward(item)
                 slots.append(f"__a{index}")
-        value = self._feed(f"__v = {form.format(*slots)}\n__v", inputs)
+        value = self._feed(f"{first}__v = {form.format(*slots)}\n__v", inputs)
         return value if type(value) in (bool, float, type(None)) else self._outward(value)
 
     def _feed(self, source: str, inputs: dict[str, Any]) -> Any:
@@ -260,18 +294,23 @@ class Referee:
             return {key: self._wrapped(item) for key, item in value.items()}
         return value
 
-    def _lift(self, index: int, given: list[Any]) -> Any:
+    def _lift(self, index: int, given: list[Any], plain_from: int) -> Any:
+        if plain_from >= 0 and any(map(_holds_instance, given[plain_from:])):
+            self._end("unsupported", "a test hands the program's own instance to a function of the test's")
         if self.shared:
             shared, self.shared = self.shared, ""
             self._feed(shared, {})
-        return self.ask(self.lifted[index], given)
+        before = [self._inward(item) if type(item) in _CHANGES else None for item in given]
+        result = self.ask(self.lifted[index], given)
+        self.changes = (index, self._changes(before, 0))
+        return result
 
-    def _changes(self, before: list[Any]) -> list[tuple[int, Any]]:
+    def _changes(self, before: list[Any], start: int) -> list[tuple[int, Any]]:
         """Return which of the lists, dictionaries and sets handed over the program has changed, and to what."""
         found = []
         for index, old in enumerate(before):
-            if type(old) in (list, dict, set):
-                new = self._feed(f"__a{index + 1}", {})
+            if type(old) in _CHANGES:
+                new = self._feed(f"__a{index + start}", {})
                 if refusal(new, *CROSSING, kinds=_KINDS, max_bits=CROSSING_BITS) == "" and new != old:
                     found.append((index, self._wrapped(new)))
         return found
@@ -279,7 +318,15 @@ class Referee:
     def _changed(self, function: Any) -> list[tuple[int, Any]]:
         called, changes = self.changes
         self.changes = (None, [])
-        return changes if called is function else []
+        return changes if called is function or (type(called) is int and called == function) else []
+
+
+def _holds_instance(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_instance, value)) or any(map(_holds_instance, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_holds_instance, value))
+    return isinstance(value, ProgramValue) and value.proxy is not None
 
 
 def examine(

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
+import copy
 import functools
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +19,7 @@ from typing import Any, Final
 from grpo_colab.plain import refusal
 from grpo_colab.sandbox import Exam
 
+_INSTEAD: Final = "Write it with the program's answer outside, as in assert apply(lambda x: x + 1, f(2)) == 5"
 NOTHING: Final = object()  # a test that need only end
 MOST_CHARACTERS: Final = 1_000_000
 _BUILTINS: Final = frozenset(dir(builtins))
@@ -27,6 +30,8 @@ _WITH_KEY: Final = {"sorted": "_order", "min": "_least", "max": "_most"}
 _OF_ITEMS: Final = frozenset({"list", "tuple", "set", "frozenset", "sorted", "sum", "min", "max", "iter", "enumerate"})
 _OF_VALUE: Final = frozenset({"str", "repr", "int", "float", "abs", "len", "bool"})
 _STAYS_THERE: Final = frozenset({"range", "iter", "slice", "super", "keys", "values", "items"})
+# What a method of a list, a dictionary or a set is called: handed over, it takes its owner along.
+_METHODS: Final = frozenset({"append", "add", "extend", "insert", "update", "setdefault", "pop", "remove", "discard"})
 _DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -40,16 +45,25 @@ class Test:
     asks: frozenset[str]
 
 
+class UnfitError(ValueError):
+    """Say why a test, which is Python, can judge nothing."""
+
+
 @functools.lru_cache(maxsize=4096)  # a group of completions shares its tests
 def take_apart(source: str, prelude: str) -> Test:
     """Return the test that `source` is, or raise ValueError for what is no Python."""
     if len(source) > MOST_CHARACTERS:
         raise ValueError(f"the test {source!r:.80} has {len(source)} characters: write at most {MOST_CHARACTERS}")
     try:
-        tree = ast.parse(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an assertion that is a tuple, say
+            compile(source, "<test>", "exec", dont_inherit=True)
+            tree = ast.parse(source)
         names = _Names(tree, _names_of(prelude))
         test = _comparison(source, tree.body, names)
         return test or Test(source, _Rewriter(names).exam(tree), NOTHING, names.program)
+    except UnfitError as error:
+        raise ValueError(f"the test {source!r:.80} cannot be run: {error}") from None
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"the test {source!r:.80} is no Python: {error}") from None
     except (MemoryError, RecursionError):
@@ -128,18 +142,28 @@ class _Names:
         self.own = set(_own(tree))
         self.shared = list(_shared(tree))
         self.defined = {name for statement in self.shared for name in _heads(statement)}
+        # as they are before they are rewritten
+        self.texts = [(set(_heads(statement)), copy.deepcopy(statement)) for statement in self.shared]
         self.given = pure - self.own
         loaded = {name for name in _loaded(tree) - self.own - pure if not name.startswith("__")}
         owners = [node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
         roots = {owner.id for owner in owners if isinstance(owner, ast.Name)}
         self.imported = sorted(loaded & _MODULES & roots - state)
-        program = loaded - _BUILTINS - set(self.imported)
+        program = loaded - _BUILTINS - set(self.imported) - {"asyncio"}
         if not program | (loaded & state):
             # A test that names nothing else is about a program that redefines a built-in.
             called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
             program = {func.id for func in called if isinstance(func, ast.Name)} & loaded & _BUILTINS
         self.program = frozenset(program | (loaded & state))
         self.renamed = self.program & (_BUILTINS | state)
+
+    def reached(self, node: ast.AST) -> list[ast.stmt]:
+        """Return the test's definitions that `node` needs."""
+        found, names = list[ast.stmt](), _loaded(node)
+        while more := [text for heads, text in self.texts if heads & names and text not in found]:
+            found += more
+            names = names.union(*map(_loaded, more))
+        return found
 
     def here(self, name: str) -> str:
         """Return the name of the program's `name` in the test's session, where a built-in may have that name."""
@@ -182,11 +206,12 @@ class _Rewriter(ast.NodeTransformer):
         self.names = names
         self.bound: dict[str, str] = {}
         self.lifted: list[str] = []
+        self.there: list[ast.stmt] = []
 
     def exam(self, tree: ast.Module) -> Exam:
-        shared = "\n".join(map(ast.unparse, self.names.shared))
         source = "\n".join([*(f"import {name}" for name in self.names.imported), ast.unparse(self._new(tree))])
-        return Exam(source, self.bound, shared if self.lifted else "", self.lifted)
+        shared = "\n".join(ast.unparse(text) for _, text in self.names.texts if text in self.there)
+        return Exam(source, self.bound, shared, self.lifted)
 
     def _new(self, tree: Any) -> Any:
         return ast.fix_missing_locations(self.visit(tree))
@@ -228,6 +253,8 @@ class _Rewriter(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.expr:
         root = _root(node.func)
         name = root.id if isinstance(root, ast.Name) else ""
+        if isinstance(node.func, ast.Attribute) and node.func.value is root and name == "asyncio":
+            return self._of_asyncio(node, node.func.attr)
         direct, asked = root is node.func, name in self.names.program
         given = [*node.args, *(keyword.value for keyword in node.keywords)]
         if asked or name in self.names.own - self.names.defined:
@@ -240,8 +267,6 @@ class _Rewriter(ast.NodeTransformer):
                 return ast.IfExp(_calling("_theirs", ast.Name(name, ast.Load())), self._lift(node), self._plain(node))
         elif direct and name in _BUILTINS - self.names.own:
             return self._builtin(node, name)
-        elif ast.unparse(node.func) == "asyncio.run" and self.names.program & _loaded(node):
-            return self._lift(node)
         return self._plain(node)
 
     def _plain(self, node: ast.Call) -> ast.Call:
@@ -260,8 +285,9 @@ class _Rewriter(ast.NodeTransformer):
         return ast.Call(func, args, keywords)
 
     def _builtin(self, node: ast.Call, name: str) -> ast.expr:
-        if name in ("isinstance", "issubclass") and len(node.args) == 2 and self.names.program & _loaded(node.args[1]):
-            return self._lift(node)
+        if name in ("isinstance", "issubclass") and len(node.args) == 2 and self.names.program & _loaded(node):
+            kinds = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
+            return _calling("_is", ast.Constant(name), node.func, *map(self.visit, [node.args[0], *kinds]))
         args, keywords = self._arguments(node)
         if name in _IN_GLUE:
             return ast.Call(ast.Name(_IN_GLUE[name], ast.Load()), args, keywords)
@@ -283,7 +309,7 @@ class _Rewriter(ast.NodeTransformer):
         for node in ast.walk(given):
             if isinstance(node, ast.Name) and (node.id in self.names.defined or node.id in self.names.given):
                 return True
-            if isinstance(node, ast.Lambda):
+            if isinstance(node, ast.Lambda) or self._is_method(node):
                 return True
             if isinstance(node, ast.Call):
                 called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
@@ -291,15 +317,154 @@ class _Rewriter(ast.NodeTransformer):
                     return True
         return False
 
+    def _is_method(self, node: ast.AST) -> bool:
+        """Say whether this is `seen.append`, of a variable of the test's, and no call."""
+        owner = node.value if isinstance(node, ast.Attribute) and node.attr in _METHODS else None
+        return isinstance(owner, ast.Name) and owner.id in self.names.own - self.names.defined
+
     def _lift(self, node: ast.Call) -> ast.expr:
-        """Evaluate the whole call in the program's session, with the values that the test's variables have."""
-        inner = _parameters(node)
-        inner |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
-        local = sorted((_loaded(node) & self.names.own) - self.names.defined - inner)
+        """Evaluate the whole call in the program's session, with the values that the test's variables have.
+
+        Nothing may be judged there, where all that is compared, and what compares it, may be the program's. So what
+        the program is to return is asked for here, and what it returned may go there as a plain value only.
+        """
+        parts = self._checked(node)
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        uncalled = {ast.unparse(one) for one in given} & (self.names.defined | self.names.given)
+        judges = uncalled or any(isinstance(part, ast.Lambda) or not _only_made(part) for part in parts)
+        text, hoisted = self._hoisted(node) if judges else (node, {})
+        inner = _parameters(text)
+        inner |= {part.id for part in ast.walk(text) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+        local = sorted((_loaded(text) & self.names.own) - self.names.defined - inner)
+        root = _root(text.func)
+        first = [root.id] if isinstance(root, ast.Name) and root.id in local else []
+        values: dict[str, ast.expr] = {name: ast.Name(name, ast.Load()) for name in first + local} | hoisted
+        return self._lifted(text, values, len(first) if judges else -1)
+
+    def _lifted(self, node: ast.expr, values: dict[str, ast.expr], plain_from: int = -1) -> ast.expr:
+        self.there += self.names.reached(node)
         text = ast.unparse(node).replace("{", "{{").replace("}", "}}")
-        self.lifted.append(f"(lambda {', '.join(local)}: {text})({', '.join(['{}'] * len(local))})")
-        values = ast.List([ast.Name(name, ast.Load()) for name in local], ast.Load())
-        return _calling("_lift", ast.Constant(len(self.lifted) - 1), values)
+        self.lifted.append(f"(lambda {', '.join(values)}: {text})({', '.join(['{}'] * len(values))})")
+        number, given = ast.Constant(len(self.lifted) - 1), ast.List(list(values.values()), ast.Load())
+        return _calling("_lift", number, given, ast.Constant(plain_from))
+
+    def _checked(self, node: ast.expr) -> list[ast.AST]:
+        """Return the test's functions and classes that the program would run, or raise UnfitError."""
+        parts: list[ast.AST] = [part for part in ast.walk(node) if isinstance(part, ast.Lambda)]
+        definitions = [part for part in self.names.reached(node) if not isinstance(part, ast.Import | ast.ImportFrom)]
+        said = f"{ast.unparse(node)!r:.80} hands the program a function of the test"
+        for part in [*parts, *definitions]:
+            bare = copy.copy(part)
+            if isinstance(bare, ast.FunctionDef):
+                bare.decorator_list = []
+            if any(isinstance(inner, ast.Assert) for inner in ast.walk(bare)) or _may_raise(bare):
+                raise UnfitError(f"{said} that asserts or raises, where the program could answer for it. {_INSTEAD}")
+            variables = self.names.own - self.names.defined - set(_own(bare))
+            calls = [inner.func for inner in ast.walk(bare) if isinstance(inner, ast.Call)]
+            called = {func.id for func in calls if isinstance(func, ast.Name)} & variables
+            if asks := sorted(_loaded(bare) & self.names.program | called):
+                raise UnfitError(f"{said} that asks {asks[0]!r}, where the program could answer for it. {_INSTEAD}")
+            if part in definitions and (used := sorted(_loaded(part) & variables)):
+                raise UnfitError(f"{said} with the variable {used[0]!r}: write a lambda, or give it as an argument")
+        return [*parts, *definitions]
+
+    def _hoisted(self, node: ast.Call) -> tuple[ast.Call, dict[str, ast.expr]]:
+        """Return the call with names for those of its arguments that ask the program, and what they ask."""
+        new, found = copy.deepcopy(node), dict[str, ast.expr]()
+
+        def named(given: ast.expr) -> ast.expr:
+            if isinstance(given, ast.Starred):
+                return ast.Starred(named(given.value), given.ctx)
+            if isinstance(given, ast.Lambda) or not any(map(self._asks, ast.walk(given))):
+                return given
+            if self._cannot_cross(given) and not isinstance(given, ast.Call):
+                raise UnfitError(f"{ast.unparse(given)!r:.80} asks the program beside a function: write it by itself")
+            found[name := f"_g{len(found)}"] = self.visit(given)
+            return ast.Name(name, ast.Load())
+
+        at: ast.expr = new
+        while isinstance(at, ast.Call | ast.Attribute | ast.Subscript):
+            if isinstance(at, ast.Call):
+                at.args = [named(one) for one in at.args]
+                at.keywords = [ast.keyword(keyword.arg, named(keyword.value)) for keyword in at.keywords]
+            at = at.func if isinstance(at, ast.Call) else at.value
+        return new, found
+
+    def _asks(self, node: ast.AST) -> bool:
+        root = _root(node) if isinstance(node, ast.Call) else None
+        return isinstance(root, ast.Name) and root.id in self.names.program | (self.names.own - self.names.defined)
+
+    # A coroutine of the test's is a function that runs here, when it is awaited; the program's is run there.
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        bare = copy.copy(node.args)
+        bare.defaults, bare.kw_defaults = [], [None] * len(bare.kwonlyargs)
+        given: list[ast.expr] = [ast.Name(one.arg, ast.Load()) for one in (*bare.posonlyargs, *bare.args)]
+        given += [ast.Starred(ast.Name(bare.vararg.arg, ast.Load()), ast.Load())] if bare.vararg else []
+        keys: list[ast.expr | None] = [ast.Constant(one.arg) for one in bare.kwonlyargs]
+        named: list[ast.expr] = [ast.Name(one.arg, ast.Load()) for one in bare.kwonlyargs]
+        if bare.kwarg:
+            keys, named = [*keys, None], [*named, ast.Name(bare.kwarg.arg, ast.Load())]
+        later = _calling("_Later", ast.Name("_body", ast.Load()), ast.Tuple(given, ast.Load()), ast.Dict(keys, named))
+        body: list[ast.stmt] = [ast.FunctionDef("_body", bare, node.body, []), ast.Return(later)]
+        return self.visit(ast.fix_missing_locations(ast.FunctionDef(node.name, node.args, body, node.decorator_list)))
+
+    def visit_Await(self, node: ast.Await) -> ast.expr:
+        return _calling("_awaited", self.visit(node.value))
+
+    def _of_asyncio(self, node: ast.Call, name: str) -> ast.expr:
+        args, keywords = self._arguments(node)
+        if name == "run" and len(args) == 1:
+            return _calling("_awaited", *args)
+        if name == "gather" and not keywords:
+            return _calling("_gather", *args)
+        if name == "sleep":
+            return _calling("_gather")
+        if name in ("wait_for", "create_task", "ensure_future") and args:
+            return _calling("_task", args[0])
+        return self._no_async(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        is_it = isinstance(node.value, ast.Name) and node.value.id == "asyncio"
+        return self._no_async(node) if is_it else self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> ast.AST:
+        module = node.module if isinstance(node, ast.ImportFrom) else ""
+        renamed = [one for one in node.names if one.name.split(".")[0] == "asyncio" and (one.asname or "." in one.name)]
+        return self._no_async(node) if renamed or (module or "").split(".")[0] == "asyncio" else node
+
+    visit_ImportFrom = visit_Import
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        return self._no_async(node) if node.is_async else self.generic_visit(node)
+
+    def _no_async(self, node: ast.AST) -> Any:
+        said = "write import asyncio, asyncio.run(f(2)), await f(2), or gather, sleep, wait_for, create_task of asyncio"
+        raise UnfitError(f"{ast.unparse(node)!r:.80} is more of asyncio than a test may use: {said}")
+
+    visit_AsyncFor = visit_AsyncWith = _no_async
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        roots = {root.id for root in map(_root, node.decorator_list) if isinstance(root, ast.Name)}
+        if not roots & self.names.program:
+            return self.generic_visit(node)
+        name = ast.Name(node.name, ast.Load())  # as the program's decorator leaves it
+        self._checked(name)
+        return ast.Assign([ast.Name(node.name, ast.Store())], self._lifted(name, {}))
+
+
+def _only_made(part: ast.AST) -> bool:
+    """Say whether a definition is a class that can be made, but whose instances do nothing."""
+    inside = [inner.name for inner in ast.walk(part) if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lambdas = any(isinstance(inner, ast.Lambda) for inner in ast.walk(part))
+    return isinstance(part, ast.ClassDef) and set(inside) <= {"__init__"} and not lambdas
+
+
+def _may_raise(part: ast.AST) -> bool:
+    """Say whether a function raises by what it has been given: not so one that does nothing else than to raise."""
+    if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(part.body[-1], ast.Raise):
+        return len(part.body) > 1 + isinstance(part.body[0], ast.Expr)
+    return any(isinstance(inner, ast.Raise) for inner in ast.walk(part))
 
 
 def _calling(function: str, *given: ast.expr) -> ast.Call:

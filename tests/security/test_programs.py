@@ -177,6 +177,84 @@ def test_no_right_program_is_denied(program: str, test: str, reward: CodeReward)
     assert reward([program, "x = 1"], tests=[test, test]) == [1.0, 0.0]
 
 
+ASYNC = "import asyncio\nasync def f(x):\n    await asyncio.sleep(0)\n    return x * x\n"
+ASYNC_CHEATS = [
+    EQUALS_ALL + "import asyncio\nasync def f(x): return A()",
+    EQUALS_ALL + "    def __await__(self): return iter([])\ndef f(x): return A()",
+    EQUALS_ALL + "f = A\nclass asyncio:\n    def run(x): return x",
+    "class asyncio:\n    def run(x): return None\n    def gather(*x): return None",
+    RIGHT,
+]
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "async def main():\n    assert await f(2) == 4\nasyncio.run(main())",
+        "import asyncio\nasync def main(g, *more, m=1, **k):\n    assert await g(2) == 4\nasyncio.run(main(f, z=2))",
+        "import asyncio\nasync def check(c, x=2):\n    x = x + 1\n    assert await c(x) == 9\nasyncio.run(check(f))",
+        "assert asyncio.run(f(2)) == 4",
+        "y = asyncio.run(f(2))\nassert 4 == y",
+        "class T:\n    async def run(self):\n        assert await f(2) == 4\nasyncio.run(T().run())",
+        "async def one(x):\n    return await f(x)\nasync def main():\n    found = await asyncio.gather(f(1), one(2))\n"
+        "    task = asyncio.create_task(one(3))\n    await asyncio.sleep(0)\n"
+        "    assert found + [await task] == [1, 4, await asyncio.wait_for(f(3), 1)]\nasyncio.run(main())",
+    ],
+)
+def test_a_coroutine_of_the_tests_judges_where_no_program_is(test: str, reward: CodeReward) -> None:
+    paid = reward([ASYNC, *ASYNC_CHEATS], tests=[test] * (1 + len(ASYNC_CHEATS)))
+    assert paid == [1.0] + [0.0] * len(ASYNC_CHEATS)
+
+
+APPLY = "def apply(g, x): return g(x)\ndef every(g, xs): return all([g(x) for x in xs])\ndef run(t): return None\n"
+
+
+@pytest.mark.parametrize(
+    ("test", "words"),
+    [
+        ("def t():\n    assert f(2) == 4\nrun(t)", "asserts or raises, where the program could answer for it"),
+        ("def t(y):\n    if y != 4:\n        raise ValueError\nrun(t)", "asserts or raises"),
+        ("class T:\n    def run(self):\n        assert f(2) == 4\nrun(T())", "asserts or raises"),
+        ("async def t():\n    assert await f(2) == 4\nrun(t())", "asserts or raises"),
+        ("def ok(x): return f(x) == 4\nassert apply(ok, 2)", "asks 'f', where the program"),
+        (
+            "def in_it(x): return f(x) == 4\ndef ok(x): return in_it(x)\nassert apply(ok, 2)",
+            "asks 'f', where the program",
+        ),
+        ("assert every(lambda x: f(x) == x * x, [2, 3])", "asks 'f', where the program"),
+        ("def check(c):\n    assert every(lambda x: c(x) == 4, [2])\ncheck(f)", "asks 'c', where the program"),
+        ("assert apply(lambda x: x, [f, f(2), lambda x: x == 4])", "asks the program beside a function"),
+        ("@run\ndef t():\n    assert f(2) == 4", "asserts or raises"),
+        ("from asyncio import run as go\nassert go(f(2)) == 4", "more of asyncio than a test may use"),
+        ("async def main():\n    async with f(2) as y:\n        assert y == 4\nasyncio.run(main())", "more of asyncio"),
+        ("return f(1)", "is no Python"),
+        ("await f(1)", "is no Python"),
+        ("nonlocal x", "is no Python"),
+    ],
+)
+def test_what_a_program_could_answer_for_is_no_test(test: str, words: str, reward: CodeReward) -> None:
+    with pytest.raises(ValueError, match=words):
+        reward([APPLY + RIGHT], tests=[test])
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "assert apply(lambda y: y == 4, f(2))",
+        "y = f(2)\nassert apply(lambda x: y == x, 4)",
+        "y = [f(2)]\nassert apply(lambda x: x[0] - 4, y) == 0",
+        "def same(y): return y == 4\nassert apply(same, x=f(2))",
+        "def check(c):\n    assert apply(lambda y: y == 4, c(2))\ncheck(f)",
+        "class Four:\n    def __call__(self, y): return y == 4\nassert apply(Four().__call__, f(2))",
+        "assert isinstance(f(2), P)",
+        "assert isinstance(f(2), (P, str)) and not isinstance(f(2), str)",
+    ],
+)
+def test_an_instance_meets_no_function_of_the_tests_where_the_program_rules(test: str, reward: CodeReward) -> None:
+    cheat = EQUALS_ALL + redefined(BUILT_INS, "return True") + "def f(x): return A()\ndef apply(g, x): return g(x)\n"
+    assert reward([APPLY + RIGHT + "P = int", cheat + "P = 3.0.__class__"], tests=[test] * 2) == [1.0, 0.0]
+
+
 def test_a_trusted_function_of_the_prelude_cannot_be_redefined() -> None:
     prelude = "EPSILON = 1e-6\ndef close(a, b): return abs(a - b) < EPSILON\nboard = []\ndef put(x): board.append(x)"
     cheat = "EPSILON = 99\ndef close(a, b): return True\ndef f(x): return 0"
