@@ -41,6 +41,7 @@ def refusal(
         characters += sum(len(item) for item in level if type(item) in (str, bytes))
         inner = [item for item in level if isinstance(item, list | tuple | dict | set | frozenset)]
         keyed = [item for item in inner if isinstance(item, dict)]
+        hashed = [item for item in inner if isinstance(item, dict | set | frozenset)]
         items += sum(map(len, inner)) + sum(map(len, keyed))
         if others:
             return f"the result has a value of type {others}"
@@ -48,8 +49,8 @@ def refusal(
             (bits > max_bits, f"an integer of more than {max_bits} bits"),
             (characters > max_characters, f"more characters than max_output={max_characters}"),
             (items > max_items, f"more items than max_items={max_items}"),
-            # which take a second to put into a dictionary again
-            (any(len(item) - len(set(map(hash, item))) > 100 for item in keyed), "keys that share one hash"),
+            # which take a second to put into a dictionary or a set again
+            (any(len(item) - len(set(map(hash, item))) > 100 for item in hashed), "keys that share one hash"),
         ):
             if refused:
                 return f"the result has {why}"

@@ -31,6 +31,8 @@ from grpo_colab.plain import OWN_INSTANCE, PLAIN, doubtful_texts, refusal
 CROSSING: Final = (100_000, 20, 1_000_000)  # items, depth and characters of a value that goes from program to test
 CROSSING_BITS: Final = 1_000_000
 READING_S: Final = 0.25  # of CPU time, to read such a value
+ALL_READING_S: Final = 1.0  # of it, to read all that a program answers, beside its own time
+LEAST_S: Final = 0.02  # of it, in which any small value can be read
 CALL_S: Final = 0.0005  # of CPU time that one call from test to program may cost beside the program's own
 MOST_CALLS: Final = 10_000
 _KINDS: Final[frozenset[type]] = PLAIN.union(
@@ -39,6 +41,10 @@ _KINDS: Final[frozenset[type]] = PLAIN.union(
 )
 _CHANGES: Final = (list, dict, set)
 _ITERABLE: Final = ("range", "dict_keys", "dict_values", "dict_items")
+TRUTH: Final = (  # of an instance: the interpreter itself asks none of these
+    "(lambda o: o.__bool__() if __e('hasattr(o, \"__bool__\")', {{'o': o}}) else "
+    "o.__len__() > 0 if __e('hasattr(o, \"__len__\")', {{'o': o}}) else True)({})"
+)
 # What the tests' sessions have beside the built-ins. What is run inside of `map` cannot ask the program.
 GLUE: Final = """
 def _map(function, *columns):
@@ -90,10 +96,23 @@ def _put(given, changes):
         old = given[index]
         old.clear()
         old.extend(new) if isinstance(old, list) else old.update(new)
+def _method(owner, name, *given, **named):
+    value = _method_of(owner, name, given, named)
+    _put([*given, *named.values()], _changed(owner))
+    return value
 def _theirs(value):
     return type(value).__name__ == 'ProgramValue'
-def _text(function, value):
-    return _text_of(function.__name__, value) if _theirs(value) else function(value)
+def _text(name, function, value):
+    if not _theirs(value):
+        return function(value)
+    if name == 'len':
+        return _method_of(value, '__len__', [], {})
+    return _truth(value) if name == 'bool' else _text_of(name, value)
+def _truth(value):
+    if _theirs(value):
+        value = _truth_of(value)
+        return _theirs(value) or bool(value)
+    return value
 def _items(function, value, **named):
     return function(_text_of('list', value) if _theirs(value) else value, **named)
 def _item(value, key):
@@ -156,9 +175,10 @@ class Referee:
     ) -> None:
         self.program, self.limit_s, self.lifted, self.shared = program, limit_s, lifted, shared
         self.trusted, self.printed = trusted, out  # the built-in eval, which the program cannot redefine
-        self.clock = clock  # CPU time of the program's process, as a busy machine is no fault of the program
+        self.clock = clock  # CPU time of the program's process, and of this one, as a busy machine is no fault
+        self.began = clock()
         self.ended: tuple[str, str] | MontyError | None = None  # kind and message, or what the program died of
-        self.spent_s, self.calls, self.names, self.wrapped = 0.0, 0, 0, 0
+        self.calls, self.names, self.wrapped = 0, 0, 0
         self.handed = ""  # the type of an instance that the test has seen
         self.changes: tuple[Any, list[tuple[int, Any]]] = (None, [])
 
@@ -172,7 +192,9 @@ class Referee:
                 f"__e('{name}(a, b)', {{{{'a': {{}}, 'b': {{}}}}}})", [value, kind]
             ),
             "_changed": self._changed,
-            "_text_of": lambda name, value: self.ask(f"{name}({{}})", [value]),
+            "_text_of": lambda name, value: self.ask(f"__e('{name}(a)', {{{{'a': {{}}}}}})", [value]),
+            "_truth_of": lambda value: self.ask(TRUTH, [value]),
+            "_method_of": lambda value, name, given, named: self.call(value, f".{name}", given, named),
             "_set": lambda value, name, new: self.ask(f"setattr({{}}, {name!r}, {{}})", [value, new]),
             "_item_of": lambda value, key: self.ask("{}[{}]", [value, key]),
             "_set_item": lambda value, key, new: self.ask(
@@ -210,10 +232,12 @@ class Referee:
         if self.ended is not None:
             raise Ended
         self.calls += 1
-        if self.calls > MOST_CALLS or self.spent_s > self.limit_s + CALL_S * self.calls:
+        left_s = self.limit_s + ALL_READING_S + CALL_S * self.calls - (self.clock() - self.began)
+        if self.calls > MOST_CALLS:
+            self._end("time", f"the test asks the program more than {MOST_CALLS} times")
+        if left_s <= 0:
             self._end("time", "the test's calls of the program took too long")
-        signal.setitimer(signal.ITIMER_PROF, READING_S)
-        began = self.clock()
+        signal.setitimer(signal.ITIMER_PROF, min(READING_S, left_s + LEAST_S))
         try:
             return self.program.feed_run(source, inputs=inputs, print_callback=self.printed)
         except MontyError as error:
@@ -224,8 +248,6 @@ class Referee:
             raise inner from None
         except TypeError as error:  # a key or a member of a set that has no hash here
             return self._end("result", f"the result has {error}")
-        finally:
-            self.spent_s += self.clock() - began
 
     def _end(self, kind: str, message: str) -> Any:
         self.ended = (kind, message)

@@ -431,7 +431,7 @@ class _Outer:
             exam.shared,
             self.eval,
             printed,
-            functools.partial(_used_s, pids[:1]),
+            lambda: _used_s(pids[:1]) + time.process_time(),
         )
         ended = examine(referee, court, self.court, exam.source, exam.names)
         if ended is None:

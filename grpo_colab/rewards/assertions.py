@@ -31,7 +31,9 @@ _OF_ITEMS: Final = frozenset({"list", "tuple", "set", "frozenset", "sorted", "su
 _OF_VALUE: Final = frozenset({"str", "repr", "int", "float", "abs", "len", "bool"})
 _STAYS_THERE: Final = frozenset({"range", "iter", "slice", "super", "keys", "values", "items"})
 # What a method of a list, a dictionary or a set is called: handed over, it takes its owner along.
-_METHODS: Final = frozenset({"append", "add", "extend", "insert", "update", "setdefault", "pop", "remove", "discard"})
+_METHODS: Final = frozenset(
+    {"append", "add", "extend", "insert", "update", "setdefault", "pop", "remove", "discard", "get"}
+)
 _DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -258,20 +260,34 @@ class _Rewriter(ast.NodeTransformer):
         direct, asked = root is node.func, name in self.names.program
         given = [*node.args, *(keyword.value for keyword in node.keywords)]
         if asked or name in self.names.own - self.names.defined:
-            lifts = any(self._cannot_cross(one) for one in given)
-            if lifts and (asked or direct):
-                return self._lift(node)
-            if direct:
-                return self._call(node, name, asked)
-            if lifts:  # a method of what may be the program's, or a list of the test's own
+            if any(self._cannot_cross(one) for one in given):
+                if asked or direct:
+                    return self._lift(node)
+                # a method of what may be the program's, or a list of the test's own
                 return ast.IfExp(_calling("_theirs", ast.Name(name, ast.Load())), self._lift(node), self._plain(node))
-        elif direct and name in _BUILTINS - self.names.own:
+            return self._call(node, name, asked) if direct else self._method(node, given)
+        if direct and name in _BUILTINS - self.names.own:
             return self._builtin(node, name)
         return self._plain(node)
 
     def _plain(self, node: ast.Call) -> ast.Call:
         args, keywords = self._arguments(node)
         return ast.Call(self.visit(node.func), args, keywords)
+
+    def _method(self, node: ast.Call, given: list[ast.expr]) -> ast.expr:
+        """Call a method of what may be the program's instance, which may change the lists that it is given."""
+        func = node.func
+        if not isinstance(func, ast.Attribute) or not any(map(_may_be_changed, given)):
+            return self._plain(node)
+        owner: ast.expr = ast.Name(func.value.id if isinstance(func.value, ast.Name) else "_o", ast.Load())
+        args, keywords = self._arguments(node)
+        theirs = ast.Call(ast.Name("_method", ast.Load()), [owner, ast.Constant(func.attr), *args], keywords)
+        plain = ast.Call(ast.Attribute(owner, func.attr, ast.Load()), args, keywords)
+        either = ast.IfExp(_calling("_theirs", owner), theirs, plain)
+        if isinstance(func.value, ast.Name) and func.value.id not in self.names.program:
+            return either
+        empty = ast.arguments(posonlyargs=[], args=[ast.arg("_o")], kwonlyargs=[], kw_defaults=[], defaults=[])
+        return ast.Call(ast.Lambda(empty, either), [self.visit(func.value)], [])
 
     def _call(self, node: ast.Call, name: str, asked: bool) -> ast.expr:
         """Call the program's function, or what may be one. It may change the lists that the test's variables hold."""
@@ -280,7 +296,7 @@ class _Rewriter(ast.NodeTransformer):
             self.bound[here] = name
         args, keywords = self._arguments(node)
         func = ast.Name(here, ast.Load())
-        if any(isinstance(one, ast.Name | ast.Attribute | ast.Subscript | ast.Starred) for one in node.args):
+        if any(map(_may_be_changed, [*node.args, *(keyword.value for keyword in node.keywords)])):
             return ast.Call(ast.Name("_call", ast.Load()), [func, *args], keywords)
         return ast.Call(func, args, keywords)
 
@@ -297,7 +313,7 @@ class _Rewriter(ast.NodeTransformer):
             if name in _OF_ITEMS:
                 return ast.Call(ast.Name("_items", ast.Load()), [node.func, *args], keywords)
             if name in _OF_VALUE and not keywords:
-                return _calling("_text", node.func, args[0])
+                return _calling("_text", ast.Constant(name), node.func, args[0])
         return ast.Call(node.func, args, keywords)
 
     def _arguments(self, node: ast.Call) -> tuple[list[ast.expr], list[ast.keyword]]:
@@ -306,10 +322,11 @@ class _Rewriter(ast.NodeTransformer):
 
     def _cannot_cross(self, given: ast.expr) -> bool:
         """Say whether an argument is nothing plain: a function, say, or what the prelude or the test makes."""
+        called_ones = [node.func for node in ast.walk(given) if isinstance(node, ast.Call)]
         for node in ast.walk(given):
             if isinstance(node, ast.Name) and (node.id in self.names.defined or node.id in self.names.given):
                 return True
-            if isinstance(node, ast.Lambda) or self._is_method(node):
+            if isinstance(node, ast.Lambda) or (self._is_method(node) and node not in called_ones):
                 return True
             if isinstance(node, ast.Call):
                 called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
@@ -328,6 +345,12 @@ class _Rewriter(ast.NodeTransformer):
         Nothing may be judged there, where all that is compared, and what compares it, may be the program's. So what
         the program is to return is asked for here, and what it returned may go there as a plain value only.
         """
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        if any(map(self._is_method, given)):
+            node = copy.copy(node)
+            node.args = [_wrapped(one) if self._is_method(one) else one for one in node.args]
+            for keyword in node.keywords:
+                keyword.value = _wrapped(keyword.value) if self._is_method(keyword.value) else keyword.value
         parts = self._checked(node)
         given = [*node.args, *(keyword.value for keyword in node.keywords)]
         uncalled = {ast.unparse(one) for one in given} & (self.names.defined | self.names.given)
@@ -447,10 +470,22 @@ class _Rewriter(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         roots = {root.id for root in map(_root, node.decorator_list) if isinstance(root, ast.Name)}
         if not roots & self.names.program:
+            if used := sorted(roots & (self.names.own - self.names.defined)):
+                raise UnfitError(f"{used[0]!r} decorates a function: write the program's own name, or call it")
             return self.generic_visit(node)
         name = ast.Name(node.name, ast.Load())  # as the program's decorator leaves it
         self._checked(name)
         return ast.Assign([ast.Name(node.name, ast.Store())], self._lifted(name, {}))
+
+
+def _may_be_changed(given: ast.expr) -> bool:
+    """Say whether an argument may be a list that a variable of the test's holds."""
+    return isinstance(given, ast.Name | ast.Attribute | ast.Subscript | ast.Starred)
+
+
+def _wrapped(method: ast.expr) -> ast.expr:
+    """Return `seen.append` as a function, which the interpreter has no other way to hand over."""
+    return ast.parse(f"lambda *given: {ast.unparse(method)}(*given)", mode="eval").body
 
 
 def _only_made(part: ast.AST) -> bool:

@@ -107,6 +107,7 @@ class Stack:
         self.items.append(x)
         return self
     def pop(self): return self.items.pop()
+    def fill(self, xs): xs.extend(self.items)
     def __str__(self): return f'S{self.items}'
     def map(self, g): return Stack(*[g(i) for i in self.items])
 """
@@ -125,6 +126,19 @@ def values(n):
         n = n.after
     return found
 """
+VECTOR = """
+class V:
+    def __init__(self, *x): self.x = x
+    def __len__(self): return len(self.x)
+    def __bool__(self): return self.x != ()
+    def __abs__(self): return sum(self.x)
+    def __repr__(self): return f'V{self.x}'
+    def __iter__(self): return iter(list(self.x))
+    def __contains__(self, y): return y in self.x
+    def __add__(self, other): return V(self.x[0] + other.x[0])
+    def __lt__(self, other): return self.x < other.x
+"""
+EACH = "def each(xs, g):\n    for x in xs: g(x)"
 MAPPED = "def mapped(g, xs): return [g(x) for x in xs]"
 RIGHTS = [
     ("def sum(a, b): return 6", "assert sum(10, 15) == 6"),  # as MBPP has it
@@ -152,6 +166,18 @@ RIGHTS = [
     ("def f(x): return list(range(x))", "assert len(f(50000)) == 50000"),
     ("def f(s): return [f'<p>{s}</p>', 'f(x)']", "assert f('a')[0] == '<p>a</p>' and 'f(x)' in set(f('a'))"),
     ("def f(a, b=2, *c, d=4, **e): return (a, b, c, d, e)", "assert f(*(1, 2), **{'d': 9}) == (1, 2, (), 9, {})"),
+    (VECTOR, "n = V(1, 2)\nassert len(n) == 2 and len(V()) == 0"),
+    (VECTOR, "n = V(1, 2)\nassert abs(n) == 3 and repr(n) == 'V(1, 2)' and bool(n) and not bool(V())"),
+    (STACK, "xs = [1]\ns = Stack(2)\ns.fill(xs)\nStack(3).fill(xs)\ns.fill(xs=xs)\nassert xs == [1, 2, 3, 2]"),
+    ("def f(xs): xs.append(2)", "xs = [1]\nf(xs=xs)\nassert xs == [1, 2]"),
+    ("def f(xs, *, d): d[1] = xs.pop()", "xs, d = [1], {}\nf(xs, d=d)\nassert (xs, d) == ([], {1: 1})"),
+    ("def f(x): return [1, x]", "x = 3\nxs = [[]]\nxs[0].append(x)\nassert f(x).index(x) == 1 and xs == [[3]]"),
+    (RIGHT, "q = [2, 3]\nassert f(q.pop()) == 9 and q == [2]"),
+    (EACH, "seen = []\neach([1, 2], lambda x: seen.append(x))\nassert seen == [1, 2]"),
+    (EACH, "seen = []\neach([1, 2], seen.append)\neach(xs=[3], g=seen.append)\nassert seen == [1, 2, 3]"),
+    ("def memo(g): return lambda x: g(x)", "@memo\ndef sq(x):\n    return x * x\nassert [sq(3), sq(2)] == [9, 4]"),
+    ("def times(n): return lambda g: lambda x: n * g(x)", "@times(2)\ndef sq(x):\n    return x\nassert sq(3) == 6"),
+    ("def f(x): return list(range(x))", "for i in range(4):\n    assert len(f(50000)) == 50000"),
     ("def code(s): return s[::-1]", "import random\ns = str(random.random())\nassert code(code(s)) == s"),
 ]  # fmt: skip
 
@@ -224,6 +250,8 @@ APPLY = "def apply(g, x): return g(x)\ndef every(g, xs): return all([g(x) for x 
         ("assert every(lambda x: f(x) == x * x, [2, 3])", "asks 'f', where the program"),
         ("def check(c):\n    assert every(lambda x: c(x) == 4, [2])\ncheck(f)", "asks 'c', where the program"),
         ("assert apply(lambda x: x, [f, f(2), lambda x: x == 4])", "asks the program beside a function"),
+        ("def check(c):\n    @c\n    def g(x): return x\n    assert g(1)\ncheck(f)", "'c' decorates a function"),
+        ("seen = []\ndef note(x): seen.append(x)\nrun(note)\nassert seen", "with the variable 'seen': write a lambda"),
         ("@run\ndef t():\n    assert f(2) == 4", "asserts or raises"),
         ("from asyncio import run as go\nassert go(f(2)) == 4", "more of asyncio than a test may use"),
         ("async def main():\n    async with f(2) as y:\n        assert y == 4\nasyncio.run(main())", "more of asyncio"),
@@ -306,6 +334,33 @@ def test_a_program_that_attacks_its_test_ends_the_test_alone(program: str, test:
         began = time.monotonic()
         assert made([program, RIGHT + "def g(): return 1"], tests=[test, "y = f(2)\nassert y == 4"]) == [0.0, 1.0]
         assert time.monotonic() - began < 120  # a hang
+
+
+SLOW_TO_READ = [
+    ("S = {i * (2**61 - 1) for i in range(3000)}", "result"),  # whose hashes are all 0
+    ("S = [{i * (2**61 - 1) for i in range(90)}] * 400", "time"),
+    ("S = list(range(99_000))", "time"),
+]
+
+
+@pytest.mark.parametrize(("slow", "kind"), SLOW_TO_READ)
+def test_what_is_slow_to_read_holds_nobody_for_long(slow: str, kind: str) -> None:
+    program = f"{slow}\nclass Stack:\n    def push(self, x): return S\n    def pop(self): return 999"
+    test = "s = Stack()\nfor i in range(1000): s.push(i)\nassert s.pop() == 999"
+    logged: dict[str, float] = {}
+    with (made := get_code_reward(workers=1)).sandbox, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made(["class Stack:\n    def push(self, x): pass\n    def pop(self): return 999"], tests=[test])
+        before_s = of_its_processes(made)
+        assert made([program], tests=[test], log_metric=logged.__setitem__) == [0.0]
+        assert of_its_processes(made) - before_s < 4  # seconds of CPU time, as a busy machine is no fault
+    assert logged[f"code_reward/{kind}"] == 1.0
+
+
+def of_its_processes(made: CodeReward) -> float:
+    (worker,) = made.sandbox._running
+    ticks = Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def test_an_instance_that_a_test_compares_is_said_to_be_one(reward: CodeReward) -> None:
