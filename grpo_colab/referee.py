@@ -26,6 +26,7 @@ from pydantic_monty import (
     MontyStdTypeProxy,
 )
 
+from grpo_colab.errors import one_line
 from grpo_colab.plain import OWN_INSTANCE, PLAIN, doubtful_texts, refusal
 
 CROSSING: Final = (100_000, 20, 1_000_000)  # items, depth and characters of a value that goes from program to test
@@ -113,6 +114,14 @@ def _truth(value):
         value = _truth_of(value)
         return _theirs(value) or bool(value)
     return value
+def _each(value):
+    return _text_of('list', value) if _theirs(value) else value
+def _shown(name, value):
+    return _text_of(name, value) if _theirs(value) else repr(value) if name == 'repr' else str(value)
+def _both(form, function, left, right):
+    return _both_of(form, left, right) if _theirs(left) and _theirs(right) else function(left, right)
+def _is_type(value, kind):
+    return _type_of(value, kind) is True
 def _items(function, value, **named):
     return function(_text_of('list', value) if _theirs(value) else value, **named)
 def _item(value, key):
@@ -193,6 +202,8 @@ class Referee:
             ),
             "_changed": self._changed,
             "_text_of": lambda name, value: self.ask(f"__e('{name}(a)', {{{{'a': {{}}}}}})", [value]),
+            "_both_of": lambda form, left, right: self.ask(form, [left, right]),
+            "_type_of": lambda value, kind: self.ask("__e('type(a) is b', {{'a': {}, 'b': {}}})", [value, kind]),
             "_truth_of": lambda value: self.ask(TRUTH, [value]),
             "_method_of": lambda value, name, given, named: self.call(value, f".{name}", given, named),
             "_set": lambda value, name, new: self.ask(f"setattr({{}}, {name!r}, {{}})", [value, new]),
@@ -367,10 +378,12 @@ def examine(
     except Ended:
         return referee.ended
     except MontyError as error:
-        if referee.ended is None and referee.handed and isinstance(error.exception(), AssertionError | TypeError):
-            return "result", (
+        met = error.exception()
+        if referee.ended is None and referee.handed and isinstance(met, AssertionError | TypeError):
+            # of two of them only the interpreter's lack can be the cause
+            return "unsupported" if str(met).count(ProgramValue.__name__) > 1 else "result", (
                 f"the test got an instance of the program's {referee.handed}, which equals only itself: "
-                "compare its attributes, or what its methods return"
+                f"compare its attributes, or what its methods return ({one_line(met)})"
             )
         return referee.ended or error
     return referee.ended

@@ -7,24 +7,20 @@ of the sandbox. Every other text becomes an `Exam`, which runs in a session of i
 from __future__ import annotations
 
 import ast
-import builtins
 import contextlib
 import copy
 import functools
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from grpo_colab.plain import refusal
+from grpo_colab.rewards.whose import BUILTINS, Names, bound_in, loaded_in, names_of, parameters_of, root_of
 from grpo_colab.sandbox import Exam
 
 _INSTEAD: Final = "Write it with the program's answer outside, as in assert apply(lambda x: x + 1, f(2)) == 5"
 NOTHING: Final = object()  # a test that need only end
 MOST_CHARACTERS: Final = 1_000_000
-_BUILTINS: Final = frozenset(dir(builtins))
-# A test may use them where only the program has imported them, as in HumanEval.
-_MODULES: Final = frozenset({"math", "re", "itertools", "functools", "collections", "json"})
 _IN_GLUE: Final = {"map": "_map", "filter": "_filter"}
 _WITH_KEY: Final = {"sorted": "_order", "min": "_least", "max": "_most"}
 _OF_ITEMS: Final = frozenset({"list", "tuple", "set", "frozenset", "sorted", "sum", "min", "max", "iter", "enumerate"})
@@ -34,7 +30,6 @@ _STAYS_THERE: Final = frozenset({"range", "iter", "slice", "super", "keys", "val
 _METHODS: Final = frozenset(
     {"append", "add", "extend", "insert", "update", "setdefault", "pop", "remove", "discard", "get"}
 )
-_DEFINITIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ def take_apart(source: str, prelude: str) -> Test:
             warnings.simplefilter("ignore")  # of an assertion that is a tuple, say
             compile(source, "<test>", "exec", dont_inherit=True)
             tree = ast.parse(source)
-        names = _Names(tree, _names_of(prelude))
+        names = Names(tree, names_of(prelude))
         test = _comparison(source, tree.body, names)
         return test or Test(source, _Rewriter(names).exam(tree), NOTHING, names.program)
     except UnfitError as error:
@@ -72,12 +67,12 @@ def take_apart(source: str, prelude: str) -> Test:
         raise ValueError(f"the test {source!r:.80} is nested too deeply: write it in more statements") from None
 
 
-def _comparison(source: str, body: list[ast.stmt], names: _Names) -> Test | None:
+def _comparison(source: str, body: list[ast.stmt], names: Names) -> Test | None:
     """Return the test of `assert f(2) == 4`, either way round, if it is one: a call, and a literal that may leave."""
     match body:
         case [ast.Assert(test=ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]))]:
             for asked, literal in ((left, right), (right, left)):
-                root = _root(asked)
+                root = root_of(asked)
                 if root is not asked and isinstance(root, ast.Name) and root.id in names.program:
                     with contextlib.suppress(ValueError, TypeError, MemoryError, RecursionError):
                         expected = ast.literal_eval(literal)
@@ -86,125 +81,10 @@ def _comparison(source: str, body: list[ast.stmt], names: _Names) -> Test | None
     return None
 
 
-def _root(node: ast.expr) -> ast.expr:
-    """Return what stands at the left of a chain of calls, attributes and items."""
-    while isinstance(node, ast.Call | ast.Attribute | ast.Subscript):
-        node = node.func if isinstance(node, ast.Call) else node.value
-    return node
-
-
-def _own(tree: ast.AST) -> Iterator[str]:
-    """Yield the names that a text binds anywhere."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                yield name
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                yield name
-            case ast.arg(arg=name) | ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)):
-                yield name
-            case ast.MatchStar(name=str(name)) | ast.MatchMapping(rest=str(name)):
-                yield name
-            case ast.alias(name=name, asname=other):
-                yield other or name.partition(".")[0]
-
-
-def _loaded(tree: ast.AST) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-
-
-@functools.lru_cache(maxsize=16)
-def _names_of(prelude: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names that a prelude binds: those that keep a state, which is the program's, and all others."""
-    with contextlib.suppress(SyntaxError, ValueError, MemoryError, RecursionError):
-        body = ast.parse(prelude).body
-        uses: dict[str, set[str]] = {}
-        state = {name for node in ast.walk(ast.parse(prelude)) if isinstance(node, ast.Global) for name in node.names}
-        for statement in body:
-            bound = set(_own(statement))
-            if isinstance(statement, _DEFINITIONS):
-                bound = {statement.name}
-            elif isinstance(statement, ast.Assign | ast.AnnAssign) and not isinstance(
-                statement.value, ast.Constant | ast.Tuple | ast.UnaryOp | ast.BinOp | ast.Lambda
-            ):
-                state |= bound
-            for name in bound:
-                uses.setdefault(name, set()).update(_loaded(statement))
-        while more := {name for name, used in uses.items() if used & state} - state:
-            state |= more
-        return frozenset(state & set(uses)), frozenset(set(uses) - state)
-    return frozenset(), frozenset()
-
-
-class _Names:
-    """Whose a test's names are: its `own`, those that it defines as functions among them, or the `program`'s."""
-
-    def __init__(self, tree: ast.Module, prelude: tuple[frozenset[str], frozenset[str]]) -> None:
-        state, pure = prelude
-        self.own = set(_own(tree))
-        self.shared = list(_shared(tree))
-        self.defined = {name for statement in self.shared for name in _heads(statement)}
-        # as they are before they are rewritten
-        self.texts = [(set(_heads(statement)), copy.deepcopy(statement)) for statement in self.shared]
-        self.given = pure - self.own
-        loaded = {name for name in _loaded(tree) - self.own - pure if not name.startswith("__")}
-        owners = [node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
-        roots = {owner.id for owner in owners if isinstance(owner, ast.Name)}
-        self.imported = sorted(loaded & _MODULES & roots - state)
-        program = loaded - _BUILTINS - set(self.imported) - {"asyncio"}
-        if not program | (loaded & state):
-            # A test that names nothing else is about a program that redefines a built-in.
-            called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-            program = {func.id for func in called if isinstance(func, ast.Name)} & loaded & _BUILTINS
-        self.program = frozenset(program | (loaded & state))
-        self.renamed = self.program & (_BUILTINS | state)
-
-    def reached(self, node: ast.AST) -> list[ast.stmt]:
-        """Return the test's definitions that `node` needs."""
-        found, names = list[ast.stmt](), _loaded(node)
-        while more := [text for heads, text in self.texts if heads & names and text not in found]:
-            found += more
-            names = names.union(*map(_loaded, more))
-        return found
-
-    def here(self, name: str) -> str:
-        """Return the name of the program's `name` in the test's session, where a built-in may have that name."""
-        return f"_p_{name}" if name in self.renamed else name
-
-
-def _is_name(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name)
-
-
-def _shared(tree: ast.AST) -> Iterator[ast.stmt]:
-    """Yield the definitions of a test that it may hand to the program: classes, and functions at any depth."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.ClassDef | ast.Import | ast.ImportFrom):
-            yield node
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
-            isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda) and all(map(_is_name, node.targets))
-        ):
-            yield node
-            yield from _shared(node)
-        elif not isinstance(node, ast.expr):
-            yield from _shared(node)
-
-
-def _heads(statement: ast.stmt) -> Iterator[str]:
-    if isinstance(statement, _DEFINITIONS):
-        yield statement.name
-    else:  # the import of a module, or a lambda's name; what is in a lambda binds no name here
-        yield from (name for name in _own(statement) if name not in _parameters(statement))
-
-
-def _parameters(tree: ast.AST) -> set[str]:
-    return {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-
-
 class _Rewriter(ast.NodeTransformer):
     """Rewrite a test for a session that has none of the program's names, only what `referee` gives it."""
 
-    def __init__(self, names: _Names) -> None:
+    def __init__(self, names: Names) -> None:
         self.names = names
         self.bound: dict[str, str] = {}
         self.lifted: list[str] = []
@@ -230,6 +110,8 @@ class _Rewriter(ast.NodeTransformer):
             case [ast.Subscript(value=ast.Name() as owner, slice=key)] if not isinstance(key, ast.Slice):
                 given = [self.visit(owner), self.visit(key), self.visit(node.value)]
                 return ast.Expr(_calling("_assign_item", *given))
+            case [ast.Tuple() | ast.List()]:
+                node.value = _calling("_each", node.value) if self._may(node.value) else node.value
         return self.generic_visit(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
@@ -253,7 +135,7 @@ class _Rewriter(ast.NodeTransformer):
         return ast.Expr(new)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        root = _root(node.func)
+        root = root_of(node.func)
         name = root.id if isinstance(root, ast.Name) else ""
         if isinstance(node.func, ast.Attribute) and node.func.value is root and name == "asyncio":
             return self._of_asyncio(node, node.func.attr)
@@ -266,7 +148,7 @@ class _Rewriter(ast.NodeTransformer):
                 # a method of what may be the program's, or a list of the test's own
                 return ast.IfExp(_calling("_theirs", ast.Name(name, ast.Load())), self._lift(node), self._plain(node))
             return self._call(node, name, asked) if direct else self._method(node, given)
-        if direct and name in _BUILTINS - self.names.own:
+        if direct and name in BUILTINS - self.names.own:
             return self._builtin(node, name)
         return self._plain(node)
 
@@ -301,7 +183,7 @@ class _Rewriter(ast.NodeTransformer):
         return ast.Call(func, args, keywords)
 
     def _builtin(self, node: ast.Call, name: str) -> ast.expr:
-        if name in ("isinstance", "issubclass") and len(node.args) == 2 and self.names.program & _loaded(node):
+        if name in ("isinstance", "issubclass") and len(node.args) == 2 and self.names.program & loaded_in(node):
             kinds = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
             return _calling("_is", ast.Constant(name), node.func, *map(self.visit, [node.args[0], *kinds]))
         args, keywords = self._arguments(node)
@@ -334,6 +216,66 @@ class _Rewriter(ast.NodeTransformer):
                     return True
         return False
 
+    # Operators, which the interpreter does not ask of an instance outside of the program's session.
+
+    def _may(self, node: ast.AST | None) -> bool:
+        """Say whether this may be an instance of the program's."""
+        root = root_of(node) if isinstance(node, ast.expr) else None
+        return isinstance(root, ast.Name) and root.id in self.names.may
+
+    def _each(self, node: ast.expr) -> Any:
+        return _calling("_each", self.visit(node)) if self._may(node) else self.visit(node)
+
+    def _truth(self, node: ast.expr) -> Any:
+        """Return a condition, which asks an instance whether it is true."""
+        if isinstance(node, ast.BoolOp):
+            return ast.BoolOp(node.op, [self._truth(value) for value in node.values])
+        return _calling("_truth", self.visit(node)) if self._may(node) else self.visit(node)
+
+    def _tested(self, node: Any) -> Any:
+        test, node.test = self._truth(node.test), ast.Constant(None)
+        self.generic_visit(node)
+        node.test = test
+        return node
+
+    visit_Assert = visit_If = visit_While = visit_IfExp = _tested
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        return ast.UnaryOp(
+            node.op, self._truth(node.operand) if isinstance(node.op, ast.Not) else self.visit(node.operand)
+        )
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        left, right = self.visit(node.left), self.visit(node.right)
+        if not (self._may(node.left) and self._may(node.right)):
+            return ast.BinOp(left, node.op, right)
+        plain = ast.BinOp(ast.Name("a", ast.Load()), node.op, ast.Name("b", ast.Load()))
+        asked = ast.BinOp(ast.Name("A", ast.Load()), node.op, ast.Name("B", ast.Load()))
+        function = ast.parse(f"lambda a, b: {ast.unparse(plain)}", mode="eval").body
+        return _calling(
+            "_both", ast.Constant(ast.unparse(asked).replace("A", "{}").replace("B", "{}")), function, left, right
+        )
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        match node:
+            case ast.Compare(ast.Call(ast.Name("type"), [one], []), [ast.Is() | ast.Eq()], [ast.Name(name)]) if (
+                name in self.names.program
+            ):
+                return _calling("_is_type", self.visit(one), self.visit(node.comparators[0]))
+        pairs = zip(node.ops, node.comparators, strict=True)
+        others = [self._each(one) if isinstance(op, ast.In | ast.NotIn) else self.visit(one) for op, one in pairs]
+        return ast.Compare(self.visit(node.left), node.ops, others)
+
+    def visit_For(self, node: ast.For) -> ast.AST:
+        node.iter = _calling("_each", node.iter) if self._may(node.iter) else node.iter
+        return self.generic_visit(node)
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        if self._may(node.value) and node.format_spec is None and node.conversion != ord("a"):
+            shown = ast.Constant("repr" if node.conversion == ord("r") else "str")
+            return ast.FormattedValue(_calling("_shown", shown, self.visit(node.value)), -1)
+        return self.generic_visit(node)
+
     def _is_method(self, node: ast.AST) -> bool:
         """Say whether this is `seen.append`, of a variable of the test's, and no call."""
         owner = node.value if isinstance(node, ast.Attribute) and node.attr in _METHODS else None
@@ -356,10 +298,10 @@ class _Rewriter(ast.NodeTransformer):
         uncalled = {ast.unparse(one) for one in given} & (self.names.defined | self.names.given)
         judges = uncalled or any(isinstance(part, ast.Lambda) or not _only_made(part) for part in parts)
         text, hoisted = self._hoisted(node) if judges else (node, {})
-        inner = _parameters(text)
+        inner = parameters_of(text)
         inner |= {part.id for part in ast.walk(text) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
-        local = sorted((_loaded(text) & self.names.own) - self.names.defined - inner)
-        root = _root(text.func)
+        local = sorted((loaded_in(text) & self.names.own) - self.names.defined - inner)
+        root = root_of(text.func)
         first = [root.id] if isinstance(root, ast.Name) and root.id in local else []
         values: dict[str, ast.expr] = {name: ast.Name(name, ast.Load()) for name in first + local} | hoisted
         return self._lifted(text, values, len(first) if judges else -1)
@@ -382,12 +324,12 @@ class _Rewriter(ast.NodeTransformer):
                 bare.decorator_list = []
             if any(isinstance(inner, ast.Assert) for inner in ast.walk(bare)) or _may_raise(bare):
                 raise UnfitError(f"{said} that asserts or raises, where the program could answer for it. {_INSTEAD}")
-            variables = self.names.own - self.names.defined - set(_own(bare))
+            variables = self.names.own - self.names.defined - set(bound_in(bare))
             calls = [inner.func for inner in ast.walk(bare) if isinstance(inner, ast.Call)]
             called = {func.id for func in calls if isinstance(func, ast.Name)} & variables
-            if asks := sorted(_loaded(bare) & self.names.program | called):
+            if asks := sorted(loaded_in(bare) & self.names.program | called):
                 raise UnfitError(f"{said} that asks {asks[0]!r}, where the program could answer for it. {_INSTEAD}")
-            if part in definitions and (used := sorted(_loaded(part) & variables)):
+            if part in definitions and (used := sorted(loaded_in(part) & variables)):
                 raise UnfitError(f"{said} with the variable {used[0]!r}: write a lambda, or give it as an argument")
         return [*parts, *definitions]
 
@@ -414,7 +356,7 @@ class _Rewriter(ast.NodeTransformer):
         return new, found
 
     def _asks(self, node: ast.AST) -> bool:
-        root = _root(node) if isinstance(node, ast.Call) else None
+        root = root_of(node) if isinstance(node, ast.Call) else None
         return isinstance(root, ast.Name) and root.id in self.names.program | (self.names.own - self.names.defined)
 
     # A coroutine of the test's is a function that runs here, when it is awaited; the program's is run there.
@@ -459,7 +401,12 @@ class _Rewriter(ast.NodeTransformer):
     visit_ImportFrom = visit_Import
 
     def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
-        return self._no_async(node) if node.is_async else self.generic_visit(node)
+        if node.is_async:
+            return self._no_async(node)
+        node.iter = _calling("_each", node.iter) if self._may(node.iter) else node.iter
+        node.ifs = [self._truth(one) for one in node.ifs]
+        node.target, node.iter = self.visit(node.target), self.visit(node.iter)
+        return node
 
     def _no_async(self, node: ast.AST) -> Any:
         said = "write import asyncio, asyncio.run(f(2)), await f(2), or gather, sleep, wait_for, create_task of asyncio"
@@ -468,7 +415,7 @@ class _Rewriter(ast.NodeTransformer):
     visit_AsyncFor = visit_AsyncWith = _no_async
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        roots = {root.id for root in map(_root, node.decorator_list) if isinstance(root, ast.Name)}
+        roots = {root.id for root in map(root_of, node.decorator_list) if isinstance(root, ast.Name)}
         if not roots & self.names.program:
             if used := sorted(roots & (self.names.own - self.names.defined)):
                 raise UnfitError(f"{used[0]!r} decorates a function: write the program's own name, or call it")

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from grpo_colab.rewards import get_code_reward
+from grpo_colab.rewards.assertions import take_apart
 from grpo_colab.rewards.code import CodeReward
 from grpo_colab.sandbox import Sandbox
 
@@ -64,6 +65,9 @@ CHEATS = {
     "NaN": "def f(x): return float('nan')",
 }
 SHAPES = [
+    "assert f(2) - 4 == 0 and not f(2) - 4",
+    "y, z = f(2), f(3)\nassert y + z == 13 and f'{y}' == '4'",
+    "assert 4 in [f(2)] and f(2) in [4]",
     "assert f(2) == 4",
     "assert (f(2) == 4) == True",
     "assert f(2) == 4 and f(3) == 9",
@@ -168,6 +172,11 @@ RIGHTS = [
     ("def f(a, b=2, *c, d=4, **e): return (a, b, c, d, e)", "assert f(*(1, 2), **{'d': 9}) == (1, 2, (), 9, {})"),
     (VECTOR, "n = V(1, 2)\nassert len(n) == 2 and len(V()) == 0"),
     (VECTOR, "n = V(1, 2)\nassert abs(n) == 3 and repr(n) == 'V(1, 2)' and bool(n) and not bool(V())"),
+    (VECTOR, "n = V(1)\nassert n and not V() and (n or V()) is n\nif not n: raise ValueError\nwhile V(): pass"),
+    (VECTOR, "n = V(1, 2)\nassert 1 in n and 5 not in n\na, b = n\nassert (a, b) == (1, 2)"),
+    (VECTOR, "def total(n):\n    t = 0\n    for x in n: t += x\n    return t\nassert total(V(1, 2)) == 3 == sum(V(3))"),
+    (VECTOR, "n = V(1)\nassert [x + 1 for x in n if n] == [2] and (n + V(2)).x == (3,) and type(n) is V"),
+    (VECTOR, "n = V(1)\nassert f'{n} {n!r} {n!s}{1:>2}' == 'V(1,) V(1,) V(1,) 1'"),
     (STACK, "xs = [1]\ns = Stack(2)\ns.fill(xs)\nStack(3).fill(xs)\ns.fill(xs=xs)\nassert xs == [1, 2, 3, 2]"),
     ("def f(xs): xs.append(2)", "xs = [1]\nf(xs=xs)\nassert xs == [1, 2]"),
     ("def f(xs, *, d): d[1] = xs.pop()", "xs, d = [1], {}\nf(xs, d=d)\nassert (xs, d) == ([], {1: 1})"),
@@ -367,6 +376,12 @@ def test_an_instance_that_a_test_compares_is_said_to_be_one(reward: CodeReward) 
     logged: dict[str, float] = {}
     assert reward([CHEATS["it equals all"]], tests=["y = f(2)\nassert y == 4"], log_metric=logged.__setitem__) == [0.0]
     assert logged["code_reward/result"] == 1.0
+
+
+@pytest.mark.parametrize("test", ["assert V(1) < V(2)", "n = V(1)\nn += V(2)\nassert n.x == (3,)"])
+def test_an_operator_that_no_session_can_ask_is_said_to_be_missing(test: str, reward: CodeReward) -> None:
+    (outcome,) = reward.sandbox.run([VECTOR], then=[take_apart(test, "").run])
+    assert outcome.kind == "unsupported" and "compare its attributes" in outcome.message
 
 
 def test_tests_that_one_answer_passes_are_told_of_once() -> None:
