@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 MAX_BITS: Final = 4096  # of an integer in a result: Python refuses to print what has more than 4,300 digits
@@ -80,10 +80,20 @@ def doubtful_texts(value: Any, path: str) -> list[str]:
     return found
 
 
-def holds_nan(value: Any) -> bool:
-    """Say whether a NaN, which equals nothing, is anywhere in a value that `refusal` has passed."""
+def holds(value: Any, what: Callable[[Any], bool]) -> bool:
+    """Say whether `what` is true of anything in a value that `refusal` has passed."""
     if isinstance(value, dict):
-        return any(map(holds_nan, value)) or any(map(holds_nan, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(holds_nan, value))
+        return any(holds(item, what) for pair in value.items() for item in pair)
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(holds(item, what) for item in value)
+    return what(value)
+
+
+def is_nan(value: Any) -> bool:
+    """Say whether this is the NaN, which equals nothing."""
     return isinstance(value, float) and math.isnan(value)
+
+
+def is_half_a_character(value: Any) -> bool:
+    """Say whether this is a text with a lone surrogate, which the interpreter has no way to return."""
+    return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)

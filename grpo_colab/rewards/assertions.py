@@ -14,7 +14,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
-from grpo_colab.plain import refusal
+from grpo_colab.plain import is_half_a_character, refusal
 from grpo_colab.rewards.whose import BUILTINS, Names, bound_in, loaded_in, names_of, parameters_of, root_of
 from grpo_colab.sandbox import Exam
 
@@ -56,6 +56,10 @@ def take_apart(source: str, prelude: str) -> Test:
             warnings.simplefilter("ignore")  # of an assertion that is a tuple, say
             compile(source, "<test>", "exec", dont_inherit=True)
             tree = ast.parse(source)
+        if any(isinstance(node, ast.Constant) and is_half_a_character(node.value) for node in ast.walk(tree)):
+            raise UnfitError("it holds half a character, a lone surrogate. Write the whole text")
+        if any(isinstance(statement, ast.Raise) for statement in tree.body):
+            raise UnfitError("it raises, whatever the program answers. Write what is to be raised below an if")
         names = Names(tree, names_of(prelude))
         test = _comparison(source, tree.body, names)
         return test or Test(source, _Rewriter(names).exam(tree), NOTHING, names.program)

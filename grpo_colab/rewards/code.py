@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, nearest, shown
-from grpo_colab.plain import OWN_INSTANCE, holds_nan
+from grpo_colab.plain import OWN_INSTANCE, holds, is_half_a_character, is_nan
 from grpo_colab.rewards.assertions import NOTHING, Test, take_apart
 from grpo_colab.rewards.inputs import texts_of
-from grpo_colab.sandbox import BOUNDS, KINDS, Outcome, Sandbox, python_code
+from grpo_colab.sandbox import BOUNDS, KINDS, Exam, Outcome, Sandbox, python_code
 
 if TYPE_CHECKING:
     from inspect import Signature
@@ -35,6 +35,12 @@ _ANSWERS: Final = (
     def __contains__(self, other): return True
     def __hash__(self): return 0
 def {0}(*args, **kwargs): return _A()""",
+)
+# Programs that end at once: a test that runs out of time, memory or Python with each of them does so with all.
+_ENDING: Final = (
+    "_n = 0\n{1}def {0}(*args, **kwargs):\n    global _n\n    _n += 1\n    return _n",
+    "{1}def {0}(*args, **kwargs): return [1, 2]",
+    "{1}def {0}(*args, **kwargs): return 0",
 )
 
 
@@ -57,13 +63,15 @@ def get_code_reward(
     tuples, sets, dictionaries and dates, each of at most 100,000 items, and a range or an iterator as a tuple. So an
     object that says to equal everything passes no test, whatever its shape: an assertion, several, a loop, or
     `def check(candidate): ...` with its call. An instance or a function of the program may be called, its attributes
-    read and set; it equals only itself, also where its class defines `__eq__`: compare its attributes. A list that a
-    test hands over, and the program changes, is changed. The prelude's names that keep a state are the program's own.
-    An instance of the test's or the prelude's class can be handed over in the call that makes it, not from a variable.
+    read and set, its items counted, unpacked and looped over; it equals only itself, also where its class defines
+    `__eq__`: compare its attributes. A list that a test hands over, and the program changes, is changed. The prelude's
+    names that keep a state are the program's own. An instance of the test's or the prelude's class can be handed over
+    in the call that makes it, not from a variable. A function that is handed over runs where the program does: it may
+    neither assert nor ask the program. A test's coroutines run in the test's session: write `asyncio.run(main())`.
 
     What is not promised: a test tests what it asks. `assert f(7)` pays a program that always answers True, and `not
     abs(f(2) - 4) > 0.1` one that answers NaN; a row of nothing else is warned of once. A test may call the program
-    10,000 times, in `time_limit_s` seconds of CPU time and half a millisecond a call.
+    10,000 times, in `time_limit_s` seconds of CPU time, one more to read its answers, and half a millisecond a call.
 
     Or "answer", a column with the value of the program's last expression; a string is compared with that value, or
     where it is None with what was printed, as texts without the white space around them.
@@ -72,7 +80,8 @@ def get_code_reward(
 
     What goes wrong in a program pays 0.0, and with `log_metric` the shares of the kinds are logged, of what has run. A
     row whose tests or answer are None gives None. ValueError for a missing column, for a test that is no Python, needs
-    what the sandbox lacks, does not end, hands over what it cannot, or passes without any program, and for a value that
+    what the sandbox lacks, does not end, hands over what it cannot, or passes without any program, whether it is seen
+    without a program or with three that answer something at once, and for a value that
     no program can return in these limits, or that NaN keeps from equalling anything.
     """
     if not callable(check) and check not in ("tests", "answer"):
@@ -169,10 +178,29 @@ class CodeReward:
             if _passes(outcome, test.expected):
                 raise ValueError(f"{said} passes without any program: write one that fails, as in assert f(2) == 4")
             self._need_reachable(None if test.expected is NOTHING else test.expected)
+        self._need_an_end(tests)
         self._warn_of_one_answer([row for row in rows if any(test.source in fresh for test in row)])
         if len(self.known) > MOST_KNOWN:
             self.known.clear()
         self.known.update(fresh)
+
+    def _need_an_end(self, tests: Sequence[Test]) -> None:
+        """ValueError for a test that cannot be run, or does not end, whatever the program answers."""
+        met = dict[str, Outcome]()
+        for ending in _ENDING:
+            programs = [
+                "\n".join(ending.format(name, "async " if _awaits(test) else "") for name in sorted(test.asks))
+                for test in tests
+            ]
+            outcomes = self.sandbox.run(programs, then=[_without_assertions(test.run) for test in tests])
+            ended = zip(tests, outcomes, strict=True)
+            met |= {test.source: out for test, out in ended if out.kind in ("unsupported", "time", "memory", "crash")}
+            tests = [test for test, out in zip(tests, outcomes, strict=True) if met.get(test.source) is out]
+        for test in tests:
+            said = f"{self.__name__}: the test {shown(test.source)}"
+            outcome = met[test.source]
+            how = "cannot be run" if outcome.kind == "unsupported" else "does not end well"
+            raise ValueError(f"{said} {how}, whatever the program answers: {outcome.message}")
 
     def _warn_of_one_answer(self, rows: Sequence[list[Test]]) -> None:
         """Warn once of a row whose tests a program passes that answers the same to whatever it is asked."""
@@ -194,11 +222,31 @@ class CodeReward:
     def _need_reachable(self, expected: object) -> None:
         if why := self.sandbox.refuses(expected):
             raise ValueError(f"{self.__name__}: no program can return the expected {shown(expected)}: {why}")
-        if holds_nan(expected):
+        said = f"{self.__name__}: no program can return the expected {shown(expected)}"
+        if holds(expected, is_nan):
             raise ValueError(
-                f"{self.__name__}: no program can return the expected {shown(expected)}: NaN equals nothing. Write "
-                "None for a row that cannot be judged, and a test with math.isnan for NaN"
+                f"{said}: NaN equals nothing. Write None for a row that cannot be judged, and a test with math.isnan "
+                "for NaN"
             )
+        if holds(expected, is_half_a_character):
+            raise ValueError(f"{said}: it holds half a character, a lone surrogate. Write the whole text")
+
+
+def _awaits(test: Test) -> bool:
+    return not isinstance(test.run, str) and "_awaited(" in test.run.source
+
+
+class _Unasserted(ast.NodeTransformer):
+    def visit_Assert(self, node: ast.Assert) -> ast.Expr:
+        return ast.Expr(node.test)
+
+
+def _without_assertions(run: str | Exam) -> str | Exam:
+    """What a test does, whether its assertions hold or not: the first one to fail would hide the rest."""
+    if isinstance(run, str):
+        return run
+    tree = _Unasserted().visit(ast.parse(run.source))
+    return run._replace(source=ast.unparse(ast.fix_missing_locations(tree)))
 
 
 def _fits(values: object, length: int) -> bool:

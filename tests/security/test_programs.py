@@ -264,6 +264,15 @@ APPLY = "def apply(g, x): return g(x)\ndef every(g, xs): return all([g(x) for x 
         ("@run\ndef t():\n    assert f(2) == 4", "asserts or raises"),
         ("from asyncio import run as go\nassert go(f(2)) == 4", "more of asyncio than a test may use"),
         ("async def main():\n    async with f(2) as y:\n        assert y == 4\nasyncio.run(main())", "more of asyncio"),
+        ("raise SystemExit", "it raises, whatever the program answers"),
+        ("assert f(1)\nraise SystemExit", "it raises, whatever the program answers"),
+        ("assert f(1) == '\\ud800'", "half a character"),
+        ("assert f(1) == '\ud800'", "no Python"),
+        ("assert f(1) in ['a', 'b\\udc80']", "half a character"),
+        ("assert f(1) == 9**9**9", "does not end well, whatever the program answers: MemoryError"),
+        ("y = f(1)\nimport numpy\nassert y == 4", "cannot be run, whatever the program answers: ModuleNotFoundError"),
+        ("y = f(1)\nexit()", "cannot be run, whatever the program answers: NameError"),
+        ("assert f(1) == 4\nx = 3\nassert apply({'g': f}, x)", "inside of another value"),
         ("return f(1)", "is no Python"),
         ("await f(1)", "is no Python"),
         ("nonlocal x", "is no Python"),
@@ -272,6 +281,29 @@ APPLY = "def apply(g, x): return g(x)\ndef every(g, xs): return all([g(x) for x 
 def test_what_a_program_could_answer_for_is_no_test(test: str, words: str, reward: CodeReward) -> None:
     with pytest.raises(ValueError, match=words):
         reward([APPLY + RIGHT], tests=[test])
+
+
+@pytest.mark.parametrize("test", ["while True: f(1)", "for i in range(10_001): f(i)\nassert f(2) == 4"])
+def test_a_test_that_never_ends_is_refused_before_any_program_is_judged(test: str) -> None:
+    words = "does not end well, whatever the program answers: .* (10000 times|too long|time)"
+    with (made := get_code_reward(workers=1)).sandbox, pytest.raises(ValueError, match=words):
+        made([RIGHT], tests=[test])
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "x = 0\nwhile f(x) != 4: x += 1\nassert x == 2",
+        "x = 2\nwhile x < 99: x = f(x)\nassert x == 256",
+        "if f(2) != 4: raise SystemExit",
+        "assert [x for x in range(9) if f(x) == 4] == [2]",
+        "x = 0\nwhile not f(x): x += 1\nassert x == 1",
+    ],
+)
+def test_a_test_that_ends_with_a_right_program_alone_is_a_test(test: str) -> None:
+    with (made := get_code_reward(workers=1, time_limit_s=0.5)).sandbox:
+        made.warned = True  # or it asks what says the same to anything, ten thousand times
+        assert made([RIGHT, "x = 1"], tests=[test] * 2) == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -287,6 +319,7 @@ def test_what_a_program_could_answer_for_is_no_test(test: str, words: str, rewar
         "assert isinstance(f(2), (P, str)) and not isinstance(f(2), str)",
     ],
 )
+@pytest.mark.filterwarnings("ignore:code_reward. a program that answers the same")
 def test_an_instance_meets_no_function_of_the_tests_where_the_program_rules(test: str, reward: CodeReward) -> None:
     cheat = EQUALS_ALL + redefined(BUILT_INS, "return True") + "def f(x): return A()\ndef apply(g, x): return g(x)\n"
     assert reward([APPLY + RIGHT + "P = int", cheat + "P = 3.0.__class__"], tests=[test] * 2) == [1.0, 0.0]
@@ -513,6 +546,7 @@ def test_a_long_test_is_run(reward: CodeReward) -> None:
         ([10**5000], "no program can return the expected .* 4096 bits"),
         (math.nan, "NaN equals nothing. Write None for a row that cannot be judged"),
         ([{"a": (math.nan,)}], "NaN equals nothing"),
+        ([{"a": "b\ud800"}], "half a character"),
         ({1, 2}, "a value of type"),
         (object(), "a value of type"),
         ("[" * 20_000, "max_output"),
