@@ -115,7 +115,7 @@ def test_the_house_stays_small() -> None:
     while it runs, and the map of the data 2,000.
     """
     sizes = {path.relative_to(PACKAGE).as_posix(): code_lines(path) for path in FILES}
-    assert sum(sizes.values()) < 14800
+    assert sum(sizes.values()) < 16000
     assert {name: size for name, size in sizes.items() if size > 400} == {}
 
 
