@@ -10,6 +10,7 @@ This file is imported in the sandbox's outer process alone.
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta, timezone
@@ -40,6 +41,7 @@ _KINDS: Final[frozenset[type]] = PLAIN.union(
     (set, frozenset, bytes, complex, type(...), type, date, datetime, timedelta, timezone, time_of_day, Decimal),
     (MontyClassProxy, MontyStdTypeProxy),
 )
+_A_FUNCTION: Final = re.compile(r"<(function|bound method) .* at 0x[0-9a-f]+>")  # as it leaves the test's session
 _CHANGES: Final = (list, dict, set)
 _ITERABLE: Final = ("range", "dict_keys", "dict_values", "dict_items")
 TRUTH: Final = (  # of an instance: the interpreter itself asks none of these
@@ -272,6 +274,8 @@ class Referee:
             return value.proxy
         if isinstance(value, MontyClassProxy):
             self._end("unsupported", f"{OWN_INSTANCE} {value.name[:80]}: make it in the call that hands it over")
+        if type(value) is str and _A_FUNCTION.match(value):
+            self._end("unsupported", "a test hands a function over that is no name: write it in the call, or a lambda")
         if type(value) in (list, tuple, set, frozenset):
             return type(value)(map(self._inward, value))
         return {key: self._inward(item) for key, item in value.items()} if type(value) is dict else value

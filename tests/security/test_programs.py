@@ -272,6 +272,7 @@ APPLY = "def apply(g, x): return g(x)\ndef every(g, xs): return all([g(x) for x 
         ("assert f(1) == 9**9**9", "does not end well, whatever the program answers: MemoryError"),
         ("y = f(1)\nimport numpy\nassert y == 4", "cannot be run, whatever the program answers: ModuleNotFoundError"),
         ("y = f(1)\nexit()", "cannot be run, whatever the program answers: NameError"),
+        ("g = [lambda x: x]\nassert apply(g[0], 3) == 4", "hands a function over that is no name"),
         ("assert f(1) == 4\nx = 3\nassert apply({'g': f}, x)", "inside of another value"),
         ("return f(1)", "is no Python"),
         ("await f(1)", "is no Python"),
