@@ -22,9 +22,8 @@ from typing import Any
 import tomli_w
 from pydantic import PrivateAttr
 
-from grpo_colab import files, signatures
+from grpo_colab import signatures
 from grpo_colab.console import masked
-from grpo_colab.drawing.canvas import shape_of
 from grpo_colab.drawing.images import image_text, load_image
 from grpo_colab.errors import SettingError, nearest
 from grpo_colab.files import check_name, expanded, is_folder
@@ -344,8 +343,7 @@ def _resolve(read: Mapping[str, Any]) -> Recipe:
         about = error.object[max(0, error.start - 30) : error.end + 10]
         raise SettingError(f"recipe {recipe.name!r}: a value that is no UTF-8, near {about!r}; write it anew") from None
     task_made = recipe.load_task()
-    if task["name"] == "drawing":
-        _check_drawing(recipe, task_made)
+    task_made.check_model(recipe.model["model_name"], recipe.model_path)
     columns = task_made.reward_columns()
     for name in recipe.rewards:
         _looked_at(name, columns)
@@ -402,26 +400,6 @@ def _drawing_tables(read: Mapping[str, Any], task: Mapping[str, Any]) -> dict[st
                     )
             found[table] = values
     return found
-
-
-def _check_drawing(recipe: Recipe, task: Any) -> None:
-    """A small model writes the language that it was made for, on canvases that it knows; any other writes Python."""
-    name, config = recipe.model["model_name"], files.read_json(Path(recipe.model_path) / "config.json")
-    if config is None and Path(recipe.model_path).is_absolute():
-        return  # a folder without a model, of which its loader says what is wrong
-    made = (config or {}).get("drawing", {"language": "python"})
-    if task.language != made["language"]:
-        raise SettingError(
-            f"task.language = {task.language!r}: model.model_name = {name!r} was made for {made['language']!r}; write "
-            "that, or another model"
-        )
-    side = max(shape_of(task.image)) if task.image else task.sides[-1]
-    if side > made.get("max_side", side):
-        setting = "image" if task.image else "max_side"
-        raise SettingError(
-            f"task.{setting} = {recipe.task.get(setting)!r}: has sides of {side}, and model.model_name = {name!r} was "
-            f"made for {made['max_side']} at most; write a smaller one, or another model"
-        )
 
 
 def _check_values(grpo: Mapping[str, Any]) -> None:

@@ -71,6 +71,9 @@ class Task(ABC):
         """The names under which a problem's values reach the reward functions."""
         return ["answer"]
 
+    def check_model(self, name: str, path: str) -> None:  # noqa: B027 - most tasks ask nothing of a model
+        """Look at the model's files before anything is loaded; SettingError for one that cannot do this task."""
+
     def messages(self, problem: Problem) -> list[Message]:
         """The prompt in TRL's conversational form; a problem that brings its own system message keeps it."""
         asked = list(problem.messages or [{"role": "user", "content": problem.question}])

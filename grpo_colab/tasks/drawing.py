@@ -7,10 +7,12 @@ models) or in the compact language (for the small model). The reward is the shar
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from grpo_colab.drawing.canvas import MAX_SIDE, Image, Program, Shape, execute, random_drawing, shape_of
@@ -18,6 +20,7 @@ from grpo_colab.drawing.compact import asked, from_compact, to_compact
 from grpo_colab.drawing.images import cover, image_text, load_image, parse_image, right_share
 from grpo_colab.drawing.python_calls import LONGEST, SIGNATURES, run_python, to_python
 from grpo_colab.errors import SettingError
+from grpo_colab.files import read_bytes
 from grpo_colab.rewards import Verdict
 from grpo_colab.rewards.inputs import Completions, Golds, graded_pairs
 from grpo_colab.tasks import Problem, Task
@@ -84,6 +87,31 @@ class Drawing(Task):
         if self.image is not None:
             return [self._problem(self.image, cover(self.image), f"drawing/{self.source}")][:n]
         return [self._random_problem(split, index) for index in range(DEFAULT_SIZES[split] if n is None else n)]
+
+    def check_model(self, name: str, path: str) -> None:
+        """A small model writes the language that it was made for, on canvases that it knows; any other writes Python.
+
+        SettingError for another language, and for an image that is too large.
+        """
+        made: dict[str, Any] = {"language": "python"}
+        try:
+            config = json.loads(read_bytes(Path(path, "config.json"), follow=True))  # in a hub's cache it is a link
+            made = dict(config.get("drawing", made))
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            if Path(path).is_absolute():
+                return  # a folder without a model, of which its loader says what is wrong
+        if self.language != made.get("language"):
+            raise SettingError(
+                f"task.language = {self.language!r}: model.model_name = {name!r} was made for "
+                f"{made.get('language')!r}; write that, or another model"
+            )
+        side = max(shape_of(self.image)) if self.image else self.sides[-1]
+        if side > made.get("max_side", side):
+            setting, given = ("image", self.source) if self.image else ("max_side", self.sides[-1])
+            raise SettingError(
+                f"task.{setting} = {given!r}: has sides of {side}, and model.model_name = {name!r} was made for "
+                f"{made['max_side']} at most; write a smaller one, or another model"
+            )
 
     def golden_completion(self, problem: Problem) -> str:
         return ("\n" if self.language == "python" else " ").join(problem.steps)
