@@ -187,7 +187,7 @@ class _Rewriter(ast.NodeTransformer):
         return ast.Call(func, args, keywords)
 
     def _builtin(self, node: ast.Call, name: str) -> ast.expr:
-        if name in ("isinstance", "issubclass") and len(node.args) == 2 and self.names.program & loaded_in(node):
+        if name in ("isinstance", "issubclass") and len(node.args) == 2 and self.names.may & loaded_in(node):
             kinds = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
             return _calling("_is", ast.Constant(name), node.func, *map(self.visit, [node.args[0], *kinds]))
         args, keywords = self._arguments(node)

@@ -177,6 +177,7 @@ RIGHTS = [
     (VECTOR, "def total(n):\n    t = 0\n    for x in n: t += x\n    return t\nassert total(V(1, 2)) == 3 == sum(V(3))"),
     (VECTOR, "n = V(1)\nassert [x + 1 for x in n if n] == [2] and (n + V(2)).x == (3,) and type(n) is V"),
     (VECTOR, "n = V(1)\nassert f'{n} {n!r} {n!s}{1:>2}' == 'V(1,) V(1,) V(1,) 1'"),
+    (STACK, "def check(K):\n    assert isinstance(K(), K) and not isinstance(3, K)\ncheck(Stack)"),
     (STACK, "xs = [1]\ns = Stack(2)\ns.fill(xs)\nStack(3).fill(xs)\ns.fill(xs=xs)\nassert xs == [1, 2, 3, 2]"),
     ("def f(xs): xs.append(2)", "xs = [1]\nf(xs=xs)\nassert xs == [1, 2]"),
     ("def f(xs, *, d): d[1] = xs.pop()", "xs, d = [1], {}\nf(xs, d=d)\nassert (xs, d) == ([], {1: 1})"),
