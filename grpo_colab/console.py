@@ -27,7 +27,9 @@ _SPECIAL_KEY: Final = re.compile(
 )
 _WORDS: Final = "token|api.?key|key|secret|password|passwd|pwd|auth|credential|signature|sig"
 _ADDRESS: Final = re.compile(r"(:[/\\]{1,2})[^/\\\s@]+(?=@)")  # one slash, where it was taken for a path
-_LOGIN: Final = re.compile(r"\b[\w.+-]+:[^\s:@/]{2,}(?=@[\w.-]+(?::\d|/))")  # user:password@host:8000
+_LOGIN: Final = re.compile(
+    r"(?<![\w.+-])[\w.+-]{1,200}:[^\s:@/]{2,200}(?=@[\w.-]{1,200}(?::\d|/))"
+)  # user:password@host:8000
 _QUERY: Final = re.compile(rf"([?&;#](?:[\w.-]*(?:{_WORDS}))\s?=\s?)[^&;#\s\"']+", re.IGNORECASE)
 _ESCAPED: Final = re.compile(rf"((?:[?&]|%3F|%26)(?:[\w.-]*(?:{_WORDS}))%3D)[^&\s\"'%]+", re.IGNORECASE)
 _BEARER: Final = re.compile(r"(\bBearer )[\w.~+/=-]{8,}", re.IGNORECASE)
@@ -39,7 +41,7 @@ _PREFIXES: Final = (
 _BEGINNINGS: Final = "|".join(map(re.escape, _PREFIXES))
 _KEY: Final = re.compile(
     rf"\b({_BEGINNINGS})[\w-]{{20,}}"
-    r"|\b((?-i:AKIA|ASIA))[0-9A-Z]{16}\b|\b(AIza)[\w-]{35}|\b(eyJ)[\w-]{8,}\.eyJ[\w-]{8,}(?:\.[\w-]*)?",
+    r"|\b((?-i:AKIA|ASIA))[0-9A-Z]{16}\b|\b(AIza)[\w-]{35}|(?<![\w-])(eyJ)[\w-]{8,}\.eyJ[\w-]{8,}(?:\.[\w-]*)?",
     re.IGNORECASE,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -72,3 +73,29 @@ def test_keys_are_left_out_of_tables_and_numbers_stay() -> None:
     assert without_secrets(told) == {"model": {"name": "m"}, "rewards": {"token": 1.0}, "list": ["https://...@c"]}
     assert [name for name in SECRET.split() if not is_secret(name)] == []
     assert [name for name in PLAIN.split() if is_secret(name)] == []
+
+
+UNITS = (
+    "a.",
+    "eyJ-",
+    "eyJaaaaaaaa.",
+    "a:",
+    "a@",
+    ":/",
+    "://a",
+    "a:bb@c",
+    "&a.",
+    "?key",
+    "#token=",
+    ";auth ",
+    "%3Ftoken",
+)
+
+
+@pytest.mark.parametrize("unit", (*UNITS, "hf_", "-sk-"))
+def test_a_megabyte_is_masked_in_linear_time(unit: str) -> None:
+    """What is quadratic takes minutes."""
+    text = unit * (1_000_000 // len(unit)) + " @ :/ ? = %3 bearer "
+    began = time.monotonic()
+    masked(text)
+    assert time.monotonic() - began < 20
