@@ -208,7 +208,8 @@ def check_out(folder: Path) -> None:
     """SettingError for a folder that holds anything but what `embed` writes: nothing foreign is overwritten."""
     there = files.is_folder(folder)
     if os.path.lexists(folder) and not there:
-        raise SettingError(f"--out {str(folder)!r}: is a file, or a link to none; choose a folder")
+        what = "a file" if files.is_file(folder) else "no folder"
+        raise SettingError(f"--out {str(folder)!r}: is {what}; choose a folder")
     held = sorted(path.name for path in folder.glob("[!.]*")) if there else []
     if foreign := held if OURS[0] not in held else [name for name in held if name not in OURS]:
         raise SettingError(
