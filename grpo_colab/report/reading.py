@@ -19,7 +19,17 @@ from typing import Any, Final, NamedTuple
 from grpo_colab.console import without_secrets
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE, mcnemar_exact, wilson_interval
-from grpo_colab.files import MOST_READ, MOST_ROWS, inside, is_sound, number, read_bytes, read_json, read_objects
+from grpo_colab.files import (
+    MOST_READ,
+    MOST_ROWS,
+    inside,
+    is_file,
+    is_sound,
+    number,
+    read_bytes,
+    read_json,
+    read_objects,
+)
 from grpo_colab.records import MOST, count, is_step, share
 from grpo_colab.run import DRAW, Run
 from grpo_colab.status import MOST_JSON, status
@@ -118,7 +128,7 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
     """
     found: dict[Path, Run] = {}
     for path in map(Path, paths):
-        if _is_drawing(path):
+        if is_file(path / DRAW) and not is_file(path / "recipe.toml"):
             runs = _drawn(path)
             if not runs:
                 raise SettingError(f"run {str(path)!r}: none of the runs that {DRAW} names has begun; nothing to show")
@@ -128,13 +138,6 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
     if not found:
         raise SettingError("report: name at least one run folder, such as runs/2026-11-21-word-problems-tiny")
     return list(found.values())
-
-
-def _is_drawing(path: Path) -> bool:
-    try:
-        return (path / DRAW).is_file() and not (path / "recipe.toml").is_file()
-    except OSError:  # no such name can be
-        return False
 
 
 def _drawn(folder: Path) -> list[Run]:
