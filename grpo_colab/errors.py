@@ -6,18 +6,40 @@ import contextlib
 import difflib
 import reprlib
 from collections.abc import Iterable
+from typing import Final
 
 from grpo_colab.console import masked, on_one_line, printable
 
+_NOT_GIVEN: Final = object()
+
 
 class SettingError(ValueError):
-    """A setting, a file or a machine that cannot work. The command line prints it and exits with status 2.
+    """Refuse a setting, a file or a machine that cannot work. The command line prints it and exits with status 2.
 
-    Its text may hold what a stranger wrote: what opens something has dots, and what a terminal obeys is escaped.
+    `setting` is the dotted name of a setting, or an option with its dashes. `value` is what was written there.
+    `problem` says why it cannot work. `remedy` says what to write instead. `place` names the file, and the line where
+    one is known. Every field is optional but `problem`. The text is one sentence of those that are given:
+    `place: setting = value: problem; remedy`.
+
+    The text may hold what a stranger wrote, so keys are masked and escape sequences are shown as text.
     """
 
-    def __init__(self, text: str = "") -> None:
-        super().__init__(printable(masked(text)))
+    def __init__(
+        self,
+        problem: str = "",
+        *,
+        setting: str | None = None,
+        value: object = _NOT_GIVEN,
+        remedy: str | None = None,
+        place: object = None,
+    ) -> None:
+        self.problem, self.setting, self.remedy = problem, setting, remedy
+        self.has_value = value is not _NOT_GIVEN
+        self.value = value if self.has_value else None
+        self.place = None if place is None else str(place)
+        named = f"{setting} = {shown(value, 200)}" if setting and self.has_value else setting
+        text = ": ".join(part for part in (self.place, named, problem) if part)
+        super().__init__(printable(masked(f"{text}; {remedy}" if remedy else text)))
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback of forty lines: the sentence."""

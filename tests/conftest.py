@@ -14,6 +14,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+import refusals
+
 # Where CI is set the property tests draw the same cases every time: a new case is for a person at work to meet.
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
@@ -35,6 +38,15 @@ LONGEST = ("test_safety", "test_notebooks", "test_trainers", "test_train", "test
 LONGEST += ("test_tracking", "test_faults", "test_report", "test_embed", "test_audit", "test_broken_rewards")
 LONGEST += ("test_damage", "test_reading", "test_other_peoples_files", "test_mirror", "test_programs", "test_trust")
 LONGEST += ("test_install", "test_progress", "test_doctor", "test_trackers_read_back", "test_trl_command")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-sentences", action="store_true", help="write tests/sentences.txt anew: see refusals.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--update-sentences"):
+        os.environ[refusals.UPDATE] = "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

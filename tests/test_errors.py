@@ -1,0 +1,53 @@
+"""A SettingError has fields, and its text is one sentence of them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+from refusals import UPDATE, refused
+
+from grpo_colab.errors import SettingError
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"problem": "no GPU here"}, "no GPU here"),
+        ({"setting": "lora.r", "value": 0, "problem": "must be 1 or more"}, "lora.r = 0: must be 1 or more"),
+        ({"setting": "--resume", "problem": "no such run", "remedy": "name one"}, "--resume: no such run; name one"),
+        ({"setting": "a.b", "value": None, "problem": "is empty"}, "a.b = None: is empty"),
+        ({"place": "mine.toml, line 3", "setting": "a.b", "value": "x"}, "mine.toml, line 3: a.b = 'x'"),
+        ({"problem": "key hf_" + "a" * 30}, "key hf_..."),
+    ],
+)
+def test_its_text_is_a_sentence_of_its_fields(fields: dict[str, object], sentence: str) -> None:
+    error = SettingError(**fields)  # type: ignore[arg-type]
+    assert str(error) == sentence
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert str(twin) == sentence
+        assert vars(twin) == vars(error)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"setting": "lora.alpha"},
+        {"setting": "lora.r", "value": 1},
+        {"remedy": "2 or more"},
+        {"problem": "is text"},
+        {"place": "mine.toml"},
+    ],
+)
+def test_another_field_fails_the_assertion(asked: dict[str, object]) -> None:
+    with pytest.raises(AssertionError), refused(**asked, snapshot=False):  # type: ignore[arg-type]
+        raise SettingError("must be positive", setting="lora.r", value=0, remedy="1 or more")
+
+
+def test_another_sentence_than_in_the_snapshot_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    with refused("lora.r", 0, remedy="1 or more"):
+        raise SettingError("must be positive", setting="lora.r", value=0, remedy="write 1 or more")
+    monkeypatch.delenv(UPDATE, raising=False)
+    with pytest.raises(AssertionError, match="--update-sentences"), refused("lora.r"):
+        raise SettingError("not in the snapshot", setting="lora.r")
