@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import dataclasses
+import io
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -16,6 +19,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import refusals
+from warm import Warm
+
+from grpo_colab.cli import main
+from grpo_colab.errors import SettingError
 
 # Where CI is set the property tests draw the same cases every time: a new case is for a person at work to meet.
 hypothesis.settings.register_profile("ci", derandomize=True)
@@ -30,6 +37,9 @@ os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="grpo-colab-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
 
 ROOT = Path(__file__).parents[1]
+# Commands that import unsloth, which takes 12 to 20 s.
+HEAVY = ("train", "draw", "evaluate")
+WARM = pytest.StashKey[Warm]()
 GSM8K = ROOT.parent / "shared" / "gsm8k"
 
 
@@ -64,11 +74,43 @@ def gsm8k() -> Path:
     return GSM8K
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this session share."""
+    return shared_folder(tmp_path_factory)
+
+
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    base = factory.getbasetemp()
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+
+@pytest.fixture(scope="session")
+def warm(shared: Path, request: pytest.FixtureRequest) -> Iterator[Warm]:
+    """Run Python in a fork of a process that has imported unsloth; see warm.py."""
+    with contextlib.closing(Warm(shared)) as found:
+        request.config.stash[WARM] = found
+        yield found
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    if WARM in item.config.stash:
+        item.config.stash[WARM].clear()
+
+
 @pytest.fixture
-def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `python -m grpo_colab ...` in an empty folder, with no way to a model hub; the process as it ended."""
+def command(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python -m grpo_colab ...` in an empty folder, with no way to a model hub; the process as it ended.
+
+    A command that imports unsloth is a fork of the warm process; any other is a process of its own.
+    """
 
     def run(*arguments: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+        if arguments[:1] and arguments[0] in HEAVY:
+            return request.getfixturevalue("warm").run(
+                "-m", "grpo_colab", *arguments, cwd=tmp_path, timeout_s=timeout_s
+            )
         return subprocess.run(
             [sys.executable, "-m", "grpo_colab", *arguments],
             cwd=tmp_path,
@@ -77,5 +119,40 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             timeout=timeout_s,
             check=False,
         )
+
+    return run
+
+
+@dataclasses.dataclass
+class Ended:
+    """How a command ended in this process: as subprocess.CompletedProcess, and the refusal itself if it was one."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    error: SettingError | None
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+    """Run a command in this process and in an empty folder, where a process of its own is not the point."""
+
+    def run(*arguments: str) -> Ended:
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        status: object = 0
+        error: BaseException | None = None
+        with monkeypatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "excepthook", sys.excepthook)  # which main() sets
+            try:
+                main([*arguments])
+            except SystemExit as ended:
+                status, error = ended.code, ended.__context__
+        texts = []
+        for stream in (out, err):
+            stream.flush()
+            texts.append(stream.buffer.getvalue().decode())
+        number = status if isinstance(status, int) else int(status is not None)
+        return Ended(number, *texts, error if isinstance(error, SettingError) else None)
 
     return run
