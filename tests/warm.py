@@ -189,8 +189,8 @@ class Warm:
         fds = [os.open(os.devnull, os.O_RDONLY)]
         for name, given in (("stdout", stdout), ("stderr", stderr)):
             if given == subprocess.PIPE:
-                streams[name] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
-                fds.append(os.dup(streams[name].fileno()))
+                file = streams[name] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+                fds.append(os.dup(file.fileno()))
             elif given == subprocess.STDOUT:
                 fds.append(os.dup(fds[1]))
             elif given == subprocess.DEVNULL:
