@@ -7,13 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from warm import Warm
 
 from grpo_colab import Recipe, Run, draw, train
 from grpo_colab.draw import draw_text, drawn_runs, new_runs, signals_heard, summary, table, variants
@@ -169,20 +169,15 @@ def test_a_table_counts_the_seeds_that_are_finished() -> None:
     ]  # fmt: skip
 
 
-def test_ctrl_c_says_how_to_go_on_and_it_does(tmp_path: Path) -> None:
+def test_ctrl_c_says_how_to_go_on_and_it_does(tmp_path: Path, warm: Warm) -> None:
     settings = ["--hindsight.samples", "16", "--budget.max-steps", "250", "--out", "runs"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "grpo_colab", "draw", "chick", "--method", "her", "--seeds", "2", *settings],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = ["draw", "chick", "--method", "her", "--seeds", "2"]
+    process = warm.start("-m", "grpo_colab", *words, *settings, cwd=tmp_path)
     first = tmp_path / "runs" / "seed=42"
     while process.poll() is None and not (first / "metrics.jsonl").exists():
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err[-3000:]
     assert "Go on with: grpo-colab draw --resume runs" in err
     assert "seed=42: unfinished in " in out

@@ -12,7 +12,6 @@ import math
 import os
 import pty
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import nbclient
 import nbformat
 import pytest
+from warm import Warm
 
 from grpo_colab import Recipe, Run
 
@@ -559,10 +559,11 @@ print(json.dumps(outputs))
 """
 
 
-def test_whatever_ends_the_process_the_terminal_is_left_sane() -> None:
+def test_whatever_ends_the_process_the_terminal_is_left_sane(warm: Warm, tmp_path: Path) -> None:
     """Without train(), which would tell the callback: a person's own script that breaks, is broken off or killed."""
     ways = ["an exception", "SIGINT", "SIGTERM", "SIGKILL", "SIGHUP"]
-    done = subprocess.run([sys.executable, "-c", WAYS, *ways], capture_output=True, text=True, timeout=900, check=True)
+    done = warm.run("-c", WAYS, *ways, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     outputs = json.loads(done.stdout.splitlines()[-1])
     assert list(outputs) == ways
     for way, (raw, sane, status) in outputs.items():
@@ -673,14 +674,15 @@ def test_a_notebook_has_one_output_that_is_drawn_anew(run: Run, tmp_path: Path) 
 # --- the real thing
 
 
-def test_a_real_run_on_a_real_terminal(tmp_path: Path) -> None:
+def test_a_real_run_on_a_real_terminal(tmp_path: Path, warm: Warm) -> None:
     command = ["train", "--out", "run", "--budget.max-steps", "3", "--budget.prompts-per-step", "2"]
     command += ["--budget.rehearsal", "false", "--evaluation.n", "4", "--task.limit", "64"]
+    python = warm.python
     child, master = pty.fork()
     if not child:
         os.chdir(tmp_path)
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
-        os.execve(sys.executable, [sys.executable, "-m", "grpo_colab", *command], environment)
+        os.execve(python[0], [*python, "-m", "grpo_colab", *command], environment)
     raw = b""
     with contextlib.suppress(OSError):  # it has ended
         while part := os.read(master, 65536):

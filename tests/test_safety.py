@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warm import Warm
 
 from grpo_colab import Recipe, Run, checkpoints, mirror, train
 from grpo_colab.errors import SettingError
@@ -32,7 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "grpo": {"num_generations": 4, "max_completion_length": 12, "save_steps": 3},
     "evaluation": {"n": 8},
 }
-START = [sys.executable, "-m", "grpo_colab", "train"]
+START = ("-m", "grpo_colab", "train")
 
 
 def small(**overrides: dict[str, Any]) -> Recipe:
@@ -210,12 +211,12 @@ def test_in_an_evaluation_it_ends_at_once_and_the_rest_is_done_later(tmp_path: P
 # --- kills and damage
 
 
-def test_a_killed_process_is_resumed_line_by_line(whole: Run, tmp_path: Path) -> None:
+def test_a_killed_process_is_resumed_line_by_line(whole: Run, tmp_path: Path, warm: Warm) -> None:
     """For real, from the command line, with SIGKILL in the middle; the campaign does it a hundred times."""
     (tmp_path / "recipe.toml").write_text(whole.recipe.to_toml())
-    process = subprocess.Popen([*START, "recipe.toml", "--out", "cut"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    process = warm.start(*START, "recipe.toml", "--out", "cut", cwd=tmp_path)
     metrics = tmp_path / "cut" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (metrics.exists() and metrics.read_text().count("\n") >= 4):
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -223,9 +224,7 @@ def test_a_killed_process_is_resumed_line_by_line(whole: Run, tmp_path: Path) ->
     process.kill()
     process.wait()
     assert process.returncode == -signal.SIGKILL
-    resumed = subprocess.run(
-        [*START, "--resume", "cut"], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=True
-    )
+    resumed = warm.run(*START, "--resume", "cut", cwd=tmp_path)
     assert "held-out problems, greedy" in resumed.stdout
     assert_same(Run(tmp_path / "cut"), whole)
 
@@ -301,7 +300,7 @@ def test_half_written_files_are_swept_away(whole: Run, tmp_path: Path) -> None:
     assert_same(run, whole)
 
 
-def test_a_full_disk_is_said_and_survived(whole: Run, tmp_path: Path) -> None:
+def test_a_full_disk_is_said_and_survived(whole: Run, tmp_path: Path, warm: Warm) -> None:
     """No file may grow beyond 2,000 bytes at steps 3 to 5, as on a disk that is full and then is not."""
     (tmp_path / "own.py").write_text(
         "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -314,14 +313,7 @@ def test_a_full_disk_is_said_and_survived(whole: Run, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(
         small(rewards={f"{tmp_path}/own.py:own_reward": 0.0}, grpo={"save_steps": 2}).to_toml()
     )
-    done = subprocess.run(
-        [*START, "recipe.toml", "--out", "run", "--trust-code"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = warm.run(*START, "recipe.toml", "--out", "run", "--trust-code", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Warning, step 3: cannot write to run; its lines are kept until there is space again" in done.stderr
     assert "Warning, step 4: the checkpoint could not be written (" in done.stderr

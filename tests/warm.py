@@ -6,6 +6,7 @@ and loaded nothing, so that every fork begins where a fresh process stands after
 
     warm.run("-m", "grpo_colab", "train", "--out", "run", cwd=tmp_path)      # a subprocess.CompletedProcess
     process = warm.start("-m", "grpo_colab", "train", cwd=tmp_path)          # a Process, to be sent signals
+    subprocess.run([*warm.python, "-c", code], ...)                          # in place of sys.executable
 
 What must begin with its imports keeps a process of its own: their order, what they read in the environment, how long
 they take, what a file in the current folder can do to them.
@@ -27,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,7 +37,8 @@ OURS = ("cli", "train", "draw", "evaluate", "safety", "policy", "tracking", "rep
 # What the imports do not read, or read again: an environment that differs in anything else is refused.
 READ_LATER = {
     *("XDG_CONFIG_HOME", "HOME", "NETRC", "PATH", "TMPDIR", "COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR"),
-    *("STRIKE", "FAULT", "PWD", "OLDPWD", "SHLVL", "_"),
+    *("STRIKE", "FAULT", "PWD", "OLDPWD", "SHLVL", "_", "JPY_PARENT_PID", "JPY_SESSION_NAME"),
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
 }
 READ_LATER_PREFIXES = ("PYTEST_", "GRPO_COLAB_", "WANDB_")
 LIMIT_S = 600.0  # for the imports, on a machine that has much else to do
@@ -48,16 +51,16 @@ class Process:
         self.args = args
         self.stdout, self.stderr = streams.get("stdout"), streams.get("stderr")
         self.returncode: int | None = None
-        self._connection, self._text = connection, b""
+        self.connection, self._text = connection, b""
         self.pid: int = self._answer(LIMIT_S)["pid"]
 
     def _answer(self, timeout_s: float | None) -> dict[str, Any]:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while b"\n" not in self._text:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([self._connection], [], [], left)[0]:
+            if not select.select([self.connection], [], [], left)[0]:
                 raise TimeoutError
-            more = self._connection.recv(4096)
+            more = self.connection.recv(4096)
             if not more:
                 raise RuntimeError("the warm process has ended, or could not fork")
             self._text += more
@@ -75,7 +78,7 @@ class Process:
                 self.returncode = self._answer(timeout)["status"]
             except TimeoutError:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0.0) from None
-            self._connection.close()
+            self.connection.close()
         assert self.returncode is not None
         return self.returncode
 
@@ -91,8 +94,7 @@ class Process:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+            hand_on(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -162,16 +164,14 @@ class Warm:
         self._lease, self._address, self._environment = lease, found["address"], found["environment"]
         return True
 
-    def fits(self, env: dict[str, str] | None) -> bool:
-        """Return whether a process with this environment would have imported the same."""
-        self.begin()
-        return not self._differs(env)
+    @property
+    def python(self) -> list[str]:
+        """Stand in for sys.executable where a test starts its process itself, be it with pipes or on a terminal.
 
-    def _differs(self, env: dict[str, str] | None) -> list[str]:
-        wanted = dict(os.environ) if env is None else env
-        names = {*wanted, *self._environment}
-        differing = [name for name in names if wanted.get(name) != self._environment.get(name)]
-        return sorted(n for n in differing if n not in READ_LATER and not n.startswith(READ_LATER_PREFIXES))
+        It hands on its streams, SIGINT and SIGTERM. An environment that the imports read gets a Python of its own.
+        """
+        self.begin()
+        return [sys.executable, "-IS", str(Path(__file__)), str(self._shared / "warm.json")]
 
     def start(
         self,
@@ -183,8 +183,9 @@ class Warm:
     ) -> Process:
         """Start `python ARGUMENTS` and return it. PIPE is a file here: it never fills up, and can be read meanwhile."""
         self.begin()
-        if differs := self._differs(env):
-            raise ValueError(f"{', '.join(differs)}: is read by the imports, so start a process of its own")
+        environment = dict(os.environ) if env is None else env
+        if names := differing(environment, self._environment):
+            raise ValueError(f"{', '.join(names)}: is read by the imports, so start a process of its own")
         streams: dict[str, IO[str] | None] = {}
         fds = [os.open(os.devnull, os.O_RDONLY)]
         for name, given in (("stdout", stdout), ("stderr", stderr)):
@@ -197,18 +198,7 @@ class Warm:
                 fds.append(os.open(os.devnull, os.O_WRONLY))
             else:
                 fds.append(os.dup(given if isinstance(given, int) else given.fileno()))
-        request = {
-            "arguments": arguments,
-            "cwd": os.fspath(cwd),
-            "environment": dict(os.environ) if env is None else env,
-        }
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(self._address)
-        with tempfile.TemporaryFile() as file:  # an environment may be larger than a message
-            file.write(json.dumps(request).encode())
-            file.flush()
-            file.seek(0)
-            socket.send_fds(connection, [b"fork\n"], [file.fileno(), *fds])
+        connection = ask(self._address, arguments, cwd, environment, fds)
         for fd in fds:
             os.close(fd)
         process = Process(arguments, connection, streams)
@@ -243,6 +233,51 @@ class Warm:
         if self._lease is not None:
             self._lease.close()
             self._lease = None
+
+
+def differing(environment: Mapping[str, str], imported: Mapping[str, str]) -> list[str]:
+    """Return the names of what would have been read otherwise by the imports."""
+    names = {*environment, *imported} - READ_LATER
+    return sorted(n for n in names if environment.get(n) != imported.get(n) and not n.startswith(READ_LATER_PREFIXES))
+
+
+def ask(
+    address: str,
+    arguments: tuple[str, ...],
+    cwd: str | os.PathLike[str],
+    environment: Mapping[str, str],
+    streams: list[int],
+) -> socket.socket:
+    """Ask for a fork; the connection tells its number and its end, and to close it before kills the fork."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(address)
+    request = {"arguments": arguments, "cwd": os.fspath(cwd), "environment": dict(environment)}
+    with tempfile.TemporaryFile() as file:  # an environment may be larger than a message
+        file.write(json.dumps(request).encode())
+        file.flush()
+        file.seek(0)
+        socket.send_fds(connection, [b"fork\n"], [file.fileno(), *streams])
+    return connection
+
+
+def hand_on(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def stand_in(record: str, *arguments: str) -> None:
+    """Be the fork, as far as whoever started this process can tell."""
+    found = json.loads(Path(record).read_text())
+    if differing(os.environ, found["environment"]):
+        os.execv(sys.executable, [sys.executable, *arguments])
+    process = Process(arguments, ask(found["address"], arguments, Path.cwd(), os.environ, [0, 1, 2]), {})
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: hand_on(process.pid, number))
+    status = process.wait()
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status)
 
 
 # --- on the other side
@@ -342,6 +377,8 @@ def _become(fds: list[int], main: dict[str, Any], set_by_imports: dict[str, str]
     for number, fd in enumerate(fds[1:]):
         os.dup2(fd, number)
         os.close(fd)
+    if os.isatty(1):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     for name in [name for name in main if not name.startswith("__")]:
         del main[name]
     kind, *arguments = request["arguments"]
@@ -360,3 +397,7 @@ def _become(fds: list[int], main: dict[str, Any], set_by_imports: dict[str, str]
         main["__file__"] = kind
         code = Path(kind).read_text()
     exec(compile(code, name, "exec"), main)  # noqa: S102 - as Python does
+
+
+if __name__ == "__main__":
+    stand_in(*sys.argv[1:])

@@ -7,13 +7,12 @@ import importlib.util
 import json
 import random
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from warm import Warm
 
 from grpo_colab import Recipe, Run
 from grpo_colab.evaluate import AFTER, BEFORE
@@ -40,17 +39,11 @@ NASTY = {
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def real(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Path:
     """The default recipe, shortened."""
     out = tmp_path_factory.mktemp("real") / "run"
     settings = ["--budget.max-steps", "8", "--evaluation.n", "16", "--out", str(out)]
-    done = subprocess.run(
-        [sys.executable, "-m", "grpo_colab", "train", *settings],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    done = warm.run("-m", "grpo_colab", "train", *settings, cwd=out.parent)
     assert done.returncode == 0, done.stderr[-3000:]
     return out
 
