@@ -1,6 +1,9 @@
 """Run in a process of its own: Unsloth's rewritten GRPOTrainer, generated and used without a GPU.
 
-    python unsloth_patched.py OUT     trains the tiny model with it through our `train`; prints JSON for the tests
+    python unsloth_patched.py OUT [variants]
+
+Trains the tiny model with it through our `train`, or runs that are broken off, run out of memory and end early, beside
+OUT. Prints JSON for the tests.
 
 On a GPU `import unsloth` replaces trl.GRPOTrainer and trl.GRPOConfig; its CPU backend does not, so the replacement is
 asked for here, and the model is a plain one with PEFT, given the two methods that Unsloth's models have.
@@ -209,11 +212,14 @@ def train_the_tiny_model(out: Path) -> dict[str, object]:
         "evaluation": run.evaluation,
         "changed": changed,
         "configurations": changed_arguments(run),
-        "broken_reward": break_a_reward(out.parent),
-        "memory": run_out_of_memory(out.parent),
-        "solved": solve(out.parent),
+        "loader": unknown_loader_arguments(),
     }
 
 
+def train_variants(folder: Path) -> dict[str, object]:
+    return {"broken_reward": break_a_reward(folder), "memory": run_out_of_memory(folder), "solved": solve(folder)}
+
+
 if __name__ == "__main__":
-    print("\n" + json.dumps({**train_the_tiny_model(Path(sys.argv[1])), "loader": unknown_loader_arguments()}))
+    out = Path(sys.argv[1])
+    print("\n" + json.dumps(train_variants(out.parent) if sys.argv[2:] else train_the_tiny_model(out)))
