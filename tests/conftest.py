@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import collections
 import contextlib
 import dataclasses
 import io
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))
 import refusals
@@ -43,11 +45,10 @@ WARM = pytest.StashKey[Warm]()
 GSM8K = ROOT.parent / "shared" / "gsm8k"
 
 
-# Files that take minutes, the longest first; the others then fill the two cores to the end.
-LONGEST = ("test_safety", "test_notebooks", "test_trainers", "test_train", "test_cli", "test_headroom", "test_draw")
-LONGEST += ("test_tracking", "test_faults", "test_report", "test_embed", "test_audit", "test_broken_rewards")
-LONGEST += ("test_damage", "test_reading", "test_other_peoples_files", "test_mirror", "test_programs", "test_trust")
-LONGEST += ("test_install", "test_progress", "test_doctor", "test_trackers_read_back", "test_trl_command")
+# Files with a fixture that takes a minute, which pytest_collection_modifyitems cannot tell.
+LONGEST = ("test_trainers", "test_notebooks", "test_trackers_read_back")
+# What trains, here or in a fork: seconds, where another test takes a tenth of one.
+TRAINING = {"warm", "command"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,9 +61,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first; and where tests marked `stack` train in this process, unsloth before all its stack."""
-    rank = {name: n for n, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+    """The longest files first; and where tests marked `stack` train in this process, unsloth before all its stack.
+
+    A worker takes a file whole, so that a long one that comes last would keep one of two busy alone.
+    """
+    seconds = collections.Counter[Path]()
+    for item in items:
+        trains = item.get_closest_marker("stack") or TRAINING & {*getattr(item, "fixturenames", ())}
+        seconds[item.path] += 50 if trains else 1
+    items.sort(key=lambda item: (item.path.stem not in LONGEST, -seconds[item.path], item.path))
     if any(item.get_closest_marker("stack") for item in items):
         import unsloth  # noqa: F401
 
@@ -97,6 +104,24 @@ def warm(shared: Path, request: pytest.FixtureRequest) -> Iterator[Warm]:
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     if WARM in item.config.stash:
         item.config.stash[WARM].clear()
+
+
+@pytest.fixture(scope="session")
+def finished_run(shared: Path, warm: Warm) -> Path:
+    """The folder of a finished run of the default recipe, of eight steps: made once, and only to be read.
+
+    A test that writes to it copies it first.
+    """
+    folder = shared / "finished-run"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "made").exists():
+            shutil.rmtree(folder / "run", ignore_errors=True)
+            words = ["train", "--budget.max-steps", "8", "--evaluation.n", "16", "--out", "run"]
+            done = warm.run("-m", "grpo_colab", *words, cwd=folder)
+            assert done.returncode == 0, done.stderr[-3000:]
+            (folder / "made").touch()
+    return folder / "run"
 
 
 @pytest.fixture

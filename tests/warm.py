@@ -51,6 +51,7 @@ class Process:
         self.args = args
         self.stdout, self.stderr = streams.get("stdout"), streams.get("stderr")
         self.returncode: int | None = None
+        self.cpu_s = 0.0  # once it has ended
         self.connection, self._text = connection, b""
         self.pid: int = self._answer(LIMIT_S)["pid"]
 
@@ -75,9 +76,10 @@ class Process:
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None:
             try:
-                self.returncode = self._answer(timeout)["status"]
+                answer = self._answer(timeout)
             except TimeoutError:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0.0) from None
+            self.returncode, self.cpu_s = answer["status"], answer["cpu_s"]
             self.connection.close()
         assert self.returncode is not None
         return self.returncode
@@ -119,6 +121,7 @@ class Warm:
         self._lease: socket.socket | None = None
         self._address, self._environment = "", dict[str, str]()
         self._running: list[Process] = []
+        self.cpu_s = 0.0  # of all forks of the tests so far
 
     def begin(self) -> None:
         """Have it import, without waiting for it."""
@@ -202,7 +205,7 @@ class Warm:
         for fd in fds:
             os.close(fd)
         process = Process(arguments, connection, streams)
-        self._running = [one for one in self._running if one.returncode is None] + [process]
+        self._running.append(process)
         return process
 
     def run(
@@ -226,6 +229,7 @@ class Warm:
         """End what a test left running."""
         for process in self._running:
             process.end()
+            self.cpu_s += process.cpu_s
         self._running.clear()
 
     def close(self) -> None:
@@ -356,9 +360,10 @@ def _fork(connection: socket.socket, fds: list[int]) -> bool:
     if connection in select.select([ended, connection], [], [])[0]:  # the other side is gone
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    _, status, used = os.wait4(pid, 0)
+    answer = {"status": os.waitstatus_to_exitcode(status), "cpu_s": used.ru_utime + used.ru_stime}
     with contextlib.suppress(OSError):
-        connection.sendall(json.dumps({"status": status}).encode() + b"\n")
+        connection.sendall(json.dumps(answer).encode() + b"\n")
     os._exit(0)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from warm import Warm
 
 from grpo_colab import Recipe, Run
 from grpo_colab.evaluate import AFTER, BEFORE
@@ -38,14 +37,9 @@ NASTY = {
 }
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Path:
-    """The default recipe, shortened."""
-    out = tmp_path_factory.mktemp("real") / "run"
-    settings = ["--budget.max-steps", "8", "--evaluation.n", "16", "--out", str(out)]
-    done = warm.run("-m", "grpo_colab", "train", *settings, cwd=out.parent)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return out
+@pytest.fixture
+def real(finished_run: Path) -> Path:
+    return finished_run
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
