@@ -396,7 +396,7 @@ def test_an_unfinished_run_of_the_same_recipe_is_found(
     assert train(small(budget={"max_steps": 1}), resume=True).path not in (Path("runs/cut"), other.path)
 
 
-def test_a_notebook_goes_on_by_itself(whole: Run, tmp_path: Path) -> None:
+def test_a_notebook_goes_on_by_itself(whole: Run, tmp_path: Path, kernel: Any) -> None:
     """Run again from the top after it was cut, as Colab does, in a real kernel."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
@@ -407,9 +407,7 @@ def test_a_notebook_goes_on_by_itself(whole: Run, tmp_path: Path) -> None:
         "print('in', run.path)",
     ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    nbclient.NotebookClient(
-        book, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
+    nbclient.NotebookClient(book, km=kernel, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert "in runs/cut" in book.cells[-1].outputs[-1]["text"]
     assert_same(run, whole)
 
