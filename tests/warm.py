@@ -44,6 +44,10 @@ READ_LATER_PREFIXES = ("PYTEST_", "GRPO_COLAB_", "WANDB_")
 LIMIT_S = 600.0  # for the imports, on a machine that has much else to do
 
 
+class Unlike(Exception):
+    """The environment is not the one in which the warm process has imported."""
+
+
 class Process:
     """A fork, as far as its tests ask: the counterpart of subprocess.Popen."""
 
@@ -53,7 +57,10 @@ class Process:
         self.returncode: int | None = None
         self.cpu_s = 0.0  # once it has ended
         self.connection, self._text = connection, b""
-        self.pid: int = self._answer(LIMIT_S)["pid"]
+        answer = self._answer(LIMIT_S)
+        if names := answer.get("refused"):
+            raise Unlike(f"{', '.join(names)}: is read by the imports, so start a process of its own")
+        self.pid: int = answer["pid"]
 
     def _answer(self, timeout_s: float | None) -> dict[str, Any]:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -119,7 +126,7 @@ class Warm:
         """`shared` is a folder that all workers of the session see."""
         self._shared = shared
         self._lease: socket.socket | None = None
-        self._address, self._environment = "", dict[str, str]()
+        self._address = ""
         self._running: list[Process] = []
         self.cpu_s = 0.0  # of all forks of the tests so far
 
@@ -153,7 +160,7 @@ class Warm:
                 pass_fds=[listener.fileno()],
                 start_new_session=True,
             )
-        record.write_text(json.dumps({"address": f"{folder}/socket", "environment": dict(os.environ)}))
+        record.write_text(json.dumps({"address": f"{folder}/socket"}))
 
     def _connect(self, record: Path) -> bool:
         found = json.loads(record.read_text())
@@ -164,7 +171,7 @@ class Warm:
         except OSError:
             lease.close()
             return False
-        self._lease, self._address, self._environment = lease, found["address"], found["environment"]
+        self._lease, self._address = lease, found["address"]
         return True
 
     @property
@@ -186,9 +193,6 @@ class Warm:
     ) -> Process:
         """Start `python ARGUMENTS` and return it. PIPE is a file here: it never fills up, and can be read meanwhile."""
         self.begin()
-        environment = dict(os.environ) if env is None else env
-        if names := differing(environment, self._environment):
-            raise ValueError(f"{', '.join(names)}: is read by the imports, so start a process of its own")
         streams: dict[str, IO[str] | None] = {}
         fds = [os.open(os.devnull, os.O_RDONLY)]
         for name, given in (("stdout", stdout), ("stderr", stderr)):
@@ -201,7 +205,7 @@ class Warm:
                 fds.append(os.open(os.devnull, os.O_WRONLY))
             else:
                 fds.append(os.dup(given if isinstance(given, int) else given.fileno()))
-        connection = ask(self._address, arguments, cwd, environment, fds)
+        connection = ask(self._address, arguments, cwd, os.environ if env is None else env, fds)
         for fd in fds:
             os.close(fd)
         process = Process(arguments, connection, streams)
@@ -239,12 +243,6 @@ class Warm:
             self._lease = None
 
 
-def differing(environment: Mapping[str, str], imported: Mapping[str, str]) -> list[str]:
-    """Return the names of what would have been read otherwise by the imports."""
-    names = {*environment, *imported} - READ_LATER
-    return sorted(n for n in names if environment.get(n) != imported.get(n) and not n.startswith(READ_LATER_PREFIXES))
-
-
 def ask(
     address: str,
     arguments: tuple[str, ...],
@@ -272,9 +270,10 @@ def hand_on(pid: int, number: int) -> None:
 def stand_in(record: str, *arguments: str) -> None:
     """Be the fork, as far as whoever started this process can tell."""
     found = json.loads(Path(record).read_text())
-    if differing(os.environ, found["environment"]):
+    try:
+        process = Process(arguments, ask(found["address"], arguments, Path.cwd(), os.environ, [0, 1, 2]), {})
+    except Unlike:
         os.execv(sys.executable, [sys.executable, *arguments])
-    process = Process(arguments, ask(found["address"], arguments, Path.cwd(), os.environ, [0, 1, 2]), {})
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: hand_on(process.pid, number))
     status = process.wait()
@@ -316,8 +315,8 @@ def serve(given: str) -> None:
             elif len(fds) == 4 and os.fork() == 0:
                 for other in (listener, *leases):
                     other.close()
-                if _fork(connection, fds):
-                    _become(fds, main, set_by_imports)
+                if request := _fork(connection, fds, before):
+                    _become(request, fds[1:], main, set_by_imports)
                     return
             for fd in fds:
                 os.close(fd)
@@ -345,17 +344,29 @@ def _import() -> None:
     gc.freeze()  # else each fork would copy the pages of all objects when it collects
 
 
-def _fork(connection: socket.socket, fds: list[int]) -> bool:
-    """Fork once more; return True in the child. The parent tells the other side how it ended, and then ends."""
+def differing(environment: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
+    """Return the names of what the imports would have read otherwise; what they set themselves may be set already."""
+    names = {*environment, *before} - READ_LATER
+    unlike = [n for n in names if environment.get(n) not in (before.get(n), os.environ.get(n))]
+    return sorted(n for n in unlike if not n.startswith(READ_LATER_PREFIXES))
+
+
+def _fork(connection: socket.socket, fds: list[int], before: Mapping[str, str]) -> dict[str, Any]:
+    """Fork once more; return what was asked for in the child. The parent tells how it ended, and ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with open(fds[0], encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+        request = json.load(file)
+    if names := differing(request["environment"], before):
+        connection.sendall(json.dumps({"refused": names}).encode() + b"\n")
+        os._exit(0)
     pid = os.fork()
     if pid == 0:
         connection.close()
         os.setsid()
         # what a shell starts in the background ignores it, and so does all that comes of it
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        return True
-    for fd in fds:
+        return request
+    for fd in fds[1:]:
         os.close(fd)
     connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")
     ended = os.pidfd_open(pid)
@@ -369,19 +380,17 @@ def _fork(connection: socket.socket, fds: list[int]) -> bool:
     os._exit(0)
 
 
-def _become(fds: list[int], main: dict[str, Any], set_by_imports: dict[str, str]) -> None:
+def _become(request: dict[str, Any], fds: list[int], main: dict[str, Any], set_by_imports: dict[str, str]) -> None:
     """Become the Python that was asked for, in the namespace of `__main__`."""
     import runpy
 
     import numpy
 
     numpy.random.seed()  # as in a fresh process; Python's own generator does so by itself
-    with open(fds[0], encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
-        request = json.load(file)
     os.environ.clear()
     os.environ.update(request["environment"] | set_by_imports)
     os.chdir(request["cwd"])
-    for number, fd in enumerate(fds[1:]):
+    for number, fd in enumerate(fds):
         os.dup2(fd, number)
         os.close(fd)
     if os.isatty(1):
