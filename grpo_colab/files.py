@@ -22,6 +22,7 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from grpo_colab.console import escaped
+from grpo_colab.errors import SettingError
 
 MOST_READ: Final = 1 << 26  # bytes of a file that nobody vouches for
 MOST_KEPT: Final = 1 << 28  # bytes of a file that a run of ours has written
@@ -135,20 +136,21 @@ def _leads_to(path: str | Path, kind: Callable[[int], bool]) -> bool:
 
 
 def check_name(setting: str, path: str | Path) -> None:
-    """Raise ValueError for a path that no file can have, or that could not be told to a person: before the work."""
+    """Raise SettingError for a path that no file can have, or that could not be shown to a person: before the work."""
+    given: dict[str, Any] = {"setting": setting, "value": str(path)}
     if len(os.fsencode(Path(path).absolute())) > LONGEST_PATH:
-        raise ValueError(f"{setting} {str(path)[:40]!r}...: a path of over {LONGEST_PATH} bytes; choose a shorter one")
+        raise SettingError(f"is a path of over {LONGEST_PATH} bytes", remedy="choose a shorter one", **given)
     for part in Path(path).parts:
         try:
             size = len(part.encode("utf-8"))
         except UnicodeEncodeError:
-            raise ValueError(f"{setting} {str(path)!r}: is no UTF-8; choose another name") from None
+            raise SettingError("is not UTF-8", remedy="choose another name", **given) from None
         if size > LONGEST_NAME:
-            raise ValueError(
-                f"{setting} {part[:40]!r}...: a name of {size} bytes; choose one of at most {LONGEST_NAME}"
+            raise SettingError(
+                f"has a name of {size} bytes", remedy=f"choose one of at most {LONGEST_NAME} bytes", **given
             )
         if escaped(part) != part:
-            raise ValueError(f"{setting} {str(path)!r}: holds signs that cannot be printed; choose another name")
+            raise SettingError("holds characters that cannot be printed", remedy="choose another name", **given)
 
 
 def write_json(path: Path, value: Any) -> None:
