@@ -31,7 +31,7 @@ from grpo_colab import Recipe, tracking
 from grpo_colab.machine import this_machine
 from grpo_colab.policy import load_policy
 train = importlib.import_module("grpo_colab.train").train
-importlib.import_module("grpo_colab.safety")
+importlib.import_module("grpo_colab.checkpointing")
 
 def recipe(grpo):
     return Recipe.load(
