@@ -1,12 +1,11 @@
 """What happens beside a training step: the run folder grows by a line, and a person sees how it goes and what goes
-wrong. What keeps a run is in safety.py.
+wrong. What keeps a run is in checkpointing.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -37,9 +36,8 @@ class StepLog(TrainerCallback):
 class RunLog(TrainerCallback):
     """Appends every step's metrics and completions to the run folder, on the main process alone.
 
-    `answers` maps a prompt (as `prompt_key` writes it) to its gold answer. Set `trainer` once the trainer is made: the
-    step's completions, gathered from all processes with their rewards and advantages, are in its `_logs`, which TRL
-    fills for its own completions table.
+    `answers` maps a prompt (as `prompt_key` writes it) to its gold answer. Set `trainer` once it is made: it hands out
+    the step's completions, gathered from all processes with their rewards and advantages.
     """
 
     def __init__(self, run: Run, answers: Mapping[str, str]) -> None:
@@ -51,15 +49,14 @@ class RunLog(TrainerCallback):
         """Give the trainer the best and the worst of the step's completions, to log with its own metrics."""
         if (state.global_step - 1) % args.num_iterations:  # a batch that serves several steps counts once
             return
-        sums = [
-            sum(weight * value for weight, value in zip(args.reward_weights, row, strict=True) if not math.isnan(value))
-            for row in zip(*self.trainer._logs["rewards"].values(), strict=True)
-            if not all(map(math.isnan, row))
-        ]
+        sums = []
+        for row in self.trainer.step_completions():
+            pairs = zip(args.reward_weights, row["rewards"].values(), strict=True)
+            judged = [weight * value for weight, value in pairs if value is not None]
+            if judged:
+                sums.append(sum(judged))
         if sums:
-            metrics = self.trainer._metrics["train"]
-            metrics["reward/max"].append(max(sums))
-            metrics["reward/min"].append(min(sums))
+            self.trainer.add_metrics(**{"reward/max": max(sums), "reward/min": min(sums)})
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
@@ -75,24 +72,16 @@ class RunLog(TrainerCallback):
         self.writing = written
 
     def _completions(self, step: int) -> Iterable[dict[str, Any]]:
-        logs = self.trainer._logs
-        names = list(logs["rewards"])
-        rows = zip(
-            logs["prompt"], logs["completion"], logs["advantages"], *(logs["rewards"][n] for n in names), strict=True
-        )
-        extra = {name: list(values) for name, values in logs["extra"].items()}  # what rewards gave to log_extra
-        for index, (prompt, completion, advantage, *rewards) in enumerate(rows):
+        for index, row in enumerate(self.trainer.step_completions()):
             yield {
                 "step": step,
                 "group": index // self.trainer.num_generations,
-                "prompt": prompt,
-                "completion": completion[-1]["content"] if isinstance(completion, list) else completion,
-                "answer": self.answers.get(prompt_key(prompt)),
-                "rewards": {
-                    name: None if math.isnan(value) else value for name, value in zip(names, rewards, strict=True)
-                },
-                "advantage": advantage,
-                **({"extra": {name: values[index] for name, values in extra.items()}} if extra else {}),
+                "prompt": row["prompt"],
+                "completion": row["completion"],
+                "answer": self.answers.get(prompt_key(row["prompt"])),
+                "rewards": row["rewards"],
+                "advantage": row["advantage"],
+                **({"extra": row["extra"]} if row["extra"] else {}),
             }
 
 

@@ -28,12 +28,13 @@ from grpo_colab.mirror import PATIENCE_S, Mirror
 from grpo_colab.mirror import check_free as check_copies
 from grpo_colab.opening import keep_environment, on_disk, say
 from grpo_colab.plan import answers_at_once
+from grpo_colab.preparation import import_stack
 from grpo_colab.pretraining import PretrainingStopped, pretrained
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import DRAW, Run, check_free, drawn_names, free_path, locked
 from grpo_colab.tasks.drawing import Drawing
 from grpo_colab.tracking import trackers
-from grpo_colab.train import finish, import_stack, train
+from grpo_colab.train import finish, train
 from grpo_colab.trust import all_trusted
 
 DEFAULT_RECIPE = "drawing-tiny"
@@ -263,7 +264,7 @@ def ended(run: Run) -> bool:
 def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
     """Hindsight's loop, and what a run has around it: its lock, the policy, answers before and after, the report."""
     from grpo_colab import hindsight
-    from grpo_colab.safety import Signals, Stopped
+    from grpo_colab.signals import Signals, Stopped
 
     deadline = time.monotonic() + 3600 * (recipe.budget.max_hours or math.inf)
     mirror = Mirror(run.path, recipe.budget.mirror) if recipe.budget.mirror else None

@@ -177,16 +177,8 @@ class Tripwires(TrainerCallback):
 
     def _samples(self) -> list[dict[str, Any]]:
         """The step's completions, of all processes, as completions.jsonl has them."""
-        logs = self.trainer._logs
-        rewards = {name: list(paid) for name, paid in logs["rewards"].items()}
-        return [
-            {
-                "prompt": prompt,
-                "completion": completion[-1]["content"] if isinstance(completion, list) else completion,
-                "rewards": {n: None if math.isnan(paid[index]) else paid[index] for n, paid in rewards.items()},
-            }
-            for index, (prompt, completion) in enumerate(zip(logs["prompt"], logs["completion"], strict=True))
-        ]
+        rows = self.trainer.step_completions()
+        return [{key: row[key] for key in ("prompt", "completion", "rewards")} for row in rows]
 
     def _trip(self, step: int, found: Found) -> Tripped:
         wire, good, seen, words = found

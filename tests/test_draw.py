@@ -335,7 +335,7 @@ def test_a_tripwire_says_how_to_go_on_alone(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_signal_that_another_handles_is_heard() -> None:
-    from grpo_colab.safety import Signals
+    from grpo_colab.signals import Signals
 
     with signals_heard() as heard:
         assert not heard()

@@ -126,7 +126,7 @@ from grpo_colab import Recipe, Run
 from grpo_colab.machine import this_machine
 from grpo_colab.plan import geometry
 from grpo_colab.recipe import preset_names
-from grpo_colab.train import grpo_arguments
+from grpo_colab.trainer import grpo_arguments
 import trl
 run = Run.create(Recipe.load(), {str(tmp_path / "run")!r})
 for name in preset_names():

@@ -40,7 +40,7 @@ from grpo_colab.plan import geometry  # noqa: E402
 from grpo_colab.policy import Policy  # noqa: E402
 from grpo_colab.recipe import preset_names  # noqa: E402
 from grpo_colab.rewards import RewardError  # noqa: E402
-from grpo_colab.train import grpo_arguments  # noqa: E402
+from grpo_colab.trainer import grpo_arguments  # noqa: E402
 
 
 def changed_arguments(run: Run) -> dict[str, list[str]]:

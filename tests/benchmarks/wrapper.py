@@ -37,8 +37,9 @@ from transformers import TrainerCallback  # isort: skip
 
 from grpo_colab import Recipe
 
-wrapper = importlib.import_module("grpo_colab.train")  # the module; the package's attribute is the function
-make_trainer = wrapper.make_trainer
+train = importlib.import_module("grpo_colab.train").train
+trainer_module = importlib.import_module("grpo_colab.trainer")
+build_trainer = trainer_module.build_trainer
 WARM_UP = 5  # steps a side that are not counted
 SIDES = ["bare", "wrapped"]
 
@@ -130,13 +131,13 @@ def bare(recipe: Recipe, timed: Timed, folder: Path) -> None:
 def wrapped(recipe: Recipe, timed: Timed, folder: Path) -> None:
     """The same through the package."""
 
-    def make_timed_trainer(*args: Any, **kwargs: Any) -> Any:
-        trainer = make_trainer(*args, **kwargs)
+    def build_timed_trainer(*args: Any, **kwargs: Any) -> Any:
+        trainer = build_trainer(*args, **kwargs)
         trainer.add_callback(timed)
         return trainer
 
-    wrapper.make_trainer = make_timed_trainer  # taken up before the other side begins
-    wrapper.train(recipe, out=folder / "run")
+    trainer_module.build_trainer = build_timed_trainer  # looked up before the other side begins
+    train(recipe, out=folder / "run")
 
 
 def kept(recipe: Recipe, timed: Timed, folder: Path) -> None:
