@@ -59,6 +59,7 @@ FLOORS = {
     "referee": 0.1,
     "plain": 0,
     "processes": 0,
+    "templates": 0,
     "files": 0,
     "console": -1,
     "errors": 0,
