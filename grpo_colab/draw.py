@@ -323,9 +323,9 @@ def summary(run: Run) -> dict[str, Any]:
 
     `best` is the largest share of right pixels of those drawings that were paid most for in their iterations.
     """
-    from grpo_colab.report import drawings
+    from grpo_colab.report import best_drawings
 
-    recipe, metrics, (_, found) = run.recipe, run.metrics(), drawings(run)
+    recipe, metrics, (_, found) = run.recipe, run.metrics(), best_drawings(run)
     return {
         "run": str(run.path),
         "setting": run.path.name.rpartition("seed=")[0].rstrip("-"),
@@ -361,11 +361,11 @@ def as_json(runs: Sequence[Run]) -> dict[str, Any]:
 def draw_text(runs: Sequence[Run], colour: bool) -> str:
     """The best drawing beside the image that was asked for, and what came of each run and of all."""
     from grpo_colab.drawing.show import beside
-    from grpo_colab.report import drawings
+    from grpo_colab.report import best_drawings
 
     lines, found = [], as_json(runs)
-    best = max(runs, key=lambda run: max((one.share for one in drawings(run)[1]), default=-1.0))
-    target, drawn = drawings(best)
+    best = max(runs, key=lambda run: max((one.share for one in best_drawings(run)[1]), default=-1.0))
+    target, drawn = best_drawings(best)
     if target is not None and drawn:
         lines.append(beside(target, max(drawn, key=lambda one: one.share).image, colour=colour))
     for one in found["summaries"]:

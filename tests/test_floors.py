@@ -72,6 +72,7 @@ FLOORS = {
     "referee": 0.1,
     "plain": 0,
     "processes": 0,
+    "templates": 0,
     "files": 0,
     "console": -1,
     "errors": -0.5,

@@ -23,8 +23,8 @@ from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE
 from grpo_colab.files import MOST_READ, MOST_ROWS, MOST_VALUES
 from grpo_colab.report import report
-from grpo_colab.report.reading import _fair, read, read_all
-from grpo_colab.report.shell import distinct
+from grpo_colab.report.page.html import unique_names
+from grpo_colab.report.page.run_reader import equal_share, read_run, read_runs
 from grpo_colab.run import DRAW, LOCK
 from grpo_colab.status import status, status_text
 
@@ -125,8 +125,8 @@ def test_thousands_of_names_are_linear(form: str, count: int, run: Run) -> None:
 
 def test_names_that_look_alike_are_told_apart_in_linear_time() -> None:
     began = time.monotonic()
-    assert len(set(distinct(["x"] * 200_000))) == 200_000
-    assert distinct(["a", "a", "a (2)", "a", "b"]) == ["a", "a (2)", "a (2) (2)", "a (3)", "b"]
+    assert len(set(unique_names(["x"] * 200_000))) == 200_000
+    assert unique_names(["a", "a", "a (2)", "a", "b"]) == ["a", "a (2)", "a (2) (2)", "a (3)", "b"]
     assert time.monotonic() - began < WITHIN_S
 
 
@@ -384,7 +384,7 @@ def test_what_is_kept_of_several_runs_is_what_is_kept_of_one(tmp_path: Path) -> 
         with (run.path / "metrics.jsonl").open("w") as file:
             file.writelines(f'{{"step":{n},{wide}}}\n' for n in range(8000))
     runs[2].append("metrics.jsonl", [{"step": n, "reward": n} for n in range(1, 9)])
-    readings = read_all(runs, ["a", "b", "c"])
+    readings = read_runs(runs, ["a", "b", "c"])
     assert sum(len(one.completions) for one in readings) < 1.1 * MOST_ROWS
     assert sum(map(len, (row for one in readings for row in one.metrics))) < 1.2 * MOST_ROWS * MOST_VALUES
     for one in readings[:2]:
@@ -397,10 +397,10 @@ def test_what_is_kept_of_several_runs_is_what_is_kept_of_one(tmp_path: Path) -> 
 
 
 def test_what_small_runs_leave_is_the_others() -> None:
-    assert _fair([5, 5, 5], 15) == MOST_READ
-    assert _fair([90, 1, 90, 9], 100) == 45
-    assert _fair([90, 90], 100) == 50
-    assert _fair([], 100) == MOST_READ
+    assert equal_share([5, 5, 5], 15) == MOST_READ
+    assert equal_share([90, 1, 90, 9], 100) == 45
+    assert equal_share([90, 90], 100) == 50
+    assert equal_share([], 100) == MOST_READ
 
 
 def test_a_line_of_too_much_leaves_the_others(run: Run) -> None:
@@ -408,5 +408,5 @@ def test_a_line_of_too_much_leaves_the_others(run: Run) -> None:
         b'{"step":3,"reward":1.0}\n' + b'{"step":4,"z":[%s1]}\n' % (b"[]," * 3_000_000) + b'{"step":5,"reward":2.0}\n'
     )
     (run.path / "metrics.jsonl").write_bytes(rows)
-    assert [row["step"] for row in read(run).metrics] == [3, 5]
-    assert "metrics.jsonl has more lines or values than are read: 1 lines were left out." in read(run).notes
+    assert [row["step"] for row in read_run(run).metrics] == [3, 5]
+    assert "metrics.jsonl has more lines or values than are read: 1 lines were left out." in read_run(run).notes
