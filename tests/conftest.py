@@ -7,6 +7,7 @@ import collections
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -48,7 +50,7 @@ GSM8K = ROOT.parent / "shared" / "gsm8k"
 # Files with a fixture that takes a minute, which pytest_collection_modifyitems cannot tell.
 LONGEST = ("test_trainers", "test_notebooks", "test_trackers_read_back")
 # What trains, here or in a fork: seconds, where another test takes a tenth of one.
-TRAINING = {"warm", "command"}
+TRAINING = {"warm", "command", "kernel"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -104,6 +106,20 @@ def warm(shared: Path, request: pytest.FixtureRequest) -> Iterator[Warm]:
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     if WARM in item.config.stash:
         item.config.stash[WARM].clear()
+
+
+@pytest.fixture
+def kernel(warm: Warm, tmp_path: Path) -> Any:
+    """A manager of notebook kernels that are forks of the warm process: NotebookClient(book, km=kernel)."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+
+    folder = tmp_path / "kernels" / "warm"
+    folder.mkdir(parents=True)
+    command = [*warm.python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (folder / "kernel.json").write_text(json.dumps({"argv": command, "display_name": "warm", "language": "python"}))
+    specs = KernelSpecManager(kernel_dirs=[str(folder.parent)])
+    return AsyncKernelManager(kernel_spec_manager=specs, kernel_name="warm")
 
 
 @pytest.fixture(scope="session")

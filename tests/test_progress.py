@@ -619,7 +619,7 @@ def loop(run, begin, end):
 """
 
 
-def test_a_notebook_has_one_output_that_is_drawn_anew(run: Run, tmp_path: Path) -> None:
+def test_a_notebook_has_one_output_that_is_drawn_anew(run: Run, tmp_path: Path, kernel: Any) -> None:
     from PIL import Image
 
     from grpo_colab.report.curves import COLOURS, draw_live
@@ -647,7 +647,7 @@ def test_a_notebook_has_one_output_that_is_drawn_anew(run: Run, tmp_path: Path) 
             updates.extend([message] if message["msg_type"] == "update_display_data" else [])
             return super().process_message(message, cell, index)
 
-    Client(book, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    Client(book, km=kernel, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     first, charts, refused = (cell.outputs for cell in book.cells)
     assert [output for output in first if output.output_type == "display_data"] == []
     (picture,) = [output for output in charts if output.output_type == "display_data"]

@@ -118,15 +118,26 @@ def test_completions_that_serve_two_steps_are_not_cut_in_two(tmp_path: Path) -> 
     assert rows == untimed(run)
 
 
+class Clock:
+    """time.monotonic, for which more time can pass than does."""
+
+    def __init__(self) -> None:
+        self.real, self.passed = time.monotonic, 0.0
+
+    def __call__(self) -> float:
+        return self.real() + self.passed
+
+
 def test_the_hours_end_in_time_and_what_is_left_is_said(
-    whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reward takes three seconds a step, so that the time is over after a few steps of the eight."""
+    """The reward takes ten minutes a step, so that the time is over after a few steps of the eight."""
+    monkeypatch.setattr(time, "monotonic", Clock())
     (tmp_path / "own.py").write_text(
         "import time\ndef own_reward(completions, trainer_state=None, **kwargs):\n"
-        "    time.sleep(3 * (trainer_state is not None))\n    return [0.0] * len(completions)\n"
+        "    time.monotonic.passed += 600 * (trainer_state is not None)\n    return [0.0] * len(completions)\n"
     )
-    hours = 16 / 3600
+    hours = 3200 / 3600
     slow = {"rewards": {f"{tmp_path}/own.py:own_reward": 0.0}}
     began = time.monotonic()
     run = train(small(budget={"max_hours": hours}, **slow), out=tmp_path / "run")
@@ -137,7 +148,7 @@ def test_the_hours_end_in_time_and_what_is_left_is_said(
     assert run.evaluation is not None
     assert run.evaluation["step"] == done
     assert not run.finished
-    assert took < 16 + 3  # a step that was begun in vain would have taken three more
+    assert took < 3200  # a step that was begun in vain would have taken ten minutes more
     said = capsys.readouterr().err
     assert f"Stopped by budget.max_hours after step {done} of {STEPS}; {STEPS - done} steps are left" in said
     assert f"grpo-colab train --resume {run.path}" in said
@@ -385,7 +396,7 @@ def test_an_unfinished_run_of_the_same_recipe_is_found(
     assert train(small(budget={"max_steps": 1}), resume=True).path not in (Path("runs/cut"), other.path)
 
 
-def test_a_notebook_goes_on_by_itself(whole: Run, tmp_path: Path) -> None:
+def test_a_notebook_goes_on_by_itself(whole: Run, tmp_path: Path, kernel: Any) -> None:
     """Run again from the top after it was cut, as Colab does, in a real kernel."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
@@ -396,9 +407,7 @@ def test_a_notebook_goes_on_by_itself(whole: Run, tmp_path: Path) -> None:
         "print('in', run.path)",
     ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    nbclient.NotebookClient(
-        book, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
+    nbclient.NotebookClient(book, km=kernel, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert "in runs/cut" in book.cells[-1].outputs[-1]["text"]
     assert_same(run, whole)
 

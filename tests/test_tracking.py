@@ -9,12 +9,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import long_but
 from warm import Warm
 
 from grpo_colab.timing import repeatable
@@ -55,12 +56,8 @@ def strikes(completions, **kwargs):
 # the signal that its service process gets in the middle of training
 STRUCK = {"killed": "9", "stopped": "19"}
 LATER = ("no-key", *FAILURES, *STRUCK)
-USUAL = ("no-key", "refuse", "killed")  # the others fail in the same places, and take longer
+USUAL = ("online", "no-key", "refuse", "killed")  # the others fail in the same places, and take longer
 SYNCED = [name for name in LATER if name not in ("nonsense", *STRUCK)]  # wandb writes every 15 s, and at the end
-
-
-def marked(names: Iterable[str]) -> list[Any]:
-    return [name if name in ("online", *USUAL) else pytest.param(name, marks=pytest.mark.long) for name in names]
 
 
 class Tried:
@@ -115,7 +112,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Case
         yield Cases(base, warm, stack)
 
 
-@pytest.mark.parametrize("name", marked(["online", *LATER]))
+@pytest.mark.parametrize("name", long_but(USUAL, ["online", *LATER]))
 def test_whatever_happens_to_wandb_the_run_is_the_same(tried: Cases, name: str) -> None:
     run = tried[name]
     assert run.status == 0, run.err
@@ -126,7 +123,7 @@ def test_whatever_happens_to_wandb_the_run_is_the_same(tried: Cases, name: str) 
     assert (run.folder / "evaluation.json").is_file()
 
 
-@pytest.mark.parametrize("name", marked(SYNCED))
+@pytest.mark.parametrize("name", long_but(USUAL, SYNCED))
 def test_what_did_not_get_through_can_be_synced_later(tried: Cases, name: str) -> None:
     """By the very command that the lines say."""
     run = tried[name]
@@ -141,7 +138,7 @@ def test_what_did_not_get_through_can_be_synced_later(tried: Cases, name: str) -
     assert sent == expected
 
 
-@pytest.mark.parametrize("name", marked(sorted({*LATER} - {*SYNCED})))
+@pytest.mark.parametrize("name", long_but(USUAL, sorted({*LATER} - {*SYNCED})))
 def test_a_service_process_that_ended_too_early_to_write_all_has_its_line_too(tried: Cases, name: str) -> None:
     assert tried[name].to_sync().is_dir()
 
@@ -157,7 +154,7 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("name", marked(SAID))
+@pytest.mark.parametrize("name", long_but(USUAL, SAID))
 def test_what_is_wrong_is_said(tried: Cases, name: str) -> None:
     assert all(words in tried[name].err for words in SAID[name])
 

@@ -352,6 +352,8 @@ def _fork(connection: socket.socket, fds: list[int]) -> bool:
     if pid == 0:
         connection.close()
         os.setsid()
+        # what a shell starts in the background ignores it, and so does all that comes of it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         return True
     for fd in fds:
         os.close(fd)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import long_but
 
 from grpo_colab import Recipe, Run
 from grpo_colab.console import printable
@@ -52,11 +53,11 @@ def data(page: Path) -> str:
 
 def looked_at(path: Path) -> str:
     """All that status and report tell, within the time."""
-    began = time.monotonic()
+    began = time.process_time()
     told = status(path)
     text = status_text(told)
     found = text + json.dumps(told, allow_nan=False) + data(report([path], path.parent / "p.html"))
-    assert time.monotonic() - began < WITHIN_S
+    assert time.process_time() - began < WITHIN_S
     assert printable(text) == text
     return found
 
@@ -102,14 +103,18 @@ HUGE: dict[str, tuple[str, Callable[[], bytes]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", HUGE)
+# each kind of file once; to read the others takes seconds
+USUAL = {*HUGE} - {"rows of two bytes", "rows of a step", "a name a step"}
+
+
+@pytest.mark.parametrize("kind", long_but(USUAL, HUGE))
 def test_reading_ends(kind: str, run: Run) -> None:
     name, content = HUGE[kind]
     (run.path / name).write_bytes(content())
     looked_at(run.path)
 
 
-@pytest.mark.parametrize("count", [5_000, 20_000])
+@pytest.mark.parametrize("count", [5_000, pytest.param(20_000, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "form", ["rewards/r{}/mean", "rewards/r{}/std", "verdict/{}", "m{}", "rewards/" + "x" * 200 + "{}/mean"]
 )
@@ -124,10 +129,10 @@ def test_thousands_of_names_are_linear(form: str, count: int, run: Run) -> None:
 
 
 def test_names_that_look_alike_are_told_apart_in_linear_time() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert len(set(unique_names(["x"] * 200_000))) == 200_000
     assert unique_names(["a", "a", "a (2)", "a", "b"]) == ["a", "a (2)", "a (2) (2)", "a (3)", "b"]
-    assert time.monotonic() - began < WITHIN_S
+    assert time.process_time() - began < WITHIN_S
 
 
 def test_a_folder_of_drawings_names_runs_that_are_in_it(run: Run, tmp_path: Path) -> None:
@@ -149,9 +154,9 @@ def test_a_folder_of_drawings_names_runs_that_are_in_it(run: Run, tmp_path: Path
         *map(str, range(100_000)),
     ]
     (folder / DRAW).write_text(json.dumps({"runs": names}))
-    began = time.monotonic()
+    began = time.process_time()
     page = data(report([folder], tmp_path / "page.html"))
-    assert time.monotonic() - began < WITHIN_S
+    assert time.process_time() - began < WITHIN_S
     assert "run folder one" in page
     assert "outside" not in page
     (folder / DRAW).write_text(json.dumps({"runs": [name for name in names if name != "one"]}))
@@ -341,6 +346,7 @@ def test_no_number_of_a_file_is_too_great_to_reckon_with(great: str, run: Run, t
     report([run.path, Run.create(Recipe.load(), tmp_path / "other").path], tmp_path / "both.html")
 
 
+@pytest.mark.long
 def test_runs_with_names_of_their_own_are_linear(tmp_path: Path) -> None:
     """Every name of every run was once looked for in the rows of all others: hours of a hundred runs."""
     paths = []
@@ -355,22 +361,23 @@ def test_runs_with_names_of_their_own_are_linear(tmp_path: Path) -> None:
         row = {"step": 1, "prompt": "?", "completion": "x"}
         run.append("completions.jsonl", [{**row, "rewards": {f"{n}-{i}": 1.0 for i in range(100)}}])
         paths.append(run.path)
-    began = time.monotonic()
+    began = time.process_time()
     page = data(report(paths, tmp_path / "page.html"))
-    assert time.monotonic() - began < WITHIN_S
+    assert time.process_time() - began < WITHIN_S
     assert "60 of 10,000 rewards" in page
     assert "And 99,940 more" in page
 
 
+@pytest.mark.long
 def test_runs_with_steps_of_their_own_are_linear(tmp_path: Path) -> None:
     """A chart's table has a row a step and a column a run."""
     runs = [Run.create(Recipe.load(), tmp_path / f"run-{n}") for n in range(100)]
     for n, run in enumerate(runs):
         keys = ("reward", "kl", "loss", "entropy", "step_time")
         run.append("metrics.jsonl", [{"step": step, **dict.fromkeys(keys, 1.0)} for step in range(n, 40_000, 100)])
-    began = time.monotonic()
+    began = time.process_time()
     page = data(report([run.path for run in runs], tmp_path / "page.html"))
-    assert time.monotonic() - began < WITHIN_S
+    assert time.process_time() - began < WITHIN_S
     assert "The table has one step in 80." in page
     assert len(page) < 20_000_000
 
