@@ -255,8 +255,8 @@ def compare(**methods: Sequence[Run]) -> DataFrame:
     from matplotlib.ticker import MaxNLocator
     from pandas import DataFrame
 
-    from grpo_colab.draw import COUNTED, summary, table
     from grpo_colab.report.curves import COLOURS
+    from grpo_colab.sweep import COUNTED, summary, table
 
     figure = Figure(figsize=(4.2 * len(methods), 3.4), dpi=100, layout="constrained")
     panels, rows = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0], {}

@@ -17,7 +17,7 @@ from grpo_colab import checkpoints, files, mirror, records
 from grpo_colab.console import masked, on_one_line, printable
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.machine import Machine, in_notebook
-from grpo_colab.plan import Geometry, check_disk
+from grpo_colab.plan import check_disk
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import RUNS, Run, check_free, free_path, locked, quote, unfinished
 from grpo_colab.toml_reading import parse_toml
@@ -168,11 +168,9 @@ def _changed(run: Run, recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"budget": budget, "name": began.name})
 
 
-def keep_recipe(run: Run, recipe: Recipe, shape: Geometry) -> None:
+def keep_recipe(run: Run, recipe: Recipe) -> None:
     """Keep the recipe that a run goes on with, once all is checked; another evaluation is asked from the start."""
     began = run.recipe
-    budget = recipe.budget.model_copy(update={"micro_batch": shape.micro_batch})
-    recipe = recipe.model_copy(update={"budget": budget})
     with on_disk(run):
         asked = [(r.evaluation, r.max_completion_tokens, r.rewards) for r in (began, recipe)]
         if asked[0] != asked[1]:

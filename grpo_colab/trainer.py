@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from grpo_colab.policy import Policy
     from grpo_colab.recipe import Recipe
     from grpo_colab.run import Run
-    from grpo_colab.setup import Setup
+    from grpo_colab.setup import GRPOSetup
 else:
     Trainer = object
 
@@ -223,7 +223,7 @@ class DryRunMixin(Trainer):
         return completions, logprobs and [each + each[-1:] * (length - len(each)) for each in logprobs]
 
 
-def build_trainer(setup: Setup, run: Run, checkpoints: CheckpointManager) -> Any:
+def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager) -> Any:
     """Return the trainer of a run, with the recipe's arguments, those that follow from it, and the callbacks."""
     import trl
     from datasets import Dataset
@@ -257,7 +257,7 @@ def build_trainer(setup: Setup, run: Run, checkpoints: CheckpointManager) -> Any
     return trainer
 
 
-def build_dry_run(setup: Setup, longest: dict[str, Any], folder: Path) -> Any:
+def build_dry_run(setup: GRPOSetup, longest: dict[str, Any], folder: Path) -> Any:
     """Return a trainer whose `train` tries one step on the row `longest`; it reports to nobody and keeps nothing.
 
     `folder` is an output folder that TRL asks for.
