@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab.alarms import Watch
 from grpo_colab.console import on_one_line, printable
+from grpo_colab.records import CompletionRow, is_step_row, rewards_of_each, weighted_reward
 from grpo_colab.run import reaches
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class StepLog(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        if logs is not None and is_step(logs):
+        if logs is not None and is_step_row(logs):
             self.run.append("metrics.jsonl", [{"step": state.global_step, **logs}])
 
 
@@ -51,20 +51,21 @@ class RunLog(TrainerCallback):
         """Give the trainer the best and the worst of the step's completions, to log with its own metrics."""
         if (state.global_step - 1) % args.num_iterations:  # a batch that serves several steps counts once
             return
-        sums = [
-            sum(weight * value for weight, value in zip(args.reward_weights, row, strict=True) if not math.isnan(value))
-            for row in zip(*self.trainer._logs["rewards"].values(), strict=True)
-            if not all(map(math.isnan, row))
+        judged = [
+            rewards
+            for rewards in rewards_of_each(self.trainer._logs["rewards"])
+            if any(value is not None for value in rewards.values())
         ]
-        if sums:
+        earned = [weighted_reward(rewards.values(), args.reward_weights) for rewards in judged]
+        if earned:
             metrics = self.trainer._metrics["train"]
-            metrics["reward/max"].append(max(sums))
-            metrics["reward/min"].append(min(sums))
+            metrics["reward/max"].append(max(earned))
+            metrics["reward/min"].append(min(earned))
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        if not state.is_world_process_zero or logs is None or not is_step(logs):
+        if not state.is_world_process_zero or logs is None or not is_step_row(logs):
             return
         written = self.run.append("metrics.jsonl", [{"step": state.global_step, **logs}])
         # with num_iterations above 1 a batch serves several steps; it is written once
@@ -74,26 +75,24 @@ class RunLog(TrainerCallback):
             warn(state.global_step, f"cannot write to {self.run.path}; its lines are kept until there is space again")
         self.writing = written
 
-    def _completions(self, step: int) -> Iterable[dict[str, Any]]:
+    def _completions(self, step: int) -> Iterator[CompletionRow]:
         logs = self.trainer._logs
-        names = list(logs["rewards"])
-        rows = zip(
-            logs["prompt"], logs["completion"], logs["advantages"], *(logs["rewards"][n] for n in names), strict=True
-        )
+        rewards = rewards_of_each(logs["rewards"])
         extra = {name: list(values) for name, values in logs["extra"].items()}  # what rewards gave to log_extra
-        for index, (prompt, completion, advantage, *rewards) in enumerate(rows):
-            yield {
+        columns = zip(logs["prompt"], logs["completion"], logs["advantages"], rewards, strict=True)
+        for index, (prompt, completion, advantage, earned) in enumerate(columns):
+            row: CompletionRow = {
                 "step": step,
                 "group": index // self.trainer.num_generations,
                 "prompt": prompt,
                 "completion": completion[-1]["content"] if isinstance(completion, list) else completion,
                 "answer": self.answers.get(prompt_key(prompt)),
-                "rewards": {
-                    name: None if math.isnan(value) else value for name, value in zip(names, rewards, strict=True)
-                },
+                "rewards": earned,
                 "advantage": advantage,
-                **({"extra": {name: values[index] for name, values in extra.items()}} if extra else {}),
             }
+            if extra:
+                row["extra"] = {name: values[index] for name, values in extra.items()}
+            yield row
 
 
 class UntilSolved(TrainerCallback):
@@ -109,14 +108,6 @@ class UntilSolved(TrainerCallback):
             control.should_training_stop = True
             # only the evaluation is left to lose; completions that serve several steps are in no checkpoint
             control.should_save = control.should_save or state.global_step % args.num_iterations == 0
-
-
-def is_step(logs: Mapping[str, Any]) -> bool:
-    """Whether these are a step's, and not the summary after the last one.
-
-    Where num_iterations is above 1 only the first of the steps that share their completions has a reward.
-    """
-    return "loss" in logs
 
 
 def prompt_key(prompt: Any) -> str:

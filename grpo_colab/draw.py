@@ -30,7 +30,8 @@ from grpo_colab.opening import keep_environment, on_disk, say
 from grpo_colab.plan import answers_at_once
 from grpo_colab.pretraining import PretrainingStopped, pretrained
 from grpo_colab.recipe import Recipe
-from grpo_colab.run import DRAW, Run, check_free, drawn_names, free_path, locked
+from grpo_colab.run import DRAW, Run, check_free, drawn_names, free_path
+from grpo_colab.run_lock import locked
 from grpo_colab.tasks.drawing import Drawing
 from grpo_colab.tracking import trackers
 from grpo_colab.train import finish, import_stack, train
@@ -229,7 +230,7 @@ def draw_once(run: Run, machine: Machine, trust_code: bool = False) -> tuple[Set
         except PretrainingStopped:
             raise
         except Tripped as error:  # a learning rate that is too high, say; the next of a sweep may do
-            text = str(error).replace(run.resume, f"{run.resume_alone} --TABLE.SETTING VALUE")
+            text = str(error).replace(run.resume_command, f"{run.resume_command_alone} --TABLE.SETTING VALUE")
             say(f"{run.path}: {text}. It counts as not solved.")
         except SettingError as error:
             say(f"{run.path}: {error}")
@@ -257,7 +258,7 @@ def signals_heard() -> Iterator[Callable[[], bool]]:
 
 def ended(run: Run) -> bool:
     """Whether nothing is left to do: it is finished, or a tripwire stopped it, which counts as not solved."""
-    return run.finished or (run.path / "tripwire.json").is_file()
+    return run.finished or run.tripped
 
 
 def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
@@ -307,14 +308,15 @@ def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
             raise SettingError(
                 f"hindsight.samples = {recipe.hindsight and recipe.hindsight.samples}: out of memory "
                 f"({one_line(error)}); write fewer, or a smaller hindsight.batch_size, in {run.path / 'recipe.toml'}, "
-                f"and go on with: {run.resume}"
+                f"and go on with: {run.resume_command}"
             ) from error
         finally:
             with contextlib.suppress(Stopped):
                 if mirror is not None and (behind := mirror.finish(PATIENCE_S)):
                     say(f"Warning: {behind}. To try again: {mirror.command}")
         if not run.finished:
-            say(f"Stopped after iteration {run.last_step} of {recipe.budget.max_steps}. Go on with: {run.resume}")
+            done = f"iteration {run.last_step} of {recipe.budget.max_steps}"
+            say(f"Stopped after {done}. Go on with: {run.resume_command}")
 
 
 def summary(run: Run) -> dict[str, Any]:

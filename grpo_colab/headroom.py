@@ -109,7 +109,7 @@ def too_large(error: BaseException, shape: Geometry, learner: Policy, run: Run |
         ways.insert(0, f"budget.micro_batch below {shape.micro_batch}")
     if getattr(learner.model, "vllm_engine", None) is not None:
         ways.append("a smaller model.gpu_memory_utilization")
-    go_on = f". Go on with: {run.resume}" if run else ""
+    go_on = f". Go on with: {run.resume_command}" if run else ""
     return SettingError(
         f"budget.micro_batch = {shape.micro_batch}: out of memory ({one_line(error)}); write {', or '.join(ways)} "
         f"(`grpo-colab plan` says what each needs){go_on}"

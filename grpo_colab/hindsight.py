@@ -16,14 +16,16 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from grpo_colab import checkpoints, evaluate
+from grpo_colab import checkpoints
 from grpo_colab.drawing.canvas import Image, normal, prune, shape_of
 from grpo_colab.drawing.compact import from_compact, to_compact
 from grpo_colab.drawing.images import image_text, parse_image, right_share
 from grpo_colab.drawing.python_calls import parse_calls, to_python
 from grpo_colab.opening import go_back, on_disk
-from grpo_colab.rewards import reward_name
+from grpo_colab.records import weighted_reward
+from grpo_colab.rewards import call_reward, reward_name
 from grpo_colab.run import reaches
+from grpo_colab.tasks import reward_columns
 from grpo_colab.tasks.drawing import drawn
 
 if TYPE_CHECKING:
@@ -147,11 +149,9 @@ def sample(
         prompt, settings.samples, limit, temperature=settings.temperature, top_p=settings.top_p
     ) + learner.sample(prompt, settings.cold_samples, limit, temperature=settings.cold_temperature)
     texts = learner.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-    columns = {name: values * len(texts) for name, values in evaluate.reward_columns([problem]).items()}
+    columns = {name: values * len(texts) for name, values in reward_columns([problem]).items()}
     paid = {
-        reward_name(function): evaluate.call_reward(
-            function, [prompt] * len(texts), texts, tokens, columns, save=save_failure
-        )
+        reward_name(function): call_reward(function, [prompt] * len(texts), texts, tokens, columns, save=save_failure)
         for function in recipe.reward_functions()
     }
     weights = list(recipe.rewards.values())
@@ -162,7 +162,7 @@ def sample(
             text,
             images[index],
             (rewards := {name: values[index] for name, values in paid.items()}),
-            sum(weight * (value or 0.0) for weight, value in zip(weights, rewards.values(), strict=True)),
+            weighted_reward(rewards.values(), weights),
         )
         for index, text in enumerate(texts)
     ]

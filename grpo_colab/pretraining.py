@@ -16,7 +16,8 @@ from grpo_colab.errors import SettingError
 from grpo_colab.machine import Machine
 from grpo_colab.opening import go_back, keep_environment, on_disk, say
 from grpo_colab.recipe import Pretraining, Recipe
-from grpo_colab.run import RUNS, Run, locked, quote
+from grpo_colab.run import RUNS, Run, quote
+from grpo_colab.run_lock import locked
 from grpo_colab.tables import without_keys
 
 OPTIMISER = ("optim", "weight_decay", "max_grad_norm")  # that it takes from [grpo], and
@@ -61,7 +62,7 @@ def pretrained(recipe: Recipe, machine: Machine, begun: Run | None) -> Path | No
             return run.adapter
     raise PretrainingStopped(
         f"[pretraining]: stopped by a signal after step {run.last_step} of {wanted.budget.max_steps}; go on with: "
-        f"{begun.resume if begun else 'the same command'}"
+        f"{begun.resume_command if begun else 'the same command'}"
     )
 
 

@@ -10,18 +10,11 @@ Seconds are of the main process. A step that learns from completions of a step b
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 GIB = 2**30
-CLOCKS = re.compile(r"time/.*|memory/.*|step_time|sample_time|train_runtime")
-
-
-def repeatable(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Lines of metrics without seconds and memory: what runs of one recipe with one seed share to the last digit."""
-    return [{key: value for key, value in row.items() if not CLOCKS.fullmatch(key)} for row in rows]
 
 
 def timed(trainer_class: type) -> type:

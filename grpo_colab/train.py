@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from grpo_colab import checkpoints, evaluate, policy
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.evaluation_statistics import summary
 from grpo_colab.machine import Machine, this_machine
 from grpo_colab.mirror import PATIENCE_S, Mirror
 from grpo_colab.opening import go_back, keep_environment, keep_recipe, on_disk, open_run, say
 from grpo_colab.plan import GIB, Geometry, Unplanned, answers_at_once, geometry, plan
 from grpo_colab.pretraining import pretrained
 from grpo_colab.recipe import Recipe
-from grpo_colab.rewards import RewardError, guard
-from grpo_colab.run import Run, free_path, locked
+from grpo_colab.records import AnswerRow
+from grpo_colab.rewards import RewardError, call_reward, guard
+from grpo_colab.run import Run, free_path
+from grpo_colab.run_lock import locked
 from grpo_colab.tables import without_keys
-from grpo_colab.tasks import Problem, Task
+from grpo_colab.tasks import Problem, Task, reward_columns
 from grpo_colab.tracking import check_trackers, shield, table_arguments, tracked
 
 if TYPE_CHECKING:
@@ -130,7 +133,7 @@ def say_the_end(run: Run, recipe: Recipe, keeper: Keeper) -> None:
     last = run.last_checkpoint()
     if keeper.unsaved:
         say(f"Warning: no checkpoint since {last.name if last else 'the beginning'}: {keeper.unsaved}")
-    say(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: {run.resume}")
+    say(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: {run.resume_command}")
 
 
 def learn(
@@ -195,17 +198,16 @@ def train_on(trainer: Any, run: Run, learner: policy.Policy, shape: Geometry, ke
                 last_step.save(trainer, together=tripped is not None)
             if isinstance(error, pickle.UnpicklingError) and checkpoint is not None:
                 what = f"{checkpoint.name} holds what is no checkpoint's ({one_line(error)})"
-                raise SettingError(f"run {str(run.path)!r}: {what}; remove it, and go on with: {run.resume}") from None
+                raise run.error(what, f"remove it, and go on with: {run.resume_command}") from None
             if isinstance(error, RewardError):
-                message = f"{error}; once it is mended: {run.resume}"
-                raise RewardError(message, error.record) from error
+                raise RewardError(f"{error}; once it is mended: {run.resume_command}", error.record) from error
             if policy.out_of_memory(error):
                 known = whole or run.last_checkpoint() is not None  # with which weights to go on
                 if known and can_be_cut(shape):
                     return None
                 raise too_large(error, shape, learner, run) from error
             if tripped is None and not isinstance(error, Stopped):
-                error.add_note(f"Once it is mended: {run.resume}")
+                error.add_note(f"Once it is mended: {run.resume_command}")
                 raise
             keeper.stopped_by = "a signal"
     if wires.tripped is not None:
@@ -222,7 +224,7 @@ def at_last_good(tripped: Tripped, run: Run) -> Tripped:
         checkpoints.set_aside(run.checkpoints, after=tripped.record["last_good_step"])
     last = run.last_checkpoint()
     kept = f"the last good checkpoint is {last.name}" if last else "there was no checkpoint before it"
-    text = f"{tripped}; {kept}. Go on, with the setting that you choose behind it: {run.resume}"
+    text = f"{tripped}; {kept}. Go on, with the setting that you choose behind it: {run.resume_command}"
     return type(tripped)(text, tripped.record)
 
 
@@ -287,7 +289,7 @@ def prompt_rows(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The data set's rows (prompt and the rewards' columns), without those that are too long; and the longest one."""
     limit = recipe.prompts.max_prompt_tokens
-    columns = evaluate.reward_columns(problems)
+    columns = reward_columns(problems)
     rows = [
         {"prompt": task.messages(problem), **{name: values[index] for name, values in columns.items()}}
         for index, problem in enumerate(problems)
@@ -311,9 +313,9 @@ def check_rewards(learner: policy.Policy, task: Task, recipe: Recipe, problems: 
     text = task.golden_completion(golden)
     tokens = learner.tokenizer(text, add_special_tokens=False)["input_ids"]
     text = learner.tokenizer.decode(tokens, skip_special_tokens=True)
-    columns = evaluate.reward_columns([golden])
+    columns = reward_columns([golden])
     for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
-        paid = evaluate.call_reward(function, [task.messages(golden)], [text], [tokens], columns)
+        paid = call_reward(function, [task.messages(golden)], [text], [tokens], columns)
         if name in GOLDEN and paid[0] != 1.0:
             raise SettingError(
                 f"rewards.{name}: pays {paid[0]} of 1.0 for a golden completion, so the policy could never earn it; "
@@ -476,7 +478,7 @@ def answer_before(
     task: Task,
     held_out: list[Problem],
     at_once: int,
-) -> list[dict[str, Any]]:
+) -> list[AnswerRow]:
     """What the untrained policy answers; a resumed run, whose policy is untrained no more, has it in its folder."""
     rows = run.answers(evaluate.BEFORE)
     if [row["question"] for row in rows] != [problem.question for problem in held_out]:
@@ -492,8 +494,8 @@ def answer_before(
 def finish(
     run: Run,
     recipe: Recipe,
-    before: list[dict[str, Any]],
-    after: list[dict[str, Any]],
+    before: Sequence[AnswerRow],
+    after: Sequence[AnswerRow],
     step: int,
     solved: bool | None,
 ) -> None:
@@ -511,10 +513,10 @@ def finish(
         run.write_json("evaluation.json", evaluation)  # last: it ends the run
 
 
-def described(rows: list[dict[str, Any]]) -> str:
+def described(rows: Sequence[AnswerRow]) -> str:
     if len(rows) == 1:  # one image, or one example: there is no share of it
         return f"answered greedily, {'right' if rows[0]['right'] else 'wrong'} ({rows[0]['verdict']})"
-    side = evaluate.summary(rows)
+    side = summary(rows)
     low, high = side["ci95"]
     return (
         f"{side['accuracy']:.1%} of {len(rows)} held-out problems right (95 % interval {low:.1%} to {high:.1%}; "
