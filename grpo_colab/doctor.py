@@ -30,8 +30,8 @@ from grpo_colab import plan, policy
 from grpo_colab.console import masked, on_one_line
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.recipe import Recipe
-from grpo_colab.run import RUNS, free_path
-from grpo_colab.status import status
+from grpo_colab.run import RUNS, Run, free_path
+from grpo_colab.run_lock import holder
 from grpo_colab.tasks.gsm8k import HUB_CONFIGURATION, HUB_NAME
 from grpo_colab.tracking import within
 
@@ -547,8 +547,8 @@ def check_other_runs(seen: Seen) -> Answer:
     held = []
     for folder in sorted(RUNS.iterdir()) if RUNS.is_dir() else []:
         with contextlib.suppress(SettingError, OSError):
-            if (run := status(folder))["state"] == "running":
-                held.append(f"{folder} is being trained by process {run['pid'] or '?'}")
+            if (by := holder(Run(folder).path)).running:
+                held.append(f"{folder} is being trained by process {by.pid or '?'}")
     wait = "wait for it, or stop it (it saves first): two share the memory"
     return _warning("; ".join(held), wait) if held else _ok("none in this folder")
 

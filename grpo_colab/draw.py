@@ -193,7 +193,7 @@ def draw_once(run: Run, trust_code: bool = False) -> tuple[SettingError | None, 
         except PretrainingStopped:
             raise
         except Tripped as error:  # by a learning rate that is too high, say: the next of a sweep may do
-            text = str(error).replace(run.resume, f"{run.resume_alone} --TABLE.SETTING VALUE")
+            text = str(error).replace(run.resume_command, f"{run.resume_command_alone} --TABLE.SETTING VALUE")
             say(f"{run.path}: {text}. It counts as not solved.")
         except SettingError as error:
             say(f"{run.path}: {error}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from grpo_colab import checkpoints
 from grpo_colab.distributed import broadcast_from_main, is_main_process
-from grpo_colab.errors import SettingError, one_line
+from grpo_colab.errors import one_line
 from grpo_colab.opening import go_back, keep_recipe, on_disk, say
 from grpo_colab.policy import out_of_memory
 from grpo_colab.preparation import prepare
@@ -63,7 +63,7 @@ class GRPOLearner:
         last = run.last_checkpoint()
         if manager.unsaved:
             say(f"Warning: no checkpoint since {last.name if last else 'the beginning'}: {manager.unsaved}")
-        say(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: {run.resume}")
+        say(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: {run.resume_command}")
 
 
 def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager) -> int:
@@ -154,16 +154,13 @@ def raise_with_remedy(error: BaseException, setup: GRPOSetup, run: Run, checkpoi
     from grpo_colab.memory_fit import out_of_memory_error
 
     if isinstance(error, pickle.UnpicklingError) and checkpoint is not None:
-        raise SettingError(
-            f"{checkpoint.name} holds what is no checkpoint's ({one_line(error)})",
-            place=f"run {str(run.path)!r}",
-            remedy=f"remove it, and go on with: {run.resume}",
-        ) from None
+        what = f"{checkpoint.name} holds what is no checkpoint's ({one_line(error)})"
+        raise run.error(what, f"remove it, and go on with: {run.resume_command}") from None
     if isinstance(error, RewardError):
-        raise RewardError(f"{error}; once it is mended: {run.resume}", error.record) from error
+        raise RewardError(f"{error}; once it is mended: {run.resume_command}", error.record) from error
     if out_of_memory(error):
         raise out_of_memory_error(error, setup, run) from error
-    error.add_note(f"Once it is mended: {run.resume}")
+    error.add_note(f"Once it is mended: {run.resume_command}")
     raise error
 
 
@@ -173,7 +170,7 @@ def at_last_good(tripped: Tripped, run: Run) -> Tripped:
         checkpoints.set_aside(run.checkpoints, after=tripped.record["last_good_step"])
     last = run.last_checkpoint()
     kept = f"the last good checkpoint is {last.name}" if last else "there was no checkpoint before it"
-    text = f"{tripped}; {kept}. Go on, with the setting that you choose behind it: {run.resume}"
+    text = f"{tripped}; {kept}. Go on, with the setting that you choose behind it: {run.resume_command}"
     return type(tripped)(text, tripped.record)
 
 

@@ -25,10 +25,12 @@ from grpo_colab.plan import answers_at_once
 from grpo_colab.policy import check_import_order, load_policy, out_of_memory
 from grpo_colab.preparation import import_stack
 from grpo_colab.pretraining import pretrained
+from grpo_colab.records import weighted_reward
 from grpo_colab.relabelling import Sample, goal_rows, relabelled_rows
-from grpo_colab.rewards import reward_name
+from grpo_colab.rewards import call_reward, reward_name
 from grpo_colab.run import reaches
 from grpo_colab.setup import Outcome, Setup
+from grpo_colab.tasks import reward_columns
 from grpo_colab.tasks.drawing import Drawing, drawn
 from grpo_colab.updates import Updates
 
@@ -88,7 +90,7 @@ class HindsightLearner:
                 setting="hindsight.samples",
                 value=settings_of(setup).samples,
                 remedy=f"write fewer, or a smaller hindsight.batch_size, in {run.path / 'recipe.toml'}, and go on "
-                f"with: {run.resume}",
+                f"with: {run.resume_command}",
             ) from error
         done = solved or run.last_step >= setup.recipe.budget.max_steps
         return Outcome(run.last_step if done else 0, solved)
@@ -99,7 +101,8 @@ class HindsightLearner:
             solved = "Solved" if run.solved else "Not solved"
             say(f"{solved} in {run.last_step} iterations. Everything is in {run.path}")
         else:
-            say(f"Stopped after iteration {run.last_step} of {recipe.budget.max_steps}. Go on with: {run.resume}")
+            done = f"iteration {run.last_step} of {recipe.budget.max_steps}"
+            say(f"Stopped after {done}. Go on with: {run.resume_command}")
 
 
 def learn(setup: Setup, run: Run, is_over: Callable[[], bool] = lambda: False) -> bool:
@@ -195,17 +198,16 @@ def sample(
     images = drawn(texts, [parse_image(problem.answer)] * len(texts))
 
     prompts = [prompt] * len(texts)
-    columns = {name: values * len(texts) for name, values in evaluate.reward_columns([problem]).items()}
+    columns = {name: values * len(texts) for name, values in reward_columns([problem]).items()}
     paid = {}
     for function in recipe.reward_functions():
-        values = evaluate.call_reward(function, prompts, texts, tokens, columns, save=save_failure)
+        values = call_reward(function, prompts, texts, tokens, columns, save=save_failure)
         paid[reward_name(function)] = values
 
-    samples = []
+    samples, weights = [], list(recipe.rewards.values())
     for index, text in enumerate(texts):
         rewards = {name: values[index] for name, values in paid.items()}
-        weighted = zip(recipe.rewards.values(), rewards.values(), strict=True)
-        total = sum(weight * (value or 0.0) for weight, value in weighted)
+        total = weighted_reward(rewards.values(), weights)
         samples.append(Sample(tokens[index], text, images[index], rewards, total))
     return samples
 

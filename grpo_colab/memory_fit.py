@@ -91,7 +91,7 @@ def out_of_memory_error(error: BaseException, setup: GRPOSetup, run: Run | None 
         ways.insert(0, f"budget.micro_batch below {micro_batch}")
     if getattr(setup.policy.model, "vllm_engine", None) is not None:
         ways.append("a smaller model.gpu_memory_utilization")
-    resume = f". Go on with: {run.resume}" if run else ""
+    resume = f". Go on with: {run.resume_command}" if run else ""
     return SettingError(
         f"out of memory ({one_line(error)})",
         setting="budget.micro_batch",

@@ -18,7 +18,9 @@ from grpo_colab.opening import say
 from grpo_colab.plan import GIB, Geometry, Unplanned, answers_at_once, geometry, plan
 from grpo_colab.policy import check_import_order, import_unsloth, load_policy
 from grpo_colab.pretraining import pretrained
+from grpo_colab.rewards import call_reward
 from grpo_colab.setup import GRPOSetup
+from grpo_colab.tasks import reward_columns
 from grpo_colab.tracking import check_trackers
 from grpo_colab.trainer import grpo_arguments
 
@@ -152,7 +154,7 @@ def prompt_rows(
     A row is a dict of `prompt` and the columns of the rewards. Raises SettingError when every prompt is too long.
     """
     limit = recipe.prompts.max_prompt_tokens
-    columns = evaluate.reward_columns(problems)
+    columns = reward_columns(problems)
     rows, sizes, too_long = [], [], []
     for index, problem in enumerate(problems):
         row = {"prompt": task.messages(problem), **{name: values[index] for name, values in columns.items()}}
@@ -180,9 +182,9 @@ def check_rewards(policy: Policy, task: Task, recipe: Recipe, problems: Sequence
     golden = next((problem for problem in problems if problem.answer.strip().lstrip("-").isdigit()), problems[0])
     tokens = policy.tokenizer(task.golden_completion(golden), add_special_tokens=False)["input_ids"]
     text = policy.tokenizer.decode(tokens, skip_special_tokens=True)
-    columns = evaluate.reward_columns([golden])
+    columns = reward_columns([golden])
     for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
-        paid = evaluate.call_reward(function, [task.messages(golden)], [text], [tokens], columns)
+        paid = call_reward(function, [task.messages(golden)], [text], [tokens], columns)
         if name in GOLDEN and paid[0] != 1.0:
             raise SettingError(
                 f"pays {paid[0]} of 1.0 for a golden completion, so the policy could never earn it",

@@ -16,7 +16,8 @@ from grpo_colab.machine import Machine
 from grpo_colab.opening import go_back, keep_environment, on_disk, say
 from grpo_colab.policy import free_memory, load_policy
 from grpo_colab.recipe import Pretraining, Recipe
-from grpo_colab.run import RUNS, Run, locked, quote
+from grpo_colab.run import RUNS, Run, quote
+from grpo_colab.run_lock import locked
 from grpo_colab.tables import without_keys
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def pretrained(recipe: Recipe, device: Machine, run_for: Run | None) -> Path | N
     raise PretrainingStopped(
         f"stopped by a signal after step {run.last_step} of {wanted.budget.max_steps}",
         setting="[pretraining]",
-        remedy=f"go on with: {run_for.resume if run_for else 'the same command'}",
+        remedy=f"go on with: {run_for.resume_command if run_for else 'the same command'}",
     )
 
 

@@ -112,7 +112,7 @@ def method_of(recipe: Recipe) -> str:
 
 def ended(run: Run) -> bool:
     """Tell whether nothing is left to do: it is finished, or a tripwire stopped it, which counts as not solved."""
-    return run.finished or (run.path / "tripwire.json").is_file()
+    return run.finished or run.tripped
 
 
 def summary(run: Run) -> dict[str, Any]:

@@ -10,19 +10,22 @@ import contextlib
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from grpo_colab import evaluate
 from grpo_colab.distributed import broadcast_from_main, is_main_process
+from grpo_colab.evaluation_statistics import summary
 from grpo_colab.grpo import GRPOLearner
 from grpo_colab.mirror import PATIENCE_S, Mirror
 from grpo_colab.opening import keep_environment, keep_recipe, on_disk, open_run, say
-from grpo_colab.run import Run, free_path, locked
+from grpo_colab.run import Run, free_path
+from grpo_colab.run_lock import locked
 
 if TYPE_CHECKING:
     from grpo_colab.checkpointing import CheckpointManager
     from grpo_colab.policy import Policy
     from grpo_colab.recipe import Recipe
+    from grpo_colab.records import AnswerRow
     from grpo_colab.setup import Outcome, Setup
 
 
@@ -129,7 +132,7 @@ def create_run(setup: Setup, path: Path, held: contextlib.ExitStack, rename: boo
     return Run(broadcast_from_main(path))  # around midnight the processes may have chosen two names
 
 
-def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> list[dict[str, Any]]:
+def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> list[AnswerRow]:
     """Return the untrained policy's answers to the held-out problems.
 
     A resumed run, whose policy is untrained no more, has them in its folder.
@@ -146,16 +149,16 @@ def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> lis
     return rows
 
 
-def answer_held_out(setup: Setup) -> list[dict[str, Any]]:
+def answer_held_out(setup: Setup) -> list[AnswerRow]:
     """Return the policy's graded answers to the held-out problems, one dict per problem."""
     return evaluate.answer(setup.policy, setup.recipe, setup.task, setup.held_out, setup.evaluation_batch)
 
 
-def accuracy_line(rows: list[dict[str, Any]]) -> str:
+def accuracy_line(rows: list[AnswerRow]) -> str:
     """Return in words how many of the answers are right."""
     if len(rows) == 1:  # one image, or one example: there is no share of it
         return f"answered greedily, {'right' if rows[0]['right'] else 'wrong'} ({rows[0]['verdict']})"
-    side = evaluate.summary(rows)
+    side = summary(rows)
     low, high = side["ci95"]
     return (
         f"{side['accuracy']:.1%} of {len(rows)} held-out problems right (95 % interval {low:.1%} to {high:.1%}; "
@@ -163,9 +166,7 @@ def accuracy_line(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def finish(
-    run: Run, recipe: Recipe, before: list[dict[str, Any]], after: list[dict[str, Any]], outcome: Outcome
-) -> None:
+def finish(run: Run, recipe: Recipe, before: list[AnswerRow], after: list[AnswerRow], outcome: Outcome) -> None:
     """Write the answers after the training, the pictures, the report, and evaluation.json."""
     from grpo_colab.report import draw_drawings, draw_rewards, write_report
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab.policy import free_memory, out_of_memory
+from grpo_colab.records import rewards_of_each
 from grpo_colab.rewards import guard
 from grpo_colab.tables import without_keys
 from grpo_colab.tracking import shield, table_arguments
@@ -166,22 +167,20 @@ class CompletionLogMixin(Trainer):
     def step_completions(self) -> list[dict[str, Any]]:
         """Return the newest completions, gathered from all processes, each with its prompt, rewards and advantage.
 
-        `prompt` is a text or a conversation, `completion` always a text. `rewards` maps each reward function's name
-        to what it paid, unweighted; None when it could not judge. `extra` holds what rewards gave to `log_extra`.
+        `prompt` is a text or a conversation, `completion` always a text. `rewards` holds what each reward paid,
+        unweighted, by its key; None when it could not judge. `extra` holds what rewards gave to `log_extra`.
         """
         log = self._logs
-        rewards = {name: list(values) for name, values in log["rewards"].items()}
         extra = {name: list(values) for name, values in log["extra"].items()}
+        rewards = rewards_of_each(log["rewards"])
+        columns = zip(log["prompt"], log["completion"], rewards, log["advantages"], strict=True)
         rows = []
-        for index, (prompt, completion, advantage) in enumerate(
-            zip(log["prompt"], log["completion"], log["advantages"], strict=True)
-        ):
-            paid = {name: values[index] for name, values in rewards.items()}
+        for index, (prompt, completion, paid, advantage) in enumerate(columns):
             rows.append(
                 {
                     "prompt": prompt,
                     "completion": completion[-1]["content"] if isinstance(completion, list) else completion,
-                    "rewards": {name: None if math.isnan(value) else value for name, value in paid.items()},
+                    "rewards": paid,
                     "advantage": advantage,
                     "extra": {name: values[index] for name, values in extra.items()},
                 }

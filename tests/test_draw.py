@@ -20,7 +20,8 @@ from grpo_colab import Recipe, Run, draw, train
 from grpo_colab.draw import drawn_runs, new_runs, signals_heard
 from grpo_colab.errors import SettingError
 from grpo_colab.files import read_json, write_json
-from grpo_colab.run import DRAW, locked
+from grpo_colab.run import DRAW
+from grpo_colab.run_lock import locked
 from grpo_colab.status import status
 from grpo_colab.sweep import draw_text, summary, table, variants
 
@@ -337,9 +338,9 @@ def test_what_a_kill_left_of_new_folders_is_made_by_a_resume(tmp_path: Path) -> 
     texts = [(run.path / "recipe.toml").read_text() for run in made]
     shutil.rmtree(made[1].path)
     assert [(run.path / "recipe.toml").read_text() for run in drawn_runs(tmp_path / "runs")] == texts
-    assert made[1].resume == f"grpo-colab draw --resume {tmp_path / 'runs'}"
+    assert made[1].resume_command == f"grpo-colab draw --resume {tmp_path / 'runs'}"
     write_json(tmp_path / "runs" / DRAW, {"runs": [made[0].path.name]})  # beside which the other one only lies
-    assert made[1].resume == f"grpo-colab train --resume {made[1].path}"
+    assert made[1].resume_command == f"grpo-colab train --resume {made[1].path}"
 
 
 def test_an_error_in_one_run_leaves_the_others_alone(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from grpo_colab import Recipe, Run
 from grpo_colab.drawing.images import parse_image, right_share
+from grpo_colab.records import repeatable
 from grpo_colab.tasks.drawing import Drawing, drawn
-from grpo_colab.timing import repeatable
 
 pytestmark = pytest.mark.stack
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from grpo_colab.timing import repeatable
+from grpo_colab.records import repeatable
 
 pytest.importorskip("wandb")
 sys.path.insert(0, str(Path(__file__).parent))

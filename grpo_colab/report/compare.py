@@ -150,5 +150,5 @@ def took(reading: Reading) -> str:
 
 def resume(reading: Reading) -> str:
     with contextlib.suppress(TypeError):  # of a draw.json that is none
-        return reading.run.resume
-    return reading.run.resume_alone
+        return reading.run.resume_command
+    return reading.run.resume_command_alone

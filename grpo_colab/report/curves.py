@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab.files import write_bytes
+from grpo_colab.records import reward_of_metric
 from grpo_colab.run import Run
 
 if TYPE_CHECKING:
@@ -71,13 +72,13 @@ def _total(axes: Axes, metrics: Sequence[Mapping[str, Any]], brief: bool = False
 
 def _parts(axes: Axes, metrics: Sequence[Mapping[str, Any]], weights: Sequence[float] = ()) -> None:
     """Each reward's mean, times its weight where there is one for each."""
-    columns = dict.fromkeys(key for row in metrics for key in row if key[:8] == "rewards/" and key[-5:] == "/mean")
+    columns = {key: name for row in metrics for key in row if (name := reward_of_metric(key)) is not None}
     weights = weights if len(weights) == len(columns) else [1.0] * len(columns)
     labels: dict[tuple[tuple[float, float], ...], list[str]] = {}  # rewards that never differ are one line
-    for key, weight in zip(columns, weights, strict=True):
+    for (key, name), weight in zip(columns.items(), weights, strict=True):
         means = zip(series(metrics, "step"), series(metrics, key), strict=True)
         curve = tuple((step, weight * mean) for step, mean in means if not math.isnan(mean))
-        labels.setdefault(curve, []).append(plain(key[8:-5]).removesuffix("_reward").replace("_", " "))
+        labels.setdefault(curve, []).append(plain(name).replace("_", " "))
     for index, (curve, together) in enumerate(labels.items()):
         axes.plot(
             [step for step, _ in curve],

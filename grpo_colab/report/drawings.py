@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from grpo_colab.drawing.canvas import Image
 from grpo_colab.drawing.images import right_share
+from grpo_colab.records import CompletionRow, weighted_reward
 from grpo_colab.run import Run
 
 MOST_SHOWN: Final = 5  # drawings beside the target in the picture
@@ -30,12 +31,13 @@ def drawings(run: Run) -> tuple[Image | None, list[Drawn]]:
     target = getattr(run.recipe.load_task(), "image", None)
     if target is None:
         return None, []
-    best: dict[int, Mapping[str, Any]] = {}
+    best: dict[int, tuple[float, CompletionRow]] = {}
     weights = list(run.recipe.rewards.values())
     for row in run.completions():
-        if row["step"] not in best or _paid(row, weights) > _paid(best[row["step"]], weights):
-            best[row["step"]] = row
-    images = drawn([row["completion"] for row in best.values()], [target] * len(best))
+        earned = weighted_reward(row["rewards"].values(), weights)
+        if row["step"] not in best or earned > best[row["step"]][0]:
+            best[row["step"]] = earned, row
+    images = drawn([row["completion"] for _, row in best.values()], [target] * len(best))
     pairs = zip(best, images, strict=True)
     return target, [Drawn(step, image, right_share(image, target)) for step, image in pairs if image is not None]
 
@@ -59,7 +61,3 @@ def milestones(found: Sequence[Drawn]) -> list[Drawn]:
     if len(better) <= MOST_SHOWN:
         return better
     return [better[n * (len(better) - 1) // (MOST_SHOWN - 1)] for n in range(MOST_SHOWN)]
-
-
-def _paid(row: Mapping[str, Any], weights: Sequence[float]) -> float:
-    return sum(weight * (value or 0.0) for weight, value in zip(weights, row["rewards"].values(), strict=False))

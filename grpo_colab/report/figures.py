@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from grpo_colab.console import masked
 from grpo_colab.files import number
+from grpo_colab.records import reward_of_metric
 from grpo_colab.report.curves import trend
 from grpo_colab.report.reading import SIDES, Reading
 from grpo_colab.report.shell import distinct, shown
@@ -169,7 +170,7 @@ def part_keys(rows: Iterable[Row], of: str = "mean") -> list[str]:
 
 
 def is_part(key: str, of: str = "mean") -> bool:
-    return key.startswith("rewards/") and key.endswith(f"/{of}")
+    return reward_of_metric(key, of) is not None
 
 
 def values(rows: Iterable[Row], key: str) -> tuple[list[float], list[float]]:
@@ -179,8 +180,8 @@ def values(rows: Iterable[Row], key: str) -> tuple[list[float], list[float]]:
 
 
 def _called(key: str) -> str:
-    name = masked(key).removeprefix("rewards/").rpartition("/")[0]  # without the mean or std at its end
-    return shown(name.removesuffix("_reward").replace("_", " "), 60)
+    name = reward_of_metric(masked(key), "std" if key.endswith("/std") else "mean") or masked(key)
+    return shown(name.replace("_", " "), 60)
 
 
 def _line(rows: Sequence[Row], key: str, label: str, n: int, smooth: bool = True) -> list[dict[str, Any]]:

@@ -118,7 +118,7 @@ def _completions(readings: Sequence[Reading], groups: Sequence[Group], most: int
     return {
         "said": " ".join(said),
         "prompts": list(prompts),
-        "names": [shown(name.removesuffix("_reward"), 80) for name in names],
+        "names": [shown(name, 80) for name in names],
         "run": runs,
         "step": [number(row.get("step")) for row in rows],
         "group": [n for n, group in enumerate(kept) for _ in group.rows],

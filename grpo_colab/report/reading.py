@@ -18,7 +18,8 @@ from typing import Any, Final, NamedTuple
 
 from grpo_colab.console import without_secrets
 from grpo_colab.errors import SettingError
-from grpo_colab.evaluate import AFTER, BEFORE, mcnemar_exact, wilson_interval
+from grpo_colab.evaluate import AFTER, BEFORE
+from grpo_colab.evaluation_statistics import mcnemar_exact, wilson_interval
 from grpo_colab.files import (
     MOST_READ,
     MOST_ROWS,
@@ -30,9 +31,18 @@ from grpo_colab.files import (
     read_json,
     read_objects,
 )
-from grpo_colab.records import MOST, count, is_step, share
+from grpo_colab.records import (
+    MOST,
+    MOST_JSON,
+    count,
+    is_finished,
+    is_step_number,
+    share,
+    weighted_reward,
+    with_reward_keys,
+)
 from grpo_colab.run import DRAW, Run
-from grpo_colab.status import MOST_JSON, status
+from grpo_colab.status import status
 from grpo_colab.toml_reading import read_toml
 
 SIDES: Final = ("before", "after")
@@ -103,9 +113,8 @@ class Reading:
         return [float(number(weight) or 0.0) for weight in self.table("rewards").values()]
 
     def paid(self, rewards: Mapping[str, Any]) -> float:
-        """A completion's reward: the sum that the recipe weighs, or the plain sum where it does not tell."""
-        weights = self.weights if len(self.weights) == len(rewards) else [1.0] * len(rewards)
-        return sum(weight * (number(value) or 0.0) for weight, value in zip(weights, rewards.values(), strict=True))
+        """Return what a completion earned."""
+        return weighted_reward(rewards.values(), self.weights)
 
     @functools.cached_property
     def gradable(self) -> bool:
@@ -184,7 +193,7 @@ def read(run: Run, name: str | None = None, evaluation: Mapping[str, Any] | None
     metrics = _metrics(run.path / "metrics.jsonl", notes, begun, room)
     rows = functools.partial(_rows, notes=notes, room=room)
     completions = rows(run.path / "completions.jsonl", missing="No completions yet." if begun else "")
-    told["step"] = max(told["step"], metrics[-1]["step"] if metrics else 0)
+    completions = [with_reward_keys(row) for row in completions]
     sides = zip(SIDES, (BEFORE, AFTER), strict=True)
     answers = {side: rows(run.path / file, most=MOST_ANSWERS) for side, file in sides}
     given = _object(run.path / "evaluation.json", notes, room) if evaluation is None else dict(evaluation)
@@ -194,7 +203,7 @@ def read(run: Run, name: str | None = None, evaluation: Mapping[str, Any] | None
         notes.append("environment.json is missing: the device and the versions are not known.")
     environment.pop("command", None)  # may hold a token
     # who gives an evaluation is about to end the run, and still holds its lock
-    state = "finished" if evaluation is not None and _ended(evaluation, told["max_steps"]) else told["state"]
+    state = "finished" if is_finished(evaluation, told["max_steps"]) else told["state"]
     warnings = without_secrets(rows(run.path / "warnings.jsonl", most=MOST_ANSWERS))
     pictures = {picture: data for picture in PICTURES if (data := _picture(run.path / picture, notes))}
     pictures = pictures if room.runs == 1 else {}  # which no page of several shows
@@ -203,11 +212,6 @@ def read(run: Run, name: str | None = None, evaluation: Mapping[str, Any] | None
             notes.append(f"{folder.name} is a link, which is not followed.")
     kept = (metrics, completions, answers, evaluated, warnings, pictures, notes)
     return Reading(run, name or run.path.resolve().name, state, told, recipe, without_secrets(environment), *kept)
-
-
-def _ended(evaluation: Mapping[str, Any], max_steps: float | None) -> bool:
-    step = number(evaluation.get("step"))
-    return evaluation.get("solved") is True or step is None or max_steps is None or step >= max_steps
 
 
 def _recipe(path: Path, notes: list[str]) -> dict[str, Any]:
@@ -285,7 +289,7 @@ def _metrics(path: Path, notes: list[str], begun: bool, room: Room) -> list[dict
     steps: dict[int, dict[str, float]] = {}
     strange: dict[str, list[int]] = {}
     read = _rows(path, notes, room)
-    stepped = [row for row in read if is_step(row.get("step"))]
+    stepped = [row for row in read if is_step_number(row.get("step"))]
     most = max(FEWEST_NAMES, min(MOST_NAMES, MOST_CELLS // room.runs // max(1, len(stepped))))
     names: dict[str, None] = {"step": None}
     left: set[str] = set()
