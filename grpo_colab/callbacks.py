@@ -7,13 +7,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab.alarms import Watch
 from grpo_colab.console import on_one_line, printable
+from grpo_colab.records import CompletionRow, is_step_row, weighted_reward
 from grpo_colab.run import reaches
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class StepLog(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        if logs is not None and is_step(logs):
+        if logs is not None and is_step_row(logs):
             self.run.append("metrics.jsonl", [{"step": state.global_step, **logs}])
 
 
@@ -49,19 +50,17 @@ class RunLog(TrainerCallback):
         """Give the trainer the best and the worst of the step's completions, to log with its own metrics."""
         if (state.global_step - 1) % args.num_iterations:  # a batch that serves several steps counts once
             return
-        sums = []
+        earned = []
         for row in self.trainer.step_completions():
-            pairs = zip(args.reward_weights, row["rewards"].values(), strict=True)
-            judged = [weight * value for weight, value in pairs if value is not None]
-            if judged:
-                sums.append(sum(judged))
-        if sums:
-            self.trainer.add_metrics(**{"reward/max": max(sums), "reward/min": min(sums)})
+            if any(value is not None for value in row["rewards"].values()):
+                earned.append(weighted_reward(row["rewards"].values(), args.reward_weights))
+        if earned:
+            self.trainer.add_metrics(**{"reward/max": max(earned), "reward/min": min(earned)})
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        if not state.is_world_process_zero or logs is None or not is_step(logs):
+        if not state.is_world_process_zero or logs is None or not is_step_row(logs):
             return
         written = self.run.append("metrics.jsonl", [{"step": state.global_step, **logs}])
         # with num_iterations above 1 a batch serves several steps; it is written once
@@ -71,18 +70,20 @@ class RunLog(TrainerCallback):
             warn(state.global_step, f"cannot write to {self.run.path}; its lines are kept until there is space again")
         self.writing = written
 
-    def _completions(self, step: int) -> Iterable[dict[str, Any]]:
-        for index, row in enumerate(self.trainer.step_completions()):
-            yield {
+    def _completions(self, step: int) -> Iterator[CompletionRow]:
+        for index, one in enumerate(self.trainer.step_completions()):
+            row: CompletionRow = {
                 "step": step,
                 "group": index // self.trainer.num_generations,
-                "prompt": row["prompt"],
-                "completion": row["completion"],
-                "answer": self.answers.get(prompt_key(row["prompt"])),
-                "rewards": row["rewards"],
-                "advantage": row["advantage"],
-                **({"extra": row["extra"]} if row["extra"] else {}),
+                "prompt": one["prompt"],
+                "completion": one["completion"],
+                "answer": self.answers.get(prompt_key(one["prompt"])),
+                "rewards": one["rewards"],
+                "advantage": one["advantage"],
             }
+            if one["extra"]:
+                row["extra"] = one["extra"]
+            yield row
 
 
 class UntilSolved(TrainerCallback):
@@ -98,14 +99,6 @@ class UntilSolved(TrainerCallback):
             control.should_training_stop = True
             # only the evaluation is left to lose; completions that serve several steps are in no checkpoint
             control.should_save = control.should_save or state.global_step % args.num_iterations == 0
-
-
-def is_step(logs: Mapping[str, Any]) -> bool:
-    """Whether these are a step's, and not the summary after the last one.
-
-    Where num_iterations is above 1 only the first of the steps that share their completions has a reward.
-    """
-    return "loss" in logs
 
 
 def prompt_key(prompt: Any) -> str:

@@ -22,9 +22,10 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab import checkpoints, files
-from grpo_colab.callbacks import is_step, warn
+from grpo_colab.callbacks import warn
 from grpo_colab.errors import nearest, one_line
 from grpo_colab.mirror import PATIENCE_S as MIRROR_PATIENCE_S
+from grpo_colab.records import is_step_row
 from grpo_colab.signals import Signals, Stopped
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class CheckpointManager(TrainerCallback):
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         metric = args.metric_for_best_model
-        if logs is None or not is_step(logs):
+        if logs is None or not is_step_row(logs):
             return
         if metric in logs:
             self.values.append(logs[metric])

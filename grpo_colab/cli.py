@@ -136,8 +136,8 @@ def draw(
         )
     with chatter_to_stderr():
         from grpo_colab import draw as draw_image
-        from grpo_colab.draw import as_json as found
-        from grpo_colab.draw import draw_text
+        from grpo_colab.sweep import as_json as found
+        from grpo_colab.sweep import draw_text
 
         runs = draw_image(
             names[0] if names else None,

@@ -12,22 +12,61 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from grpo_colab import checkpoints
 from grpo_colab.distributed import broadcast_from_main, is_main_process
-from grpo_colab.errors import SettingError, one_line
+from grpo_colab.errors import one_line
 from grpo_colab.opening import go_back, keep_recipe, on_disk, say
 from grpo_colab.policy import out_of_memory
+from grpo_colab.preparation import prepare
 from grpo_colab.rewards import RewardError
+from grpo_colab.setup import Outcome
+from grpo_colab.tracking import tracked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from grpo_colab.checkpointing import CheckpointManager, LastStep
     from grpo_colab.policy import Policy
+    from grpo_colab.recipe import Recipe
     from grpo_colab.run import Run
-    from grpo_colab.setup import Setup
+    from grpo_colab.setup import GRPOSetup
     from grpo_colab.tripwires import Tripped, Tripwires
 
 
-def fit(setup: Setup, run: Run, manager: CheckpointManager) -> int:
+class GRPOLearner:
+    """Learn by GRPO: TRL's trainer, on the problems of the recipe's task."""
+
+    says_accuracy = True
+
+    def prepare(self, recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup:
+        """Check all that can be checked, fit the step to the device, and load the policy."""
+        return prepare(recipe, run, loaded)
+
+    def learn(self, setup: GRPOSetup, run: Run, manager: CheckpointManager) -> Outcome:
+        """Train from where the run folder is, with the recipe's trackers, until the end or a signal."""
+        if manager.costs and is_main_process():
+            manager.record_cost()
+        with tracked(run, setup.recipe):
+            step = fit(setup, run, manager)
+        return Outcome(step, run.solved)
+
+    def say_the_end(self, run: Run, recipe: Recipe, manager: CheckpointManager) -> None:
+        """Say that all is done, or what is left and how to resume."""
+        if run.finished:
+            if recipe.budget.stop_at_reward is not None:
+                say(f"Solved in step {run.last_step}." if run.solved else f"Not solved in {run.last_step} steps.")
+            say(f"Everything is in {run.path}")
+            return
+        steps, done = recipe.budget.max_steps, run.last_step
+        left = f"; {steps - done} steps are left" if done < steps else "; only its evaluation is left"
+        hours = (steps - done) * max(manager.steps_s, default=0.0) / 3600
+        time_left = f", about {hours:.1f} h" if hours >= 0.1 else f", about {60 * hours:.0f} min" if hours else ""
+        why = f" by {manager.stopped_by}" if manager.stopped_by else ""
+        last = run.last_checkpoint()
+        if manager.unsaved:
+            say(f"Warning: no checkpoint since {last.name if last else 'the beginning'}: {manager.unsaved}")
+        say(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: {run.resume_command}")
+
+
+def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager) -> int:
     """Train, with ever smaller micro-batches when memory runs out. Returns the step that the saved adapter is of.
 
     Raises SettingError for a tripwire, a reward that breaks, and a step that cannot be cut any further.
@@ -45,10 +84,10 @@ def fit(setup: Setup, run: Run, manager: CheckpointManager) -> int:
         del trainer  # and with it all that it holds, before another is made
         setup = smaller(setup)
         say(f"Going on from step {run.last_step}.")
-        keep_recipe(run, setup.recipe, setup.batch_plan)
+        keep_recipe(run, setup.kept_recipe)
 
 
-def train_with(trainer: Any, setup: Setup, run: Run, manager: CheckpointManager) -> int | None:
+def train_with(trainer: Any, setup: GRPOSetup, run: Run, manager: CheckpointManager) -> int | None:
     """Train from the run's newest whole checkpoint, or from the start. Returns the step that the adapter is of.
 
     Returns None when memory ran out and a smaller micro-batch can go on.
@@ -110,21 +149,18 @@ def end_early(
     return whole, tripped
 
 
-def raise_with_remedy(error: BaseException, setup: Setup, run: Run, checkpoint: Path | None) -> NoReturn:
+def raise_with_remedy(error: BaseException, setup: GRPOSetup, run: Run, checkpoint: Path | None) -> NoReturn:
     """Raise an error that ended the training, with what to do about it and the command that resumes the run."""
     from grpo_colab.memory_fit import out_of_memory_error
 
     if isinstance(error, pickle.UnpicklingError) and checkpoint is not None:
-        raise SettingError(
-            f"{checkpoint.name} holds what is no checkpoint's ({one_line(error)})",
-            place=f"run {str(run.path)!r}",
-            remedy=f"remove it, and go on with: {run.resume}",
-        ) from None
+        what = f"{checkpoint.name} holds what is no checkpoint's ({one_line(error)})"
+        raise run.error(what, f"remove it, and go on with: {run.resume_command}") from None
     if isinstance(error, RewardError):
-        raise RewardError(f"{error}; once it is mended: {run.resume}", error.record) from error
+        raise RewardError(f"{error}; once it is mended: {run.resume_command}", error.record) from error
     if out_of_memory(error):
         raise out_of_memory_error(error, setup, run) from error
-    error.add_note(f"Once it is mended: {run.resume}")
+    error.add_note(f"Once it is mended: {run.resume_command}")
     raise error
 
 
@@ -134,7 +170,7 @@ def at_last_good(tripped: Tripped, run: Run) -> Tripped:
         checkpoints.set_aside(run.checkpoints, after=tripped.record["last_good_step"])
     last = run.last_checkpoint()
     kept = f"the last good checkpoint is {last.name}" if last else "there was no checkpoint before it"
-    text = f"{tripped}; {kept}. Go on, with the setting that you choose behind it: {run.resume}"
+    text = f"{tripped}; {kept}. Go on, with the setting that you choose behind it: {run.resume_command}"
     return type(tripped)(text, tripped.record)
 
 

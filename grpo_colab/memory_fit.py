@@ -22,10 +22,10 @@ from grpo_colab.trainer import DryRunDone, build_dry_run
 
 if TYPE_CHECKING:
     from grpo_colab.run import Run
-    from grpo_colab.setup import Setup
+    from grpo_colab.setup import GRPOSetup
 
 
-def dry_run_longest_step(setup: Setup, longest: dict[str, Any]) -> Setup:
+def dry_run_longest_step(setup: GRPOSetup, longest: dict[str, Any]) -> GRPOSetup:
     """Try one step on the row with the longest prompt, at full completion length, and return the setup cut to fit.
 
     Nothing is learnt. Raises SettingError when not even the smallest micro-batch fits.
@@ -65,12 +65,12 @@ def release_model(trainer: Any) -> None:
         model.delete_adapter("ref")
 
 
-def can_be_cut(setup: Setup) -> bool:
+def can_be_cut(setup: GRPOSetup) -> bool:
     """Tell whether a smaller micro-batch can be tried: one of several processes cannot, for the others wait for it."""
     return setup.batch_plan.processes == 1 and setup.batch_plan.micro_batch > 1
 
 
-def smaller(setup: Setup) -> Setup:
+def smaller(setup: GRPOSetup) -> GRPOSetup:
     """Return the setup with the next smaller micro-batch that divides the step."""
     free_memory()
     plan = setup.batch_plan
@@ -83,7 +83,7 @@ def smaller(setup: Setup) -> Setup:
     return dataclasses.replace(setup, batch_plan=cut)
 
 
-def out_of_memory_error(error: BaseException, setup: Setup, run: Run | None = None) -> SettingError:
+def out_of_memory_error(error: BaseException, setup: GRPOSetup, run: Run | None = None) -> SettingError:
     """Return the refusal of a step that does not fit, when no smaller micro-batch can be tried from here."""
     micro_batch = setup.batch_plan.micro_batch
     ways = ["a smaller grpo.max_completion_length", "a smaller lora.r"]
@@ -91,7 +91,7 @@ def out_of_memory_error(error: BaseException, setup: Setup, run: Run | None = No
         ways.insert(0, f"budget.micro_batch below {micro_batch}")
     if getattr(setup.policy.model, "vllm_engine", None) is not None:
         ways.append("a smaller model.gpu_memory_utilization")
-    resume = f". Go on with: {run.resume}" if run else ""
+    resume = f". Go on with: {run.resume_command}" if run else ""
     return SettingError(
         f"out of memory ({one_line(error)})",
         setting="budget.micro_batch",

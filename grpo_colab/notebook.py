@@ -28,7 +28,8 @@ from grpo_colab import checkpoints, files, mirror
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.opening import brought_back, say
 from grpo_colab.recipe import DEFAULT_PRESET, Recipe, Text
-from grpo_colab.run import RUNS, Run, check_no_links
+from grpo_colab.run import RUNS, Run
+from grpo_colab.run_lock import check_no_links
 from grpo_colab.toml_reading import parse_toml
 from grpo_colab.tracking import within
 from grpo_colab.trust import check_trust
@@ -255,8 +256,8 @@ def compare(**methods: Sequence[Run]) -> DataFrame:
     from matplotlib.ticker import MaxNLocator
     from pandas import DataFrame
 
-    from grpo_colab.draw import COUNTED, summary, table
     from grpo_colab.report.curves import COLOURS
+    from grpo_colab.sweep import COUNTED, summary, table
 
     figure = Figure(figsize=(4.2 * len(methods), 3.4), dpi=100, layout="constrained")
     panels, rows = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0], {}

@@ -13,13 +13,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from grpo_colab import checkpoints, files, mirror, records
+from grpo_colab import checkpoints, files, jsonl_repair, mirror
 from grpo_colab.console import masked, on_one_line, printable
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.machine import Machine, in_notebook
-from grpo_colab.plan import Geometry, check_disk
+from grpo_colab.plan import check_disk
 from grpo_colab.recipe import Recipe
-from grpo_colab.run import RUNS, Run, check_free, free_path, locked, quote, unfinished
+from grpo_colab.run import RUNS, Run, check_free, free_path, quote, unfinished
+from grpo_colab.run_lock import locked
 from grpo_colab.toml_reading import parse_toml
 from grpo_colab.trust import check_trust
 
@@ -168,11 +169,9 @@ def _changed(run: Run, recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"budget": budget, "name": began.name})
 
 
-def keep_recipe(run: Run, recipe: Recipe, shape: Geometry) -> None:
+def keep_recipe(run: Run, recipe: Recipe) -> None:
     """Keep the recipe that a run goes on with, once all is checked; another evaluation is asked from the start."""
     began = run.recipe
-    budget = recipe.budget.model_copy(update={"micro_batch": shape.micro_batch})
-    recipe = recipe.model_copy(update={"budget": budget})
     with on_disk(run):
         asked = [(r.evaluation, r.max_completion_tokens, r.rewards) for r in (began, recipe)]
         if asked[0] != asked[1]:
@@ -201,8 +200,8 @@ def on_disk(run: Run) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, OSError) and "os error" not in str(error):  # so safetensors and tokenizers say it
             raise
-        raise SettingError(
-            f"run {str(run.path)!r}: cannot be written to ({one_line(error)}); make space, and go on with: {run.resume}"
+        raise run.error(
+            f"cannot be written to ({one_line(error)})", f"make space, and go on with: {run.resume_command}"
         ) from error
 
 
@@ -213,7 +212,7 @@ def keep_environment(run: Run, recipe: Recipe, machine: Machine) -> None:
     if began is None:
         with on_disk(run):
             if os.path.lexists(path):
-                say(f"Warning: environment.json cannot be read; it is set aside as {records.set_aside(path).name}")
+                say(f"Warning: environment.json cannot be read; it is set aside as {jsonl_repair.set_aside(path).name}")
             run.write_json("environment.json", now)
         return
     before, after = _flat(began), _flat(now)

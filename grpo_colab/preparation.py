@@ -10,14 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_colab import evaluate, policy
+from grpo_colab import evaluate
 from grpo_colab.distributed import broadcast_from_main, join_processes
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.machine import Machine, this_machine
 from grpo_colab.opening import say
 from grpo_colab.plan import GIB, Geometry, Unplanned, answers_at_once, geometry, plan
+from grpo_colab.policy_loading import load_policy
 from grpo_colab.pretraining import pretrained
-from grpo_colab.setup import Setup
+from grpo_colab.rewards import call_reward
+from grpo_colab.setup import GRPOSetup
+from grpo_colab.stack import check_import_order, import_unsloth
+from grpo_colab.tasks import reward_columns
 from grpo_colab.tracking import check_trackers
 from grpo_colab.trainer import grpo_arguments
 
@@ -33,14 +37,14 @@ GOLDEN = ["correctness", "exact_answer", "soft_correctness", "integer", "strict_
 FORM = ("think_format", "strict_format", "soft_format", "tag_count")
 
 
-def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> Setup:
+def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup:
     """Return what a run works with. `run` is the one that is resumed, `loaded` a policy that is there already.
 
     Raises SettingError for what cannot work.
     """
     device = this_machine()
     geometry(recipe, device.processes)  # refuses a step that does not divide among the processes
-    policy.check_import_order()
+    check_import_order()
     task = recipe.load_task()
     problems = training_problems(task, recipe)
     held_out = evaluate.evaluation_problems(task, recipe)
@@ -49,20 +53,29 @@ def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> Setup:
 
     recipe, loading, batch_plan = fit_to_device(recipe, device, loaded, resumed=run is not None)
     say(f"Loading {recipe.model['model_name']} on {device.name} ...")
-    model = loaded or policy.load_policy(loading, device, pretrained(recipe, device, run))
-    rows, longest = prompt_rows(model, task, recipe, problems)
-    held_out = evaluate.fitting_problems(model, recipe, task, held_out)
-    check_rewards(model, task, recipe, problems)
+    policy = loaded or load_policy(loading, device, pretrained(recipe, device, run))
+    rows, longest = prompt_rows(policy, task, recipe, problems)
+    held_out = evaluate.fitting_problems(policy, recipe, task, held_out)
+    check_rewards(policy, task, recipe, problems)
     say(f"{batch_plan}. {coverage(recipe, len(rows), len(problems) - len(rows))}")
 
-    setup = Setup(recipe, device, task, model, batch_plan, rows, held_out)
+    setup = GRPOSetup(
+        recipe=recipe,
+        device=device,
+        task=task,
+        policy=policy,
+        held_out=held_out,
+        evaluation_batch=1,
+        rows=rows,
+        batch_plan=batch_plan,
+    )
     steps_left = recipe.budget.max_steps - (run.last_step if run else 0)
     if recipe.budget.rehearsal and steps_left > 0:
         from grpo_colab.memory_fit import dry_run_longest_step
 
         setup = dry_run_longest_step(setup, longest)
     # after the dry run, which leaves less memory free
-    at_once = broadcast_from_main(answers_at_once(recipe, model.model.config, device.free_bytes))
+    at_once = broadcast_from_main(answers_at_once(recipe, policy.model.config, device.free_bytes))
     return dataclasses.replace(setup, evaluation_batch=at_once)
 
 
@@ -76,7 +89,7 @@ def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
 
 def import_stack(recipe: Recipe, task: Task, device: Machine) -> None:
     """Import Unsloth, then the recipe's rewards, whose modules may need it first, and join the other processes."""
-    policy.import_unsloth()
+    import_unsloth()
     recipe.check_rewards(task.reward_columns())
     join_processes(device)
 
@@ -135,18 +148,18 @@ def fit_to_device(
 
 
 def prompt_rows(
-    model: Policy, task: Task, recipe: Recipe, problems: Sequence[Problem]
+    policy: Policy, task: Task, recipe: Recipe, problems: Sequence[Problem]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the training set's rows whose prompts are short enough, and the one with the longest prompt.
 
     A row is a dict of `prompt` and the columns of the rewards. Raises SettingError when every prompt is too long.
     """
     limit = recipe.prompts.max_prompt_tokens
-    columns = evaluate.reward_columns(problems)
+    columns = reward_columns(problems)
     rows, sizes, too_long = [], [], []
     for index, problem in enumerate(problems):
         row = {"prompt": task.messages(problem), **{name: values[index] for name, values in columns.items()}}
-        size = model.prompt_tokens(row["prompt"])
+        size = policy.prompt_tokens(row["prompt"])
         if size > limit:
             too_long.append(size)
             continue
@@ -161,18 +174,18 @@ def prompt_rows(
     return rows, rows[sizes.index(max(sizes))]
 
 
-def check_rewards(model: Policy, task: Task, recipe: Recipe, problems: Sequence[Problem]) -> None:
+def check_rewards(policy: Policy, task: Task, recipe: Recipe, problems: Sequence[Problem]) -> None:
     """Refuse a reward of ours that does not pay a golden completion in full, after its way through the tokenizer.
 
     A reward that cannot be earned is the commonest reason for a run that learns nothing. A user's own reward has no
     known maximum; the guard asks it for a finite number or None.
     """
     golden = next((problem for problem in problems if problem.answer.strip().lstrip("-").isdigit()), problems[0])
-    tokens = model.tokenizer(task.golden_completion(golden), add_special_tokens=False)["input_ids"]
-    text = model.tokenizer.decode(tokens, skip_special_tokens=True)
-    columns = evaluate.reward_columns([golden])
+    tokens = policy.tokenizer(task.golden_completion(golden), add_special_tokens=False)["input_ids"]
+    text = policy.tokenizer.decode(tokens, skip_special_tokens=True)
+    columns = reward_columns([golden])
     for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
-        paid = evaluate.call_reward(function, [task.messages(golden)], [text], [tokens], columns)
+        paid = call_reward(function, [task.messages(golden)], [text], [tokens], columns)
         if name in GOLDEN and paid[0] != 1.0:
             raise SettingError(
                 f"pays {paid[0]} of 1.0 for a golden completion, so the policy could never earn it",

@@ -11,15 +11,18 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_colab import policy
 from grpo_colab.errors import SettingError
 from grpo_colab.machine import Machine
+from grpo_colab.memory import free_memory
 from grpo_colab.opening import go_back, keep_environment, on_disk, say
+from grpo_colab.policy_loading import load_policy
 from grpo_colab.recipe import Pretraining, Recipe
-from grpo_colab.run import RUNS, Run, locked, quote
+from grpo_colab.run import RUNS, Run, quote
+from grpo_colab.run_lock import locked
 from grpo_colab.tables import without_keys
 
 if TYPE_CHECKING:
+    from grpo_colab.policy import Policy
     from grpo_colab.signals import Signals
 
 OPTIMISER = ("optim", "weight_decay", "max_grad_norm")
@@ -55,19 +58,19 @@ def pretrained(recipe: Recipe, device: Machine, run_for: Run | None) -> Path | N
 
         say(f"Pre-training {recipe.model['model_name']} on random drawings, once, in {path} ...")
         keep_environment(run, wanted, device)
-        model = policy.load_policy(wanted, device)
+        policy = load_policy(wanted, device)
         with Signals() as signals, contextlib.suppress(Stopped), on_disk(run):
-            if supervise(model, run, wanted, device, signals):
-                model.save(run.adapter)
+            if supervise(policy, run, wanted, device, signals):
+                policy.save(run.adapter)
                 run.write_json("evaluation.json", {"step": wanted.budget.max_steps})  # marks the run as finished
-        del model
-        policy.free_memory()  # for the policy that the adapter is for, which is loaded next
+        del policy
+        free_memory()  # for the policy that the adapter is for, which is loaded next
         if run.finished:
             return run.adapter
     raise PretrainingStopped(
         f"stopped by a signal after step {run.last_step} of {wanted.budget.max_steps}",
         setting="[pretraining]",
-        remedy=f"go on with: {run_for.resume if run_for else 'the same command'}",
+        remedy=f"go on with: {run_for.resume_command if run_for else 'the same command'}",
     )
 
 
@@ -102,7 +105,7 @@ def pretraining_recipe(recipe: Recipe) -> Recipe:
     )
 
 
-def supervise(model: policy.Policy, run: Run, recipe: Recipe, device: Machine, signals: Signals) -> bool:
+def supervise(policy: Policy, run: Run, recipe: Recipe, device: Machine, signals: Signals) -> bool:
     """Train from the newest whole checkpoint, or from the start, and return whether all steps are done."""
     import trl
     from datasets import Dataset
@@ -117,7 +120,7 @@ def supervise(model: policy.Policy, run: Run, recipe: Recipe, device: Machine, s
         """The trainer of this pre-training."""
 
         checkpoint_manager = manager
-        trained_policy = model
+        trained_policy = policy
 
     settings, task = _settings(recipe), recipe.load_task()
     rows = []
@@ -127,8 +130,8 @@ def supervise(model: policy.Policy, run: Run, recipe: Recipe, device: Machine, s
     arguments = trl.SFTConfig(**sft_arguments(recipe, run.checkpoints, device))
     arguments.num_iterations = 1  # an argument of GRPO's that the manager reads
     trainer = SFTTrainer(
-        model=model.model,
-        processing_class=model.tokenizer,
+        model=policy.model,
+        processing_class=policy.tokenizer,
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         callbacks=[StepLog(run), manager],

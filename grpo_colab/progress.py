@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from grpo_colab.callbacks import is_step, over_bar
+from grpo_colab.callbacks import over_bar
 from grpo_colab.console import on_one_line, printable
 from grpo_colab.errors import one_line
 from grpo_colab.evaluate import BEFORE
 from grpo_colab.files import MOST_READ, read_bytes, read_lines
 from grpo_colab.machine import in_notebook
+from grpo_colab.records import is_step_row
 from grpo_colab.report.curves import draw_live, series
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Progress(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        if logs is not None and is_step(logs):
+        if logs is not None and is_step_row(logs):
             self._shielded(self._step, {**logs, "step": state.global_step})
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -1,7 +1,7 @@
 """`train(recipe)`: a recipe goes in, a run folder with a trained and evaluated adapter comes out.
 
-This is the order of a run and nothing else: what it works with is made in preparation.py, the training is grpo.py's
-and TRL's, and what is kept of it is checkpointing.py's.
+`run_with` is the one order of a run, whoever learns: GRPO, or hindsight for `draw`. What a run works with is made by
+its learner and preparation.py, what is kept of it is checkpointing.py's.
 """
 
 from __future__ import annotations
@@ -10,21 +10,44 @@ import contextlib
 import math
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from grpo_colab import evaluate
 from grpo_colab.distributed import broadcast_from_main, is_main_process
-from grpo_colab.grpo import fit
+from grpo_colab.evaluation_statistics import summary
+from grpo_colab.grpo import GRPOLearner
 from grpo_colab.mirror import PATIENCE_S, Mirror
 from grpo_colab.opening import keep_environment, keep_recipe, on_disk, open_run, say
-from grpo_colab.preparation import prepare
-from grpo_colab.run import Run, free_path, locked
+from grpo_colab.run import Run, free_path
+from grpo_colab.run_lock import locked
 
 if TYPE_CHECKING:
     from grpo_colab.checkpointing import CheckpointManager
     from grpo_colab.policy import Policy
     from grpo_colab.recipe import Recipe
-    from grpo_colab.setup import Setup
+    from grpo_colab.records import AnswerRow
+    from grpo_colab.setup import Outcome, Setup
+
+
+SetupT = TypeVar("SetupT", bound="Setup")
+
+
+class Learner(Protocol[SetupT]):
+    """How a policy learns. Everything around it is the same for all: `run_with`."""
+
+    says_accuracy: bool  # whether the accuracy before and after is worth a line each
+
+    def prepare(self, recipe: Recipe, run: Run | None, loaded: Policy | None) -> SetupT:
+        """Check the recipe, load the policy and lay out the problems. `run` is the one that is resumed, if any."""
+        ...
+
+    def learn(self, setup: SetupT, run: Run, manager: CheckpointManager) -> Outcome:
+        """Learn from where the run folder is until the end, and save the adapter."""
+        ...
+
+    def say_the_end(self, run: Run, recipe: Recipe, manager: CheckpointManager) -> None:
+        """Say that all is done, or what is left and how to resume."""
+        ...
 
 
 def train(
@@ -35,7 +58,7 @@ def train(
     loaded: Policy | None = None,
     trust_code: bool = False,
 ) -> Run:
-    """Train `recipe` (the CPU default for None), evaluate it before and after, and return the run.
+    """Train `recipe` (the CPU default for None) by GRPO, evaluate it before and after, and return the run.
 
     `out` chooses the run folder (runs/<date>-<recipe> otherwise). `resume` goes on with a run that was stopped, killed
     or cut, from its last whole checkpoint: a run folder, or a copy in a mirror. It keeps its own recipe, or takes
@@ -44,20 +67,32 @@ def train(
     recipe's file, a run folder or a mirror names of others' code; once is enough. Raises SettingError for what cannot
     work, before anything is downloaded or written.
     """
+    return run_with(GRPOLearner(), recipe, out=out, resume=resume, loaded=loaded, trust_code=trust_code)
+
+
+def run_with(
+    learner: Learner[SetupT],
+    recipe: Recipe | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | bool | None = None,
+    loaded: Policy | None = None,
+    trust_code: bool = False,
+) -> Run:
+    """Live through one run: open it, prepare, evaluate, learn, evaluate, report. The arguments are those of `train`."""
     began = time.monotonic()
     with contextlib.ExitStack() as held:
         run, recipe, path = open_run(recipe, out, resume, held, trust_code)
-        setup = prepare(recipe, run, loaded)
+        setup = learner.prepare(recipe, run, loaded)
         if run is None:
             run = create_run(setup, path, held, rename=out is None)
         if is_main_process():
-            keep_recipe(run, setup.recipe, setup.batch_plan)
+            keep_recipe(run, setup.kept_recipe)
             keep_environment(run, setup.recipe, setup.device)
 
-        # what needs transformers is imported late, for unsloth must come first
+        # these need transformers, which must not be imported before unsloth
         from grpo_colab.checkpointing import CheckpointManager
         from grpo_colab.signals import Signals, Stopped
-        from grpo_colab.tracking import tracked
 
         signals = held.enter_context(Signals())
         deadline = began + 3600 * (recipe.budget.max_hours or math.inf)
@@ -65,40 +100,39 @@ def train(
         manager = CheckpointManager(run, setup.recipe, signals, deadline, mirror)
         try:
             before = evaluate_baseline(setup, run, manager)
-            say(f"Before: {accuracy_line(before)}")
-            with tracked(run, setup.recipe):
-                step = fit(setup, run, manager)
-            if step and broadcast_from_main(signals.count) < 2:
+            if learner.says_accuracy:
+                say(f"Before: {accuracy_line(before)}")
+            outcome = learner.learn(setup, run, manager)
+            if outcome.step and broadcast_from_main(signals.count) < 2:
                 after = answer_held_out(setup)
                 if is_main_process():
-                    finish(run, setup.recipe, before, after, step, run.solved)
-                say(f"After:  {accuracy_line(after)}")
-        except Stopped:  # in an evaluation
+                    finish(run, setup.recipe, before, after, outcome)
+                if learner.says_accuracy:
+                    say(f"After:  {accuracy_line(after)}")
+        except Stopped:  # by a signal while nothing was unsaved
             pass
         finally:
             with contextlib.suppress(Stopped):
                 if mirror is not None and (behind := mirror.finish(PATIENCE_S)):
                     say(f"Warning: {behind}. To try again: {mirror.command}")
-        say_the_end(run, setup.recipe, manager)
+        learner.say_the_end(run, setup.recipe, manager)
     return run
 
 
 def create_run(setup: Setup, path: Path, held: contextlib.ExitStack, rename: bool) -> Run:
-    """Make the run folder and lock it, on the main process; its recipe holds the micro-batch that was chosen.
+    """Make the run folder and lock it, on the main process.
 
     With `rename`, the next free name is taken when a run that began at the same time has taken `path`.
     """
-    recipe = setup.recipe
     if is_main_process():
         while rename and path.exists():
-            path = free_path(recipe)
+            path = free_path(setup.recipe)
         held.enter_context(locked(path))
-        budget = recipe.budget.model_copy(update={"micro_batch": setup.batch_plan.micro_batch})
-        Run.create(recipe.model_copy(update={"budget": budget}), path)
+        Run.create(setup.kept_recipe, path)
     return Run(broadcast_from_main(path))  # around midnight the processes may have chosen two names
 
 
-def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> list[dict[str, Any]]:
+def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> list[AnswerRow]:
     """Return the untrained policy's answers to the held-out problems.
 
     A resumed run, whose policy is untrained no more, has them in its folder.
@@ -111,20 +145,20 @@ def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> lis
     if is_main_process():
         with on_disk(run):
             run.write_lines(evaluate.BEFORE, rows)
-        manager.record_cost(evaluation_s=time.monotonic() - began)
+    manager.costs["evaluation_s"] = time.monotonic() - began
     return rows
 
 
-def answer_held_out(setup: Setup) -> list[dict[str, Any]]:
+def answer_held_out(setup: Setup) -> list[AnswerRow]:
     """Return the policy's graded answers to the held-out problems, one dict per problem."""
     return evaluate.answer(setup.policy, setup.recipe, setup.task, setup.held_out, setup.evaluation_batch)
 
 
-def accuracy_line(rows: list[dict[str, Any]]) -> str:
+def accuracy_line(rows: list[AnswerRow]) -> str:
     """Return in words how many of the answers are right."""
     if len(rows) == 1:  # one image, or one example: there is no share of it
         return f"answered greedily, {'right' if rows[0]['right'] else 'wrong'} ({rows[0]['verdict']})"
-    side = evaluate.summary(rows)
+    side = summary(rows)
     low, high = side["ci95"]
     return (
         f"{side['accuracy']:.1%} of {len(rows)} held-out problems right (95 % interval {low:.1%} to {high:.1%}; "
@@ -132,41 +166,16 @@ def accuracy_line(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def finish(
-    run: Run,
-    recipe: Recipe,
-    before: list[dict[str, Any]],
-    after: list[dict[str, Any]],
-    step: int,
-    solved: bool | None,
-) -> None:
-    """Write the answers, the pictures, the report and evaluation.json. `solved` is None if nothing was to be solved."""
+def finish(run: Run, recipe: Recipe, before: list[AnswerRow], after: list[AnswerRow], outcome: Outcome) -> None:
+    """Write the answers after the training, the pictures, the report, and evaluation.json."""
     from grpo_colab.report import draw_drawings, draw_rewards, write_report
 
-    evaluation = evaluate.comparison(recipe, before, after, step)
-    if solved is not None:
-        evaluation["solved"] = solved
+    evaluation = evaluate.comparison(recipe, before, after, outcome.step)
+    if outcome.solved is not None:
+        evaluation["solved"] = outcome.solved
     with on_disk(run):
         run.write_lines(evaluate.AFTER, after)
         draw_rewards(run, evaluation)
         draw_drawings(run)
         write_report(run, evaluation)
         run.write_json("evaluation.json", evaluation)  # last: it marks the run as finished
-
-
-def say_the_end(run: Run, recipe: Recipe, manager: CheckpointManager) -> None:
-    """Say that all is done, or what is left and how to resume."""
-    if run.finished:
-        if recipe.budget.stop_at_reward is not None:
-            say(f"Solved in step {run.last_step}." if run.solved else f"Not solved in {run.last_step} steps.")
-        say(f"Everything is in {run.path}")
-        return
-    steps, done = recipe.budget.max_steps, run.last_step
-    left = f"; {steps - done} steps are left" if done < steps else "; only its evaluation is left"
-    hours = (steps - done) * max(manager.steps_s, default=0.0) / 3600
-    time_left = f", about {hours:.1f} h" if hours >= 0.1 else f", about {60 * hours:.0f} min" if hours else ""
-    why = f" by {manager.stopped_by}" if manager.stopped_by else ""
-    last = run.last_checkpoint()
-    if manager.unsaved:
-        say(f"Warning: no checkpoint since {last.name if last else 'the beginning'}: {manager.unsaved}")
-    say(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: {run.resume}")

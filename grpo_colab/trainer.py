@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab.policy import free_memory, out_of_memory
+from grpo_colab.records import rewards_of_each
 from grpo_colab.rewards import guard
 from grpo_colab.tables import without_keys
 from grpo_colab.tracking import shield, table_arguments
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from grpo_colab.policy import Policy
     from grpo_colab.recipe import Recipe
     from grpo_colab.run import Run
-    from grpo_colab.setup import Setup
+    from grpo_colab.setup import GRPOSetup
 else:
     Trainer = object
 
@@ -166,22 +167,20 @@ class CompletionLogMixin(Trainer):
     def step_completions(self) -> list[dict[str, Any]]:
         """Return the newest completions, gathered from all processes, each with its prompt, rewards and advantage.
 
-        `prompt` is a text or a conversation, `completion` always a text. `rewards` maps each reward function's name
-        to what it paid, unweighted; None when it could not judge. `extra` holds what rewards gave to `log_extra`.
+        `prompt` is a text or a conversation, `completion` always a text. `rewards` holds what each reward paid,
+        unweighted, by its key; None when it could not judge. `extra` holds what rewards gave to `log_extra`.
         """
         log = self._logs
-        rewards = {name: list(values) for name, values in log["rewards"].items()}
         extra = {name: list(values) for name, values in log["extra"].items()}
+        rewards = rewards_of_each(log["rewards"])
+        columns = zip(log["prompt"], log["completion"], rewards, log["advantages"], strict=True)
         rows = []
-        for index, (prompt, completion, advantage) in enumerate(
-            zip(log["prompt"], log["completion"], log["advantages"], strict=True)
-        ):
-            paid = {name: values[index] for name, values in rewards.items()}
+        for index, (prompt, completion, paid, advantage) in enumerate(columns):
             rows.append(
                 {
                     "prompt": prompt,
                     "completion": completion[-1]["content"] if isinstance(completion, list) else completion,
-                    "rewards": {name: None if math.isnan(value) else value for name, value in paid.items()},
+                    "rewards": paid,
                     "advantage": advantage,
                     "extra": {name: values[index] for name, values in extra.items()},
                 }
@@ -223,7 +222,7 @@ class DryRunMixin(Trainer):
         return completions, logprobs and [each + each[-1:] * (length - len(each)) for each in logprobs]
 
 
-def build_trainer(setup: Setup, run: Run, checkpoints: CheckpointManager) -> Any:
+def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager) -> Any:
     """Return the trainer of a run, with the recipe's arguments, those that follow from it, and the callbacks."""
     import trl
     from datasets import Dataset
@@ -257,7 +256,7 @@ def build_trainer(setup: Setup, run: Run, checkpoints: CheckpointManager) -> Any
     return trainer
 
 
-def build_dry_run(setup: Setup, longest: dict[str, Any], folder: Path) -> Any:
+def build_dry_run(setup: GRPOSetup, longest: dict[str, Any], folder: Path) -> Any:
     """Return a trainer whose `train` tries one step on the row `longest`; it reports to nobody and keeps nothing.
 
     `folder` is an output folder that TRL asks for.

@@ -15,8 +15,8 @@ from accelerate.utils import gather_object
 from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from grpo_colab.callbacks import is_step
 from grpo_colab.errors import SettingError
+from grpo_colab.records import is_step_row
 
 if TYPE_CHECKING:
     from grpo_colab import recipe
@@ -86,7 +86,7 @@ class Tripwires(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> TrainerControl:
-        if logs is None or not is_step(logs):
+        if logs is None or not is_step_row(logs):
             return control
         self.rows.append({"step": state.global_step, **logs})
         if found := self._non_finite() or self._kl() or self._length() or self._gibberish():

@@ -11,9 +11,9 @@ import pytest
 
 from grpo_colab import Recipe, train
 from grpo_colab.errors import SettingError
+from grpo_colab.records import repeatable
 from grpo_colab.rewards import RewardError
 from grpo_colab.run import Run
-from grpo_colab.timing import repeatable
 
 pytestmark = pytest.mark.stack
 
@@ -131,8 +131,8 @@ def test_a_combined_reward_and_one_with_settings_train_and_are_logged_part_by_pa
         assert row["verdict/right"] == pytest.approx(row["rewards/correctness_reward/mean"])
     for row in run.completions():
         truth, form = row["extra"]["correctness"], row["extra"]["strict_format"]
-        assert row["rewards"]["all_reward"] == pytest.approx(truth + 0.5 * form * truth)
-        assert row["rewards"]["soft_overlong_punishment_reward"] <= 0.0
+        assert row["rewards"]["all"] == pytest.approx(truth + 0.5 * form * truth)
+        assert row["rewards"]["soft_overlong_punishment"] <= 0.0
 
 
 def test_warnings_are_said_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

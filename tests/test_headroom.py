@@ -13,7 +13,7 @@ from grpo_colab import Recipe, Run, train
 from grpo_colab.errors import SettingError
 from grpo_colab.machine import this_machine
 from grpo_colab.policy import Policy, load_policy, out_of_memory
-from grpo_colab.timing import repeatable
+from grpo_colab.records import repeatable
 
 pytestmark = pytest.mark.stack
 

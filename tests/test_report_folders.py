@@ -22,7 +22,8 @@ from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE, comparison
 from grpo_colab.files import MOST_READ, append, lines
 from grpo_colab.report import report
-from grpo_colab.run import DRAW, locked
+from grpo_colab.run import DRAW
+from grpo_colab.run_lock import locked
 
 
 def seen(page: Path) -> str:

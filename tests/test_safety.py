@@ -21,8 +21,8 @@ from grpo_colab import Recipe, Run, checkpoints, mirror, train
 from grpo_colab.errors import SettingError
 from grpo_colab.files import read_lines
 from grpo_colab.opening import brought_back
-from grpo_colab.run import LOCK, locked
-from grpo_colab.timing import repeatable
+from grpo_colab.records import repeatable
+from grpo_colab.run_lock import LOCK, locked
 
 pytestmark = pytest.mark.stack
 
@@ -345,7 +345,7 @@ def test_two_runs_on_one_folder(whole: Run, tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys, time\nfrom pathlib import Path\nfrom grpo_colab.run import locked\n"
+            "import sys, time\nfrom pathlib import Path\nfrom grpo_colab.run_lock import locked\n"
             "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(300)\n",
             str(run.path),
         ],
@@ -522,7 +522,7 @@ def test_a_refused_setting_does_not_stay_behind(whole: Run, tmp_path: Path, comm
     assert done.returncode == 2
     assert "budget.micro_batch = 3: does not divide" in done.stderr
     assert (run.path / "recipe.toml").read_text() == before
-    assert run.resume == f"grpo-colab train --resume '{run.path}'"
+    assert run.resume_command == f"grpo-colab train --resume '{run.path}'"
 
 
 def test_a_run_that_goes_on_is_evaluated_by_the_same_problems_on_both_sides(whole: Run, tmp_path: Path) -> None:

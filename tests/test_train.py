@@ -18,8 +18,8 @@ from warm import Warm
 from grpo_colab import Recipe, Run, train
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import evaluate_run
-from grpo_colab.records import rewind
-from grpo_colab.timing import repeatable
+from grpo_colab.jsonl_repair import rewind
+from grpo_colab.records import repeatable
 
 pytestmark = pytest.mark.stack
 
@@ -93,7 +93,7 @@ def test_completions_are_kept_with_their_rewards_and_groups(finished: Run) -> No
         assert sum(row["advantage"] for row in group) == pytest.approx(0.0, abs=1e-3)
     first = rows[0]
     verdict = finished.recipe.load_task().grade(first["completion"], _problem(first["answer"]))
-    assert first["rewards"]["correctness_reward"] == float(verdict.right)
+    assert first["rewards"]["correctness"] == float(verdict.right)
 
 
 def _problem(answer: str) -> Any:

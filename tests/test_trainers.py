@@ -17,7 +17,7 @@ from warm import Warm
 
 from grpo_colab import Run
 from grpo_colab.recipe import preset_names
-from grpo_colab.timing import repeatable
+from grpo_colab.records import repeatable
 
 HERE = Path(__file__).parent
 

@@ -12,8 +12,8 @@ import pytest
 
 from grpo_colab import Recipe, train
 from grpo_colab.recipe import Tripwires as Settings
+from grpo_colab.records import repeatable
 from grpo_colab.run import Run
-from grpo_colab.timing import repeatable
 from grpo_colab.trainer import CompletionLogMixin
 
 pytestmark = pytest.mark.stack

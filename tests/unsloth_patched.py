@@ -32,18 +32,18 @@ if sys.argv[2:] == ["variants"]:
 else:
     rl._patch_trl_rl_trainers("grpo_trainer")  # the one that is used, in a few seconds
 
-import trl  # noqa: E402
-from peft import LoraConfig, get_peft_model  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+import trl
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from grpo_colab import Recipe, Run, train  # noqa: E402
-from grpo_colab.machine import this_machine  # noqa: E402
-from grpo_colab.plan import geometry  # noqa: E402
-from grpo_colab.policy import Policy  # noqa: E402
-from grpo_colab.recipe import preset_names  # noqa: E402
-from grpo_colab.rewards import RewardError  # noqa: E402
-from grpo_colab.trainer import grpo_arguments  # noqa: E402
+from grpo_colab import Recipe, Run, train
+from grpo_colab.machine import this_machine
+from grpo_colab.plan import geometry
+from grpo_colab.policy import Policy
+from grpo_colab.recipe import preset_names
+from grpo_colab.rewards import RewardError
+from grpo_colab.trainer import grpo_arguments
 
 
 def changed_arguments(run: Run) -> dict[str, list[str]]:

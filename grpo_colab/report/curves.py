@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.files import write_bytes
+from grpo_colab.records import reward_of_metric
 from grpo_colab.run import Run
 
 if TYPE_CHECKING:
@@ -80,14 +81,18 @@ def _plot_parts(axes: Axes, metrics: Metrics, weights: Sequence[float] = ()) -> 
 
     Rewards that never differ share a line, since one would hide the other.
     """
-    keys = list(dict.fromkeys(key for row in metrics for key in row if key[:8] == "rewards/" and key[-5:] == "/mean"))
-    weights = weights if len(weights) == len(keys) else [1.0] * len(keys)
+    names: dict[str, str] = {}  # metric -> reward
+    for key in (key for row in metrics for key in row):
+        name = reward_of_metric(key)
+        if name is not None:
+            names[key] = name
+    weights = weights if len(weights) == len(names) else [1.0] * len(names)
     steps = series(metrics, "step")
     alike: dict[tuple[tuple[float, float], ...], list[str]] = {}  # curve -> labels
-    for key, weight in zip(keys, weights, strict=True):
+    for (key, name), weight in zip(names.items(), weights, strict=True):
         means = zip(steps, series(metrics, key), strict=True)
         curve = tuple((step, weight * mean) for step, mean in means if not math.isnan(mean))
-        label = _printable(key[8:-5]).removesuffix("_reward").replace("_", " ")
+        label = _printable(name).replace("_", " ")
         alike.setdefault(curve, []).append(label)
     for index, (curve, labels) in enumerate(alike.items()):
         label = " = ".join(labels)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from grpo_colab.drawing.canvas import Image
 from grpo_colab.drawing.images import right_share
+from grpo_colab.records import CompletionRow, weighted_reward
 from grpo_colab.run import Run
 
 MOST_SHOWN: Final = 5  # drawings beside the target in drawing.png
@@ -32,12 +33,12 @@ def best_drawings(run: Run) -> tuple[Image | None, list[StepDrawing]]:
     if target is None:
         return None, []
     weights = list(run.recipe.rewards.values())
-    best: dict[int, Mapping[str, Any]] = {}
+    best: dict[int, tuple[float, CompletionRow]] = {}
     for row in run.completions():
-        step = row["step"]
-        if step not in best or _weighted_reward(row, weights) > _weighted_reward(best[step], weights):
-            best[step] = row
-    images = drawn([row["completion"] for row in best.values()], [target] * len(best))
+        step, earned = row["step"], weighted_reward(row["rewards"].values(), weights)
+        if step not in best or earned > best[step][0]:
+            best[step] = earned, row
+    images = drawn([row["completion"] for _, row in best.values()], [target] * len(best))
     found = zip(best, images, strict=True)
     return target, [StepDrawing(step, image, right_share(image, target)) for step, image in found if image is not None]
 
@@ -67,7 +68,3 @@ def milestones(found: Sequence[StepDrawing]) -> list[StepDrawing]:
     if len(better) <= MOST_SHOWN:
         return better
     return [better[n * (len(better) - 1) // (MOST_SHOWN - 1)] for n in range(MOST_SHOWN)]
-
-
-def _weighted_reward(row: Mapping[str, Any], weights: Sequence[float]) -> float:
-    return sum(weight * (value or 0.0) for weight, value in zip(weights, row["rewards"].values(), strict=False))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.rewards.resolve import callable_name, is_async
@@ -35,6 +35,42 @@ def guard(function: Callable[..., Any], save: Callable[[dict[str, Any]], Any] | 
     record first, and may return where it put it. Async functions stay async.
     """
     return (_AsyncGuard if is_async(function) else Guard)(function, save)
+
+
+def call_reward(
+    function: Callable[..., Any],
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    token_ids: Sequence[Sequence[int]] | None,
+    columns: Mapping[str, Sequence[Any]],
+    log_metric: Callable[[str, float], None] = lambda name, value: None,
+    save: Callable[[dict[str, Any]], Any] | None = None,
+) -> list[float | None]:
+    """Call a reward as the trainer does, guarded and with all that TRL passes, but outside of training.
+
+    `completions` are texts or conversations. `columns` are the data set's other columns. `token_ids` are passed as
+    `completion_ids`, and left out where they are None. An async reward is awaited. Raises RewardError for a reward that
+    breaks its contract; `save` gets its record first, as in `guard`.
+    """
+    import inspect
+
+    result = guard(function, save)(
+        prompts=prompts,
+        completions=[[{"role": "assistant", "content": c}] if isinstance(c, str) else c for c in completions],
+        trainer_state=None,
+        log_extra=lambda column, values: None,
+        log_metric=log_metric,
+        **({} if token_ids is None else {"completion_ids": token_ids}),
+        **columns,
+    )
+    if inspect.iscoroutine(result):
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+
+        # in a thread of its own, since a notebook's event loop is running in this one
+        with ThreadPoolExecutor(1) as thread:
+            result = thread.submit(asyncio.run, result).result()
+    return cast(list[float | None], result)
 
 
 class Guard:

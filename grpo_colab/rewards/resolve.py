@@ -209,9 +209,20 @@ def check_signature(function: Callable[..., Any], columns: Collection[str]) -> N
 
 
 def reward_name(function: Callable[..., Any]) -> str:
-    """The name of its metric: `correctness` for `correctness_reward`."""
-    name = callable_name(function)
-    return name.removesuffix("_reward") or name
+    """Return the key under which a reward is kept; see `reward_key`."""
+    return reward_key(callable_name(function))
+
+
+def reward_key(name: str) -> str:
+    """Return the key of a reward by its function's name: `correctness` for `correctness_reward`.
+
+    Every file that we write has the key, as recipes do. TRL's own metrics have the function's name. The key of a key is
+    the key itself.
+    """
+    end = len(name)
+    while name.endswith("_reward", 0, end):
+        end -= len("_reward")
+    return name[:end] or name
 
 
 def callable_name(function: Callable[..., Any]) -> str:

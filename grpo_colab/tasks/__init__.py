@@ -95,6 +95,15 @@ class Task(ABC):
         return lenient_grade(completion, problem.answer).right
 
 
+def reward_columns(problems: Sequence[Problem]) -> dict[str, list[Any]]:
+    """Return the problems' values by column, as the reward functions get them: `answer`, and the problems' own."""
+    names = {name: None for problem in problems for name in problem.columns}
+    return {
+        "answer": [problem.answer for problem in problems],
+        **{name: [problem.columns.get(name) for problem in problems] for name in names},
+    }
+
+
 def task_class(name: str) -> type[Task]:
     """The class of the task `name`, imported only now."""
     if name not in TASKS:

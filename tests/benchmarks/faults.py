@@ -306,7 +306,7 @@ def measure(path: Path) -> None:
 def differing(whole: Path, other: Path) -> str:
     """The names of the files in which two runs differ, and the first step that does; empty when none do."""
     from grpo_colab.files import read_lines
-    from grpo_colab.timing import repeatable
+    from grpo_colab.records import repeatable
 
     found = []
     for name in ("metrics", "completions", "warnings", "evaluation-before", "evaluation-after"):

@@ -99,7 +99,10 @@ def bare(recipe: Recipe, timed: Timed, folder: Path) -> None:
     from transformers.trainer_callback import PrinterCallback
     from unsloth import FastLanguageModel
 
-    model, tokenizer = FastLanguageModel.from_pretrained(recipe.model_path, max_seq_length=512, load_in_4bit=False)
+    # in float32, as ours: without it Unsloth takes bfloat16 on a CPU that has it, which is another amount of work
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        recipe.model_path, max_seq_length=512, load_in_4bit=False, dtype=torch.float32
+    )
     model = FastLanguageModel.get_peft_model(model, **recipe.lora)
     task = recipe.load_task()
     trainer = trl.GRPOTrainer(

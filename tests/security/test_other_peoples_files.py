@@ -31,7 +31,8 @@ from grpo_colab.mirror.restore import read_recipes
 from grpo_colab.notebook import runs_of
 from grpo_colab.opening import go_back, open_run
 from grpo_colab.recipe import Recipe
-from grpo_colab.run import Run, check_free, locked
+from grpo_colab.run import Run, check_free
+from grpo_colab.run_lock import locked
 
 FAST = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
 THEIRS = b"of another person"
@@ -993,7 +994,7 @@ def test_recipes_that_no_run_has_are_not_written(tmp_path: Path) -> None:
 def test_how_to_go_on_is_said_whatever_lies_beside(drawing: Any, tmp_path: Path) -> None:
     run = Run.create(Recipe.load(), tmp_path / "run")
     (tmp_path / "draw.json").write_text(json.dumps(drawing))
-    assert run.resume == f"grpo-colab train --resume {run.path}"
+    assert run.resume_command == f"grpo-colab train --resume {run.path}"
 
 
 @pytest.mark.parametrize("kept", [{}, {"id": 5}, {"id": None}, {"id": "../../x"}, {"id": ""}, {"id": "x" * 500}, []])

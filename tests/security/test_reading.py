@@ -26,7 +26,8 @@ from grpo_colab.files import MOST_READ, MOST_ROWS, MOST_VALUES
 from grpo_colab.report import report
 from grpo_colab.report.page.html import unique_names
 from grpo_colab.report.page.run_reader import equal_share, read_run, read_runs
-from grpo_colab.run import DRAW, LOCK
+from grpo_colab.run import DRAW
+from grpo_colab.run_lock import LOCK
 from grpo_colab.status import status, status_text
 
 WITHIN_S = 60.0  # what does not end is over it on any machine; what is bounded takes a few seconds

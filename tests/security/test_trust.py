@@ -16,7 +16,6 @@ import pytest
 
 from grpo_colab import Recipe, Run, mirror, notebook, policy
 from grpo_colab.cli import main
-from grpo_colab.draw import variants
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import evaluate_run
 from grpo_colab.machine import this_machine
@@ -27,6 +26,7 @@ from grpo_colab.plan.step import adapter_bytes
 from grpo_colab.rewards import get_strict_format_reward, resolve_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.run import check_free, unfinished
+from grpo_colab.sweep import variants
 from grpo_colab.tasks.rows import read_jsonl
 from grpo_colab.tiny import TINY_MODEL
 from grpo_colab.trust import all_trusted, check_trust

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from grpo_colab.console import masked
 from grpo_colab.files import number
+from grpo_colab.records import reward_of_metric
 from grpo_colab.report.page.evaluation_reader import Side
 from grpo_colab.report.page.figures import (
     Figure,
@@ -103,8 +104,9 @@ def run_charts(run: RunData) -> list[Figure]:
 
 def reward_label(key: str) -> str:
     """Return how a reward is called on the page, from its key `rewards/NAME/mean`."""
-    name = masked(key).removeprefix("rewards/").rpartition("/")[0]
-    return display_text(name.removesuffix("_reward").replace("_", " "), 60)
+    statistic = "std" if key.endswith("/std") else "mean"
+    name = reward_of_metric(masked(key), statistic) or masked(key)
+    return display_text(name.replace("_", " "), 60)
 
 
 def _warning_steps(run: RunData) -> list[float]:

@@ -138,7 +138,7 @@ def _completion_columns(runs: Sequence[RunData], groups: Sequence[Group], most: 
     return {
         "said": " ".join(said),
         "prompts": list(prompts),
-        "names": [display_text(name.removesuffix("_reward"), 80) for name in names],
+        "names": [display_text(name, 80) for name in names],
         "run": run_numbers,
         "step": [number(row.get("step")) for row in rows],
         "group": [n for n, group in enumerate(kept) for _ in group.rows],

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from grpo_colab.evaluate import mcnemar_exact, wilson_interval
+from grpo_colab.evaluation_statistics import mcnemar_exact, wilson_interval
 from grpo_colab.records import count, share
 
 SIDES: Final = ("before", "after")

@@ -15,8 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from grpo_colab.console import without_secrets
 from grpo_colab.files import MOST_READ, MOST_ROWS, is_sound, number, read_bytes, read_objects
-from grpo_colab.records import MOST, is_step
-from grpo_colab.status import MOST_JSON
+from grpo_colab.records import MOST, MOST_JSON, is_step_number
 from grpo_colab.toml_reading import read_toml
 
 MOST_NOTES: Final = 8  # about values that are no numbers
@@ -124,7 +123,7 @@ class FileReader:
         """Return the metrics, a row of finite numbers per step, in order; of two lines of a step the later one."""
         name = "metrics.jsonl"
         read = self.rows(name)
-        rows = [row for row in read if is_step(row.get("step"))]
+        rows = [row for row in read if is_step_number(row.get("step"))]
         most = max(FEWEST_NAMES, min(MOST_NAMES, MOST_CELLS // self.limits.runs // max(1, len(rows))))
         steps: dict[int, dict[str, float]] = {}
         kept = {"step"}  # names

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Final
 
+from grpo_colab.records import reward_of_metric
+
 Row = Mapping[str, float]
 
 MOST_POINTS: Final = 400  # of a line; a longer one becomes means of several steps
@@ -55,7 +57,7 @@ def reward_keys(rows: Iterable[Row], statistic: str = "mean") -> list[str]:
 
 
 def is_reward_key(key: str, statistic: str = "mean") -> bool:
-    return key.startswith("rewards/") and key.endswith(f"/{statistic}")
+    return reward_of_metric(key, statistic) is not None
 
 
 def values(rows: Iterable[Row], key: str) -> tuple[list[float], list[float]]:

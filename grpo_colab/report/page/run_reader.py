@@ -13,10 +13,11 @@ from grpo_colab.console import without_secrets
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE
 from grpo_colab.files import MOST_READ, inside, is_file, number, read_json
+from grpo_colab.records import MOST_JSON, is_finished, weighted_reward, with_reward_keys
 from grpo_colab.report.page.evaluation_reader import Answer, Evaluation, pair_answers, read_evaluation
 from grpo_colab.report.page.file_reader import FileReader, Limits
 from grpo_colab.run import DRAW, Run
-from grpo_colab.status import MOST_JSON, status
+from grpo_colab.status import status
 
 MOST_ANSWERS: Final = 50_000  # before and after each, and warnings
 MOST_LISTED: Final = 5000  # names in a draw.json that are looked for
@@ -82,8 +83,8 @@ class RunData:
     def resume_command(self) -> str:
         """Return the command that goes on with the run, or with all runs of its folder of drawings."""
         with contextlib.suppress(TypeError):  # from a draw.json that is none
-            return self.run.resume
-        return self.run.resume_alone
+            return self.run.resume_command
+        return self.run.resume_command_alone
 
     @functools.cached_property
     def reward_weights(self) -> list[float]:
@@ -92,8 +93,7 @@ class RunData:
 
     def weighted_reward(self, rewards: Mapping[str, Any]) -> float:
         """Return a completion's reward: the weighted sum, or the plain sum where the recipe has other rewards."""
-        weights = self.reward_weights if len(self.reward_weights) == len(rewards) else [1.0] * len(rewards)
-        return sum(weight * (number(value) or 0.0) for weight, value in zip(weights, rewards.values(), strict=True))
+        return weighted_reward(rewards.values(), self.reward_weights)
 
     @functools.cached_property
     def answers_are_numbers(self) -> bool:
@@ -187,7 +187,8 @@ def read_run(
     told = status(run.path)
     begun = told["state"] != "not begun"
     metrics = files.metrics(begun)
-    completions = files.rows("completions.jsonl", if_missing="No completions yet." if begun else "")
+    rows = files.rows("completions.jsonl", if_missing="No completions yet." if begun else "")
+    completions = [with_reward_keys(row) for row in rows]
     answers = {side: files.rows(file, most=MOST_ANSWERS) for side, file in (("before", BEFORE), ("after", AFTER))}
     given = files.json_object("evaluation.json") if evaluation is None else dict(evaluation)
     evaluated = read_evaluation(given, answers, files.notes)
@@ -201,7 +202,7 @@ def read_run(
         run=run,
         name=name or run.path.resolve().name,
         state=_state(told, evaluation),
-        steps=_steps_done(told, metrics),
+        steps=told["step"],
         max_steps=number(told["max_steps"]),
         tripwire=told["tripwire"],
         reward_failure=told["reward_failure"],
@@ -227,19 +228,8 @@ def _environment(files: FileReader, begun: bool) -> dict[str, Any]:
     return found
 
 
-def _steps_done(told: Mapping[str, Any], metrics: Sequence[Mapping[str, float]]) -> int:
-    """Return the last step, of `status` or of the metrics, whichever is later."""
-    return int(max(told["step"], metrics[-1]["step"] if metrics else 0))
-
-
 def _state(told: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> str:
     """Return the run's state. A process that gives the evaluation is about to end the run, and holds its lock still."""
-    if evaluation is not None and _ends_run(evaluation, number(told["max_steps"])):
+    if is_finished(evaluation, number(told["max_steps"])):
         return "finished"
     return str(told["state"])
-
-
-def _ends_run(evaluation: Mapping[str, Any], max_steps: float | None) -> bool:
-    """Tell whether an evaluation is of the end of the run: solved, of its last step, or of a step that is not known."""
-    step = number(evaluation.get("step"))
-    return evaluation.get("solved") is True or step is None or max_steps is None or step >= max_steps
