@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grpo_colab.report.reading import read
 
 from grpo_colab import Recipe, Run, train
 from grpo_colab.console import printable
 from grpo_colab.report import report
+from grpo_colab.report.page.run_reader import read_run
 from grpo_colab.status import status, status_text
 
 ARCHIVE = Path(__file__).parent / "data" / "run-0.1.0.tar.xz"
@@ -61,7 +61,7 @@ def test_every_reader_has_one_key_for_a_reward(old: Run) -> None:
     rows = old.completions()
     assert [row["step"] for row in rows] == [1, 1, 2, 2, 3, 3]
     assert {tuple(row["rewards"]) for row in rows} == {tuple(REWARDS)}
-    assert {tuple(row["rewards"]) for row in read(old).completions} == {tuple(REWARDS)}
+    assert {tuple(row["rewards"]) for row in read_run(old).completions} == {tuple(REWARDS)}
     assert {tuple(row["rewards"]) for row in old.answers("evaluation-before.jsonl")} == {tuple(REWARDS)}
     assert old.evaluation is not None
     assert list(old.evaluation["after"]["rewards"]) == REWARDS
@@ -71,11 +71,11 @@ def test_its_state_is_the_same_for_all_who_ask(old: Run) -> None:
     assert (old.finished, old.last_step, old.max_steps, old.solved) == (True, 3, 3, None)
     found = status(old.path)
     assert (found["state"], found["step"], found["checkpoint"]["name"]) == ("finished", 3, "checkpoint-3")
-    assert read(old).state == "finished"
+    assert read_run(old).state == "finished"
     assert printable(status_text(found)) == status_text(found)
     (old.path / "evaluation.json").unlink()
     assert not old.finished
-    assert status(old.path)["state"] == read(old).state == "stopped"
+    assert status(old.path)["state"] == read_run(old).state == "stopped"
 
 
 def test_a_completions_reward_is_what_the_step_logged(old: Run) -> None:
