@@ -21,16 +21,17 @@ from statistics import median
 from typing import Any
 
 from grpo_colab import checkpoints, evaluate, policy
+from grpo_colab.console import say
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.files import LONGEST_NAME, read_json, write_json, write_text
 from grpo_colab.machine import Machine, this_machine
 from grpo_colab.mirror import PATIENCE_S, Mirror
 from grpo_colab.mirror import check_free as check_copies
-from grpo_colab.opening import keep_environment, on_disk, say
 from grpo_colab.plan import answers_at_once
 from grpo_colab.pretraining import PretrainingStopped, pretrained
 from grpo_colab.recipe import Recipe
-from grpo_colab.run import DRAW, Run, check_free, drawn_names, free_path
+from grpo_colab.run import DRAW, Run, check_free, drawn_names, free_path, writing_to
+from grpo_colab.run_environment import keep_environment
 from grpo_colab.run_lock import locked
 from grpo_colab.tasks.drawing import Drawing
 from grpo_colab.tracking import trackers
@@ -291,7 +292,7 @@ def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
         try:
             if not (before := run.answers(evaluate.BEFORE)):
                 before = evaluate.answer(learner, recipe, task, problems, at_once)
-                with on_disk(run):
+                with writing_to(run):
                     run.write_lines(evaluate.BEFORE, before)
             solved = hindsight.learn(learner, task, problems[0], recipe, run, after_iteration=after_iteration)
             if solved or run.last_step >= recipe.budget.max_steps:

@@ -18,8 +18,8 @@ import trl
 from datasets import Dataset
 
 from grpo_colab.callbacks import over_bar
+from grpo_colab.console import say
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.opening import say
 from grpo_colab.plan import GIB, Geometry
 from grpo_colab.policy import Policy, free_memory, out_of_memory
 from grpo_colab.recipe import Recipe

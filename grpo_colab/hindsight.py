@@ -21,10 +21,10 @@ from grpo_colab.drawing.canvas import Image, normal, prune, shape_of
 from grpo_colab.drawing.compact import from_compact, to_compact
 from grpo_colab.drawing.images import image_text, parse_image, right_share
 from grpo_colab.drawing.python_calls import parse_calls, to_python
-from grpo_colab.opening import go_back, on_disk
 from grpo_colab.records import weighted_reward
 from grpo_colab.rewards import call_reward, reward_name
-from grpo_colab.run import reaches
+from grpo_colab.run import reaches, writing_to
+from grpo_colab.run_resume import rewind_to_checkpoint
 from grpo_colab.tasks import reward_columns
 from grpo_colab.tasks.drawing import drawn
 
@@ -80,8 +80,8 @@ def learn(
 
     settings = recipe.hindsight
     assert settings is not None
-    with on_disk(run):
-        checkpoint = go_back(run)
+    with writing_to(run):
+        checkpoint = rewind_to_checkpoint(run)
     torch.manual_seed(recipe.grpo["seed"])
     updates, seen = Updates(learner, settings), set[Image]()
     if checkpoint is not None:
@@ -98,7 +98,7 @@ def learn(
                 metrics |= improve(learner, task, problem, samples, seen, settings, updates)
             except FloatingPointError as error:
                 raise diverged(run, step, settings, error) from error
-        with on_disk(run):
+        with writing_to(run):
             run.append("completions.jsonl", completions(step, task.messages(problem), problem, samples))
             run.append("metrics.jsonl", [{"step": step, **metrics, "step_time": time.monotonic() - began}])
             save(run, step, learner, updates, seen)
@@ -107,7 +107,7 @@ def learn(
         if after_iteration():
             break
     bar.close()
-    with on_disk(run):
+    with writing_to(run):
         learner.save(run.adapter)
     return solved
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab import policy
+from grpo_colab.console import say
 from grpo_colab.errors import SettingError
 from grpo_colab.machine import Machine
-from grpo_colab.opening import go_back, keep_environment, on_disk, say
 from grpo_colab.recipe import Pretraining, Recipe
-from grpo_colab.run import RUNS, Run, quote
+from grpo_colab.run import RUNS, Run, quote, writing_to
+from grpo_colab.run_environment import keep_environment
 from grpo_colab.run_lock import locked
+from grpo_colab.run_resume import rewind_to_checkpoint
 from grpo_colab.tables import without_keys
 
 OPTIMISER = ("optim", "weight_decay", "max_grad_norm")  # that it takes from [grpo], and
@@ -52,7 +54,7 @@ def pretrained(recipe: Recipe, machine: Machine, begun: Run | None) -> Path | No
         say(f"Pre-training {recipe.model['model_name']} on random drawings, once, in {path} ...")
         keep_environment(run, wanted, machine)
         learner = policy.load_policy(wanted, machine)
-        with Signals() as signals, contextlib.suppress(Stopped), on_disk(run):
+        with Signals() as signals, contextlib.suppress(Stopped), writing_to(run):
             if supervise(learner, run, wanted, machine, signals):
                 learner.save(run.adapter)
                 run.write_json("evaluation.json", {"step": wanted.budget.max_steps})  # which says that it is finished
@@ -120,7 +122,7 @@ def supervise(learner: policy.Policy, run: Run, recipe: Recipe, machine: Machine
         train_dataset=Dataset.from_list(rows),
         callbacks=[StepLog(run), keeper],
     )
-    checkpoint = go_back(run)
+    checkpoint = rewind_to_checkpoint(run)
     with signals.in_training():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return keeper.stopped_by is None

@@ -14,19 +14,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from grpo_colab import checkpoints, evaluate, policy
+from grpo_colab import checkpoints, evaluate, evaluation_statistics, policy, records
+from grpo_colab.console import say
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.evaluation_statistics import summary
 from grpo_colab.machine import Machine, this_machine
 from grpo_colab.mirror import PATIENCE_S, Mirror
-from grpo_colab.opening import go_back, keep_environment, keep_recipe, on_disk, open_run, say
 from grpo_colab.plan import GIB, Geometry, Unplanned, answers_at_once, geometry, plan
 from grpo_colab.pretraining import pretrained
 from grpo_colab.recipe import Recipe
-from grpo_colab.records import AnswerRow
 from grpo_colab.rewards import RewardError, call_reward, guard
-from grpo_colab.run import Run, free_path
+from grpo_colab.run import Run, free_path, writing_to
+from grpo_colab.run_environment import keep_environment
 from grpo_colab.run_lock import locked
+from grpo_colab.run_resume import keep_recipe, open_run, rewind_to_checkpoint
 from grpo_colab.tables import without_keys
 from grpo_colab.tasks import Problem, Task, reward_columns
 from grpo_colab.tracking import check_trackers, shield, table_arguments, tracked
@@ -172,8 +172,8 @@ def train_on(trainer: Any, run: Run, learner: policy.Policy, shape: Geometry, ke
     from grpo_colab.safety import LastStep, Stopped
     from grpo_colab.tripwires import Tripwires
 
-    with on_disk(run):
-        checkpoint = agreed(go_back(run) if is_main_process() else None)
+    with writing_to(run):
+        checkpoint = agreed(rewind_to_checkpoint(run) if is_main_process() else None)
     if checkpoint is not None and (run.solved or checkpoints.step_of(checkpoint) >= trainer.args.max_steps):
         learner.load_adapter(checkpoint)  # only the evaluation is missing; the trainer would add a step to a full run
         save_adapter(run, learner)
@@ -232,7 +232,7 @@ def save_adapter(run: Run, learner: policy.Policy) -> None:
     """The adapter, and the proof that it is what was trained; what is wrong with it is said, and kept as a warning."""
     if not is_main_process():
         return
-    with on_disk(run):
+    with writing_to(run):
         (run.path / "evaluation.json").unlink(missing_ok=True)  # of an earlier stop: it must be of this adapter
         learner.save(run.adapter)
     rows, learnt = run.completions()[-4:], any(row.get("grad_norm") for row in run.metrics())
@@ -478,14 +478,14 @@ def answer_before(
     task: Task,
     held_out: list[Problem],
     at_once: int,
-) -> list[AnswerRow]:
+) -> list[records.AnswerRow]:
     """What the untrained policy answers; a resumed run, whose policy is untrained no more, has it in its folder."""
     rows = run.answers(evaluate.BEFORE)
     if [row["question"] for row in rows] != [problem.question for problem in held_out]:
         began = time.monotonic()
         rows = evaluate.answer(learner, recipe, task, held_out, at_once)
         if is_main_process():
-            with on_disk(run):
+            with writing_to(run):
                 run.write_lines(evaluate.BEFORE, rows)
             keeper.learnt(evaluation_s=time.monotonic() - began)
     return rows
@@ -494,8 +494,8 @@ def answer_before(
 def finish(
     run: Run,
     recipe: Recipe,
-    before: Sequence[AnswerRow],
-    after: Sequence[AnswerRow],
+    before: Sequence[records.AnswerRow],
+    after: Sequence[records.AnswerRow],
     step: int,
     solved: bool | None,
 ) -> None:
@@ -505,7 +505,7 @@ def finish(
     evaluation = evaluate.comparison(recipe, before, after, step)
     if solved is not None:
         evaluation["solved"] = solved
-    with on_disk(run):
+    with writing_to(run):
         run.write_lines(evaluate.AFTER, after)
         draw_rewards(run, evaluation)
         draw_drawings(run)
@@ -513,10 +513,10 @@ def finish(
         run.write_json("evaluation.json", evaluation)  # last: it ends the run
 
 
-def described(rows: Sequence[AnswerRow]) -> str:
+def described(rows: Sequence[records.AnswerRow]) -> str:
     if len(rows) == 1:  # one image, or one example: there is no share of it
         return f"answered greedily, {'right' if rows[0]['right'] else 'wrong'} ({rows[0]['verdict']})"
-    side = summary(rows)
+    side = evaluation_statistics.summary(rows)
     low, high = side["ci95"]
     return (
         f"{side['accuracy']:.1%} of {len(rows)} held-out problems right (95 % interval {low:.1%} to {high:.1%}; "
