@@ -83,9 +83,9 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_cod
 
     with chatter_to_stderr():
         if resume and words:  # the settings are on top of the run's own, which may have to be brought here first
-            from grpo_colab.opening import brought_back
+            from grpo_colab.run_resume import restore_run
 
-            resume, out = str(brought_back(resume, out).path), None
+            resume, out = str(restore_run(resume, out).path), None
         recipe = None if resume and not words else read_recipe(words, resume)
         run = run_training(recipe, out=out, resume=resume or False, trust_code=trust_code)
     if run.evaluation is not None and os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks

@@ -6,7 +6,10 @@ A path, a recipe's key, a model's words: each may hold signs that move the curso
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -90,3 +93,13 @@ def without_secrets(value: Any) -> Any:
 def is_secret(key: object) -> bool:
     """Tell whether a text of this name opens something: token, hub_token, api_key, password."""
     return _SECRET_KEY.search(str(key)) is not None and not _SPECIAL_KEY.search(str(key))
+
+
+def say(text: str) -> None:
+    """Print a line on stderr, where what is no result belongs. Of torchrun's processes the first alone prints.
+
+    A stderr that is missing or broken costs nothing but the line.
+    """
+    if int(os.environ.get("RANK", "0")) == 0 and sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(printable(masked(text)), file=sys.stderr, flush=True)

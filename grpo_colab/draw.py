@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from grpo_colab.console import say
 from grpo_colab.errors import SettingError
 from grpo_colab.files import read_json, write_json, write_text
 from grpo_colab.grpo import GRPOLearner
@@ -23,7 +24,6 @@ from grpo_colab.hindsight import HindsightLearner
 from grpo_colab.machine import this_machine
 from grpo_colab.memory import free_memory
 from grpo_colab.mirror import check_free as check_copies
-from grpo_colab.opening import say
 from grpo_colab.pretraining import PretrainingStopped
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import DRAW, Run, check_free, drawn_names, free_path

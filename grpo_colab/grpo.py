@@ -11,12 +11,14 @@ import pickle
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from grpo_colab import checkpoints
+from grpo_colab.console import say
 from grpo_colab.distributed import broadcast_from_main, is_main_process
 from grpo_colab.errors import one_line
-from grpo_colab.opening import go_back, keep_recipe, on_disk, say
-from grpo_colab.policy import out_of_memory
+from grpo_colab.policy import Policy, out_of_memory
 from grpo_colab.preparation import prepare
 from grpo_colab.rewards import RewardError
+from grpo_colab.run import writing_to
+from grpo_colab.run_resume import keep_recipe, rewind_to_checkpoint
 from grpo_colab.setup import Outcome
 from grpo_colab.tracking import tracked
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from grpo_colab.checkpointing import CheckpointManager, LastStep
-    from grpo_colab.policy import Policy
     from grpo_colab.recipe import Recipe
     from grpo_colab.run import Run
     from grpo_colab.setup import GRPOSetup
@@ -97,8 +98,8 @@ def train_with(trainer: Any, setup: GRPOSetup, run: Run, manager: CheckpointMana
     from grpo_colab.signals import Stopped
     from grpo_colab.tripwires import Tripwires
 
-    with on_disk(run):
-        checkpoint = broadcast_from_main(go_back(run) if is_main_process() else None)
+    with writing_to(run):
+        checkpoint = broadcast_from_main(rewind_to_checkpoint(run) if is_main_process() else None)
     if checkpoint is not None and (run.solved or checkpoints.step_of(checkpoint) >= trainer.args.max_steps):
         # only the evaluation is missing, and the trainer would add a step to a run that is done
         setup.policy.load_adapter(checkpoint)
@@ -178,7 +179,7 @@ def save_adapter(run: Run, policy: Policy) -> None:
     """Save the adapter and load it again to compare. What is wrong with it is said, and kept in warnings.jsonl."""
     if not is_main_process():
         return
-    with on_disk(run):
+    with writing_to(run):
         (run.path / "evaluation.json").unlink(missing_ok=True)  # of an earlier stop: it must be of this adapter
         policy.save(run.adapter)
     samples = run.completions()[-4:]

@@ -16,33 +16,32 @@ from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab import checkpoints, evaluate
+from grpo_colab.console import say
 from grpo_colab.drawing.canvas import Image
 from grpo_colab.drawing.images import image_text, parse_image
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.machine import this_machine
 from grpo_colab.memory import out_of_memory
-from grpo_colab.opening import go_back, on_disk, say
 from grpo_colab.plan import answers_at_once
+from grpo_colab.policy import Policy
 from grpo_colab.policy_loading import load_policy
 from grpo_colab.preparation import import_stack
 from grpo_colab.pretraining import pretrained
 from grpo_colab.records import weighted_reward
 from grpo_colab.relabelling import Sample, goal_rows, relabelled_rows
 from grpo_colab.rewards import call_reward, reward_name
-from grpo_colab.run import reaches
+from grpo_colab.run import Run, reaches, writing_to
+from grpo_colab.run_resume import rewind_to_checkpoint
 from grpo_colab.setup import Outcome, Setup
 from grpo_colab.stack import check_import_order
-from grpo_colab.tasks import reward_columns
+from grpo_colab.tasks import Problem, reward_columns
 from grpo_colab.tasks.drawing import Drawing, drawn
 from grpo_colab.updates import Updates
 
 if TYPE_CHECKING:
     from grpo_colab.checkpointing import CheckpointManager
-    from grpo_colab.policy import Policy
     from grpo_colab.recipe import Recipe
-    from grpo_colab.run import Run
     from grpo_colab.tables import Hindsight
-    from grpo_colab.tasks import Problem
     from grpo_colab.tripwires import Tripped
 
 KEPT = 2  # checkpoints
@@ -119,8 +118,8 @@ def learn(setup: Setup, run: Run, is_over: Callable[[], bool] = lambda: False) -
     recipe, policy, problem, settings = setup.recipe, setup.policy, setup.held_out[0], settings_of(setup)
     task = setup.task
     assert isinstance(task, Drawing)  # no other task has [hindsight]
-    with on_disk(run):
-        checkpoint = go_back(run)
+    with writing_to(run):
+        checkpoint = rewind_to_checkpoint(run)
     torch.manual_seed(recipe.grpo["seed"])
     updates, seen = Updates(policy, settings), set[Image]()
     if checkpoint is not None:
@@ -137,7 +136,7 @@ def learn(setup: Setup, run: Run, is_over: Callable[[], bool] = lambda: False) -
                 metrics |= improve(policy, task, problem, samples, seen, settings, updates)
             except FloatingPointError as error:
                 raise diverged(run, step, settings, error) from error
-        with on_disk(run):
+        with writing_to(run):
             run.append("completions.jsonl", completion_rows(step, task.messages(problem), problem, samples))
             run.append("metrics.jsonl", [{"step": step, **metrics, "step_time": time.monotonic() - began}])
             save_checkpoint(run, step, policy, updates, seen)
@@ -146,7 +145,7 @@ def learn(setup: Setup, run: Run, is_over: Callable[[], bool] = lambda: False) -
         if is_over():
             break
     bar.close()
-    with on_disk(run):
+    with writing_to(run):
         policy.save(run.adapter)
     return solved
 

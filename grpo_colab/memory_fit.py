@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from grpo_colab.console import say
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.opening import say
 from grpo_colab.plan import GIB
 from grpo_colab.policy import free_memory, out_of_memory
 from grpo_colab.trainer import DryRunDone, build_dry_run

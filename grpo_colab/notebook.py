@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab import checkpoints, files, mirror
+from grpo_colab.console import say
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.opening import brought_back, say
 from grpo_colab.recipe import DEFAULT_PRESET, Recipe, Text
 from grpo_colab.run import RUNS, Run
 from grpo_colab.run_lock import check_no_links
+from grpo_colab.run_resume import restore_run
 from grpo_colab.toml_reading import parse_toml
 from grpo_colab.tracking import within
 from grpo_colab.trust import check_trust
@@ -178,7 +179,7 @@ def runs_of(recipe: Recipe) -> Iterator[Run]:
     for name, text in mirror.recipes(recipe.budget.mirror).items() if recipe.budget.mirror else ():
         with contextlib.suppress(ValueError):  # of another release, which cannot be read
             if not (RUNS / name).exists() and Recipe.model_validate(parse_toml(text)).repeats(recipe):
-                yield brought_back(f"{recipe.budget.mirror}/{name}")
+                yield restore_run(f"{recipe.budget.mirror}/{name}")
 
 
 def mirrored(run: Run, destination: str) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab import evaluate
+from grpo_colab.console import say
 from grpo_colab.distributed import broadcast_from_main, join_processes
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.machine import Machine, this_machine
-from grpo_colab.opening import say
 from grpo_colab.plan import GIB, Geometry, Unplanned, answers_at_once, geometry, plan
+from grpo_colab.policy import Policy
 from grpo_colab.policy_loading import load_policy
 from grpo_colab.pretraining import pretrained
 from grpo_colab.rewards import call_reward
@@ -26,7 +27,6 @@ from grpo_colab.tracking import check_trackers
 from grpo_colab.trainer import grpo_arguments
 
 if TYPE_CHECKING:
-    from grpo_colab.policy import Policy
     from grpo_colab.recipe import Recipe
     from grpo_colab.run import Run
     from grpo_colab.tasks import Problem, Task

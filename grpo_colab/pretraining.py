@@ -11,18 +11,20 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo_colab.console import say
 from grpo_colab.errors import SettingError
 from grpo_colab.machine import Machine
 from grpo_colab.memory import free_memory
-from grpo_colab.opening import go_back, keep_environment, on_disk, say
+from grpo_colab.policy import Policy
 from grpo_colab.policy_loading import load_policy
 from grpo_colab.recipe import Pretraining, Recipe
-from grpo_colab.run import RUNS, Run, quote
+from grpo_colab.run import RUNS, Run, quote, writing_to
+from grpo_colab.run_environment import keep_environment
 from grpo_colab.run_lock import locked
+from grpo_colab.run_resume import rewind_to_checkpoint
 from grpo_colab.tables import without_keys
 
 if TYPE_CHECKING:
-    from grpo_colab.policy import Policy
     from grpo_colab.signals import Signals
 
 OPTIMISER = ("optim", "weight_decay", "max_grad_norm")
@@ -59,7 +61,7 @@ def pretrained(recipe: Recipe, device: Machine, run_for: Run | None) -> Path | N
         say(f"Pre-training {recipe.model['model_name']} on random drawings, once, in {path} ...")
         keep_environment(run, wanted, device)
         policy = load_policy(wanted, device)
-        with Signals() as signals, contextlib.suppress(Stopped), on_disk(run):
+        with Signals() as signals, contextlib.suppress(Stopped), writing_to(run):
             if supervise(policy, run, wanted, device, signals):
                 policy.save(run.adapter)
                 run.write_json("evaluation.json", {"step": wanted.budget.max_steps})  # marks the run as finished
@@ -136,7 +138,7 @@ def supervise(policy: Policy, run: Run, recipe: Recipe, device: Machine, signals
         train_dataset=Dataset.from_list(rows),
         callbacks=[StepLog(run), manager],
     )
-    checkpoint = go_back(run)
+    checkpoint = rewind_to_checkpoint(run)
     with signals.in_training():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return manager.stopped_by is None

@@ -299,6 +299,20 @@ def quote(path: Path) -> str:
     return shlex.quote(str(path))
 
 
+@contextlib.contextmanager
+def writing_to(run: Run) -> Iterator[None]:
+    """Turn an error in writing to a run's folder, whatever class a library gives it, into a SettingError."""
+    try:
+        yield
+    except Exception as error:
+        # safetensors and tokenizers have exceptions of their own, with these words in the text
+        if not isinstance(error, OSError) and "os error" not in str(error):
+            raise
+        raise run.error(
+            f"cannot be written to ({one_line(error)})", f"make space, and go on with: {run.resume_command}"
+        ) from error
+
+
 def unfinished(recipe: Recipe, folders: Iterable[Path]) -> Iterator[Path]:
     """Yield those of `folders` that hold an unfinished run of the same recipe, newest first."""
     found = []

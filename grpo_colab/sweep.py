@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from grpo_colab.console import say
 from grpo_colab.errors import SettingError
 from grpo_colab.files import LONGEST_NAME
-from grpo_colab.opening import say
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import Run
 from grpo_colab.tracking import trackers

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from grpo_colab import evaluate
+from grpo_colab.console import say
 from grpo_colab.distributed import broadcast_from_main, is_main_process
 from grpo_colab.evaluation_statistics import summary
 from grpo_colab.grpo import GRPOLearner
 from grpo_colab.mirror import PATIENCE_S, Mirror
-from grpo_colab.opening import keep_environment, keep_recipe, on_disk, open_run, say
-from grpo_colab.run import Run, free_path
+from grpo_colab.run import Run, free_path, writing_to
+from grpo_colab.run_environment import keep_environment
 from grpo_colab.run_lock import locked
+from grpo_colab.run_resume import keep_recipe, open_run
 
 if TYPE_CHECKING:
     from grpo_colab.checkpointing import CheckpointManager
@@ -143,7 +145,7 @@ def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> lis
     began = time.monotonic()
     rows = answer_held_out(setup)
     if is_main_process():
-        with on_disk(run):
+        with writing_to(run):
             run.write_lines(evaluate.BEFORE, rows)
     manager.costs["evaluation_s"] = time.monotonic() - began
     return rows
@@ -173,7 +175,7 @@ def finish(run: Run, recipe: Recipe, before: list[AnswerRow], after: list[Answer
     evaluation = evaluate.comparison(recipe, before, after, outcome.step)
     if outcome.solved is not None:
         evaluation["solved"] = outcome.solved
-    with on_disk(run):
+    with writing_to(run):
         run.write_lines(evaluate.AFTER, after)
         draw_rewards(run, evaluation)
         draw_drawings(run)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_colab.policy import free_memory, out_of_memory
+from grpo_colab.policy import Policy, free_memory, out_of_memory
 from grpo_colab.records import rewards_of_each
 from grpo_colab.rewards import guard
 from grpo_colab.tables import without_keys
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from grpo_colab.checkpointing import CheckpointManager
     from grpo_colab.machine import Machine
     from grpo_colab.plan import Geometry
-    from grpo_colab.policy import Policy
     from grpo_colab.recipe import Recipe
     from grpo_colab.run import Run
     from grpo_colab.setup import GRPOSetup

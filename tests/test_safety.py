@@ -20,9 +20,9 @@ from warm import Warm
 from grpo_colab import Recipe, Run, checkpoints, mirror, train
 from grpo_colab.errors import SettingError
 from grpo_colab.files import read_lines
-from grpo_colab.opening import brought_back
 from grpo_colab.records import repeatable
 from grpo_colab.run_lock import LOCK, locked
+from grpo_colab.run_resume import restore_run
 
 pytestmark = pytest.mark.stack
 
@@ -546,19 +546,19 @@ def test_a_mirrors_copy_is_not_taken_for_another_run(
     (tmp_path / "drive").mkdir()
     run = cut_copy(whole, tmp_path / "runs" / "x", 6)
     mirror.push(run.path, "drive")
-    assert brought_back("drive/x").path == Path("runs/x")  # here, and as far
+    assert restore_run("drive/x").path == Path("runs/x")  # here, and as far
     shutil.rmtree(run.checkpoints / "checkpoint-6")
     with pytest.raises(SettingError, match="'runs/x' is there already, and is another run, or not as far"):
-        brought_back("drive/x")
+        restore_run("drive/x")
     shutil.rmtree(run.path)
     Run.create(small(), run.path)
     with pytest.raises(SettingError, match="is another run, or not as far; go on with that by --resume runs/x"):
-        brought_back("drive/x")
-    assert brought_back("drive/x", "elsewhere").last_step == 8
+        restore_run("drive/x")
+    assert restore_run("drive/x", "elsewhere").last_step == 8
     shutil.rmtree(run.path)
-    assert brought_back("drive").path == Path("runs/x")  # the newest that is there
-    with pytest.raises(SettingError, match="leave --out away"):
-        brought_back("runs/x", "other")
+    assert restore_run("drive").path == Path("runs/x")  # the newest that is there
+    with pytest.raises(SettingError, match="goes on in its own folder"):
+        restore_run("runs/x", "other")
 
 
 def test_a_run_that_wants_no_checkpoints_has_its_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -574,10 +574,10 @@ def test_a_run_that_wants_no_checkpoints_has_its_last(tmp_path: Path, capsys: py
 
 
 def test_what_cannot_go_on_is_refused(whole: Run, tmp_path: Path, command: Callable[..., Any]) -> None:
-    with pytest.raises(SettingError, match="is finished, and evaluated; start another with --out"):
+    with pytest.raises(SettingError, match="is finished, and evaluated"):
         train(resume=whole.path)
     run = cut_copy(whole, tmp_path / "run", 6)
-    with pytest.raises(SettingError, match=r"a run keeps the \[lora\] that it began with; start another by --out"):
+    with pytest.raises(SettingError, match=r"a run keeps the \[lora\] that it began with"):
         train(small(lora={"r": 8}), resume=run.path)
     done = command("train", "--resume", str(run.path), "--grpo.learning-rate", "1e-4", "gsm8k-tiny")
     assert done.returncode == 2

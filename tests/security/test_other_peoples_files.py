@@ -29,10 +29,10 @@ from grpo_colab.errors import SettingError
 from grpo_colab.files import append, write_json
 from grpo_colab.mirror.restore import read_recipes
 from grpo_colab.notebook import runs_of
-from grpo_colab.opening import go_back, open_run
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import Run, check_free
 from grpo_colab.run_lock import locked
+from grpo_colab.run_resume import open_run, rewind_to_checkpoint
 
 FAST = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
 THEIRS = b"of another person"
@@ -1339,7 +1339,7 @@ def test_a_folder_of_checkpoints_that_is_a_link_is_refused_in_words(elsewhere: P
     (run.checkpoints).symlink_to(elsewhere / "checkpoints")
     before = everything(elsewhere)
     with pytest.raises(SettingError, match="its checkpoints is a link, which is not followed; put the folder"):
-        go_back(run)
+        rewind_to_checkpoint(run)
     with pytest.raises(OSError, match="a link"):
         checkpoints.new_staging(run.checkpoints)
     checkpoints.prune(run.checkpoints, keep=1)

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 from marks import long_but
+from refusals import refused
 
 from grpo_colab import Recipe, Run
 from grpo_colab.console import printable
-from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE
 from grpo_colab.files import MOST_READ, MOST_ROWS, MOST_VALUES
 from grpo_colab.report import report
@@ -161,7 +161,7 @@ def test_a_folder_of_drawings_names_runs_that_are_in_it(run: Run, tmp_path: Path
     assert "run folder one" in page
     assert "outside" not in page
     (folder / DRAW).write_text(json.dumps({"runs": [name for name in names if name != "one"]}))
-    with pytest.raises(SettingError, match="none of the runs"):
+    with refused(problem="none of the runs", snapshot=False):
         report([folder], tmp_path / "page.html")
 
 
@@ -212,12 +212,12 @@ def test_a_page_is_written_where_it_was_asked_for(run: Run, tmp_path: Path) -> N
     (tmp_path / "theirs").write_text("theirs")
     (run.path / "report.html").symlink_to(tmp_path / "theirs")
     for out in (None, run.path / "report.html"):
-        with pytest.raises(SettingError, match="link"):
+        with refused(problem="link", snapshot=False):
             report([run.path], out)
     assert (tmp_path / "theirs").read_text() == "theirs"
-    with pytest.raises(SettingError, match=r"--out .* 300 bytes"):
+    with refused(problem="300 bytes", snapshot=False):
         report([run.path], tmp_path / ("x" * 300))
-    with pytest.raises(SettingError, match="cannot be printed"):
+    with refused(problem="cannot be printed", snapshot=False):
         report([run.path], tmp_path / "a\x1b[2J.html")
     report([run.path], "/dev/null")
     code = "import sys\nfrom grpo_colab.report import report\nreport([sys.argv[1]], '/dev/stdout')"

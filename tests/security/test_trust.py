@@ -19,13 +19,13 @@ from grpo_colab.cli import main
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import evaluate_run
 from grpo_colab.machine import this_machine
-from grpo_colab.opening import open_run
 from grpo_colab.plan import plan
 from grpo_colab.plan.shape import Shape, adapted
 from grpo_colab.plan.step import adapter_bytes
 from grpo_colab.rewards import get_strict_format_reward, resolve_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.run import check_free, unfinished
+from grpo_colab.run_resume import open_run
 from grpo_colab.sweep import variants
 from grpo_colab.tasks.rows import read_jsonl
 from grpo_colab.tiny import TINY_MODEL
