@@ -115,7 +115,7 @@ def is_answer(row: Mapping[str, Any]) -> TypeGuard[AnswerRow]:
 def with_reward_keys(row: Row) -> Row:
     """Return a row of completions.jsonl with the present key for each reward.
 
-    Release 0.1.0 wrote the functions' names there: `correctness_reward`, where all other files have `correctness`.
+    Earlier versions wrote the functions' names there: `correctness_reward`, where all other files have `correctness`.
     """
     rewards = row.get("rewards")
     if not isinstance(rewards, dict) or all(name == reward_key(name) for name in rewards):

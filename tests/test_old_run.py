@@ -1,8 +1,8 @@
-"""A run folder of an earlier release is read, reported, compared, evaluated and resumed.
+"""A run folder of an earlier version is read, reported, compared, evaluated and resumed.
 
-data/run-0.1.0.tar.xz is `grpo-colab train word-problems-tiny` by release 0.1.0 with 3 steps of one prompt, two
-completions each, and 3 held-out problems. Its report, its pictures and its lock are left out, and its paths are
-relative. Its completions.jsonl calls a reward by its function, `correctness_reward`.
+data/run-0.1.0.tar.xz is a run of word-problems-tiny by an earlier version: 3 steps of one prompt with two completions,
+and 3 held-out problems. Its report, its pictures and its lock are left out, and its paths are relative. In its
+completions.jsonl a reward is called by its function, `correctness_reward`.
 """
 
 from __future__ import annotations
