@@ -8,43 +8,35 @@ several seeds compare.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
-import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from grpo_colab import checkpoints, evaluate, policy
+from grpo_colab import checkpoints, evaluate, stack
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.files import LONGEST_NAME, read_json, write_json, write_text
+from grpo_colab.files import read_json, write_json, write_text
 from grpo_colab.machine import Machine, this_machine
+from grpo_colab.memory import free_memory, out_of_memory
 from grpo_colab.mirror import PATIENCE_S, Mirror
 from grpo_colab.mirror import check_free as check_copies
 from grpo_colab.opening import keep_environment, on_disk, say
 from grpo_colab.plan import answers_at_once
+from grpo_colab.policy_loading import load_policy
 from grpo_colab.pretraining import PretrainingStopped, pretrained
 from grpo_colab.recipe import Recipe
-from grpo_colab.run import DRAW, Run, check_free, drawn_names, free_path, locked
+from grpo_colab.run import DRAW, Run, check_free, drawn_names, locked
+from grpo_colab.sweep import as_json, ended, free_folder, method_of, variants
 from grpo_colab.tasks.drawing import Drawing
-from grpo_colab.tracking import trackers
 from grpo_colab.train import finish, import_stack, train
 from grpo_colab.trust import all_trusted
 
 DEFAULT_RECIPE = "drawing-tiny"
-COUNTED = ("iterations", "samples", "seconds")
 STOPPING = frozenset((signal.SIGINT, signal.SIGTERM))
-# What makes no difference to a method, so that it tries no values of it; the seeds are those of --seeds.
-UNREAD = {
-    "grpo": r"hindsight\.(?!method$)|grpo\.seed$",
-    "her": r"tripwires\.|hindsight\.(near|goal_weight)$|grpo\.(?!max_completion_length$)",
-    "both": r"tripwires\.|grpo\.(?!max_completion_length$)",
-}
 
 
 def draw(
@@ -71,22 +63,35 @@ def draw(
     given = {"TASK": image, "--method": method, "--recipe": recipe, "--seeds": seeds != 1, "--sweep": sweep}
     for name, value in (given | {"--out": out, **overrides}).items():
         if resume is not None and value:
-            raise SettingError(f"--resume {str(resume)!r}: goes on as it began; leave {name} away")
+            raise SettingError(
+                "goes on with the settings that it began with",
+                setting="--resume",
+                value=str(resume),
+                remedy=f"leave {name} out",
+            )
     recipes: dict[str, Recipe] = {}
     if resume is None:
         tables = {table: dict(settings) for table, settings in overrides.items()}
         for table, key, value, word in (("task", "image", image, "TASK"), ("hindsight", "method", method, "--method")):
             if value is not None and tables.setdefault(table, {}).setdefault(key, value) is not value:
-                raise SettingError(f"{table}.{key} = {tables[table][key]!r}: is {word}, too; leave one of them away")
+                raise SettingError(
+                    f"is given by {word}, too",
+                    setting=f"{table}.{key}",
+                    value=tables[table][key],
+                    remedy="leave one of them out",
+                )
         if isinstance(sweep, Mapping):
             tables["sweep"] = dict(sweep)
         recipes = variants(recipe or DEFAULT_RECIPE, tables, seeds, bool(sweep))
     machine = this_machine()
     if machine.processes > 1:
         raise SettingError(
-            f"torchrun --nproc_per_node {machine.processes}: one image is drawn by one process; leave it"
+            "one image is drawn by one process",
+            setting="torchrun --nproc_per_node",
+            value=machine.processes,
+            remedy="start it without torchrun",
         )
-    policy.check_import_order()
+    stack.check_import_order()
     all_trusted(recipes.values(), trust_code)
     runs = drawn_runs(resume) if resume is not None else new_runs(recipes, Path(out) if out else free_folder(recipes))
     for running in all_trusted([run.recipe for run in runs], trust_code):
@@ -95,10 +100,10 @@ def draw(
     for n, run in enumerate(runs, 1):
         if ended(run):
             continue
-        policy.import_unsloth()
+        stack.import_unsloth()
         say(f"{run.path} ({n} of {len(runs)}):")
         error, go_on = draw_once(run, machine, trust_code)
-        policy.free_memory()
+        free_memory()
         failed = failed or error
         if not go_on:
             break
@@ -106,68 +111,6 @@ def draw(
     if failed is not None:
         raise failed
     return runs
-
-
-def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds: int, sweep: bool) -> dict[str, Recipe]:
-    """Run folder's name -> recipe, all checked: every seed of every combination of the recipe's [sweep] if `sweep`.
-
-    Of [sweep], the settings that the method reads.
-    """
-    if seeds < 1:
-        raise SettingError(f"--seeds {seeds}: write 1 or more")
-    base = Recipe.load(source, **tables)
-    if base.task["image"] == "random":
-        raise SettingError("task.image = 'random': is for training; write one image, such as '12-squares'")
-    if sweep and not base.sweep:
-        raise SettingError(f"--sweep: recipe {str(source)!r} has no [sweep]; write settings with their values there")
-    asked = base.sweep if sweep and base.sweep else {}
-    methods = asked.get("hindsight.method", [method_of(base)])
-    tried = {s: values for s, values in asked.items() if not all(re.match(UNREAD.get(str(m), "$"), s) for m in methods)}
-    left_out = ", ".join(setting for setting in asked if setting not in tried)
-    if asked and not tried:
-        raise SettingError(
-            f"--sweep: {left_out}: nothing there makes a difference to method {method_of(base)!r}; write a setting "
-            "that does, such as hindsight.samples for her and both, grpo.learning_rate for grpo"
-        )
-    if left_out:
-        say(f"--sweep: without {left_out}, which makes no difference to method {method_of(base)!r}")
-    by_user = {table: dict(settings) for table, settings in tables.items()}  # what a file's [sweep] tries is the file's
-    for swept in tables.get("sweep", {}):
-        table_of, _, setting = swept.partition(".")
-        by_user.setdefault(table_of, {})[setting] = None
-    found = {}
-    for values in itertools.product(*tried.values()):
-        chosen = {table: dict(settings) for table, settings in tables.items()}
-        for setting, value in zip(tried, values, strict=True):
-            table, key = setting.split(".", 1)
-            chosen.setdefault(table, {})[key] = value
-        label = "".join(f"{s.rpartition('.')[2]}={value}-" for s, value in zip(tried, values, strict=True))
-        for seed in range(base.grpo["seed"], base.grpo["seed"] + seeds):
-            chosen["grpo"] = {**chosen.get("grpo", {}), "seed": seed}
-            one = Recipe.load(source, **chosen).named_by(by_user)
-            name = re.sub(r"[^\w.=-]+", "-", f"{label}seed={seed}")
-            if len(name.encode()) > LONGEST_NAME:
-                raise SettingError(
-                    f"--sweep: {name[:60]}...: names a run folder, in over {LONGEST_NAME} bytes; write shorter values"
-                )
-            found[name] = one
-            if method_of(one) != "grpo" and (named := trackers(one.grpo)):
-                raise SettingError(
-                    f'grpo.report_to = {named!r}: hindsight\'s loop tells no tracker; write "none", or --method grpo'
-                )
-    return found
-
-
-def free_folder(recipes: Mapping[str, Recipe]) -> Path:
-    """runs/<date>-<recipe>-<image>-<method>, with a number where there is one already."""
-    recipe = next(iter(recipes.values()))
-    image = re.sub(r"[^\w.-]+", "-", recipe.task.get("image", "image"))
-    name = f"{recipe.name}-{image if len(image) < 40 else 'image'}-{method_of(recipe)}"
-    return free_path(recipe.model_copy(update={"name": name}))
-
-
-def method_of(recipe: Recipe) -> str:
-    return recipe.hindsight.method if recipe.hindsight else "grpo"
 
 
 def new_runs(recipes: Mapping[str, Recipe], folder: Path) -> list[Run]:
@@ -183,7 +126,12 @@ def new_runs(recipes: Mapping[str, Recipe], folder: Path) -> list[Run]:
         write_json(folder / DRAW, {"runs": [*recipes], "recipes": texts})
         return drawn_runs(folder)
     except OSError as error:
-        raise SettingError(f"--out {str(folder)!r}: cannot write there ({error.strerror})") from None
+        raise SettingError(
+            f"cannot be written to ({error.strerror})",
+            setting="--out",
+            value=str(folder),
+            remedy="choose another folder",
+        ) from None
 
 
 def drawn_runs(folder: str | Path) -> list[Run]:
@@ -191,7 +139,12 @@ def drawn_runs(folder: str | Path) -> list[Run]:
     folder = Path(folder)
     found = read_json(folder / DRAW)
     if found is None or not found.get("runs"):
-        raise SettingError(f"--resume {str(folder)!r}: no {DRAW} there, so it is no folder that `grpo-colab draw` made")
+        raise SettingError(
+            f"has no {DRAW}, so it is not a folder that `grpo-colab draw` made",
+            setting="--resume",
+            value=str(folder),
+            remedy="name one that it made",
+        )
     recipes = found.get("recipes", {})
     names = list(dict.fromkeys(drawn_names(folder)))
     if (
@@ -200,7 +153,10 @@ def drawn_runs(folder: str | Path) -> list[Run]:
         or not all(isinstance(recipes[n], str) for n in names if n in recipes)
     ):
         raise SettingError(
-            f"--resume {str(folder)!r}: its {DRAW} names what is no run folder there; draw again with another --out"
+            f"its {DRAW} names runs that are no folders there",
+            setting="--resume",
+            value=str(folder),
+            remedy="draw again with another --out",
         )
     for name in names:
         if name in recipes and not (path := folder / name / "recipe.toml").is_file():
@@ -209,8 +165,10 @@ def drawn_runs(folder: str | Path) -> list[Run]:
                 write_text(path, recipes[name])
             except OSError as error:
                 raise SettingError(
-                    f"--resume {str(folder)!r}: cannot write {str(path)!r} ({error.strerror}); make space, or move "
-                    "what is there"
+                    f"{str(path)!r} cannot be written ({error.strerror})",
+                    setting="--resume",
+                    value=str(folder),
+                    remedy="make space, or move what is there",
                 ) from None
     return [Run(folder / name) for name in names]
 
@@ -255,11 +213,6 @@ def signals_heard() -> Iterator[Callable[[], bool]]:
         os.close(write)
 
 
-def ended(run: Run) -> bool:
-    """Whether nothing is left to do: it is finished, or a tripwire stopped it, which counts as not solved."""
-    return run.finished or (run.path / "tripwire.json").is_file()
-
-
 def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
     """Hindsight's loop, and what a run has around it: its lock, the policy, answers before and after, the report."""
     from grpo_colab import hindsight
@@ -282,19 +235,19 @@ def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
         import_stack(recipe, task, machine)
         say(f"Loading {recipe.model['model_name']} on {machine.name} ...")
         begun = checkpoints.newest_whole(run.checkpoints)[0]  # which has what the pre-training taught in it
-        learner = policy.load_policy(recipe, machine, None if begun else pretrained(recipe, machine, run))
-        problems = evaluate.fitting_problems(learner, recipe, task, problems)
-        at_once = answers_at_once(recipe, learner.model.config, machine.free_bytes)
+        policy = load_policy(recipe, machine, None if begun else pretrained(recipe, machine, run))
+        problems = evaluate.fitting_problems(policy, recipe, task, problems)
+        at_once = answers_at_once(recipe, policy.model.config, machine.free_bytes)
         keep_environment(run, recipe, machine)
         held.enter_context(Signals())
         try:
             if not (before := run.answers(evaluate.BEFORE)):
-                before = evaluate.answer(learner, recipe, task, problems, at_once)
+                before = evaluate.answer(policy, recipe, task, problems, at_once)
                 with on_disk(run):
                     run.write_lines(evaluate.BEFORE, before)
-            solved = hindsight.learn(learner, task, problems[0], recipe, run, after_iteration=after_iteration)
+            solved = hindsight.learn(policy, task, problems[0], recipe, run, after_iteration=after_iteration)
             if solved or run.last_step >= recipe.budget.max_steps:
-                after = evaluate.answer(learner, recipe, task, problems, at_once)
+                after = evaluate.answer(policy, recipe, task, problems, at_once)
                 finish(run, recipe, before, after, run.last_step, solved)
                 say(
                     f"{'Solved' if solved else 'Not solved'} in {run.last_step} iterations. Everything is in {run.path}"
@@ -302,12 +255,14 @@ def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
         except Stopped:
             pass
         except RuntimeError as error:
-            if not policy.out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             raise SettingError(
-                f"hindsight.samples = {recipe.hindsight and recipe.hindsight.samples}: out of memory "
-                f"({one_line(error)}); write fewer, or a smaller hindsight.batch_size, in {run.path / 'recipe.toml'}, "
-                f"and go on with: {run.resume}"
+                f"out of memory ({one_line(error)})",
+                setting="hindsight.samples",
+                value=recipe.hindsight and recipe.hindsight.samples,
+                remedy=f"write fewer, or a smaller hindsight.batch_size, in {run.path / 'recipe.toml'}, and go on "
+                f"with: {run.resume}",
             ) from error
         finally:
             with contextlib.suppress(Stopped):
@@ -315,71 +270,3 @@ def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
                     say(f"Warning: {behind}. To try again: {mirror.command}")
         if not run.finished:
             say(f"Stopped after iteration {run.last_step} of {recipe.budget.max_steps}. Go on with: {run.resume}")
-
-
-def summary(run: Run) -> dict[str, Any]:
-    """What came of one run, read off its folder.
-
-    `best` is the largest share of right pixels of those drawings that were paid most for in their iterations.
-    """
-    from grpo_colab.report import drawings
-
-    recipe, metrics, (_, found) = run.recipe, run.metrics(), drawings(run)
-    return {
-        "run": str(run.path),
-        "setting": run.path.name.rpartition("seed=")[0].rstrip("-"),
-        "image": recipe.task.get("image"),
-        "method": method_of(recipe),
-        "seed": recipe.grpo["seed"],
-        "finished": ended(run),
-        "solved": bool((run.evaluation or {}).get("solved")),
-        "iterations": run.last_step,
-        "samples": len(run.completions()),
-        "seconds": round(sum(row.get("step_time") or 0.0 for row in metrics), 2),
-        "best": max((one.share for one in found), default=0.0),
-    }
-
-
-def table(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each setting of a sweep, or one alone: how many seeds solved it, and each count's median and range."""
-    rows = []
-    for setting in dict.fromkeys(one["setting"] for one in summaries):
-        ours = [one for one in summaries if one["setting"] == setting and one["finished"]]
-        counts = {name: [one[name] for one in ours] for name in COUNTED}
-        spreads = {name: {"median": median(v), "min": min(v), "max": max(v)} for name, v in counts.items() if v}
-        rows.append({"setting": setting, "solved": sum(one["solved"] for one in ours), "seeds": len(ours), **spreads})
-    return rows
-
-
-def as_json(runs: Sequence[Run]) -> dict[str, Any]:
-    """What `grpo-colab draw --json` prints, and draw.json holds at the end."""
-    summaries = [summary(run) for run in runs]
-    return {"runs": [run.path.name for run in runs], "summaries": summaries, "table": table(summaries)}
-
-
-def draw_text(runs: Sequence[Run], colour: bool) -> str:
-    """The best drawing beside the image that was asked for, and what came of each run and of all."""
-    from grpo_colab.drawing.show import beside
-    from grpo_colab.report import drawings
-
-    lines, found = [], as_json(runs)
-    best = max(runs, key=lambda run: max((one.share for one in drawings(run)[1]), default=-1.0))
-    target, drawn = drawings(best)
-    if target is not None and drawn:
-        lines.append(beside(target, max(drawn, key=lambda one: one.share).image, colour=colour))
-    for one in found["summaries"]:
-        state = "solved" if one["solved"] else "not solved" if one["finished"] else "unfinished"
-        lines.append(
-            f"{one['image']} by {one['method']}, {Path(one['run']).name}: {state} in {one['iterations']} iterations, "
-            f"{one['samples']} samples, {one['seconds']:.1f} s; best {one['best']:.1%} right"
-        )
-    if len(runs) > 1:
-        width = max(len("setting"), *(len(row["setting"]) for row in found["table"]))
-        lines.append(f"\n{'setting':<{width}}  solved  " + "  ".join(f"{name:>22}" for name in COUNTED))
-        for row in found["table"]:
-            cells = [
-                f"{row[n]['median']:g} ({row[n]['min']:g} to {row[n]['max']:g})" if n in row else "-" for n in COUNTED
-            ]
-            score = f"{row['solved']}/{row['seeds']}"
-            lines.append(f"{row['setting']:<{width}}  {score:>6}  " + "  ".join(f"{cell:>22}" for cell in cells))
-    return "\n".join(lines)

@@ -4,12 +4,11 @@ Hindsight experience replay (Andrychowicz et al. 2017, arXiv 1707.01495) as iron
 use it at test time: sample programs for the one image that is asked for, run them, and train on (what was drawn -> the
 program), from the worst drawing to the best, never twice on the same drawing, until one is the image itself. No reward
 is needed for that but to put them in order. Method "both" learns from the real image, too, by GRPO's advantages: see
-`goal_rows`. Ours, and in none of the sources: the temperature of `hot`.
+`goal_rows`. Ours, and in none of the sources: the temperature of `warmer_sampling`.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,14 +20,13 @@ from grpo_colab.drawing.canvas import Image, normal, prune, shape_of
 from grpo_colab.drawing.compact import from_compact, to_compact
 from grpo_colab.drawing.images import image_text, parse_image, right_share
 from grpo_colab.drawing.python_calls import parse_calls, to_python
+from grpo_colab.hindsight_updates import Row, Updates
 from grpo_colab.opening import go_back, on_disk
 from grpo_colab.rewards import reward_name
 from grpo_colab.run import reaches
 from grpo_colab.tasks.drawing import drawn
 
 if TYPE_CHECKING:
-    import torch
-
     from grpo_colab.policy import Policy
     from grpo_colab.recipe import Recipe
     from grpo_colab.run import Run
@@ -37,17 +35,8 @@ if TYPE_CHECKING:
     from grpo_colab.tasks.drawing import Drawing
     from grpo_colab.tripwires import Tripped
 
-LOGITS_BYTES = 2**29  # of one backward pass, which bounds how many rows it has
 KEPT = 2  # checkpoints
 USUALLY_ALIKE = 0.25  # share of an iteration's samples that draw nothing new, while all is well
-
-
-class Row(NamedTuple):
-    """What is learnt: the log-probability of `completion` after `prompt` (both tokens), times `weight`."""
-
-    prompt: list[int]
-    completion: list[int]
-    weight: float
 
 
 class Sample(NamedTuple):
@@ -61,7 +50,7 @@ class Sample(NamedTuple):
 
 
 def learn(
-    learner: Policy,
+    policy: Policy,
     task: Drawing,
     problem: Problem,
     recipe: Recipe,
@@ -81,47 +70,47 @@ def learn(
     with on_disk(run):
         checkpoint = go_back(run)
     torch.manual_seed(recipe.grpo["seed"])
-    updates, seen = Updates(learner, settings), set[Image]()
+    updates, seen = Updates(policy, settings), set[Image]()
     if checkpoint is not None:
-        seen = load(checkpoint, learner, updates)
+        seen = load(checkpoint, policy, updates)
     solved = any(reaches(row, recipe.budget.stop_at_reward) for row in run.metrics())
     bar = progress(recipe.budget.max_steps, run.last_step)
     while run.last_step < recipe.budget.max_steps and not solved:
         began, step, before = time.monotonic(), run.last_step + 1, run.metrics()
-        samples = sample(learner, task, problem, recipe, hot(settings, before), run.save_failure)
+        samples = sample(policy, task, problem, recipe, warmer_sampling(settings, before), run.save_failure)
         metrics = described(samples, before, began)
         solved = reaches(metrics, recipe.budget.stop_at_reward)
         if not solved:
             try:
-                metrics |= improve(learner, task, problem, samples, seen, settings, updates)
+                metrics |= improve(policy, task, problem, samples, seen, settings, updates)
             except FloatingPointError as error:
                 raise diverged(run, step, settings, error) from error
         with on_disk(run):
             run.append("completions.jsonl", completions(step, task.messages(problem), problem, samples))
             run.append("metrics.jsonl", [{"step": step, **metrics, "step_time": time.monotonic() - began}])
-            save(run, step, learner, updates, seen)
+            save(run, step, policy, updates, seen)
         bar.set_postfix_str(f"best {metrics['reward/max']:.3f}, mean {metrics['reward']:.3f}")
         bar.update()
         if after_iteration():
             break
     bar.close()
     with on_disk(run):
-        learner.save(run.adapter)
+        policy.save(run.adapter)
     return solved
 
 
 def diverged(run: Run, step: int, settings: Hindsight, error: FloatingPointError) -> Tripped:
-    """The error that ends a run whose weights are still those of its last checkpoint."""
+    """Return the error that ends a run whose weights are still those of its last checkpoint."""
     from grpo_colab.tripwires import Tripped  # needs transformers, which unsloth must precede
 
     slower = settings.learning_rate / 4
     mended = f"lower hindsight.learning_rate (now {settings.learning_rate:g}), say to {slower:.1g}"
     record = {"wire": "tripwires.non_finite", "threshold": True, "step": step, "last_good_step": step - 1}
     run.write_json("tripwire.json", {**record, "seen": str(error), "suggestion": mended, "completions": []})
-    return Tripped(f"tripwires.non_finite = true: at iteration {step} {error}; {mended}", record)
+    return Tripped(f"at iteration {step} {error}", record, setting="tripwires.non_finite", value=True, remedy=mended)
 
 
-def hot(settings: Hindsight, before: Sequence[Mapping[str, float]]) -> Hindsight:
+def warmer_sampling(settings: Hindsight, before: Sequence[Mapping[str, float]]) -> Hindsight:
     """The settings with a higher temperature where the last iteration's samples were alike.
 
     A policy that is sure of all but one statement, and wrong there, draws the same over and over and has nothing to
@@ -133,7 +122,7 @@ def hot(settings: Hindsight, before: Sequence[Mapping[str, float]]) -> Hindsight
 
 
 def sample(
-    learner: Policy,
+    policy: Policy,
     task: Drawing,
     problem: Problem,
     recipe: Recipe,
@@ -143,10 +132,10 @@ def sample(
     """An iteration's programs, the cold ones last; what a reward breaks on goes to `save_failure`."""
     prompt = task.messages(problem)
     limit = recipe.grpo["max_completion_length"]
-    tokens = learner.sample(
+    tokens = policy.sample(
         prompt, settings.samples, limit, temperature=settings.temperature, top_p=settings.top_p
-    ) + learner.sample(prompt, settings.cold_samples, limit, temperature=settings.cold_temperature)
-    texts = learner.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    ) + policy.sample(prompt, settings.cold_samples, limit, temperature=settings.cold_temperature)
+    texts = policy.tokenizer.batch_decode(tokens, skip_special_tokens=True)
     columns = {name: values * len(texts) for name, values in evaluate.reward_columns([problem]).items()}
     paid = {
         reward_name(function): evaluate.call_reward(
@@ -169,7 +158,7 @@ def sample(
 
 
 def improve(
-    learner: Policy,
+    policy: Policy,
     task: Drawing,
     problem: Problem,
     samples: Sequence[Sample],
@@ -178,13 +167,13 @@ def improve(
     updates: Updates,
 ) -> dict[str, float]:
     """Learn from an iteration's samples; what there was to learn, as metrics. `seen` grows by what was drawn anew."""
-    goal = goal_rows(learner, task, problem, samples, settings)
+    goal = goal_rows(policy, task, problem, samples, settings)
     pairs = relabelled(task, problem, samples, seen)
-    end = learner.tokenizer.eos_token_id
+    end = policy.tokenizer.eos_token_id
     rows = [
         Row(
-            prompt_tokens(learner, task, task.problem_of(image)),
-            [*learner.tokenizer(text, add_special_tokens=False)["input_ids"], end],
+            prompt_tokens(policy, task, task.problem_of(image)),
+            [*policy.tokenizer(text, add_special_tokens=False)["input_ids"], end],
             1.0,
         )
         for image, text in pairs
@@ -229,7 +218,7 @@ def shortened(text: str, image: Image, language: str) -> str:
 
 
 def goal_rows(
-    learner: Policy, task: Drawing, problem: Problem, samples: Sequence[Sample], settings: Hindsight
+    policy: Policy, task: Drawing, problem: Problem, samples: Sequence[Sample], settings: Hindsight
 ) -> list[Row]:
     """Of method "both", once a drawing is near: the hot samples for the real image, weighed by GRPO's advantages.
 
@@ -240,104 +229,12 @@ def goal_rows(
     paid = [one.paid for one in group]
     if settings.method != "both" or max(paid) < settings.near or not (deviation := pstdev(paid)):
         return []
-    prompt, mean = prompt_tokens(learner, task, problem), fmean(paid)
+    prompt, mean = prompt_tokens(policy, task, problem), fmean(paid)
     return [Row(prompt, one.tokens, settings.goal_weight * (one.paid - mean) / deviation) for one in group]
 
 
-def prompt_tokens(learner: Policy, task: Drawing, problem: Problem) -> list[int]:
-    return learner.tokenizer(learner.prompt_text(task.messages(problem)), add_special_tokens=False)["input_ids"]
-
-
-class Updates:
-    """The adapter's optimiser, with a scale for gradients where they are float16, as on a T4."""
-
-    def __init__(self, learner: Policy, settings: Hindsight) -> None:
-        import torch
-
-        self.learner, self.settings = learner, settings
-        self.weights = [parameter for parameter in learner.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.weights, lr=settings.learning_rate, weight_decay=0.0)
-        device = learner.model.device.type
-        halves = device != "cpu" and learner.model.dtype == torch.float16
-        self.scaler = torch.amp.GradScaler(device, enabled=halves)
-        self.at_once = max(1, LOGITS_BYTES // (4 * learner.model.config.vocab_size))  # tokens in a backward pass
-
-    def step(self, rows: Sequence[Row]) -> float:
-        """One optimiser step up the rows' weighted log-probability, averaged over all of their tokens; the loss before.
-
-        In ever smaller portions where memory asks for it. FloatingPointError, and no step, when it is not finite.
-        """
-        import torch
-
-        from grpo_colab.policy import free_memory, out_of_memory
-
-        self.learner.mode(training=True)
-        while True:
-            try:
-                loss = self._backward(rows)
-                break
-            except RuntimeError as error:
-                longest = max(len(row.completion) for row in rows)
-                if not out_of_memory(error) or self.at_once < 2 * longest:
-                    raise
-            self.optimizer.zero_grad(set_to_none=True)
-            free_memory()
-            self.at_once //= 2
-        self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.settings.max_grad_norm).item()
-        # an infinite gradient of float16 only means that its scale was too large: the scaler leaves the step out
-        if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.is_enabled()):
-            self.optimizer.zero_grad(set_to_none=True)
-            raise FloatingPointError(f"the loss was {loss:g} and the gradient's norm {norm:g}")
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.learner.mode(training=False)
-        return loss
-
-    def _backward(self, rows: Sequence[Row]) -> float:
-        tokens, loss = sum(len(row.completion) for row in rows), 0.0
-        at_once = max(1, self.at_once // max(len(row.completion) for row in rows))
-        for first in range(0, len(rows), at_once):
-            value = -weighted_log_probability(self.learner, rows[first : first + at_once]) / tokens
-            self.scaler.scale(value).backward()
-            loss += value.item()
-        return loss
-
-    def state(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-
-
-def weighted_log_probability(learner: Policy, rows: Sequence[Row]) -> torch.Tensor:
-    """The sum over the rows of weight x log-probability of the completion, a scalar, in nats."""
-    import torch
-
-    longest = max(len(row.completion) for row in rows)
-    width, pad = max(len(row.prompt) for row in rows), learner.tokenizer.pad_token_id
-    device = learner.model.device
-
-    def padded(fill: int, left: Sequence[Sequence[int]], right: Sequence[Sequence[int]]) -> torch.Tensor:
-        return torch.tensor(
-            [
-                [fill] * (width - len(a)) + [*a, *b] + [fill] * (longest - len(b))
-                for a, b in zip(left, right, strict=True)
-            ],
-            device=device,
-        )
-
-    prompts, answers = [row.prompt for row in rows], [row.completion for row in rows]
-    ids = padded(pad, prompts, answers)
-    mask = padded(0, [[1] * len(p) for p in prompts], [[1] * len(a) for a in answers])
-    with torch.autocast(device.type, learner.model.dtype, enabled=device.type != "cpu"):
-        # [rows, longest + 1, tokens of the vocabulary]
-        logits = learner.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=longest + 1).logits
-    said = torch.log_softmax(logits[:, -longest - 1 : -1].float(), dim=-1)
-    chosen = said.gather(-1, ids[:, width:, None])[..., 0] * mask[:, width:]
-    return (torch.tensor([row.weight for row in rows], device=device) * chosen.sum(1)).sum()
+def prompt_tokens(policy: Policy, task: Drawing, problem: Problem) -> list[int]:
+    return policy.tokenizer(policy.prompt_text(task.messages(problem)), add_special_tokens=False)["input_ids"]
 
 
 def described(samples: Sequence[Sample], before: Sequence[Mapping[str, float]], began: float) -> dict[str, float]:
@@ -379,13 +276,13 @@ def progress(steps: int, done: int) -> Any:
     return tqdm(total=steps, initial=done, unit="iteration", dynamic_ncols=True)
 
 
-def save(run: Run, step: int, learner: Policy, updates: Updates, seen: set[Image]) -> None:
+def save(run: Run, step: int, policy: Policy, updates: Updates, seen: set[Image]) -> None:
     """A checkpoint: the adapter, the optimiser, what was drawn, and the random state; the oldest ones go."""
     import torch
 
     run.to_disk()
     staged = checkpoints.new_staging(run.checkpoints) / f"checkpoint-{step}"
-    learner.model.save_pretrained(staged)
+    policy.model.save_pretrained(staged)
     state = {
         **updates.state(),
         "seen": sorted(image_text(image) for image in seen),
@@ -398,11 +295,11 @@ def save(run: Run, step: int, learner: Policy, updates: Updates, seen: set[Image
         checkpoints.delete(old)
 
 
-def load(checkpoint: Path, learner: Policy, updates: Updates) -> set[Image]:
+def load(checkpoint: Path, policy: Policy, updates: Updates) -> set[Image]:
     """Bring the adapter, the optimiser and the random state back; what was drawn until then."""
     import torch
 
-    learner.load_adapter(checkpoint)
+    policy.load_adapter(checkpoint)
     state = torch.load(checkpoint / "hindsight.pt", map_location="cpu", weights_only=True)
     updates.load(state)
     torch.set_rng_state(state["random"])

@@ -63,17 +63,24 @@ def _opened(
 ) -> tuple[Run | None, Recipe, Path]:
     if isinstance(resume, str | Path):
         if not str(resume).strip():
-            raise SettingError("--resume '': is empty, as an unset variable leaves it; name a run folder")
-        try:
-            files.check_name("--resume", resume)
-        except ValueError as error:
-            raise SettingError(str(error)) from None
+            raise SettingError(
+                "is empty, as an unset variable leaves it",
+                setting="--resume",
+                value=str(resume),
+                remedy="name a run folder",
+            )
+        files.check_name("--resume", resume)
         run = brought_back(str(resume), out)
         for hold in (False, True):  # twice: the process that held it may just have finished it
             if hold:
                 _hold(run.path, held)
             if run.finished and (recipe is None or recipe.budget.max_steps <= run.recipe.budget.max_steps):
-                raise SettingError(f"--resume {str(resume)!r}: is finished, and evaluated; start another with --out")
+                raise SettingError(
+                    "is finished, and evaluated",
+                    setting="--resume",
+                    value=str(resume),
+                    remedy="start another run with --out",
+                )
         return run, _changed(run, recipe or run.recipe), run.path
     recipe = recipe or Recipe.load()
     if resume or (resume is None and in_notebook()):
@@ -129,7 +136,7 @@ def brought_back(source: str, out: str | Path | None = None) -> Run:
     """
     if not mirror.is_mirror(source):
         if out is not None:
-            raise SettingError(f"--resume {source!r}: goes on in its own folder; leave --out away")
+            raise SettingError("goes on in its own folder", setting="--resume", value=source, remedy="leave --out out")
         return Run(source)
     source = mirror.find(source)
     path = Path(out) if out else RUNS / source.rstrip("/").rpartition("/")[2]
@@ -144,8 +151,10 @@ def brought_back(source: str, out: str | Path | None = None) -> Run:
         here, there = checkpoints.step_of(last) if last else 0, copy.get("step") or 0
         if mirror.identity(path) != copy.get("id") or here < there:
             raise SettingError(
-                f"--resume {source!r}: {str(path)!r} is there already, and is another run, or not as far; go on with "
-                f"that by --resume {quote(path)}, or choose a folder for this one by --out"
+                f"{str(path)!r} is there already, and is another run, or not as far",
+                setting="--resume",
+                value=source,
+                remedy=f"go on with that by --resume {quote(path)}, or choose a folder for this one by --out",
             )
     return Run(path)
 
@@ -157,7 +166,10 @@ def _changed(run: Run, recipe: Recipe) -> Recipe:
     for table in ("task", "model", "lora"):
         if now[table] != then[table]:
             raise SettingError(
-                f"--resume {str(run.path)!r}: a run keeps the [{table}] that it began with; start another by --out"
+                f"a run keeps the [{table}] that it began with",
+                setting="--resume",
+                value=str(run.path),
+                remedy="start another run with --out",
             )
     # as memory had it when the run began, unless it is given, or does not divide what is new
     micro_batch = recipe.budget.micro_batch or began.budget.micro_batch
@@ -195,14 +207,17 @@ def go_back(run: Run) -> Path | None:
 
 @contextlib.contextmanager
 def on_disk(run: Run) -> Iterator[None]:
-    """What cannot be written to a run's folder is a SettingError with the way on, whatever the library calls it."""
+    """Turn what cannot be written to a run's folder into a SettingError that says how to go on."""
     try:
         yield
     except Exception as error:
-        if not isinstance(error, OSError) and "os error" not in str(error):  # so safetensors and tokenizers say it
+        # safetensors and tokenizers have exceptions of their own, with these words in the text
+        if not isinstance(error, OSError) and "os error" not in str(error):
             raise
         raise SettingError(
-            f"run {str(run.path)!r}: cannot be written to ({one_line(error)}); make space, and go on with: {run.resume}"
+            f"cannot be written to ({one_line(error)})",
+            remedy=f"make space, and go on with: {run.resume}",
+            place=run.path,
         ) from error
 
 

@@ -495,7 +495,9 @@ def test_vllm(patient: Callable[..., Patient]) -> None:
         code.write_text(lines)
         seen(it.ask(**fast)["vllm"], "broken", "vllm 0.31.0", "cannot be imported", words, "pip uninstall vllm")
     code.write_text("import time; time.sleep(600)")
-    seen(it.ask(**{**fast, "run": f"{AGAIN}; packages.VLLM_S = 1.0"})["vllm"], "warning", "more than 1 s", "wait for it")
+    seen(
+        it.ask(**{**fast, "run": f"{AGAIN}; packages.VLLM_S = 1.0"})["vllm"], "warning", "more than 1 s", "wait for it"
+    )
     code.write_text("LLM = SamplingParams = None")
     fast["run"] = f"{AGAIN}; packages.VLLM_S = 30.0"
     seen(it.ask(**fast)["vllm"], "broken", "vllm-bnb-plugin alone", "pip install vllm-bnb-plugin")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from grpo_colab import Recipe, Run
 from grpo_colab.drawing.images import parse_image, right_share
@@ -32,7 +33,7 @@ def recipe_for(**hindsight: Any) -> Recipe:
 @pytest.fixture
 def policy() -> Any:
     from grpo_colab.machine import this_machine
-    from grpo_colab.policy import load_policy
+    from grpo_colab.policy_loading import load_policy
 
     return load_policy(recipe_for(), this_machine())
 
@@ -113,7 +114,7 @@ def test_the_real_image_is_learnt_by_the_groups_advantages(policy: Any, samples_
 def test_what_is_learnt_is_the_weighted_log_probability_whatever_the_padding(policy: Any) -> None:
     import torch
 
-    from grpo_colab.hindsight import Row, weighted_log_probability
+    from grpo_colab.hindsight_updates import Row, weighted_log_probability
 
     read = policy.tokenizer.get_vocab()
     rows = [
@@ -134,7 +135,7 @@ def test_what_is_learnt_is_the_weighted_log_probability_whatever_the_padding(pol
 def test_learning_makes_a_program_likelier_and_its_opposite_less(policy: Any) -> None:
     import torch
 
-    from grpo_colab.hindsight import Row, Updates, weighted_log_probability
+    from grpo_colab.hindsight_updates import Row, Updates, weighted_log_probability
 
     updates = Updates(policy, recipe_for().hindsight)
     prompt = policy.tokenizer.encode("<|begin|> rows2 columns2 y0x0:1 y1x0:2 <|draw|>")
@@ -160,7 +161,7 @@ def test_a_backward_pass_without_room_is_cut_and_gives_the_same_gradient(policy:
     """A model that has no memory for more than two rows at a time, and one that has."""
     import torch
 
-    from grpo_colab.hindsight import Row, Updates
+    from grpo_colab.hindsight_updates import Row, Updates
 
     prompt = policy.tokenizer.encode("<|begin|> rows2 columns2 y0x0:1 y1x0:2 <|draw|>")
     rows = [Row(prompt, policy.tokenizer.encode(f"V c{c} x0 <|end|>"), 1.0 - c / 4) for c in range(8)]
@@ -202,9 +203,18 @@ def test_weights_that_diverge_end_the_run_at_its_last_checkpoint(tmp_path: Path,
     recipe = recipe_for(learning_rate=1e30)
     task = recipe.load_task()
     run = Run.create(recipe, tmp_path / "run")
-    with pytest.raises(Tripped, match=r"tripwires.non_finite = true: at iteration \d .*lower hindsight.learning_rate"):
+    remedy = "lower hindsight.learning_rate (now 1e+30)"
+    fields: dict[str, Any] = {"problem": "at iteration ", "remedy": remedy, "kind": Tripped}
+    with refused("tripwires.non_finite", True, **fields, snapshot=False) as caught:
         learn(policy, task, task.problems("train")[0], recipe, run)
     record = json.loads((run.path / "tripwire.json").read_text())
+    assert isinstance(caught.value, Tripped)
+    assert record == {
+        **caught.value.record,
+        "seen": record["seen"],
+        "suggestion": caught.value.remedy,
+        "completions": [],
+    }
     assert record["last_good_step"] == run.last_step == record["step"] - 1
     for checkpoint in checkpoints.saved(run.checkpoints):
         policy.load_adapter(checkpoint)
@@ -223,7 +233,7 @@ def test_a_run_that_was_cut_goes_on_to_the_last_digit(tmp_path: Path) -> None:
     """Two iterations, then a third in a policy that is loaded anew; against three at once."""
     from grpo_colab.hindsight import learn
     from grpo_colab.machine import this_machine
-    from grpo_colab.policy import load_policy
+    from grpo_colab.policy_loading import load_policy
 
     recipe = recipe_for(method="both")
     task = recipe.load_task()
@@ -247,11 +257,13 @@ def test_a_run_that_was_cut_goes_on_to_the_last_digit(tmp_path: Path) -> None:
 
 
 def test_the_temperature_rises_with_what_is_alike_above_a_quarter() -> None:
-    from grpo_colab.hindsight import hot
+    from grpo_colab.hindsight import warmer_sampling
 
     settings = recipe_for(temperature=0.8, heat=2.0).hindsight
     assert settings is not None
     for distinct, temperature in ((8, 0.8), (6, 0.8), (4, 0.8 * 1.5), (0, 0.8 * 2.5)):
-        warmed = hot(settings, [{"distinct": 8, "new_samples": 8}, {"distinct": distinct, "new_samples": 8}])
+        warmed = warmer_sampling(
+            settings, [{"distinct": 8, "new_samples": 8}, {"distinct": distinct, "new_samples": 8}]
+        )
         assert warmed.temperature == pytest.approx(temperature)
-    assert hot(settings, []) == settings
+    assert warmer_sampling(settings, []) == settings

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from grpo_colab import Recipe, Run, checkpoints, train
 from grpo_colab.embed import embed, embed_text
-from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE, evaluate_run
 from grpo_colab.report import report
 from grpo_colab.status import status, status_text
@@ -188,7 +188,7 @@ def test_damaged_objects_are_read_past(damage: str, whole: Run, stopped: Run) ->
     look_at(stopped)
     assert stopped.resume
     if stopped.finished:  # "solved" or a step without an end: whoever wrote that has ended it
-        with pytest.raises(SettingError, match="is finished"):
+        with refused("--resume", str(stopped.path), problem="is finished"):
             train(resume=stopped.path)
         (stopped.path / "evaluation.json").unlink()
     run = train(resume=stopped.path)
