@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from grpo_colab.console import masked, printable
+from grpo_colab.cli_output import chatter_to_stderr, evaluation_text, say, show_traceback
+from grpo_colab.console import printable
 from grpo_colab.errors import SettingError
 
 EXAMPLES = """\b
@@ -37,9 +36,11 @@ PASS_ON = {"ignore_unknown_options": True}  # --table.setting is the recipe's to
 
 
 def _named(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse an empty name, which an unset variable leaves: nobody means the folder that is the default then."""
+    """Refuse an empty path, which an unset variable leaves: nobody means the default by it."""
     if value is not None and not value.strip():
-        raise SettingError(f"--{parameter.name} {value!r}: is empty; name it, or leave the option away")
+        raise SettingError(
+            "is empty", setting=f"--{parameter.name}", value=value, remedy="write a name, or leave the option out"
+        )
     return value
 
 
@@ -131,8 +132,11 @@ def draw(
         from grpo_colab.drawing.images import NAMED
 
         raise SettingError(
-            f"draw {' '.join(names)}: write one task: {', '.join(NAMED)}, N-squares for any N, a file (text or PNG), "
-            "or rows of digits such as 8888/8448"
+            "draw learns one image at a time",
+            setting="TASK",
+            value=" ".join(names),
+            remedy=f"write one of {', '.join(NAMED)}, N-squares for any N, a file (text or PNG), or rows of digits "
+            "such as 8888/8448",
         )
     with chatter_to_stderr():
         from grpo_colab import draw as draw_image
@@ -277,9 +281,15 @@ def embed(words: tuple[str, ...], run: str | None, out: str | None, model: str |
     names, overrides = read_words(words)
     options = overrides.pop("task", {})
     if overrides:
-        raise SettingError(f"--{next(iter(overrides))}: embed takes settings of the task alone, as --task.path DIR")
+        raise SettingError(
+            "embed takes settings of the task alone",
+            setting=f"--{next(iter(overrides))}",
+            remedy="write --task.SETTING VALUE, such as --task.path DIR",
+        )
     if len(names) > 1:
-        raise SettingError(f"embed {' '.join(names)}: one task at a time")
+        raise SettingError(
+            "embed takes one task at a time", setting="TASK", value=" ".join(names), remedy="name one of them"
+        )
     with chatter_to_stderr():
         found = embed_task(names[0] if names else None, run=run, out=out, model=model, n=n, **options)
     click.echo(printable(embed_text(found)))
@@ -351,7 +361,7 @@ def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: 
         say_code([reward])
         function = resolve_reward(reward)
     except ValueError as error:
-        raise SettingError(f"audit {reward}: {error}") from None
+        raise SettingError(str(error), setting="audit", value=reward) from None
     found = play_the_adversary(function, kind, time_limit_s=time_limit, answer_column=answer_column)
     click.echo(printable(found))
     sys.exit(0 if found.ok else 1)
@@ -367,57 +377,6 @@ def say_code(names: list[str]) -> None:
             look_at_reward(name)
         if running := announced(names):
             say(running)
-
-
-def say(text: str) -> None:
-    """Print a line on stderr, without what a terminal would obey in a stranger's text, and with dots for keys."""
-    click.echo(printable(masked(text)), err=True)
-
-
-class _Chatter(io.TextIOBase):
-    """Stderr for what libraries print: of what a terminal obeys, colours alone come through."""
-
-    def write(self, text: str) -> int:
-        parts = re.split(r"(\x1b\[[0-9;]*m)", text)
-        parts[::2] = [printable(part) for part in parts[::2]]
-        sys.stderr.write("".join(parts))
-        return len(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-    def isatty(self) -> bool:
-        return sys.stderr.isatty()
-
-    encoding: Any = property(lambda self: sys.stderr.encoding)
-
-    def fileno(self) -> int:
-        return sys.stderr.fileno()
-
-
-def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:
-    """Unsloth and its neighbours print to stdout, where only our results belong."""
-    return contextlib.redirect_stdout(_Chatter())
-
-
-def show_traceback(*error: Any) -> None:
-    """Print what Python prints of an error, without what a terminal would obey in a stranger's text."""
-    say("".join(traceback.format_exception(*error)).rstrip())
-
-
-def evaluation_text(evaluation: dict[str, Any]) -> str:
-    """What a person wants to know at the end: three lines."""
-
-    def side(name: str) -> str:
-        values = evaluation[name]
-        low, high = values["ci95"]
-        return f"{name:<7}{values['accuracy']:6.1%}  (95 % interval {low:.1%} to {high:.1%})"
-
-    paired = evaluation["paired"]
-    return (
-        f"{evaluation['task']}, {evaluation['n']} held-out problems, greedy:\n  {side('before')}\n  {side('after')}\n"
-        f"  gained {paired['gained']}, lost {paired['lost']}, exact McNemar p = {paired['p_value']:.2g}"
-    )
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -234,7 +234,7 @@ def test_a_full_disk_is_seen_before_anything_is_written(command: Command, tmp_pa
     try:
         done = command("train", "--out", str(disk / "run"))
         assert done.returncode == 2
-        assert "MiB free there, but the adapter and its checkpoints need" in done.stderr
+        assert "MiB free, but the adapter and its checkpoints need" in done.stderr
         assert not (disk / "run").exists()
     finally:
         subprocess.run(["umount", str(disk)], check=True)

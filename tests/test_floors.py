@@ -17,6 +17,7 @@ PACKAGE = Path(grpo_colab.__file__).parent
 FLOORS = {
     "__main__": 7,
     "cli": 6,
+    "cli_output": 5.9,
     "notebook": 5.5,
     "draw": 5.2,
     "sweep": 5.1,
@@ -36,7 +37,8 @@ FLOORS = {
     "evaluate": 4.5,
     "evaluation_statistics": 1.1,
     "report": 4.6,
-    "progress": 4.7,
+    "progress": 4.75,
+    "live": 4.7,
     "embed": 4.7,
     "doctor": 4.6,
     "doctor_hardware": 4.58,

@@ -270,7 +270,12 @@ def parse_hub(source: str) -> tuple[str, str | None]:
     user, _, rest = source.removeprefix(HUB).strip("/").partition("/")
     repository, _, name = rest.partition("/")
     if not repository or "/" in name or not {".", ".."}.isdisjoint((user, repository, name)):
-        raise SettingError(f"budget.mirror = {source!r}: is no repository; write {HUB}user/repository")
+        raise SettingError(
+            "names no repository on the hub",
+            setting="budget.mirror",
+            value=source,
+            remedy=f"write {HUB}user/repository",
+        )
     return f"{user}/{repository}", name or None
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from marks import long_but
+from refusals import refused
 
 from grpo_colab import Recipe, Run, checkpoints, train
 from grpo_colab.embed import embed, embed_text
-from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE, evaluate_run
 from grpo_colab.records import repeatable
 from grpo_colab.report import report
@@ -189,7 +189,7 @@ def test_damaged_objects_are_read_past(damage: str, whole: Run, stopped: Run) ->
     look_at(stopped)
     assert stopped.resume_command
     if stopped.finished:  # "solved" or a step without an end: whoever wrote that has ended it
-        with pytest.raises(SettingError, match="is finished"):
+        with refused("--resume", str(stopped.path), problem="is finished"):
             train(resume=stopped.path)
         (stopped.path / "evaluation.json").unlink()
     run = train(resume=stopped.path)

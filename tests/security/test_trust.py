@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from grpo_colab import Recipe, Run, mirror, notebook, policy
 from grpo_colab.cli import main
@@ -344,7 +345,7 @@ def test_an_empty_name_is_no_name(words: tuple[str, ...], tmp_path: Path, monkey
         main([*words])
     assert ended.value.code == 2
     assert list(tmp_path.iterdir()) == []
-    with ExitStack() as held, pytest.raises(SettingError, match="is empty"):
+    with ExitStack() as held, refused("--resume", "", problem="is empty", remedy="name a run folder"):
         open_run(None, None, "", held)
 
 
@@ -390,13 +391,14 @@ def test_the_hub_is_never_asked_for_a_folder_of_this_machine(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    with pytest.raises(SettingError, match=r"there is no adapter_model\.safetensors in it"):
+    with refused(problem="has no adapter_model.safetensors", place=tmp_path / "adapter"):
         policy.Policy(None, None).load_adapter(tmp_path / "adapter")
     monkeypatch.chdir(tmp_path)
     for name in (f"{tmp_path}/absent", "./absent", "../absent/model", "~/absent", "a/b/c"):
-        with pytest.raises(SettingError, match=r"cannot be loaded \(FileNotFoundError: there is no such folder\)"):
+        problem = "cannot be loaded (FileNotFoundError: there is no such folder)"
+        with refused("model.model_name", name, problem=problem, snapshot=False):
             policy.load_policy(Recipe.load(model={"model_name": name}), this_machine())
-        with pytest.raises(SettingError, match="there is no such folder"):
+        with refused("model.model_name", name, problem="there is no such folder", snapshot=False):
             plan(Recipe.load(model={"model_name": name}), "T4")
     assert hub.requests == []
 
@@ -408,7 +410,8 @@ def test_an_adapter_that_is_damaged_is_told_in_words(damage: bytes | None, tmp_p
     learner.save(tmp_path / "adapter")
     kept = tmp_path / "adapter" / "adapter_model.safetensors"
     kept.write_bytes(kept.read_bytes()[:-500] if damage is None else damage)
-    with pytest.raises(SettingError, match=r"its adapter_model\.safetensors is damaged \(.*; take another checkpoint"):
+    problem, remedy = "its adapter_model.safetensors is damaged (", "take another checkpoint"
+    with refused(problem=problem, remedy=remedy, place=tmp_path / "adapter", snapshot=False):
         learner.load_adapter(tmp_path / "adapter")
 
 
@@ -444,7 +447,7 @@ def test_a_models_configuration_that_is_odd_ends_in_words(config: str, tmp_path:
     (tmp_path / "model" / "config.json").write_text(config)
     recipe = Recipe.load(model={"model_name": str(tmp_path / "model")})
     assert adapter_bytes(recipe) > 0
-    with pytest.raises(SettingError, match="its configuration cannot be had"):
+    with refused("model.model_name", problem="its configuration cannot be read", snapshot=False):
         plan(recipe, "T4")
 
 
@@ -453,7 +456,7 @@ def test_a_model_of_a_thousand_million_layers_is_not_built(tmp_path: Path) -> No
     shutil.copytree(TINY_MODEL, tmp_path / "model")
     config = json.loads((tmp_path / "model" / "config.json").read_text()) | {"num_hidden_layers": 10**9}
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(SettingError, match="num_hidden_layers = 1000000000 is more than any model has"):
+    with refused("model.model_name", problem="num_hidden_layers = 1000000000 is more than any model has"):
         plan(Recipe.load(model={"model_name": str(tmp_path / "model")}), "T4")
 
 
@@ -488,7 +491,7 @@ def test_a_name_that_no_file_can_have_ends_in_a_line(name: str, tmp_path: Path, 
 
 
 def test_a_path_that_is_too_long_is_refused_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"--out .*: a path of over 3000 bytes; choose a shorter one"):
+    with pytest.raises(SettingError, match=r"--out .*: is a path of over 3000 bytes; choose a shorter one"):
         check_free(tmp_path / "/".join(["x" * 150] * 30))
 
 
