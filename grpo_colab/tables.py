@@ -56,18 +56,20 @@ class Budget(Table):
     max_steps: int = Field(STEP_CAP, ge=1, description="optimiser steps; more than 250 needs uncapped = true")
     uncapped: bool = Field(False, description="allow more than 250 steps")
     prompts_per_step: int = Field(1, ge=1, description="different prompts in one optimiser step")
-    micro_batch: int = Field(0, ge=0, description="completions in one backward pass on one device; 0: by memory")
+    micro_batch: int = Field(0, ge=0, description="completions per backward pass on one device; 0: by memory")
     min_completion_length: int | None = Field(
-        None, ge=1, description="tokens; grpo.max_completion_length may be cut to that where memory asks for it"
+        None, ge=1, description="tokens that grpo.max_completion_length may be cut down to where memory asks for it"
     )
-    rehearsal: bool = Field(True, description="try a step at the longest prompt and full length before the first")
-    max_hours: float | None = Field(None, ge=0, description="of one sitting: stops in time to save and evaluate")
+    rehearsal: bool = Field(True, description="first try a step at the longest prompt and the full completion length")
+    max_hours: float | None = Field(
+        None, ge=0, description="hours of one sitting; the run stops in time to save and evaluate"
+    )
     save_minutes: float = Field(
-        5.0, ge=0, description="a checkpoint as often, beside grpo.save_steps; 0: by step alone"
+        5.0, ge=0, description="minutes between checkpoints, beside grpo.save_steps; 0: by step alone"
     )
-    mirror: str | None = Field(None, description="a folder, or hf://user/repository, that gets a copy")
+    mirror: str | None = Field(None, description="a folder, or hf://user/repository, that gets a copy of the run")
     stop_at_reward: float | None = Field(
-        None, description="the weighted sum of rewards of one completion that ends the run as solved"
+        None, description="end the run as solved when the weighted rewards of one completion reach this"
     )
 
 
@@ -75,56 +77,66 @@ class Tripwires(Table):
     """What stops a run at its last good checkpoint; 0 or false turns one off."""
 
     non_finite: bool = Field(True, description="a loss, a gradient or a reward that is NaN or infinite")
-    max_kl: float = Field(10.0, ge=0, description="KL to the base model in nats a token, three steps in a row")
+    max_kl: float = Field(10.0, ge=0, description="KL to the base model in nats per token, three steps in a row")
     max_length_growth: float = Field(
-        4.0, ge=0, description="completions so many times as long as at the start, for nothing"
+        4.0, ge=0, description="completions so many times as long as at the start, for no more reward"
     )
-    gibberish: float = Field(2.0, ge=0, description="nats a token that the policy's samples lose under the base model")
+    gibberish: float = Field(
+        2.0, ge=0, description="nats per token that the policy's samples lose under the base model"
+    )
 
 
 class Evaluation(Table):
     """The held-out problems that are answered greedily before and after."""
 
-    n: int = Field(256, ge=1, description="problems")
-    split: str = Field("test", pattern="^(train|test)$", description="train or test")
+    n: int = Field(256, ge=1, description="held-out problems to answer")
+    split: str = Field("test", pattern="^(train|test)$", description="where they are from: train or test")
     batch_size: int = Field(0, ge=0, description="problems answered at once; 0: by memory")
-    max_completion_tokens: int | None = Field(None, ge=1, description="grpo.max_completion_length when left out")
+    max_completion_tokens: int | None = Field(
+        None, ge=1, description="longest answer; grpo.max_completion_length when left out"
+    )
 
 
 class Hindsight(Table):
     """How one image is learnt at test time; budget.max_steps are the iterations, a completion's limit is grpo's."""
 
-    method: Literal["grpo", "her", "both"] = Field("grpo", description="grpo, her (hindsight alone), or both")
-    samples: int = Field(64, ge=1, description="programs sampled an iteration")
-    temperature: float = Field(0.9, gt=0, description="at which they are")
-    heat: float = Field(
-        1.0, ge=0, description="temperature rises by that times the share of samples above 1/4 that are alike"
+    method: Literal["grpo", "her", "both"] = Field(
+        "grpo", description="grpo, her (hindsight experience replay), or both"
     )
-    top_p: float = Field(1.0, gt=0, le=1, description="the share of probability that they are drawn from")
-    cold_samples: int = Field(8, ge=0, description="more of them, nearly greedy")
-    cold_temperature: float = Field(0.1, gt=0, description="at which those are")
-    learning_rate: float = Field(1e-3, gt=0, description="on what was drawn, relabelled as what was asked for")
-    batch_size: int = Field(4, ge=1, description="pairs of a drawing and its program in an optimiser step")
-    max_grad_norm: float = Field(1.0, gt=0, description="a gradient is cut to that")
-    near: float = Field(0.0, ge=0, description="both: the best reward from which on the real image is learnt from, too")
-    goal_weight: float = Field(1.0, ge=0, description="both: what the real image's advantages weigh")
+    samples: int = Field(64, ge=1, description="programs sampled per iteration")
+    temperature: float = Field(0.9, gt=0, description="sampling temperature of these programs")
+    heat: float = Field(
+        1.0, ge=0, description="raise that temperature by this times the share of repeated drawings above 1/4"
+    )
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling: the share of probability to sample from")
+    cold_samples: int = Field(8, ge=0, description="further programs per iteration, sampled nearly greedily")
+    cold_temperature: float = Field(0.1, gt=0, description="sampling temperature of these")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="learning rate on drawings that are relabelled as what was asked for"
+    )
+    batch_size: int = Field(4, ge=1, description="pairs of a drawing and its program per optimiser step")
+    max_grad_norm: float = Field(1.0, gt=0, description="clip the gradient to this norm")
+    near: float = Field(
+        0.0, ge=0, description="method both: learn from the real image too once the best reward reaches this"
+    )
+    goal_weight: float = Field(1.0, ge=0, description="method both: weight of the real image's advantages")
 
 
 class Pretraining(Table):
     """Supervised training on random drawings, before a real model is asked for any image; kept and found again."""
 
     steps: int = Field(6000, ge=0, description="optimiser steps; 0: none")
-    batch_size: int = Field(16, ge=1, description="drawings in one of them, none of which comes twice")
-    micro_batch: int = Field(8, ge=1, description="drawings in one backward pass; must divide batch_size")
-    learning_rate: float = Field(1e-4, gt=0, description="at its highest")
-    lr_scheduler_type: str = Field("cosine", description="as transformers names it")
-    warmup_steps: float = Field(0.03, ge=0, description="below 1: a share of all steps")
+    batch_size: int = Field(16, ge=1, description="drawings per optimiser step; none comes twice")
+    micro_batch: int = Field(8, ge=1, description="drawings per backward pass; must divide batch_size")
+    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate")
+    lr_scheduler_type: str = Field("cosine", description="name of a schedule of transformers")
+    warmup_steps: float = Field(0.03, ge=0, description="steps of warmup; below 1: a share of all steps")
 
 
 class Prompts(Table):
     """What every task has in its [task] table beside its own options."""
 
-    name: str
+    name: str = Field(description="the task's name")
     max_prompt_tokens: int = Field(256, ge=1, description="longer prompts are left out, and counted")
     limit: int | None = Field(None, ge=1, description="train on the first so many problems only")
 
