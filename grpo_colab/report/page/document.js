@@ -1,13 +1,13 @@
-// What every page of ours does: unpack the chart library and the data that are in it, then call the page's own
-// start(data), and once that is seen its finish(rest), if it has one. Whatever a model wrote becomes text here and
-// nothing else: no function takes HTML.
+// What every page does: unpack the chart library and the data that it holds, then call the page's own start(data),
+// and once the browser has shown that, its finish(rest), if it has one. Whatever a model wrote becomes text: no
+// function here takes HTML.
 "use strict";
 
 const COLOURS = ["blue", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#8c6bb1", "#777777"]; // after Okabe and Ito
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid"]; // told apart without colour
 const charts = [];
 
-/** An element; of its properties those that are null are left out, and its children are texts or elements. */
+/** Make an element. Properties that are null are left out; children are texts or elements. */
 function make(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -19,12 +19,12 @@ function make(tag, properties = {}, ...children) {
   return made;
 }
 
-/** The colour of the stylesheet under this name, as it is now: light, dark, or paper. */
-function ink(name) {
+/** Return the stylesheet's colour of this name as it is now: light, dark, or on paper. */
+function cssColour(name) {
   return name.startsWith("#") ? name : getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-/** Chart `traces` in the element `place`. Colours may be names of the stylesheet; all follow it when it changes. */
+/** Draw a chart of `traces` in the element `place`. Colours may be names of the stylesheet, which they then follow. */
 function draw(place, traces, layout = {}, config = {}) {
   const chart = { place, traces, layout, config };
   charts.push(chart);
@@ -32,11 +32,11 @@ function draw(place, traces, layout = {}, config = {}) {
 }
 
 function render({ place, traces, layout, config }) {
-  const axis = { gridcolor: ink("line"), zerolinecolor: ink("line"), linecolor: ink("muted"), automargin: true };
+  const axis = { gridcolor: cssColour("line"), zerolinecolor: cssColour("line"), linecolor: cssColour("muted"), automargin: true };
   const themed = {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink("ink"), size: 12 },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: cssColour("ink"), size: 12 },
     margin: { l: 48, r: 12, t: 8, b: 40 }, hovermode: "x unified", legend: { orientation: "h", y: -0.22 },
-    hoverlabel: { bgcolor: ink("card"), bordercolor: ink("line"), font: { color: ink("ink") }, align: "left", namelength: 30 },
+    hoverlabel: { bgcolor: cssColour("card"), bordercolor: cssColour("line"), font: { color: cssColour("ink") }, align: "left", namelength: 30 },
     ...layout,
   };
   for (const name of ["xaxis", "yaxis", ...Object.keys(layout).filter((key) => /^[xy]axis\d+$/.test(key))])
@@ -44,17 +44,23 @@ function render({ place, traces, layout, config }) {
   return Plotly.react(place, coloured(traces), coloured(themed), { responsive: true, displaylogo: false, ...config });
 }
 
-/** A copy in which each `color`, `fillcolor` or `colorway` that names a colour of the stylesheet is that colour. */
+/** Copy a value, with the stylesheet's colour in each `color`, `fillcolor` or `colorway` that has its name. */
 function coloured(value, key = "") {
   if (Array.isArray(value)) return /color/.test(key) ? value.map((one) => coloured(one, key)) : value.some(isObject) ? value.map((one) => coloured(one)) : value;
   if (isObject(value)) return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, coloured(inner, name)]));
-  return /color/.test(key) && typeof value === "string" && /^[a-z]+$/.test(value) && ink(value) ? ink(value) : value;
+  return /color/.test(key) && typeof value === "string" && /^[a-z]+$/.test(value) && cssColour(value) ? cssColour(value) : value;
 }
 
 function isObject(value) {
   return value !== null && typeof value === "object" && !Array.isArray(value) && !ArrayBuffer.isView(value);
 }
 
+/** Escape a text for Plotly, which reads some tags in its texts. */
+function escapeTags(value) {
+  return String(value).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}
+
+/** Return the text that an element of the page holds as gzip in base64. */
 async function unpack(id) {
   const signs = atob(document.getElementById(id).textContent);
   const packed = new Uint8Array(signs.length);
@@ -68,9 +74,9 @@ addEventListener("DOMContentLoaded", async () => {
   try {
     document.head.append(Object.assign(document.createElement("script"), { textContent: await unpack("library") }));
     await start(JSON.parse(await unpack("data")));
-    performance.mark("drawn"); // for who measures
+    performance.mark("drawn"); // for tests/benchmarks/report.py
     if (typeof finish === "function") {
-      await new Promise((next) => setTimeout(next, 20)); // a frame, in which the browser shows it
+      await new Promise((next) => setTimeout(next, 20)); // one frame, in which the browser shows the charts
       await finish(JSON.parse(await unpack("rest")));
     }
     state.remove();

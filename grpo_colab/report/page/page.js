@@ -1,7 +1,7 @@
-// The report: its charts, the browser of completions, and the problems before and after. Runs behind shell.js.
+// The report: its charts, the list of completions, and the problems before and after. It follows document.js.
 const PAGE = 25; // rows of a list at a time
 const MOST_MARKS = 500; // marked words of one text
-const lists = {}; // name -> { fields, show }, whose state is in the address
+const lists = {}; // name -> { fields, search }; the values of the fields are kept in the address
 
 function start(data) {
   if (document.getElementById("charts")) drawCharts(data.charts);
@@ -10,12 +10,12 @@ function start(data) {
 function finish(rest) {
   if (document.getElementById("completions")) completions(rest.completions, rest.runs);
   if (document.getElementById("problems")) problems(rest.problems, rest.runs);
-  restore();
+  restoreFromAddress();
 }
 
 // ---------------------------------------------------------------------------------------------------------- charts
 
-/** Draw what is seen at once, and the others when there is nothing else to do, or when the page is to be printed. */
+/** Draw the charts that are seen at once, and the others when the browser is idle, or when the page is printed. */
 function drawCharts(found) {
   const place = document.getElementById("charts");
   const [main, more] = [false, true].map((later) => found.filter((chart) => Boolean(chart.more) === later).map(figure));
@@ -40,10 +40,10 @@ function drawCharts(found) {
   addEventListener("beforeprint", () => left.splice(0).forEach((one) => one.show()));
 }
 
-/** A chart with its title, what it shows in words, and its values as a table that is made when it is opened. */
+/** Make the figure of a chart: its title, its caption, and its values as a table that is made when it is opened. */
 function figure(chart) {
   const named = chart.layout.showlegend ? chart.traces.filter((trace) => trace.showlegend !== false).length : 0;
-  const style = named > 2 && innerWidth < 560 ? `height: ${14.5 + 1.4 * named}rem` : null; // whose key has a line each
+  const style = named > 2 && innerWidth < 560 ? `height: ${14.5 + 1.4 * named}rem` : null; // its legend has a line per name
   const place = make("div", { class: "chart", role: "img", "aria-label": `Chart: ${chart.title}`, style });
   const values = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Values of ${chart.title}` });
   const ontoggle = once(() => values.append(table(chart.head, chart.table)));
@@ -51,16 +51,11 @@ function figure(chart) {
     "figure", {}, make("h3", {}, chart.title), place, make("figcaption", {}, chart.caption),
     make("details", { class: "values", ontoggle }, make("summary", {}, "Values"), values),
   );
-  const traces = chart.traces.map((trace) => ({ ...trace, name: plotted(trace.name) }));
-  const touch = matchMedia("(pointer: coarse)").matches; // where a drag is to scroll
+  const traces = chart.traces.map((trace) => ({ ...trace, name: escapeTags(trace.name) }));
+  const touch = matchMedia("(pointer: coarse)").matches; // there a drag scrolls
   const layout = { ...chart.layout, dragmode: touch ? false : "zoom" };
   const modeBarButtonsToRemove = ["pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"];
   return { element, show: () => draw(place, traces, layout, { modeBarButtonsToRemove, displayModeBar: touch ? false : "hover" }) };
-}
-
-/** A name as Plotly takes it, whose texts may have tags. */
-function plotted(name) {
-  return String(name).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
 function table(head, rows) {
@@ -83,10 +78,11 @@ function once(work) {
 // ----------------------------------------------------------------------------------------------------------- lists
 
 /**
- * A list with its tools, `PAGE` rows at a time. `fields` are its inputs by name; `pick()` gives the numbers of the rows
- * to show, in order; `row(n)` and `detail(n)` what a row shows closed and opened. Arrow keys go from row to row.
+ * Show a list with its tools, PAGE rows at a time. `fields` are its inputs by name. `pick()` returns the numbers of the
+ * rows to show, in order; `row(n)` and `detail(n)` return what a row shows closed and opened. Arrow keys move from row
+ * to row.
  */
-function browser(name, { fields, tools, columns, noun, pick, row, detail }) {
+function showList(name, { fields, tools, columns, noun, pick, row, detail }) {
   let found = [], page = 0;
   const count = make("span", { role: "status" });
   const list = make("ul", { class: "list", style: `--columns: ${columns}` });
@@ -117,7 +113,7 @@ function browser(name, { fields, tools, columns, noun, pick, row, detail }) {
     const pressed = document.activeElement;
     page = Math.max(0, Math.min(Math.ceil(found.length / PAGE) - 1, page + by));
     show();
-    if (pressed.disabled) (by < 0 ? after : before).focus(); // the last page was turned to
+    if (pressed.disabled) (by < 0 ? after : before).focus(); // the button was disabled by reaching the first or last page
   }
 
   function search() {
@@ -136,7 +132,7 @@ function browser(name, { fields, tools, columns, noun, pick, row, detail }) {
     else if (to < 0 && !before.disabled) turn(-1), [...list.querySelectorAll(".row")].at(-1).focus();
     else rows[Math.max(0, Math.min(rows.length - 1, to))].focus();
   });
-  for (const field of Object.values(fields)) field.addEventListener("input", () => (search(), remember()));
+  for (const field of Object.values(fields)) field.addEventListener("input", () => (search(), saveToAddress()));
   lists[name] = { fields, search };
   document.getElementById(name).append(
     make("div", { class: "tools", role: "search" }, tools), make("div", { class: "pages" }, before, after, count), list,
@@ -147,12 +143,12 @@ function browser(name, { fields, tools, columns, noun, pick, row, detail }) {
 function completions(data, runs) {
   const asked = data.prompts.map((prompt) => prompt.at(-1)[1]);
   const all = data.text.map((_, n) => n);
-  const groups = grouped(all, data.group);
+  const groups = groupByKey(all, data.group);
   const verdicts = [...new Set(data.verdict)].filter(Boolean).sort();
   const steps = extent(data.step), rewards = extent(data.reward);
   const fields = {
     words: make("input", { type: "search", placeholder: "words in question or completion" }),
-    from: bound(steps[0]), to: bound(steps[1]), least: bound(rewards[0], "any"), most: bound(rewards[1], "any"),
+    from: numberField(steps[0]), to: numberField(steps[1]), least: numberField(rewards[0], "any"), most: numberField(rewards[1], "any"),
     verdict: select(["any", ...(verdicts.length ? ["right", "not right", ...verdicts.filter((one) => one !== "right")] : [])]),
     run: select([["all", "all"], ...runs.map((run, n) => [String(n), run])]),
     sort: select(["by step", "highest reward", "lowest reward", "highest advantage", "longest"]),
@@ -160,7 +156,7 @@ function completions(data, runs) {
   let words = [];
 
   function pick() {
-    words = wordsOf(fields.words.value);
+    words = toPatterns(fields.words.value);
     const [from, to, least, most] = ["from", "to", "least", "most"].map((name) => (fields[name].value === "" ? null : Number(fields[name].value)));
     const { verdict, run, sort } = Object.fromEntries(["verdict", "run", "sort"].map((name) => [name, fields[name].value]));
     const among = (value, low, high) => (low === null || (value !== null && value >= low)) && (high === null || (value !== null && value <= high));
@@ -171,7 +167,7 @@ function completions(data, runs) {
         words.every((word) => word.test(data.text[n]) || word.test(asked[data.prompt[n]])),
     );
     const worth = { "highest reward": data.reward, "lowest reward": data.reward, "highest advantage": data.advantage }[sort];
-    if (worth) found.sort((a, b) => (sort === "lowest reward" ? down(worth[b], worth[a]) : down(worth[a], worth[b])));
+    if (worth) found.sort((a, b) => (sort === "lowest reward" ? descending(worth[b], worth[a]) : descending(worth[a], worth[b])));
     if (sort === "longest") found.sort((a, b) => data.text[b].length - data.text[a].length);
     return found;
   }
@@ -180,12 +176,12 @@ function completions(data, runs) {
     runs.length > 1 && make("span", { class: "short said" }, runs[data.run[n]]),
     make("span", {}, `step ${data.step[n] ?? "?"}`),
     make("span", { class: "number" }, short(data.reward[n])),
-    verdicts.length > 0 && verdictOf(data.verdict[n]),
-    make("span", { class: "short", dir: "auto" }, marked(around(asked[data.prompt[n]], words), words)),
-    make("span", { class: "short said", dir: "auto" }, marked(around(data.text[n], words), words)),
+    verdicts.length > 0 && verdictMark(data.verdict[n]),
+    make("span", { class: "short", dir: "auto" }, highlight(excerpt(asked[data.prompt[n]], words), words)),
+    make("span", { class: "short said", dir: "auto" }, highlight(excerpt(data.text[n], words), words)),
   ];
 
-  const earned = (n) =>
+  const rewardTable = (n) =>
     make(
       "table", { class: "parts" },
       data.names.map((name, at) => data.parts[n][at] !== null && make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "number" }, short(data.parts[n][at])))),
@@ -194,11 +190,11 @@ function completions(data, runs) {
     );
 
   function group(n) {
-    const members = [...groups.get(data.group[n])].sort((a, b) => down(data.reward[a], data.reward[b]));
+    const members = [...groups.get(data.group[n])].sort((a, b) => descending(data.reward[a], data.reward[b]));
     const one = (m) =>
       make(
         "article", { class: m === n ? "this" : null },
-        make("h4", {}, `reward ${short(data.reward[m])} `, verdicts.length > 0 && verdictOf(data.verdict[m])), earned(m), pre(data.text[m], words),
+        make("h4", {}, `reward ${short(data.reward[m])} `, verdicts.length > 0 && verdictMark(data.verdict[m])), rewardTable(m), pre(data.text[m], words),
       );
     return make("div", { class: "group", tabindex: 0, role: "region", "aria-label": `The ${members.length} completions of this prompt` }, members.map(one));
   }
@@ -215,7 +211,7 @@ function completions(data, runs) {
     return [
       data.prompts[data.prompt[n]].map(([role, content]) => [make("div", { class: "said" }, role || "prompt"), pre(content, words)]),
       make("div", { class: "said" }, "completion"), pre(data.text[n], words),
-      data.answer[n] !== null && make("p", { class: "said" }, "right is ", make("b", {}, data.answer[n])), earned(n),
+      data.answer[n] !== null && make("p", { class: "said" }, "right is ", make("b", {}, data.answer[n])), rewardTable(n),
       size > 1 && make("p", {}, button), place,
     ];
   }
@@ -226,7 +222,7 @@ function completions(data, runs) {
     verdicts.length > 0 && label("Verdict", fields.verdict), runs.length > 1 && label("Run", fields.run), label("Sort", fields.sort),
   ];
   const columns = `${runs.length > 1 ? "minmax(4rem, 8rem) " : ""}4.6rem 3rem ${verdicts.length ? "8.2rem " : ""}minmax(0, 2fr) minmax(0, 3fr)`;
-  browser("completions", { fields, tools, columns, noun: "completions", pick, row, detail });
+  showList("completions", { fields, tools, columns, noun: "completions", pick, row, detail });
 }
 
 function problems(data, runs) {
@@ -240,7 +236,7 @@ function problems(data, runs) {
   let words = [];
 
   function pick() {
-    words = wordsOf(fields.words.value);
+    words = toPatterns(fields.words.value);
     const { kind, run } = { kind: fields.kind.value, run: fields.run.value };
     return data.rows.map((_, n) => n).filter((n) => {
       const row = data.rows[n];
@@ -255,10 +251,10 @@ function problems(data, runs) {
   const row = (n) => [
     runs.length > 1 && make("span", { class: "short said" }, runs[data.rows[n].run]),
     make("b", { class: colour[data.rows[n].kind] ?? "muted" }, data.rows[n].kind),
-    make("span", { class: "short", dir: "auto" }, marked(around(data.rows[n].question, words), words)),
+    make("span", { class: "short", dir: "auto" }, highlight(excerpt(data.rows[n].question, words), words)),
   ];
   const side = (name, text, verdict) =>
-    make("div", {}, make("div", { class: "said" }, name, " ", verdict && verdictOf(verdict)), text === null ? make("p", { class: "muted" }, "not asked") : pre(text, words));
+    make("div", {}, make("div", { class: "said" }, name, " ", verdict && verdictMark(verdict)), text === null ? make("p", { class: "muted" }, "not asked") : pre(text, words));
   const detail = (n) => {
     const one = data.rows[n];
     return [
@@ -268,18 +264,18 @@ function problems(data, runs) {
   };
   const tools = [label("Search", fields.words), label("Which", fields.kind), runs.length > 1 && label("Run", fields.run)];
   const columns = `${runs.length > 1 ? "minmax(4rem, 8rem) " : ""}8rem minmax(0, 1fr)`;
-  browser("problems", { fields, tools, columns, noun: "problems", pick, row, detail });
+  showList("problems", { fields, tools, columns, noun: "problems", pick, row, detail });
 }
 
 // ---------------------------------------------------------------------------------------------------- their pieces
 
-/** What is looked for: every word anywhere, however it is written in capitals. */
-function wordsOf(text) {
+/** Return a pattern per word of a search, which ignores case. */
+function toPatterns(text) {
   return text.split(/\s+/u).filter(Boolean).map((word) => new RegExp(word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "iu"));
 }
 
-/** The text with the words in it marked, as pieces; nothing in it is ever read as HTML. */
-function marked(text, words) {
+/** Split a text into pieces, with the words that are searched for in <mark>. */
+function highlight(text, words) {
   if (!words.length) return [text];
   const any = new RegExp(words.map((word) => word.source).join("|"), "giu");
   const pieces = [];
@@ -292,8 +288,8 @@ function marked(text, words) {
   return [...pieces, text.slice(end)];
 }
 
-/** A line's worth of a text, from a little before the first word that is looked for. */
-function around(text, words) {
+/** Return a line's worth of a text, from a little before the first word that is searched for. */
+function excerpt(text, words) {
   const hits = words.map((word) => text.search(word)).filter((at) => at >= 0);
   const from = Math.max(0, Math.min(...hits, Infinity) - 30);
   const line = text.slice(Number.isFinite(from) && from > 0 ? from : 0).slice(0, 200).replace(/\s+/gu, " ");
@@ -301,10 +297,10 @@ function around(text, words) {
 }
 
 function pre(text, words) {
-  return make("pre", { dir: "auto" }, marked(text, words));
+  return make("pre", { dir: "auto" }, highlight(text, words));
 }
 
-function verdictOf(verdict) {
+function verdictMark(verdict) {
   const right = verdict === "right";
   return make("span", { class: right ? "good" : "bad" }, verdict ? `${right ? "✓" : "✗"} ${verdict}` : "");
 }
@@ -313,27 +309,29 @@ function label(text, field) {
   return make("label", {}, text, field);
 }
 
-function bound(value, step = "1") {
+function numberField(value, step = "1") {
   return make("input", { type: "number", step, placeholder: short(value) });
 }
 
-/** A choice of texts, or of values with their texts. */
+/** Make a choice among texts, or among [value, text] pairs. */
 function select(options) {
   return make("select", {}, options.map((one) => (Array.isArray(one) ? make("option", { value: one[0] }, one[1]) : make("option", { value: one }, one))));
 }
 
+/** Return the least and the most of the values, without the nulls. */
 function extent(values) {
   let low = null, high = null;
   for (const value of values) if (value !== null) [low, high] = [low === null || value < low ? value : low, high === null || value > high ? value : high];
   return [low, high];
 }
 
-/** The higher first, and what there is none of last. */
-function down(a, b) {
+/** Compare two numbers for a descending order in which null is last. */
+function descending(a, b) {
   return (b ?? -Infinity) > (a ?? -Infinity) ? 1 : (b ?? -Infinity) < (a ?? -Infinity) ? -1 : 0;
 }
 
-function grouped(numbers, keys) {
+/** Return the numbers in a Map by their keys. */
+function groupByKey(numbers, keys) {
   const found = new Map();
   for (const n of numbers) found.has(keys[n]) ? found.get(keys[n]).push(n) : found.set(keys[n], [n]);
   return found;
@@ -341,18 +339,19 @@ function grouped(numbers, keys) {
 
 // ---------------------------------------------------------------------------------------------------- the address
 
-/** What is searched and filtered, in the address, so that it can be linked; not in a notebook's frame, which has none. */
-function remember() {
+/** Keep the searches and filters in the page's address, so that they can be linked. A notebook's frame has none. */
+function saveToAddress() {
   const kept = new URLSearchParams();
   for (const [name, { fields }] of Object.entries(lists))
     for (const [key, field] of Object.entries(fields))
       if (field.value !== (field.options?.[0].value ?? "")) kept.set(`${name}.${key}`, field.value);
   try {
     history.replaceState(null, "", `#?${kept}`);
-  } catch {} // a frame without an address
+  } catch {} // in a frame without an address
 }
 
-function restore() {
+/** Bring the searches and filters of the address back. */
+function restoreFromAddress() {
   if (!location.hash.startsWith("#?")) return;
   const kept = new URLSearchParams(location.hash.slice(2));
   for (const [name, { fields, search }] of Object.entries(lists)) {
