@@ -89,8 +89,8 @@ class Tripwires(Table):
 class Evaluation(Table):
     """The held-out problems that are answered greedily before and after."""
 
-    n: int = Field(256, ge=1, description="held-out problems to answer")
-    split: str = Field("test", pattern="^(train|test)$", description="where they are from: train or test")
+    n: int = Field(256, ge=1, description="problems")
+    split: str = Field("test", pattern="^(train|test)$", description="train or test")
     batch_size: int = Field(0, ge=0, description="problems answered at once; 0: by memory")
     max_completion_tokens: int | None = Field(
         None, ge=1, description="longest answer; grpo.max_completion_length when left out"
