@@ -14,16 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from grpo_colab.files import (
-    LONGEST_LINE,
-    is_sound,
-    number,
-    open_to_change,
-    open_to_read,
-    read_bytes,
-    read_lines,
-    write_bytes,
-)
+from grpo_colab.files import number, open_to_change, open_to_read, read_bytes, read_lines, write_bytes
+from grpo_colab.json_rows import LONGEST_LINE, is_sound
 
 DAMAGED: Final = "damaged-"
 MOST: Final = 1e30  # of a metric: its square, and a sum of a million of them, are numbers still

@@ -19,17 +19,8 @@ from typing import Any, Final, NamedTuple
 from grpo_colab.console import without_secrets
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE, mcnemar_exact, wilson_interval
-from grpo_colab.files import (
-    MOST_READ,
-    MOST_ROWS,
-    inside,
-    is_file,
-    is_sound,
-    number,
-    read_bytes,
-    read_json,
-    read_objects,
-)
+from grpo_colab.files import MOST_READ, inside, is_file, number, read_bytes, read_json, read_objects
+from grpo_colab.json_rows import MOST_ROWS, is_sound
 from grpo_colab.records import MOST, count, is_step, share
 from grpo_colab.run import DRAW, Run
 from grpo_colab.status import MOST_JSON, status

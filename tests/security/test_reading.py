@@ -21,7 +21,8 @@ from grpo_colab import Recipe, Run
 from grpo_colab.console import printable
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE
-from grpo_colab.files import MOST_READ, MOST_ROWS, MOST_VALUES
+from grpo_colab.files import MOST_READ
+from grpo_colab.json_rows import MOST_ROWS, MOST_VALUES
 from grpo_colab.report import report
 from grpo_colab.report.reading import _fair, read, read_all
 from grpo_colab.report.shell import distinct
