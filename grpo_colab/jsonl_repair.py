@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from grpo_colab.files import LONGEST_LINE, is_sound, open_to_change, open_to_read, read_bytes, write_bytes
+from grpo_colab.files import open_to_change, open_to_read, read_bytes, write_bytes
+from grpo_colab.json_rows import LONGEST_LINE, is_sound
 from grpo_colab.records import is_step_number
 
 DAMAGED: Final = "damaged-"

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NotRequired, TypedDict, TypeGuard, TypeVar, cast
 
-from grpo_colab.files import MOST_KEPT, MOST_READ, MOST_ROWS, number, read_objects
+from grpo_colab.files import MOST_KEPT, MOST_READ, number, read_objects
+from grpo_colab.json_rows import MOST_ROWS
 from grpo_colab.rewards.resolve import reward_key
 
 MOST: Final = 1e30  # of a metric: its square, and a sum of a million of them, are numbers still

@@ -584,5 +584,5 @@ def test_what_cannot_go_on_is_refused(whole: Run, tmp_path: Path, command: Calla
         train(small(lora={"r": 8}), resume=run.path)
     done = command("train", "--resume", str(run.path), "--grpo.learning-rate", "1e-4", "gsm8k-tiny")
     assert done.returncode == 2
-    assert "goes on with the run's own recipe; leave 'gsm8k-tiny' away" in done.stderr
+    assert "goes on with the run's own recipe; leave out 'gsm8k-tiny'" in done.stderr
     assert json.loads((run.checkpoints / "checkpoint-6" / "manifest.json").read_text())["step"] == 6

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_type_hints
 
-from grpo_colab.errors import SettingError, nearest
+from grpo_colab.errors import SettingError, one_of
 from grpo_colab.rewards import Verdict, grade, lenient_grade
 
 Message = dict[str, str]
@@ -107,7 +107,7 @@ def reward_columns(problems: Sequence[Problem]) -> dict[str, list[Any]]:
 def task_class(name: str) -> type[Task]:
     """The class of the task `name`, imported only now."""
     if name not in TASKS:
-        raise SettingError(f"task.name = {name!r}: no such task{nearest(name, TASKS)} There are: {', '.join(TASKS)}")
+        raise SettingError("no such task", setting="task.name", value=name, remedy=one_of(name, TASKS))
     module, attribute = TASKS[name]
     return getattr(importlib.import_module(module), attribute)
 

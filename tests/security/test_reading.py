@@ -22,7 +22,8 @@ from refusals import refused
 from grpo_colab import Recipe, Run
 from grpo_colab.console import printable
 from grpo_colab.evaluate import AFTER, BEFORE
-from grpo_colab.files import MOST_READ, MOST_ROWS, MOST_VALUES
+from grpo_colab.files import MOST_READ
+from grpo_colab.json_rows import MOST_ROWS, MOST_VALUES
 from grpo_colab.report import report
 from grpo_colab.report.page.html import unique_names
 from grpo_colab.report.page.run_reader import equal_share, read_run, read_runs
