@@ -4,16 +4,14 @@ wrong. What keeps a run is in checkpointing.py.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab.alarms import Watch
-from grpo_colab.console import on_one_line, printable
+from grpo_colab.console import warn
 from grpo_colab.records import CompletionRow, is_step_row, weighted_reward
 from grpo_colab.run import reaches
 
@@ -67,7 +65,10 @@ class RunLog(TrainerCallback):
         if (state.global_step - 1) % args.num_iterations == 0:
             written = self.run.append("completions.jsonl", self._completions(state.global_step))
         if self.writing and not written:
-            warn(state.global_step, f"cannot write to {self.run.path}; its lines are kept until there is space again")
+            warn(
+                f"cannot write to {self.run.path}; its lines are kept until there is space again",
+                step=state.global_step,
+            )
         self.writing = written
 
     def _completions(self, step: int) -> Iterator[CompletionRow]:
@@ -105,19 +106,6 @@ def prompt_key(prompt: Any) -> str:
     return json.dumps(prompt, sort_keys=True, ensure_ascii=False)
 
 
-def over_bar(text: str) -> None:
-    """A line on stderr that leaves a bar whole; nothing where there is no stderr, or it takes no more."""
-    from tqdm.auto import tqdm
-
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError, ValueError):
-            tqdm.write(printable(text), file=sys.stderr)
-
-
-def warn(step: int, text: str) -> None:
-    over_bar(f"Warning, step {step}: {on_one_line(text)}")
-
-
 class Alarms(TrainerCallback):
     """Says what `grpo_colab.alarms` sees in the metrics, on stderr and in the run's warnings.jsonl.
 
@@ -126,20 +114,20 @@ class Alarms(TrainerCallback):
 
     def __init__(self, run: Run | None = None) -> None:
         self.run = run
-        self.watch = Watch()
+        self.monitor = Watch()
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         for row in self.run.metrics() if self.run else ():  # of a resumed run
             if "reward" in row:
-                self.watch.see(row)
+                self.monitor.update(row)
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         if not state.is_world_process_zero or logs is None or "reward" not in logs:
             return
-        warnings = self.watch.see({"step": state.global_step, **logs})
+        warnings = self.monitor.update({"step": state.global_step, **logs})
         for warning in warnings:
-            warn(state.global_step, warning["text"])
+            warn(warning["text"], step=state.global_step)
         if warnings and self.run:
             self.run.append("warnings.jsonl", warnings)

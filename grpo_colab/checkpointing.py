@@ -22,7 +22,7 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab import checkpoints, files
-from grpo_colab.callbacks import warn
+from grpo_colab.console import warn
 from grpo_colab.errors import nearest, one_line
 from grpo_colab.mirror import PATIENCE_S as MIRROR_PATIENCE_S
 from grpo_colab.records import is_step_row
@@ -193,7 +193,7 @@ class CheckpointManager(TrainerCallback):
         if metric in logs:
             self.values.append(logs[metric])
         elif not self.values and state.global_step == 1 and state.is_world_process_zero:
-            warn(1, f"grpo.metric_for_best_model = {metric!r}: no such metric{nearest(metric, logs)}")
+            warn(f"grpo.metric_for_best_model = {metric!r}: no such metric{nearest(metric, logs)}", step=1)
 
     def save(self, trainer: Any, write: Callable[[], None]) -> None:
         """Have the trainer `write` a checkpoint to the staging folder, and publish it. A full disk ends no run."""
@@ -221,7 +221,7 @@ class CheckpointManager(TrainerCallback):
                 checkpoints.remove(Path(self.staging))
             last = self.run.last_checkpoint()
             kept = f"the last one is {last.name}" if last else "there is none yet"
-            warn(step, f"the checkpoint could not be written ({error}); {kept}, and the next is tried in time")
+            warn(f"the checkpoint could not be written ({error}); {kept}, and the next is tried in time", step=step)
         self.unsaved = error
         trainer.accelerator.wait_for_everyone()
         self.saved_at = time.monotonic()

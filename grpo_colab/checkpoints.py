@@ -20,8 +20,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from grpo_colab.console import on_one_line
 from grpo_colab.files import inside, number, read_json, regular_files, sha256, to_disk, write_json
+from grpo_colab.text import on_one_line
 
 MANIFEST: Final = "manifest.json"
 STAGING: Final = ".new"

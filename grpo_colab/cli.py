@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from grpo_colab.cli_output import chatter_to_stderr, evaluation_text, say, show_traceback
-from grpo_colab.console import printable
 from grpo_colab.errors import SettingError
+from grpo_colab.text import printable
 
 EXAMPLES = """\b
   grpo-colab train                                  the CPU default: minutes, no account, no download

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grpo_colab.console import say
+from grpo_colab.console import info
 from grpo_colab.errors import SettingError
 from grpo_colab.files import read_json, write_json, write_text
 from grpo_colab.grpo import GRPOLearner
@@ -80,14 +80,14 @@ def draw(
     all_trusted(recipes.values(), trust_code)
     runs = drawn_runs(resume) if resume is not None else new_runs(recipes, Path(out) if out else free_folder(recipes))
     for running in all_trusted([run.recipe for run in runs], trust_code):
-        say(running)
+        info(running)
 
     failed = None
     for n, run in enumerate(runs, 1):
         if ended(run):
             continue
         import_unsloth()
-        say(f"{run.path} ({n} of {len(runs)}):")
+        info(f"{run.path} ({n} of {len(runs)}):")
         error, go_on = draw_once(run, trust_code)
         free_memory()
         failed = failed or error
@@ -195,9 +195,9 @@ def draw_once(run: Run, trust_code: bool = False) -> tuple[SettingError | None, 
             raise
         except Tripped as error:  # by a learning rate that is too high, say: the next of a sweep may do
             text = str(error).replace(run.resume_command, f"{run.resume_command_alone} --TABLE.SETTING VALUE")
-            say(f"{run.path}: {text}. It counts as not solved.")
+            info(f"{run.path}: {text}. It counts as not solved.")
         except SettingError as error:
-            say(f"{run.path}: {error}")
+            info(f"{run.path}: {error}")
             error.__cause__ = error.__context__ = None  # their frames hold the model
             failed = error.with_traceback(None)
         return failed, not heard() and (failed is not None or ended(run))

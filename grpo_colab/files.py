@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final
 
-from grpo_colab.console import escaped
 from grpo_colab.errors import SettingError
 from grpo_colab.json_rows import MOST_ROWS, Objects, is_sound, objects_in
+from grpo_colab.text import escaped
 
 MOST_READ: Final = 1 << 26  # bytes of a file that nobody vouches for
 MOST_KEPT: Final = 1 << 28  # bytes of a file that a run of ours has written

@@ -11,7 +11,7 @@ import pickle
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from grpo_colab import checkpoints
-from grpo_colab.console import say
+from grpo_colab.console import info
 from grpo_colab.distributed import broadcast_from_main, is_main_process
 from grpo_colab.errors import one_line
 from grpo_colab.policy import Policy, out_of_memory
@@ -53,8 +53,8 @@ class GRPOLearner:
         """Say that all is done, or what is left and how to resume."""
         if run.finished:
             if recipe.budget.stop_at_reward is not None:
-                say(f"Solved in step {run.last_step}." if run.solved else f"Not solved in {run.last_step} steps.")
-            say(f"Everything is in {run.path}")
+                info(f"Solved in step {run.last_step}." if run.solved else f"Not solved in {run.last_step} steps.")
+            info(f"Everything is in {run.path}")
             return
         steps, done = recipe.budget.max_steps, run.last_step
         left = f"; {steps - done} steps are left" if done < steps else "; only its evaluation is left"
@@ -63,8 +63,8 @@ class GRPOLearner:
         why = f" by {manager.stopped_by}" if manager.stopped_by else ""
         last = run.last_checkpoint()
         if manager.unsaved:
-            say(f"Warning: no checkpoint since {last.name if last else 'the beginning'}: {manager.unsaved}")
-        say(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: {run.resume_command}")
+            info(f"Warning: no checkpoint since {last.name if last else 'the beginning'}: {manager.unsaved}")
+        info(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: {run.resume_command}")
 
 
 def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager) -> int:
@@ -84,7 +84,7 @@ def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager) -> int:
         release_model(trainer)
         del trainer  # and with it all that it holds, before another is made
         setup = smaller(setup)
-        say(f"Going on from step {run.last_step}.")
+        info(f"Going on from step {run.last_step}.")
         keep_recipe(run, setup.kept_recipe)
 
 
@@ -187,7 +187,7 @@ def save_adapter(run: Run, policy: Policy) -> None:
     has_learnt = any(row.get("grad_norm") for row in run.metrics())
     why = "" if has_learnt else "; no step had a gradient, since in no group did the rewards differ"
     for trouble in troubles:
-        say(f"WARNING: the saved adapter: {trouble}{why}")
+        info(f"WARNING: the saved adapter: {trouble}{why}")
     step = samples[-1]["step"] if samples else 0
     if troubles:
         run.append("warnings.jsonl", [{"step": step, "kind": "adapter", "text": text} for text in troubles])

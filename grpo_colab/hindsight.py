@@ -16,7 +16,7 @@ from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab import checkpoints, evaluate
-from grpo_colab.console import say
+from grpo_colab.console import info
 from grpo_colab.drawing.canvas import Image
 from grpo_colab.drawing.images import image_text, parse_image
 from grpo_colab.errors import SettingError, one_line
@@ -60,7 +60,7 @@ class HindsightLearner:
         task = recipe.load_task()
         held_out = evaluate.evaluation_problems(task, recipe)
         import_stack(recipe, task, device)
-        say(f"Loading {recipe.model['model_name']} on {device.name} ...")
+        info(f"Loading {recipe.model['model_name']} on {device.name} ...")
         begun = run is not None and checkpoints.newest_whole(run.checkpoints)[0] is not None
         policy = loaded or load_policy(recipe, device, None if begun else pretrained(recipe, device, run))
         return Setup(
@@ -100,10 +100,10 @@ class HindsightLearner:
         """Say that all is done, or how to resume."""
         if run.finished:
             solved = "Solved" if run.solved else "Not solved"
-            say(f"{solved} in {run.last_step} iterations. Everything is in {run.path}")
+            info(f"{solved} in {run.last_step} iterations. Everything is in {run.path}")
         else:
             done = f"iteration {run.last_step} of {recipe.budget.max_steps}"
-            say(f"Stopped after {done}. Go on with: {run.resume_command}")
+            info(f"Stopped after {done}. Go on with: {run.resume_command}")
 
 
 def learn(setup: Setup, run: Run, is_over: Callable[[], bool] = lambda: False) -> bool:

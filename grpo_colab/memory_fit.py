@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from grpo_colab.console import say
+from grpo_colab.console import info
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.plan import GIB
 from grpo_colab.policy import free_memory, out_of_memory
@@ -48,7 +48,7 @@ def dry_run_longest_step(setup: GRPOSetup, longest: dict[str, Any]) -> GRPOSetup
             del trainer  # and with it all that it holds, before another is made
         if not fits:
             setup = smaller(setup)
-    say(f"A step fits at the longest prompt and {setup.recipe.grpo['max_completion_length']} tokens{gpu_peak()}.")
+    info(f"A step fits at the longest prompt and {setup.recipe.grpo['max_completion_length']} tokens{gpu_peak()}.")
     return setup
 
 
@@ -77,9 +77,9 @@ def smaller(setup: GRPOSetup) -> GRPOSetup:
     completions = plan.micro_batch * plan.accumulation
     half = max(size for size in range(1, plan.micro_batch // 2 + 1) if completions % size == 0)
     cut = dataclasses.replace(plan, micro_batch=half, accumulation=completions // half)
-    say(f"Out of memory with budget.micro_batch = {plan.micro_batch}: now {cut}, which learns the same from a step.")
+    info(f"Out of memory with budget.micro_batch = {plan.micro_batch}: now {cut}, which learns the same from a step.")
     if setup.recipe.grpo.get("loss_type") == "bnpo":
-        say("Warning: grpo.loss_type = 'bnpo' weighs by micro-batch, so that what it learns changes a little with it")
+        info("Warning: grpo.loss_type = 'bnpo' weighs by micro-batch, so that what it learns changes a little with it")
     return dataclasses.replace(setup, batch_plan=cut)
 
 

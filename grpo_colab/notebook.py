@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab import checkpoints, files, mirror
-from grpo_colab.console import say
+from grpo_colab.console import info
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.recipe import DEFAULT_PRESET, Recipe, Text
 from grpo_colab.run import RUNS, Run
@@ -173,7 +173,7 @@ def trained(recipe: Recipe, trust_code: bool = False) -> Run:
 
     for run in runs_of(recipe):
         if run.finished:
-            say(f"{run.path} is this recipe's run, and finished; train(recipe, resume=False) trains another.")
+            info(f"{run.path} is this recipe's run, and finished; train(recipe, resume=False) trains another.")
             if recipe.budget.mirror:
                 mirrored(run, recipe.budget.mirror)
             return run
@@ -209,10 +209,10 @@ def mirrored(run: Run, destination: str) -> None:
     begun = run.recipe
     budget = begun.budget.model_copy(update={"mirror": destination})
     files.write_text(run.path / "recipe.toml", begun.model_copy(update={"budget": budget}).to_toml())
-    say(f"{destination} does not hold this run yet: copying it ...")
+    info(f"{destination} does not hold this run yet: copying it ...")
     keeper = mirror.Mirror(run.path, destination)
     behind = keeper.finish(mirror.PATIENCE_S)
-    say(f"Warning: {behind}. To try again: {keeper.command}" if behind else f"Copied to {destination}/{run.path.name}")
+    info(f"Warning: {behind}. To try again: {keeper.command}" if behind else f"Copied to {destination}/{run.path.name}")
 
 
 def show(run: Run) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab import evaluate
-from grpo_colab.console import say
+from grpo_colab.console import info
 from grpo_colab.distributed import broadcast_from_main, join_processes
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.machine import Machine, this_machine
@@ -52,12 +52,12 @@ def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup
     check_arguments(recipe, device)
 
     recipe, loading, batch_plan = fit_to_device(recipe, device, loaded, resumed=run is not None)
-    say(f"Loading {recipe.model['model_name']} on {device.name} ...")
+    info(f"Loading {recipe.model['model_name']} on {device.name} ...")
     policy = loaded or load_policy(loading, device, pretrained(recipe, device, run))
     rows, longest = prompt_rows(policy, task, recipe, problems)
     held_out = evaluate.fitting_problems(policy, recipe, task, held_out)
     check_rewards(policy, task, recipe, problems)
-    say(f"{batch_plan}. {coverage(recipe, len(rows), len(problems) - len(rows))}")
+    info(f"{batch_plan}. {coverage(recipe, len(rows), len(problems) - len(rows))}")
 
     setup = GRPOSetup(
         recipe=recipe,
@@ -128,7 +128,7 @@ def fit_to_device(
             anew = recipe.budget.model_copy(update={"micro_batch": 0})
             planned = broadcast_from_main(plan(recipe.model_copy(update={"budget": anew})))
     except Unplanned as error:
-        say(f"Without a plan of its memory: {error}")
+        info(f"Without a plan of its memory: {error}")
         return recipe, recipe, geometry(recipe, device.processes)
 
     needs = f"{planned.bytes / GIB:.1f} of the {planned.memory / GIB:.1f} GiB of {planned.device}"
@@ -140,10 +140,10 @@ def fit_to_device(
             remedy=f"make it fit by {'; or '.join(planned.advice)}",
         )
     tight = "; it may not fit, and is cut further if it does not" if planned.fits == "tight" else ""
-    say(f"It takes about {needs}{tight}; {planned.time}.")
+    info(f"It takes about {needs}{tight}; {planned.time}.")
     for setting, value, why in planned.chosen:
         if setting != "budget.micro_batch":  # the batch plan's own line says it
-            say(f"Chosen: {setting} = {value} ({why})")
+            info(f"Chosen: {setting} = {value} ({why})")
     return recipe.model_copy(update={"grpo": planned.recipe.grpo}), planned.recipe, planned.shape
 
 
@@ -193,7 +193,7 @@ def check_rewards(policy: Policy, task: Task, recipe: Recipe, problems: Sequence
                 remedy=f"take it out with {name} = false, or change the task's format. The completion was {text!r}",
             )
         if name.startswith(FORM) and not paid[0]:
-            say(f"Warning: rewards.{name} pays nothing for {text!r}, which is the form that the task asks for")
+            info(f"Warning: rewards.{name} pays nothing for {text!r}, which is the form that the task asks for")
 
 
 def coverage(recipe: Recipe, rows: int, too_long: int) -> str:

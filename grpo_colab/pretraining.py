@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_colab.console import say
+from grpo_colab.console import info
 from grpo_colab.errors import SettingError
 from grpo_colab.machine import Machine
 from grpo_colab.memory import free_memory
@@ -58,7 +58,7 @@ def pretrained(recipe: Recipe, device: Machine, run_for: Run | None) -> Path | N
         run = Run(path) if (path / "recipe.toml").is_file() else Run.create(wanted, path)
         from grpo_colab.signals import Signals, Stopped  # needs transformers, which unsloth must precede
 
-        say(f"Pre-training {recipe.model['model_name']} on random drawings, once, in {path} ...")
+        info(f"Pre-training {recipe.model['model_name']} on random drawings, once, in {path} ...")
         keep_environment(run, wanted, device)
         policy = load_policy(wanted, device)
         with Signals() as signals, contextlib.suppress(Stopped), writing_to(run):

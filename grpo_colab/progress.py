@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from grpo_colab.callbacks import over_bar
-from grpo_colab.console import on_one_line
+from grpo_colab.console import info
 from grpo_colab.errors import one_line
 from grpo_colab.live import Charts, Lines, RunProgress, Table, live_terminal
 from grpo_colab.machine import in_notebook
 from grpo_colab.records import is_step_row
+from grpo_colab.text import on_one_line
 
 if TYPE_CHECKING:
     from grpo_colab.run import Run
@@ -78,4 +78,4 @@ class Progress(TrainerCallback):
                 if Table.present is not None:
                     Table.present.close()
             with contextlib.suppress(Exception):
-                over_bar(f"Progress is shown no more ({on_one_line(one_line(error))}); the training goes on.")
+                info(f"Progress is shown no more ({on_one_line(one_line(error))}); the training goes on.")

@@ -20,7 +20,6 @@ from typing import Any
 import tomli_w
 from pydantic import PrivateAttr
 
-from grpo_colab.console import masked
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe_reading import (
     DEFAULT_PRESET,
@@ -50,6 +49,7 @@ from grpo_colab.tables import (
     without_keys,
 )
 from grpo_colab.tasks import Task, load_task
+from grpo_colab.text import masked
 from grpo_colab.tiny import TINY_MODEL
 
 __all__ = [

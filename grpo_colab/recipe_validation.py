@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab import signatures
-from grpo_colab.console import masked
 from grpo_colab.drawing.images import image_text, load_image
 from grpo_colab.errors import SettingError, nearest, one_of
 from grpo_colab.files import expanded, is_folder
@@ -27,6 +26,7 @@ from grpo_colab.tables import (
     typed,
 )
 from grpo_colab.tasks import TASKS, task_options
+from grpo_colab.text import masked
 
 NAMES = ("model_name", "revision", "token")  # texts, though a commit may look like a number
 # What every recipe says, and what for.

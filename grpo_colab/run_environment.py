@@ -9,10 +9,11 @@ import sys
 from typing import Any
 
 from grpo_colab import files, jsonl_repair
-from grpo_colab.console import on_one_line, say
+from grpo_colab.console import info
 from grpo_colab.machine import Machine
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import Run, writing_to
+from grpo_colab.text import on_one_line
 
 # The packages whose versions may change a run's numbers.
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "unsloth", "unsloth_zoo")
@@ -28,14 +29,16 @@ def keep_environment(run: Run, recipe: Recipe, machine: Machine) -> None:
     if began is None:
         with writing_to(run):
             if os.path.lexists(path):
-                say(f"Warning: environment.json cannot be read; it is set aside as {jsonl_repair.set_aside(path).name}")
+                info(
+                    f"Warning: environment.json cannot be read; it is set aside as {jsonl_repair.set_aside(path).name}"
+                )
             run.write_json("environment.json", now)
         return
     before, after = _flat(began), _flat(now)
     changed = [f"{name} {before.get(name)} -> {value}" for name, value in after.items() if before.get(name) != value]
     if changed:
         also = on_one_line(", ".join(changed))
-        say(f"Warning: this run began elsewhere, so that it goes on, but not to the last digit: {also}")
+        info(f"Warning: this run began elsewhere, so that it goes on, but not to the last digit: {also}")
 
 
 def _flat(environment: dict[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from grpo_colab import files
-from grpo_colab.console import on_one_line
 from grpo_colab.errors import SettingError
 from grpo_colab.run import unwritable
+from grpo_colab.text import on_one_line
 
 LOCK = ".lock"
 

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from grpo_colab import checkpoints, files, mirror
-from grpo_colab.console import on_one_line, say
+from grpo_colab.console import info
 from grpo_colab.errors import SettingError
 from grpo_colab.machine import in_notebook
 from grpo_colab.plan import check_disk
 from grpo_colab.recipe import Recipe
 from grpo_colab.run import RUNS, Run, check_free, free_path, quote, unfinished, writing_to
 from grpo_colab.run_lock import locked
+from grpo_colab.text import on_one_line
 from grpo_colab.toml_reading import parse_toml
 from grpo_colab.trust import check_trust
 
@@ -40,7 +41,7 @@ def open_run(
     """
     run, recipe, path = _opened(recipe, out, resume, held)
     if running := check_trust(recipe, trust_code):
-        say(running)
+        info(running)
     return run, recipe, path
 
 
@@ -56,7 +57,7 @@ def _opened(
         if found is not None:
             length = found.recipe.grpo["max_completion_length"]  # which memory may have cut
             cut = f", with completions of {length} tokens" if length < recipe.grpo["max_completion_length"] else ""
-            say(f"Going on with {found.path}, an unfinished run of this recipe{cut} (resume=False begins another).")
+            info(f"Going on with {found.path}, an unfinished run of this recipe{cut} (resume=False begins another).")
             recipe = recipe.model_copy(update={"grpo": {**recipe.grpo, "max_completion_length": length}})
             return found, _changed(found, recipe), found.path
     return None, recipe, _new_path(recipe, out)
@@ -146,7 +147,7 @@ def restore_run(source: str, out: str | Path | None = None) -> Run:
         while not (path / "recipe.toml").is_file():  # which comes by one rename; if it does not, torchrun ends this one
             time.sleep(0.2)
     elif not (path / "recipe.toml").is_file():
-        say(f"Bringing {source} back to {path} ...")
+        info(f"Bringing {source} back to {path} ...")
         mirror.restore(source, path)
     else:
         copy, last = mirror.marker(source), Run(path).last_checkpoint()
@@ -203,9 +204,9 @@ def rewind_to_checkpoint(run: Run) -> Path | None:
     """Bring a run's folder to its newest whole checkpoint, and return that; None where there is none to go on from."""
     checkpoint, troubles = checkpoints.newest_whole(run.checkpoints)
     for trouble in troubles:
-        say(f"{trouble}; it is set aside, and the one before is taken")
+        info(f"{trouble}; it is set aside, and the one before is taken")
     if checkpoint is None and run.last_step:
-        say(f"Warning: {run.path} has no whole checkpoint, so that it begins again at its first step")
+        info(f"Warning: {run.path} has no whole checkpoint, so that it begins again at its first step")
     for note in run.go_back_to(checkpoint):
-        say(on_one_line(f"Warning: {note}"))
+        info(on_one_line(f"Warning: {note}"))
     return checkpoint

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Final
 
-from grpo_colab.callbacks import over_bar
+from grpo_colab.console import info
 
 PATIENCE_S: Final = 10.0  # after a signal, for the end of a step: machines that are taken away give half a minute
 
@@ -64,7 +64,7 @@ class Signals:
         if not self.training:
             raise Stopped
         if self.count == 1:
-            over_bar("\nStopping: saving, then evaluating (once more: saving alone).")
+            info("\nStopping: saving, then evaluating (once more: saving alone).")
         if self.breakable and (self.count > 1 or self.step_ends - time.monotonic() > PATIENCE_S):
             self.breakable = False
             raise Stopped

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from grpo_colab import records
 from grpo_colab.checkpoints import MANIFEST, best_of, greater_is_better, manifest, saved, sizes_are_right, step_of
-from grpo_colab.console import on_one_line, without_secrets
 from grpo_colab.files import number
 from grpo_colab.run import Run
 from grpo_colab.run_lock import holder
+from grpo_colab.text import on_one_line, without_secrets
 
 WINDOW: Final = 10  # steps that a reward's mean and a step's time are taken from
 MOST_WARNINGS: Final = 20_000

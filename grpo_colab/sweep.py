@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from grpo_colab.console import say
+from grpo_colab.console import info
 from grpo_colab.errors import SettingError
 from grpo_colab.files import LONGEST_NAME
 from grpo_colab.recipe import Recipe
@@ -89,7 +89,7 @@ def read_settings(recipe: Recipe) -> dict[str, list[Any]]:
             remedy="write a setting that does, such as hindsight.samples for her and both, grpo.learning_rate for grpo",
         )
     if left_out:
-        say(f"--sweep: without {left_out}, which makes no difference to method {method_of(recipe)!r}")
+        info(f"--sweep: without {left_out}, which makes no difference to method {method_of(recipe)!r}")
     return tried
 
 

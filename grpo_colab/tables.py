@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from grpo_colab.console import is_secret, masked
 from grpo_colab.errors import SettingError, one_of
 from grpo_colab.files import expanded
+from grpo_colab.text import is_secret, masked
 
 STEP_CAP = 250
 BRINGS_CODE: Final = ("trust_remote_code", "use_kernels", "megatron_config", "megatron_core", "auto_mapping")

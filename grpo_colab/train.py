@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from grpo_colab import evaluate
-from grpo_colab.console import say
+from grpo_colab.console import info
 from grpo_colab.distributed import broadcast_from_main, is_main_process
 from grpo_colab.evaluation_statistics import summary
 from grpo_colab.grpo import GRPOLearner
@@ -103,20 +103,20 @@ def run_with(
         try:
             before = evaluate_baseline(setup, run, manager)
             if learner.says_accuracy:
-                say(f"Before: {accuracy_line(before)}")
+                info(f"Before: {accuracy_line(before)}")
             outcome = learner.learn(setup, run, manager)
             if outcome.step and broadcast_from_main(signals.count) < 2:
                 after = answer_held_out(setup)
                 if is_main_process():
                     finish(run, setup.recipe, before, after, outcome)
                 if learner.says_accuracy:
-                    say(f"After:  {accuracy_line(after)}")
+                    info(f"After:  {accuracy_line(after)}")
         except Stopped:  # by a signal while nothing was unsaved
             pass
         finally:
             with contextlib.suppress(Stopped):
                 if mirror is not None and (behind := mirror.finish(PATIENCE_S)):
-                    say(f"Warning: {behind}. To try again: {mirror.command}")
+                    info(f"Warning: {behind}. To try again: {mirror.command}")
         learner.say_the_end(run, setup.recipe, manager)
     return run
 

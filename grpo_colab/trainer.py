@@ -152,9 +152,9 @@ class ChunkedGenerationMixin(Trainer):
             self._say_chunks(len(prompt_ids))
 
     def _say_chunks(self, completions: int) -> None:
-        from grpo_colab.callbacks import over_bar
+        from grpo_colab.console import info
 
-        over_bar(
+        info(
             f"Out of memory: {self.generation_batch} of a step's {completions} completions are generated together "
             "from now on."
         )

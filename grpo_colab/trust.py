@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from grpo_colab import files
-from grpo_colab.console import escaped
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe import Recipe, foreign_settings
 from grpo_colab.rewards.look import place_of
 from grpo_colab.rewards.resolve import parse_reward
+from grpo_colab.text import escaped
 
 _remembered: Final[set[str]] = set()  # also where the file cannot be written
 

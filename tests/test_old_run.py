@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from grpo_colab import Recipe, Run, train
-from grpo_colab.console import printable
 from grpo_colab.report import report
 from grpo_colab.report.page.run_reader import read_run
 from grpo_colab.status import status, status_text
+from grpo_colab.text import printable
 
 ARCHIVE = Path(__file__).parent / "data" / "run-0.1.0.tar.xz"
 REWARDS = ["correctness", "integer", "strict_format", "soft_format", "tag_count"]

@@ -228,7 +228,7 @@ def test_the_table_is_painted_in_place_and_stays_when_it_ends(terminal: Callable
 
 
 def test_what_others_write_stays_whole_above_it(terminal: Callable[..., Terminal]) -> None:
-    from grpo_colab.callbacks import warn
+    from grpo_colab.console import warn
 
     shown = terminal(60)
     early = logging.Logger("early")
@@ -236,7 +236,7 @@ def test_what_others_write_stays_whole_above_it(terminal: Callable[..., Terminal
     loop = Loop()
     loop.log(1)
     print("[bold]no markup[/bold] [/at all]", "x" * 150)
-    warn(2, "a warning")
+    warn("a warning", step=2)
     early.warning("logged")
     loop.log(2)
     print("one ", end="", flush=True)

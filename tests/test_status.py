@@ -15,9 +15,9 @@ import pytest
 from refusals import refused
 
 from grpo_colab import Recipe, Run, checkpoints, files
-from grpo_colab.console import printable
 from grpo_colab.run_lock import LOCK, locked
 from grpo_colab.status import status, status_text
+from grpo_colab.text import printable
 
 HOLD = "import sys, time; from pathlib import Path; from grpo_colab.run_lock import locked\n"
 HOLD += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)\n"

@@ -18,9 +18,9 @@ from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 from grpo_colab.audit.worker import Case, Reply, Worker, arguments
-from grpo_colab.console import on_one_line
 from grpo_colab.errors import SettingError, one_of
 from grpo_colab.rewards.resolve import callable_name, check_signature
+from grpo_colab.text import on_one_line
 
 MOST_HANGS: Final = 15
 SLOW_S: Final = 0.1  # an answer that is slow

@@ -19,7 +19,6 @@ from statistics import fmean
 from typing import Any, Final
 
 from grpo_colab import files
-from grpo_colab.console import on_one_line, printable
 from grpo_colab.embed import map as problem_map
 from grpo_colab.embed import points
 from grpo_colab.errors import SettingError, nearest
@@ -29,6 +28,7 @@ from grpo_colab.report.page.html import display_text
 from grpo_colab.run import Run, quote
 from grpo_colab.tables import typed
 from grpo_colab.tasks import TASKS, Problem, Task, load_task, task_options
+from grpo_colab.text import on_one_line, printable
 
 SPLITS: Final = ("train", "test")
 SIDES: Final = ("before", "after")

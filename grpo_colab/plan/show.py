@@ -9,10 +9,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grpo_colab.console import on_one_line
 from grpo_colab.plan.gpus import GIB
 from grpo_colab.plan.hours import UNCERTAINTY
 from grpo_colab.templates import render
+from grpo_colab.text import on_one_line
 
 if TYPE_CHECKING:
     from grpo_colab.plan import Plan

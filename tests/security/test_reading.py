@@ -20,7 +20,6 @@ from marks import long_but
 from refusals import refused
 
 from grpo_colab import Recipe, Run
-from grpo_colab.console import printable
 from grpo_colab.evaluate import AFTER, BEFORE
 from grpo_colab.files import MOST_READ
 from grpo_colab.json_rows import MOST_ROWS, MOST_VALUES
@@ -30,6 +29,7 @@ from grpo_colab.report.page.run_reader import equal_share, read_run, read_runs
 from grpo_colab.run import DRAW
 from grpo_colab.run_lock import LOCK
 from grpo_colab.status import status, status_text
+from grpo_colab.text import printable
 
 WITHIN_S = 60.0  # what does not end is over it on any machine; what is bounded takes a few seconds
 FILES = ("recipe.toml", "metrics.jsonl", "completions.jsonl", "warnings.jsonl", BEFORE, AFTER, "evaluation.json")

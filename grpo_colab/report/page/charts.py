@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, Final, NamedTuple
 
-from grpo_colab.console import masked
 from grpo_colab.files import number
 from grpo_colab.records import reward_of_metric
 from grpo_colab.report.page.evaluation_reader import Side
@@ -37,6 +36,7 @@ from grpo_colab.report.page.metric_rows import (
     with_variance_share,
 )
 from grpo_colab.report.page.run_reader import RunData
+from grpo_colab.text import masked
 
 MOST_LINES: Final = 12  # of the charts that have a line per reward or per verdict
 MOST_OTHERS: Final = 24  # charts of metrics that are not known here

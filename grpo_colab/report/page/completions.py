@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from grpo_colab.console import is_secret, masked
 from grpo_colab.files import number
 from grpo_colab.report.page.html import display_text
 from grpo_colab.report.page.run_reader import RunData
 from grpo_colab.rewards import grade
+from grpo_colab.text import is_secret, masked
 
 LONGEST: Final = 12_000  # characters of one text; of a longer one the beginning and the end are shown
 LONGEST_EXTRA: Final = 2000  # of a value that a reward gave to log_extra

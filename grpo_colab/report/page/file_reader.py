@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from grpo_colab.console import without_secrets
 from grpo_colab.files import MOST_READ, number, read_bytes, read_objects
 from grpo_colab.json_rows import MOST_ROWS, is_sound
 from grpo_colab.records import MOST, MOST_JSON, is_step_number
+from grpo_colab.text import without_secrets
 from grpo_colab.toml_reading import read_toml
 
 MOST_NOTES: Final = 8  # about values that are no numbers

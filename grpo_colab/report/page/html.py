@@ -17,9 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from grpo_colab.console import masked
 from grpo_colab.files import plain
 from grpo_colab.templates import environment
+from grpo_colab.text import masked
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from grpo_colab.console import without_secrets
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE
 from grpo_colab.files import MOST_READ, inside, is_file, number, read_json
@@ -18,6 +17,7 @@ from grpo_colab.report.page.evaluation_reader import Answer, Evaluation, pair_an
 from grpo_colab.report.page.file_reader import FileReader, Limits
 from grpo_colab.run import DRAW, Run
 from grpo_colab.status import status
+from grpo_colab.text import without_secrets
 
 MOST_ANSWERS: Final = 50_000  # before and after each, and warnings
 MOST_LISTED: Final = 5000  # names in a draw.json that are looked for
