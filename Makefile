@@ -24,6 +24,7 @@ lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python colab/reference.py --check
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test $(VENV)/.installed-verifiers

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from grpo_colab.console import masked, printable
+from grpo_colab.cli_output import chatter_to_stderr, evaluation_text, say, show_traceback
 from grpo_colab.errors import SettingError
+from grpo_colab.text import printable
 
 EXAMPLES = """\b
   grpo-colab train                                  the CPU default: minutes, no account, no download
@@ -37,9 +36,11 @@ PASS_ON = {"ignore_unknown_options": True}  # --table.setting is the recipe's to
 
 
 def _named(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse an empty name, which an unset variable leaves: nobody means the folder that is the default then."""
+    """Refuse an empty path, which an unset variable leaves: nobody means the default by it."""
     if value is not None and not value.strip():
-        raise SettingError(f"--{parameter.name} {value!r}: is empty; name it, or leave the option away")
+        raise SettingError(
+            "is empty", setting=f"--{parameter.name}", value=value, remedy="write a name, or leave the option out"
+        )
     return value
 
 
@@ -83,9 +84,9 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_cod
 
     with chatter_to_stderr():
         if resume and words:  # the settings are on top of the run's own, which may have to be brought here first
-            from grpo_colab.opening import brought_back
+            from grpo_colab.run_resume import restore_run
 
-            resume, out = str(brought_back(resume, out).path), None
+            resume, out = str(restore_run(resume, out).path), None
         recipe = None if resume and not words else read_recipe(words, resume)
         run = run_training(recipe, out=out, resume=resume or False, trust_code=trust_code)
     if run.evaluation is not None and os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
@@ -131,13 +132,16 @@ def draw(
         from grpo_colab.drawing.images import NAMED
 
         raise SettingError(
-            f"draw {' '.join(names)}: write one task: {', '.join(NAMED)}, N-squares for any N, a file (text or PNG), "
-            "or rows of digits such as 8888/8448"
+            "draw learns one image at a time",
+            setting="TASK",
+            value=" ".join(names),
+            remedy=f"write one of {', '.join(NAMED)}, N-squares for any N, a file (text or PNG), or rows of digits "
+            "such as 8888/8448",
         )
     with chatter_to_stderr():
         from grpo_colab import draw as draw_image
-        from grpo_colab.draw import as_json as found
-        from grpo_colab.draw import draw_text
+        from grpo_colab.sweep import as_json as found
+        from grpo_colab.sweep import draw_text
 
         runs = draw_image(
             names[0] if names else None,
@@ -242,7 +246,9 @@ def status(run: str, as_json: bool) -> None:
 
 @cli.command(name="report", short_help="A page of what a run has learnt, or of how several compare.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@path_option("--out", metavar="FILE", help="[default: RUN/report.html; of several, report.html here]")
+@path_option(
+    "--out", metavar="FILE", help="The page to write. [default: RUN/report.html; of several, report.html here]"
+)
 def make_report(runs: tuple[str, ...], out: str | None) -> None:
     """Make report.html of the folder RUN, running, stopped or finished; of several RUNs, one page that compares them.
 
@@ -262,7 +268,7 @@ def make_report(runs: tuple[str, ...], out: str | None) -> None:
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[TASK] [--task.SETTING VALUE]...")
 @path_option("--run", metavar="RUN", help="Add what this run's policy made of each problem before and after.")
-@path_option("--out", metavar="DIR", help="[default: embeddings/<task>]")
+@path_option("--out", metavar="DIR", help="The folder to write. [default: embeddings/<task>]")
 @click.option(
     "--model",
     metavar="NAME",
@@ -277,9 +283,15 @@ def embed(words: tuple[str, ...], run: str | None, out: str | None, model: str |
     names, overrides = read_words(words)
     options = overrides.pop("task", {})
     if overrides:
-        raise SettingError(f"--{next(iter(overrides))}: embed takes settings of the task alone, as --task.path DIR")
+        raise SettingError(
+            "embed takes settings of the task alone",
+            setting=f"--{next(iter(overrides))}",
+            remedy="write --task.SETTING VALUE, such as --task.path DIR",
+        )
     if len(names) > 1:
-        raise SettingError(f"embed {' '.join(names)}: one task at a time")
+        raise SettingError(
+            "embed takes one task at a time", setting="TASK", value=" ".join(names), remedy="name one of them"
+        )
     with chatter_to_stderr():
         found = embed_task(names[0] if names else None, run=run, out=out, model=model, n=n, **options)
     click.echo(printable(embed_text(found)))
@@ -333,7 +345,7 @@ def score(file: str, rewards: str, answer_column: str, golds: str | None, out: s
 
 @cli.command(short_help="What could a model exploit in a reward? Status 1 when something.")
 @click.argument("reward", metavar="PATH:FUNCTION")
-@click.option("--kind", metavar="KIND", help="What it promises; found out when left away.")
+@click.option("--kind", metavar="KIND", help="correctness, format, code, ...: what it promises. [default: found out]")
 @click.option(
     "--answer-column", metavar="NAME", help="The parameter that takes the gold answer, where it is a rare one."
 )
@@ -351,7 +363,7 @@ def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: 
         say_code([reward])
         function = resolve_reward(reward)
     except ValueError as error:
-        raise SettingError(f"audit {reward}: {error}") from None
+        raise SettingError(str(error), setting="audit", value=reward) from None
     found = play_the_adversary(function, kind, time_limit_s=time_limit, answer_column=answer_column)
     click.echo(printable(found))
     sys.exit(0 if found.ok else 1)
@@ -367,57 +379,6 @@ def say_code(names: list[str]) -> None:
             look_at_reward(name)
         if running := announced(names):
             say(running)
-
-
-def say(text: str) -> None:
-    """Print a line on stderr, without what a terminal would obey in a stranger's text, and with dots for keys."""
-    click.echo(printable(masked(text)), err=True)
-
-
-class _Chatter(io.TextIOBase):
-    """Stderr for what libraries print: of what a terminal obeys, colours alone come through."""
-
-    def write(self, text: str) -> int:
-        parts = re.split(r"(\x1b\[[0-9;]*m)", text)
-        parts[::2] = [printable(part) for part in parts[::2]]
-        sys.stderr.write("".join(parts))
-        return len(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-    def isatty(self) -> bool:
-        return sys.stderr.isatty()
-
-    encoding: Any = property(lambda self: sys.stderr.encoding)
-
-    def fileno(self) -> int:
-        return sys.stderr.fileno()
-
-
-def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:
-    """Unsloth and its neighbours print to stdout, where only our results belong."""
-    return contextlib.redirect_stdout(_Chatter())
-
-
-def show_traceback(*error: Any) -> None:
-    """Print what Python prints of an error, without what a terminal would obey in a stranger's text."""
-    say("".join(traceback.format_exception(*error)).rstrip())
-
-
-def evaluation_text(evaluation: dict[str, Any]) -> str:
-    """What a person wants to know at the end: three lines."""
-
-    def side(name: str) -> str:
-        values = evaluation[name]
-        low, high = values["ci95"]
-        return f"{name:<7}{values['accuracy']:6.1%}  (95 % interval {low:.1%} to {high:.1%})"
-
-    paired = evaluation["paired"]
-    return (
-        f"{evaluation['task']}, {evaluation['n']} held-out problems, greedy:\n  {side('before')}\n  {side('after')}\n"
-        f"  gained {paired['gained']}, lost {paired['lost']}, exact McNemar p = {paired['p_value']:.2g}"
-    )
 
 
 def main(arguments: list[str] | None = None) -> None:

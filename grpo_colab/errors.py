@@ -6,9 +6,9 @@ import contextlib
 import difflib
 import reprlib
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Self
 
-from grpo_colab.console import masked, on_one_line, printable
+from grpo_colab.text import masked, on_one_line, printable
 
 _NOT_GIVEN: Final = object()
 
@@ -37,9 +37,23 @@ class SettingError(ValueError):
         self.has_value = value is not _NOT_GIVEN
         self.value = value if self.has_value else None
         self.place = None if place is None else str(place)
-        named = f"{setting} = {shown(value, 200)}" if setting and self.has_value else setting
-        text = ": ".join(part for part in (self.place, named, problem) if part)
-        super().__init__(printable(masked(f"{text}; {remedy}" if remedy else text)))
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        named = f"{self.setting} = {shown(self.value, 200)}" if self.setting and self.has_value else self.setting
+        text = ": ".join(part for part in (self.place, named, self.problem) if part)
+        return printable(masked(f"{text}; {self.remedy}" if self.remedy else text))
+
+    def at(self, place: object) -> Self:
+        """Return a copy that names a place: a file, a line, a run folder. A place that it has comes after it."""
+        return self.replace(place=f"{place}: {self.place}" if self.place else str(place))
+
+    def replace(self, **fields: object) -> Self:
+        """Return a copy of the same class with other fields: setting, value, problem, remedy, place."""
+        twin = type(self).__new__(type(self))
+        vars(twin).update(vars(self) | fields, has_value=self.has_value or "value" in fields)
+        twin.args = (twin._sentence(),)
+        return twin
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback of forty lines: the sentence."""
@@ -65,3 +79,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'a' or 'b'?` for a misspelt name, or an empty string when nothing known is near."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
+
+
+def one_of(name: str, known: Iterable[str]) -> str:
+    """Return a remedy for a name that is not known: those that are near, then all that there are."""
+    names = list(known)
+    near = nearest(name, names).removeprefix("; ")
+    return f"{near} There are: {', '.join(names)}" if near else f"there are: {', '.join(names)}"

@@ -25,10 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab import checkpoints, files, mirror
+from grpo_colab.console import info
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.opening import brought_back, say
 from grpo_colab.recipe import DEFAULT_PRESET, Recipe, Text
-from grpo_colab.run import RUNS, Run, check_no_links
+from grpo_colab.run import RUNS, Run
+from grpo_colab.run_lock import check_no_links
+from grpo_colab.run_resume import restore_run
 from grpo_colab.toml_reading import parse_toml
 from grpo_colab.tracking import within
 from grpo_colab.trust import check_trust
@@ -100,14 +102,20 @@ def drive_folder() -> str:
         from google.colab import drive
     except ImportError:
         raise SettingError(
-            "drive = True: there is no Drive outside Colab; untick it, and keep the run folder"
+            "there is no Drive outside Colab",
+            setting="drive",
+            value=True,
+            remedy="untick it, and keep the run folder",
         ) from None
     place = Path("drive").absolute()
     try:
         drive.mount(str(place))
     except Exception as error:  # Colab's own classes, for a dialogue that was closed as for a Drive that is full
         raise SettingError(
-            f"drive = True: Drive was not mounted ({one_line(error)}); run it again, or untick it"
+            f"Drive was not mounted ({one_line(error)})",
+            setting="drive",
+            value=True,
+            remedy="run the cell again, or untick it",
         ) from error
     return str(place / "MyDrive" / "grpo_colab")
 
@@ -118,8 +126,11 @@ def open_repository(hub: str) -> None:
 
     if not get_token():
         raise SettingError(
-            f"hub = {hub!r}: needs a token that may write; put it as HF_TOKEN into Colab's secrets (the key on the "
-            "left), give this notebook access, and run it again, or leave the field empty"
+            "needs a token that may write",
+            setting="hub",
+            value=hub,
+            remedy="put it as HF_TOKEN into Colab's secrets (the key on the left), give this notebook access, and run "
+            "the cell again, or leave the field empty",
         )
     with said_of(hub):
         within(HUB_PATIENCE_S, HfApi().create_repo, hub, private=True, exist_ok=True)
@@ -127,23 +138,24 @@ def open_repository(hub: str) -> None:
 
 @contextlib.contextmanager
 def said_of(hub: str) -> Iterator[None]:
-    """What goes wrong with a repository is a SettingError that says what to do about it."""
+    """Turn what goes wrong with a repository into a SettingError that says what to do about it."""
     try:
         yield
     except Exception as error:  # httpx' and the hub's, which have no class in common
-        raise SettingError(f"hub = {hub!r}: {mirror.hub_trouble(mirror.HUB + hub, error)}") from error
+        problem, remedy = mirror.hub_problem(mirror.HUB + hub, error)
+        raise SettingError(problem, setting="hub", value=hub, remedy=remedy or None) from error
 
 
 def check(recipe: Recipe) -> Plan | None:
     """Print what the doctor says, and return the plan, which a notebook shows; SettingError for what is broken."""
     from grpo_colab.doctor import doctor, doctor_text
     from grpo_colab.plan import Unplanned, plan
-    from grpo_colab.policy import import_unsloth
+    from grpo_colab.stack import import_unsloth
 
     found = doctor(recipe)
     print(doctor_text(found), flush=True)
     if broken := [one for one in found if one.state == "broken"]:
-        raise SettingError(f"{broken[0].name}: {broken[0].found}; {broken[0].advice}")
+        raise SettingError(broken[0].found, setting=broken[0].name, remedy=broken[0].advice)
     import_unsloth()  # before transformers, which the plan asks, for this kernel is to train afterwards
     try:
         return plan(recipe)
@@ -161,7 +173,7 @@ def trained(recipe: Recipe, trust_code: bool = False) -> Run:
 
     for run in runs_of(recipe):
         if run.finished:
-            say(f"{run.path} is this recipe's run, and finished; train(recipe, resume=False) trains another.")
+            info(f"{run.path} is this recipe's run, and finished; train(recipe, resume=False) trains another.")
             if recipe.budget.mirror:
                 mirrored(run, recipe.budget.mirror)
             return run
@@ -177,7 +189,7 @@ def runs_of(recipe: Recipe) -> Iterator[Run]:
     for name, text in mirror.recipes(recipe.budget.mirror).items() if recipe.budget.mirror else ():
         with contextlib.suppress(ValueError):  # of another release, which cannot be read
             if not (RUNS / name).exists() and Recipe.model_validate(parse_toml(text)).repeats(recipe):
-                yield brought_back(f"{recipe.budget.mirror}/{name}")
+                yield restore_run(f"{recipe.budget.mirror}/{name}")
 
 
 def mirrored(run: Run, destination: str) -> None:
@@ -197,10 +209,10 @@ def mirrored(run: Run, destination: str) -> None:
     begun = run.recipe
     budget = begun.budget.model_copy(update={"mirror": destination})
     files.write_text(run.path / "recipe.toml", begun.model_copy(update={"budget": budget}).to_toml())
-    say(f"{destination} does not hold this run yet: copying it ...")
+    info(f"{destination} does not hold this run yet: copying it ...")
     keeper = mirror.Mirror(run.path, destination)
     behind = keeper.finish(mirror.PATIENCE_S)
-    say(f"Warning: {behind}. To try again: {keeper.command}" if behind else f"Copied to {destination}/{run.path.name}")
+    info(f"Warning: {behind}. To try again: {keeper.command}" if behind else f"Copied to {destination}/{run.path.name}")
 
 
 def show(run: Run) -> None:
@@ -213,7 +225,7 @@ def show(run: Run) -> None:
 def explore(task: str | None = None, **settings: Any) -> None:
     """The map of a task's problems, in the notebook; the settings are those of `grpo_colab.embed.embed`."""
     from grpo_colab.embed import embed, embed_text
-    from grpo_colab.policy import import_unsloth
+    from grpo_colab.stack import import_unsloth
 
     import_unsloth()  # before transformers, which an embedder asks, for this kernel is to train afterwards
     found = embed(task, **settings)
@@ -255,8 +267,8 @@ def compare(**methods: Sequence[Run]) -> DataFrame:
     from matplotlib.ticker import MaxNLocator
     from pandas import DataFrame
 
-    from grpo_colab.draw import COUNTED, summary, table
     from grpo_colab.report.curves import COLOURS
+    from grpo_colab.sweep import COUNTED, summary, table
 
     figure = Figure(figsize=(4.2 * len(methods), 3.4), dpi=100, layout="constrained")
     panels, rows = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0], {}
@@ -303,7 +315,9 @@ def draw_on_gpu(image: str, method: str, recipe: str = "drawing-qwen25-coder-0.5
 def ask(run: Run, question: str, trust_code: bool = False) -> None:
     """Print what the model answers without and with the adapter that the run saved."""
     from grpo_colab.machine import this_machine
-    from grpo_colab.policy import free_memory, import_unsloth, load_policy
+    from grpo_colab.memory import free_memory
+    from grpo_colab.policy_loading import load_policy
+    from grpo_colab.stack import import_unsloth
 
     import_unsloth()
     free_memory()  # of the model that was trained
@@ -311,12 +325,12 @@ def ask(run: Run, question: str, trust_code: bool = False) -> None:
     check_trust(recipe, trust_code)
     # one question is not worth vLLM's minutes, and it would not take the adapter off
     slim = recipe.model_copy(update={"model": recipe.model | {"fast_inference": False}})
-    learner = load_policy(slim, this_machine(), adapter)
+    policy = load_policy(slim, this_machine(), adapter)
     system = recipe.load_task().system_prompt
     messages = [{"role": role, "content": text} for role, text in (("system", system), ("user", question)) if text]
-    with learner.model.disable_adapter():
-        before = learner.generate([messages], recipe.max_completion_tokens)
-    after = learner.generate([messages], recipe.max_completion_tokens)
+    with policy.model.disable_adapter():
+        before = policy.generate([messages], recipe.max_completion_tokens)
+    after = policy.generate([messages], recipe.max_completion_tokens)
     print(f"--- before training\n{before[0]}\n\n--- after training\n{after[0]}")
 
 
@@ -324,12 +338,12 @@ def samples(name: str, n: int = 64, shown: int = 4, out: str | Path = "samples.j
     """Write what the untrained model of the recipe `name` answers to the file `out`, for `score`; print the first."""
     from grpo_colab import evaluate
     from grpo_colab.machine import this_machine
-    from grpo_colab.policy import load_policy
+    from grpo_colab.policy_loading import load_policy
 
     recipe = Recipe.load(name)
     check_trust(recipe)
-    learner, task = load_policy(recipe, this_machine()), recipe.load_task()
-    rows = evaluate.answer(learner, recipe, task, task.problems("train", n), at_once=64)
+    policy, task = load_policy(recipe, this_machine()), recipe.load_task()
+    rows = evaluate.answer(policy, recipe, task, task.problems("train", n), at_once=64)
     files.write_out(out, files.lines(rows))
     for row in rows[:shown]:
         verdict = "right" if row["right"] else f"wrong, it is {row['answer']}"
@@ -364,8 +378,8 @@ def take_home(run: Run, hub: str = "", download: bool = True) -> None:
             with said_of(hub):
                 within(PUSH_PATIENCE_S, push, run, hub)
         except SettingError as error:
-            again = f"take_home(run, {hub!r}, download=False)"
-            raise SettingError(f"{error}. The adapter is in {archive}; to push it again: {again}") from error
+            again = f"the adapter is in {archive}; to push it again: take_home(run, {hub!r}, download=False)"
+            raise error.replace(remedy=f"{error.remedy}; {again}" if error.remedy else again) from error
         print(f"On the hub: https://huggingface.co/{hub}")
 
 
@@ -383,5 +397,5 @@ def push(run: Run, hub: str) -> None:
 
 def adapter_of(run: Run) -> Path:
     if not (run.adapter / "adapter_config.json").is_file():
-        raise SettingError(f"run {str(run.path)!r}: there is no adapter in it yet; run the training cell to its end")
+        raise SettingError("has no adapter yet", remedy="run the training cell to its end", place=run.path)
     return run.adapter

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo_colab.console import on_one_line
 from grpo_colab.errors import SettingError, shown
-from grpo_colab.evaluate import call_reward
 from grpo_colab.files import check_name, is_folder, lines, open_to_read, write_out
-from grpo_colab.rewards import RewardError, resolve_reward, reward_name
+from grpo_colab.rewards import RewardError, call_reward, resolve_reward, reward_name
 from grpo_colab.tasks.rows import names, read_jsonl
+from grpo_colab.text import on_one_line
 
 # Columns of a row that TRL passes under another name, or has a use of its own for, or that say how it was paid before.
 NOT_COLUMNS = frozenset({"prompt", "completion", "completion_ids", "rewards", "scores", "extra"}) | frozenset(
@@ -52,7 +51,12 @@ class Scores:
         try:
             write_out(out, lines(scored))
         except OSError as error:
-            raise SettingError(f"--out {str(out)!r}: cannot write there ({error.strerror})") from None
+            raise SettingError(
+                f"cannot be written ({error.strerror})",
+                setting="--out",
+                value=str(out),
+                remedy="choose another file",
+            ) from None
 
     def disagreements(self) -> Iterator[tuple[str, str, list[int], list[int]]]:
         """Of every two rewards that can pay: the rows that only the first pays, and those that only the second does.
@@ -112,10 +116,7 @@ class Scores:
 
 def check_out(out: str | Path) -> None:
     """Raise SettingError for a name that no file can have: before the work."""
-    try:
-        check_name("--out", out)
-    except ValueError as error:
-        raise SettingError(str(error)) from None
+    check_name("--out", out)
 
 
 def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
@@ -152,20 +153,24 @@ def score(
         columns |= dict.fromkeys(row)
         if len(columns) > MOST_COLUMNS:
             raise SettingError(
-                f"{place}: with it the rows have more than {MOST_COLUMNS:,} different columns, and a reward gets each "
-                "for every row; give the same columns to all"
+                f"with this row the rows have more than {MOST_COLUMNS:,} different columns, and a reward gets each of "
+                "them for every row",
+                remedy="give the same columns to all rows",
+                place=place,
             )
         gold = known.get(_asked(row), row.get(answer_column))
         for column in {"completion", answer_column} - {"answer"}:
             if column not in row:
-                raise SettingError(f"{place}: no column {column!r}; it has {names(row)}")
+                raise SettingError(f"no column {column!r}; it has {names(row)}", place=place)
         if not isinstance(row["completion"], str | list):
-            raise SettingError(f"{place}: a completion is a text or a list of messages, not {shown(row['completion'])}")
+            raise SettingError(
+                f"a completion is a text or a list of messages, not {shown(row['completion'])}", place=place
+            )
         where.append(place)
         whole = isinstance(gold, int) and not isinstance(gold, bool)
         rows.append(row if gold is None else row | {"answer": str(gold) if whole else gold})
     if not rows:
-        raise SettingError(f"{path}: no completion in it")
+        raise SettingError("holds no completion", place=path)
     takes = {name: _check_columns(name, function, where, rows) for name, function in functions.items()}
     paid: dict[str, list[float | None]] = {name: [] for name in functions}
     logged: dict[str, Logged] = {name: defaultdict(list) for name in functions}
@@ -202,12 +207,16 @@ def _functions(rewards: Sequence[str]) -> dict[str, Callable[..., Any]]:
         try:
             function = resolve_reward(name)
         except ValueError as error:
-            raise SettingError(f"--rewards {name}: {error}") from None
+            raise SettingError(str(error), setting="--rewards", value=name) from None
         if reward_name(function) in functions:
-            raise SettingError(f"--rewards {name}: there is another reward of that name; rename one")
+            raise SettingError(
+                "is the name of two rewards", setting="--rewards", value=name, remedy="rename one of them"
+            )
         functions[reward_name(function)] = function
     if not functions:
-        raise SettingError("--rewards: names no reward; write, for example, --rewards correctness,strict_format")
+        raise SettingError(
+            "names no reward", setting="--rewards", remedy="write, for example, --rewards correctness,strict_format"
+        )
     return functions
 
 
@@ -219,14 +228,24 @@ def _check_columns(
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except ValueError:
-        raise SettingError(f"--rewards {name}: has no signature that could be read, so it is no reward") from None
+        raise SettingError(
+            "has no signature that can be read, so it is not a reward",
+            setting="--rewards",
+            value=name,
+            remedy="name a Python function",
+        ) from None
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     needed = [p.name for p in parameters if p.default is p.empty and p.kind in named and p.name not in passed]
     for column in needed:
         for place, row in zip(where, rows, strict=True):
             if column not in row:
-                hint = "; --answer-column names another, --golds a file that has it" if column == "answer" else ""
-                raise SettingError(f"{place}: no column {column!r}, which {name} needs; it has {names(row)}{hint}")
+                raise SettingError(
+                    f"no column {column!r}, which {name} needs; it has {names(row)}",
+                    remedy="name another with --answer-column, or a file that has it with --golds"
+                    if column == "answer"
+                    else None,
+                    place=place,
+                )
     return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else frozenset(p.name for p in parameters)
 
 
@@ -238,8 +257,10 @@ class _Step:
         names = list({name: None for row in rows for name in row if name not in NOT_COLUMNS})
         if (empty := len(rows) * len(names) - sum(map(len, rows))) > MOST_EMPTY:
             raise SettingError(
-                f"{where[-1]}: the {len(rows):,} rows that end there are one step with {len(names):,} columns, of "
-                f"which {empty:,} values are missing, more than {MOST_EMPTY:,}; give the same columns to all"
+                f"the {len(rows):,} rows that end here are one step with {len(names):,} columns, of which {empty:,} "
+                f"values are missing, more than {MOST_EMPTY:,}",
+                remedy="give the same columns to all rows",
+                place=where[-1],
             )
         ids = [row.get("completion_ids") for row in rows]
         self.ids = None if None in ids else ids
@@ -260,17 +281,19 @@ class _Step:
             )
         except RewardError as error:
             index = error.record["index"]
-            raise SettingError(f"{self.where[0 if index is None else index]}: {error}") from error
+            raise SettingError(str(error), place=self.where[0 if index is None else index]) from error
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise SettingError(f"{path}: reading .parquet needs pyarrow; pip install pyarrow, or give a .jsonl") from None
+        raise SettingError(
+            "reading .parquet needs pyarrow", remedy="run `pip install pyarrow`, or give a .jsonl", place=path
+        ) from None
     try:
         table = parquet.read_table(path)
     except (OSError, ArrowException) as error:
-        raise SettingError(f"{path}: cannot read it ({error})") from None
+        raise SettingError(f"cannot be read ({error})", place=path) from None
     for number, row in enumerate(table.to_pylist(), 1):
         yield f"{path}:{number}", row

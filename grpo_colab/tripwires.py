@@ -15,8 +15,8 @@ from accelerate.utils import gather_object
 from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from grpo_colab.callbacks import is_step
 from grpo_colab.errors import SettingError
+from grpo_colab.records import is_step_row
 
 if TYPE_CHECKING:
     from grpo_colab import recipe
@@ -40,8 +40,9 @@ class Tripped(SettingError):
     before it, so that a checkpoint may have been written of weights that were spoilt already.
     """
 
-    def __init__(self, text: str, record: Mapping[str, Any]) -> None:
-        super().__init__(text)
+    def __init__(self, problem: str, record: Mapping[str, Any], **fields: Any) -> None:
+        """`fields` are SettingError's: setting, value, remedy, place."""
+        super().__init__(problem, **fields)
         self.record = record
 
 
@@ -86,7 +87,7 @@ class Tripwires(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> TrainerControl:
-        if logs is None or not is_step(logs):
+        if logs is None or not is_step_row(logs):
             return control
         self.rows.append({"step": state.global_step, **logs})
         if found := self._non_finite() or self._kl() or self._length() or self._gibberish():
@@ -177,20 +178,12 @@ class Tripwires(TrainerCallback):
 
     def _samples(self) -> list[dict[str, Any]]:
         """The step's completions, of all processes, as completions.jsonl has them."""
-        logs = self.trainer._logs
-        rewards = {name: list(paid) for name, paid in logs["rewards"].items()}
-        return [
-            {
-                "prompt": prompt,
-                "completion": completion[-1]["content"] if isinstance(completion, list) else completion,
-                "rewards": {n: None if math.isnan(paid[index]) else paid[index] for n, paid in rewards.items()},
-            }
-            for index, (prompt, completion) in enumerate(zip(logs["prompt"], logs["completion"], strict=True))
-        ]
+        rows = self.trainer.step_completions()
+        return [{key: row[key] for key in ("prompt", "completion", "rewards")} for row in rows]
 
     def _trip(self, step: int, found: Found) -> Tripped:
         wire, good, seen, words = found
-        samples, limit, mended = self._samples()[:8], getattr(self.settings, wire), mend(wire, self.trainer.args)
+        samples, limit, mended = self._samples()[:8], getattr(self.settings, wire), suggest_fix(wire, self.trainer.args)
         about = {"wire": f"tripwires.{wire}", "threshold": limit, "step": step, "last_good_step": good, "seen": seen}
         record = {**about, "suggestion": mended, "completions": samples}
         if self.trainer.is_world_process_zero():
@@ -198,13 +191,18 @@ class Tripwires(TrainerCallback):
                 self.run.write_json("tripwire.json", record)
         wrote = f"; the policy wrote {' '.join(samples[0]['completion'].split())[:80]!r}" if samples else ""
         off = f"tripwires.{wire} = {json.dumps(type(limit)())} turns this off"
-        text = f"tripwires.{wire} = {json.dumps(limit)}: at step {step} {words}{wrote}; {mended}; {off}"
-        self.tripped = Tripped(text, record)
+        self.tripped = Tripped(
+            f"at step {step} {words}{wrote}",
+            record,
+            setting=f"tripwires.{wire}",
+            value=limit,
+            remedy=f"{mended}; {off}",
+        )
         return self.tripped
 
 
-def mend(wire: str, args: Any) -> str:
-    """What to write instead, with the trainer's present values."""
+def suggest_fix(wire: str, args: Any) -> str:
+    """Return what to write instead, with the trainer's present values."""
     slower = f"lower grpo.learning_rate (now {args.learning_rate:g}), say to {args.learning_rate / 4:.1g}"
     longest = args.max_completion_length
     overlong = f"soft_overlong_punishment(max_completion_len={longest}, soft_punish_cache={max(1, longest // 4)})"

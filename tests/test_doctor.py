@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 
-from grpo_colab.doctor import Check, doctor_text
+from grpo_colab.doctor import doctor_text
+from grpo_colab.doctor_findings import Check
 
+ROOT = Path(__file__).parents[1]
 SECRET = "hf_secretOfSomeone123"
 NAMES = ("python", "packages", "conflicts", "in memory", "import order", "gpu", "torch", "driver", "capability")
 NAMES += ("bfloat16", "gpu memory", "vllm", "disk", "model cache", "ram", "hf token", "model", "data", "wandb")
@@ -28,17 +30,19 @@ ASKED = """
 import importlib, json, os, sys
 from dataclasses import asdict
 from grpo_colab.recipe import Recipe
-room = importlib.import_module("grpo_colab.doctor")
-room.ANSWER_S = 1.0
+doctor = importlib.import_module("grpo_colab.doctor").doctor
+findings = importlib.import_module("grpo_colab.doctor_findings")
+packages = importlib.import_module("grpo_colab.doctor_packages")
+findings.ANSWER_S = 1.0
 for line in sys.stdin:
     asked = json.loads(line)
     exec(asked["run"])
     recipe = asked["recipe"] and Recipe.load(**asked["recipe"])
-    print("FOUND", json.dumps([asdict(check) for check in room.doctor(recipe)]), flush=True)
+    print("FOUND", json.dumps([asdict(check) for check in doctor(recipe)]), flush=True)
     print("LOADED", json.dumps(sorted(sys.modules)), flush=True)
 """
 T4 = "Tesla T4, 15360, 14910, 550.54.15, 7.5"
-HOLD = "import sys, time; from pathlib import Path; from grpo_colab.run import locked\n"
+HOLD = "import sys, time; from pathlib import Path; from grpo_colab.run_lock import locked\n"
 HOLD += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)\n"
 
 # A torch that tells what torch.json says.
@@ -71,7 +75,7 @@ class Patient:
             cwd=folder,
             env={
                 **{"HOME": str(folder), "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-                **{"HF_TOKEN": SECRET, "PATH": str(self.programs), "PYTHONPATH": str(self.packages)},
+                **{"HF_TOKEN": SECRET, "PATH": str(self.programs), "PYTHONPATH": f"{self.packages}:{ROOT}"},
                 **environment,
             },
             stdin=subprocess.PIPE,
@@ -210,7 +214,6 @@ def test_this_environment(patient: Callable[..., Patient]) -> None:
     seen(found["import order"], "broken", "trl was imported before unsloth", "restart")
 
 
-ROOT = Path(__file__).parents[1]
 EXPECTED = sorted((ROOT / "colab" / "expected").glob("*.txt"))
 
 
@@ -416,7 +419,7 @@ def test_an_nvidia_smi_that_fails(patient: Callable[..., Patient]) -> None:
     }.items():
         it.smi(script=script)
         limit = 2.0 if "sleep" in script else 20.0
-        seen(it.ask("gsm8k-llama31-8b", run=f"room.LIMIT_S = {limit}")["gpu"], "broken", words, "needs one")
+        seen(it.ask("gsm8k-llama31-8b", run=f"findings.LIMIT_S = {limit}")["gpu"], "broken", words, "needs one")
 
 
 def test_a_torch_with_cuda(patient: Callable[..., Patient]) -> None:
@@ -492,9 +495,11 @@ def test_vllm(patient: Callable[..., Patient]) -> None:
         code.write_text(lines)
         seen(it.ask(**fast)["vllm"], "broken", "vllm 0.31.0", "cannot be imported", words, "pip uninstall vllm")
     code.write_text("import time; time.sleep(600)")
-    seen(it.ask(**{**fast, "run": f"{AGAIN}; room.VLLM_S = 1.0"})["vllm"], "warning", "more than 1 s", "wait for it")
+    seen(
+        it.ask(**{**fast, "run": f"{AGAIN}; packages.VLLM_S = 1.0"})["vllm"], "warning", "more than 1 s", "wait for it"
+    )
     code.write_text("LLM = SamplingParams = None")
-    fast["run"] = f"{AGAIN}; room.VLLM_S = 30.0"
+    fast["run"] = f"{AGAIN}; packages.VLLM_S = 30.0"
     seen(it.ask(**fast)["vllm"], "broken", "vllm-bnb-plugin alone", "pip install vllm-bnb-plugin")
     it.install("vllm-bnb-plugin", "0.1.0")
     seen(it.ask(**fast)["vllm"], "ok", "vllm 0.31.0")

@@ -8,7 +8,7 @@ import pickle
 import pytest
 from refusals import UPDATE, refused
 
-from grpo_colab.errors import SettingError
+from grpo_colab.errors import SettingError, one_of
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,36 @@ def test_another_sentence_than_in_the_snapshot_fails(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv(UPDATE, raising=False)
     with pytest.raises(AssertionError, match="--update-sentences"), refused("lora.r"):
         raise SettingError("not in the snapshot", setting="lora.r")
+
+
+class _Stopped(SettingError):
+    def __init__(self, problem: str, record: dict[str, int]) -> None:
+        super().__init__(problem, setting="lora.r", value=0, remedy="1 or more")
+        self.record = record
+
+
+def test_a_copy_at_a_place_keeps_class_and_fields() -> None:
+    error = _Stopped("must be positive", {"step": 3})
+    twin = error.at("mine.toml, line 3")
+    assert (type(twin), twin.record, twin.problem, twin.setting) == (
+        _Stopped,
+        {"step": 3},
+        "must be positive",
+        "lora.r",
+    )
+    assert str(twin) == "mine.toml, line 3: lora.r = 0: must be positive; 1 or more"
+    assert str(twin.at("runs/a")) == "runs/a: mine.toml, line 3: lora.r = 0: must be positive; 1 or more"
+    assert str(error) == "lora.r = 0: must be positive; 1 or more"
+    assert error.place is None
+
+
+def test_a_copy_with_other_fields() -> None:
+    error = SettingError("must be text")
+    assert not error.replace(setting="a.b").has_value
+    assert str(error.replace(setting="a.b", value=None)) == "a.b = None: must be text"
+    assert str(error.replace(remedy="write hf_" + "a" * 30)) == "must be text; write hf_..."
+
+
+def test_what_a_name_could_have_been() -> None:
+    assert one_of("lorra", ["lora", "grpo"]) == "did you mean 'lora'? There are: lora, grpo"
+    assert one_of("x", ["lora", "grpo"]) == "there are: lora, grpo"

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 from warm import Warm
 
 from grpo_colab import Recipe, Run, train
 from grpo_colab.errors import SettingError
 from grpo_colab.machine import this_machine
-from grpo_colab.policy import Policy, load_policy, out_of_memory
-from grpo_colab.timing import repeatable
+from grpo_colab.memory import out_of_memory
+from grpo_colab.policy import Policy
+from grpo_colab.policy_loading import load_policy
+from grpo_colab.records import repeatable
 
 pytestmark = pytest.mark.stack
 
@@ -182,7 +185,7 @@ def test_one_answer_that_does_not_fit_alone_says_what_to_write(tmp_path: Path) -
     recipe = quick()
     policy, _ = fresh(recipe, forward=0)
     prompt = recipe.load_task().messages(recipe.load_task().problems("test", 1)[0])
-    with pytest.raises(SettingError, match=r"evaluation\.max_completion_tokens = 16: out of memory with one answer"):
+    with refused("evaluation.max_completion_tokens", 16, problem="out of memory with a single answer"):
         policy.generate([prompt], 16)
 
 
@@ -216,7 +219,7 @@ REAL = """
 import resource, sys
 from grpo_colab import Recipe, train
 from grpo_colab.machine import this_machine
-from grpo_colab.policy import load_policy
+from grpo_colab.policy_loading import load_policy
 import torch
 
 recipe = Recipe.load(

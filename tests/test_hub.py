@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ import pytest
 from grpo_colab.tiny import TINY_MODEL
 
 LOAD = """
-import sys
+import json, sys
 from grpo_colab.errors import SettingError
 from grpo_colab.machine import this_machine
-from grpo_colab.policy import load_policy
+from grpo_colab.policy_loading import load_policy
 from grpo_colab.recipe import Recipe
 for failure in sys.argv[1:]:
     print(failure, flush=True)
@@ -25,7 +26,8 @@ for failure in sys.argv[1:]:
         policy = load_policy(Recipe.load(model={"model_name": "someone/tiny"}), this_machine())
         print(policy.model.num_parameters(), flush=True)
     except SettingError as error:
-        print(error, flush=True)
+        fields = ("setting", "value", "problem", "remedy")
+        print(json.dumps({name: getattr(error, name) for name in fields}), flush=True)
 """
 
 
@@ -64,17 +66,20 @@ def test_what_the_hub_answers_is_what_one_reads(hub: Any, tmp_path: Path) -> Non
         elif said:
             lines.append(word)
     assert process.wait() == 0
-    answers = {word: " ".join(lines) for word, lines in said.items()}
+    errors = {word: json.loads(lines[-1]) for word, lines in said.items() if word != "good"}
+    for error in errors.values():
+        assert (error["setting"], error["value"]) == ("model.model_name", "someone/tiny")
+    assert errors["gated"]["problem"] == "is gated"
     for words in (
-        "is gated; ask for access on https://huggingface.co/someone/tiny",
+        "ask for access on https://huggingface.co/someone/tiny",
         "then set HF_TOKEN or run `hf auth login`",
         "'unsloth/tiny'",
     ):
-        assert words in answers["gated"]
+        assert words in errors["gated"]["remedy"]
     for failure in ("401", "404"):
-        assert "model.model_name = 'someone/tiny': cannot be loaded" in answers[failure]
-        assert "write the name of a model on the hub that you can reach" in answers[failure]
+        assert "cannot be loaded" in errors[failure]["problem"]
+        assert "write the name of a model on the hub that you can reach" in errors[failure]["remedy"]
     # the loader by itself would try each of its files for minutes
     for failure in ("500", "hang", "reset"):
-        assert "does not answer" in answers[failure]
-    assert answers["good"].split()[-1].isdigit()
+        assert "does not answer" in errors[failure]["problem"]
+    assert said["good"][-1].isdigit()

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from refusals import refused
 
 from grpo_colab import mirror
 from grpo_colab.checkpoints import DAMAGED, MANIFEST, damage, saved, seal
-from grpo_colab.errors import SettingError
 from grpo_colab.files import append, write_json
 
 FAST = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
@@ -163,7 +163,8 @@ def test_a_copy_that_was_damaged_there_is_left_out(run: Path, tmp_path: Path) ->
     back = mirror.restore(str(tmp_path / "drive" / run.name), tmp_path / "back")
     assert [path.name for path in saved(back / "checkpoints")] == ["checkpoint-10"]
     (copies / "checkpoint-10" / "optimizer.pt").unlink()
-    with pytest.raises(SettingError, match=r"none of its checkpoints is whole.*optimizer\.pt has 0 of 5,000"):
+    problem = "checkpoint-20: optimizer.pt has 0 of 5,000 bytes"
+    with refused(problem=problem, remedy="train again without this copy", place=tmp_path / "drive" / run.name):
         mirror.restore(str(tmp_path / "drive" / run.name), tmp_path / "none")
     assert not [path for path in tmp_path.iterdir() if "none" in path.name]
     # what is not whole by size is copied again
@@ -317,7 +318,7 @@ def test_a_hub_that_fails_is_told_and_tried_again(
     until((run / mirror.STATE).exists, keeper)
     assert said in state(run)["error"]
     monkeypatch.setattr("grpo_colab.mirror.layout.REACH_S", 0.5)
-    with pytest.raises(SettingError, match=r"budget\.mirror"):
+    with refused(remedy="correct budget.mirror", place="hf://someone/copies", snapshot=False):
         mirror.restore("hf://someone/copies", tmp_path / "none")
     hub.failure = None
     hub.released.set()
@@ -330,11 +331,12 @@ def test_a_hub_that_fails_is_told_and_tried_again(
 def test_no_copy_is_named(run: Path, place: str, tmp_path: Path) -> None:
     assert mirror.recipes(place) == {}
     child(run, place)
-    with pytest.raises(SettingError, match=r"no copy of a run is there; name one as <budget\.mirror>"):
+    remedy = "name one as <budget.mirror>/<the run's name>"
+    with refused(problem="holds no copy of a run", remedy=remedy, place=f"{place}/absent"):
         mirror.restore(f"{place}/absent", tmp_path / "none")
-    with pytest.raises(SettingError, match="holds something already"):
+    with refused(problem="holds something already", remedy="choose another folder", place=run):
         mirror.restore(f"{place}/{run.name}", run)
-    with pytest.raises(SettingError, match="write hf://user/repository"):
+    with refused("budget.mirror", "hf://someone", remedy="write hf://user/repository"):
         mirror.restore("hf://someone", tmp_path / "none")
 
 

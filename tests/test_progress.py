@@ -228,7 +228,7 @@ def test_the_table_is_painted_in_place_and_stays_when_it_ends(terminal: Callable
 
 
 def test_what_others_write_stays_whole_above_it(terminal: Callable[..., Terminal]) -> None:
-    from grpo_colab.callbacks import warn
+    from grpo_colab.console import warn
 
     shown = terminal(60)
     early = logging.Logger("early")
@@ -236,7 +236,7 @@ def test_what_others_write_stays_whole_above_it(terminal: Callable[..., Terminal
     loop = Loop()
     loop.log(1)
     print("[bold]no markup[/bold] [/at all]", "x" * 150)
-    warn(2, "a warning")
+    warn("a warning", step=2)
     early.warning("logged")
     loop.log(2)
     print("one ", end="", flush=True)
@@ -441,9 +441,8 @@ def test_odd_metrics_and_an_early_end_break_nothing(
     if view == "lines":
         monkeypatch.setenv("TERM", "dumb")
     if view == "charts":
-        module = importlib.import_module("grpo_colab.progress")
-        monkeypatch.setattr(module, "in_notebook", lambda: True)
-        monkeypatch.setattr(module, "CHARTS_S", 0.0)
+        monkeypatch.setattr("grpo_colab.progress.in_notebook", lambda: True)
+        monkeypatch.setattr("grpo_colab.live.CHARTS_S", 0.0)
     run.write_lines("metrics.jsonl", [{"step": step, **logs} for step, logs in enumerate([{}, *ODD, *ODD])])
     loop = Loop(run, begin=len(ODD), steps=0 if view == "charts" else 100)
     for step, logs in enumerate(ODD, len(ODD) + 1):
@@ -469,19 +468,19 @@ def test_the_time_left_counts_whole_rounds_of_steps_that_share_their_completions
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With num_iterations = 4 a step that generates takes 10 s, and three that do not take 1 s each."""
-    progress = importlib.import_module("grpo_colab.progress")
+    live = importlib.import_module("grpo_colab.live")
     now = 0.0
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
-    story = progress.Story(None, 0, 21, ())
-    assert story.left() == ""
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: now))
+    progress = live.RunProgress(None, 0, 21, ())
+    assert progress.left() == ""
     for step in range(1, 14):
         fresh = step % 4 == 1
         now += 10.0 if fresh else 1.0
-        story.add({"step": step, **(metrics(step) if fresh else {"loss": 0.0})})
-    assert story.left() == "0:00:26"  # two rounds
-    assert story.facts()[1][0] == "3.25 s a step"
-    story.ended = True  # it was solved
-    assert story.left() == ""
+        progress.add({"step": step, **(metrics(step) if fresh else {"loss": 0.0})})
+    assert progress.left() == "0:00:26"  # two rounds
+    assert progress.facts()[1][0] == "3.25 s a step"
+    progress.ended = True  # it was solved
+    assert progress.left() == ""
 
 
 def test_rewards_that_hardly_differ_have_a_trend(terminal: Callable[..., Terminal]) -> None:
@@ -504,7 +503,7 @@ def test_a_terminal_that_goes_away_ends_no_training(terminal: Callable[..., Term
     for stream in shown.streams:  # no write to it works any more, as where a window was closed
         os.dup2(full := os.open("/dev/full", os.O_WRONLY), stream.fileno())
         os.close(full)
-    os.dup2(sys.stderr.fileno(), importlib.import_module("grpo_colab.progress").Table.present.file.fileno())
+    os.dup2(sys.stderr.fileno(), importlib.import_module("grpo_colab.live").Table.present.file.fileno())
     for step in range(2, 5):
         loop.log(step)
     loop.end()
@@ -602,10 +601,10 @@ def test_a_file_gets_lines_now_and_then_and_no_control_signs(monkeypatch: pytest
 
 CELL = f"""
 import time
-from grpo_colab import Run, progress
+from grpo_colab import Run, live
 from grpo_colab.progress import Progress
 from transformers import TrainerControl, TrainerState
-progress.CHARTS_S, progress.CHARTS_SHARE = 0.0, 1e9  # draw every step
+live.CHARTS_S, live.CHARTS_SHARE = 0.0, 1e9  # draw every step
 class Args:
     reward_weights = [2.0]
 def loop(run, begin, end):

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 from warm import Warm
 
 from grpo_colab import Recipe, Run, checkpoints, mirror, train
 from grpo_colab.errors import SettingError
 from grpo_colab.files import read_lines
-from grpo_colab.opening import brought_back
-from grpo_colab.run import LOCK, locked
-from grpo_colab.timing import repeatable
+from grpo_colab.records import repeatable
+from grpo_colab.run_lock import LOCK, locked
+from grpo_colab.run_resume import restore_run
 
 pytestmark = pytest.mark.stack
 
@@ -345,7 +346,7 @@ def test_two_runs_on_one_folder(whole: Run, tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys, time\nfrom pathlib import Path\nfrom grpo_colab.run import locked\n"
+            "import sys, time\nfrom pathlib import Path\nfrom grpo_colab.run_lock import locked\n"
             "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(300)\n",
             str(run.path),
         ],
@@ -433,7 +434,7 @@ def test_spoilt_checkpoints_are_set_aside_and_the_run_begins_before_them(whole: 
     with pytest.raises(SettingError) as caught:
         train(wild, out=tmp_path / "run")
     said = str(caught.value)
-    assert "tripwires.gibberish = 2.0: at step 3 its samples are worth -" in said
+    assert said.startswith("tripwires.gibberish = 2.0: at step 3 its samples are worth -")
     assert "lower grpo.learning_rate (now 1)" in said
     assert "the last good checkpoint is checkpoint-1. Go on, with the setting that you choose behind it: " in said
     assert said.endswith(f"grpo-colab train --resume {tmp_path / 'run'}")
@@ -455,7 +456,7 @@ def test_spoilt_checkpoints_are_set_aside_and_the_run_begins_before_them(whole: 
 def test_an_error_in_the_middle_of_a_step_loses_nothing(whole: Run, tmp_path: Path) -> None:
     """As when memory runs out: in the update of step 4, between two checkpoints."""
     from grpo_colab.machine import this_machine
-    from grpo_colab.policy import load_policy
+    from grpo_colab.policy_loading import load_policy
 
     (tmp_path / "own.py").write_text(
         "from pathlib import Path\n\ndef own_reward(completions, trainer_state=None, **kwargs):\n"
@@ -522,7 +523,7 @@ def test_a_refused_setting_does_not_stay_behind(whole: Run, tmp_path: Path, comm
     assert done.returncode == 2
     assert "budget.micro_batch = 3: does not divide" in done.stderr
     assert (run.path / "recipe.toml").read_text() == before
-    assert run.resume == f"grpo-colab train --resume '{run.path}'"
+    assert run.resume_command == f"grpo-colab train --resume '{run.path}'"
 
 
 def test_a_run_that_goes_on_is_evaluated_by_the_same_problems_on_both_sides(whole: Run, tmp_path: Path) -> None:
@@ -546,19 +547,20 @@ def test_a_mirrors_copy_is_not_taken_for_another_run(
     (tmp_path / "drive").mkdir()
     run = cut_copy(whole, tmp_path / "runs" / "x", 6)
     mirror.push(run.path, "drive")
-    assert brought_back("drive/x").path == Path("runs/x")  # here, and as far
+    assert restore_run("drive/x").path == Path("runs/x")  # here, and as far
     shutil.rmtree(run.checkpoints / "checkpoint-6")
-    with pytest.raises(SettingError, match="'runs/x' is there already, and is another run, or not as far"):
-        brought_back("drive/x")
+    problem = "'runs/x' is there already, and is another run, or not as far"
+    with refused("--resume", "drive/x", problem=problem):
+        restore_run("drive/x")
     shutil.rmtree(run.path)
     Run.create(small(), run.path)
-    with pytest.raises(SettingError, match="is another run, or not as far; go on with that by --resume runs/x"):
-        brought_back("drive/x")
-    assert brought_back("drive/x", "elsewhere").last_step == 8
+    with refused("--resume", "drive/x", problem=problem, remedy="go on with that by --resume runs/x"):
+        restore_run("drive/x")
+    assert restore_run("drive/x", "elsewhere").last_step == 8
     shutil.rmtree(run.path)
-    assert brought_back("drive").path == Path("runs/x")  # the newest that is there
-    with pytest.raises(SettingError, match="leave --out away"):
-        brought_back("runs/x", "other")
+    assert restore_run("drive").path == Path("runs/x")  # the newest that is there
+    with refused("--resume", "runs/x", remedy="leave --out out"):
+        restore_run("runs/x", "other")
 
 
 def test_a_run_that_wants_no_checkpoints_has_its_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -574,12 +576,13 @@ def test_a_run_that_wants_no_checkpoints_has_its_last(tmp_path: Path, capsys: py
 
 
 def test_what_cannot_go_on_is_refused(whole: Run, tmp_path: Path, command: Callable[..., Any]) -> None:
-    with pytest.raises(SettingError, match="is finished, and evaluated; start another with --out"):
+    with refused("--resume", str(whole.path), problem="is finished", remedy="start another run with --out"):
         train(resume=whole.path)
     run = cut_copy(whole, tmp_path / "run", 6)
-    with pytest.raises(SettingError, match=r"a run keeps the \[lora\] that it began with; start another by --out"):
+    problem = "a run keeps the [lora] that it began with"
+    with refused("--resume", str(run.path), problem=problem, remedy="start another run with --out"):
         train(small(lora={"r": 8}), resume=run.path)
     done = command("train", "--resume", str(run.path), "--grpo.learning-rate", "1e-4", "gsm8k-tiny")
     assert done.returncode == 2
-    assert "goes on with the run's own recipe; leave 'gsm8k-tiny' away" in done.stderr
+    assert "goes on with the run's own recipe; leave out 'gsm8k-tiny'" in done.stderr
     assert json.loads((run.checkpoints / "checkpoint-6" / "manifest.json").read_text())["step"] == 6

@@ -18,7 +18,7 @@ import pytest
 from marks import long_but
 from warm import Warm
 
-from grpo_colab.timing import repeatable
+from grpo_colab.records import repeatable
 
 pytest.importorskip("wandb")
 sys.path.insert(0, str(Path(__file__).parent))

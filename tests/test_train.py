@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 from warm import Warm
 
 from grpo_colab import Recipe, Run, train
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import evaluate_run
-from grpo_colab.records import rewind
-from grpo_colab.timing import repeatable
+from grpo_colab.jsonl_repair import rewind
+from grpo_colab.records import repeatable
 
 pytestmark = pytest.mark.stack
 
@@ -93,7 +94,7 @@ def test_completions_are_kept_with_their_rewards_and_groups(finished: Run) -> No
         assert sum(row["advantage"] for row in group) == pytest.approx(0.0, abs=1e-3)
     first = rows[0]
     verdict = finished.recipe.load_task().grade(first["completion"], _problem(first["answer"]))
-    assert first["rewards"]["correctness_reward"] == float(verdict.right)
+    assert first["rewards"]["correctness"] == float(verdict.right)
 
 
 def _problem(answer: str) -> Any:
@@ -142,7 +143,7 @@ def test_four_bit_trains_the_adapter_and_leaves_the_base_alone(tmp_path: Path) -
     from bitsandbytes.nn import Linear4bit
 
     from grpo_colab.machine import this_machine
-    from grpo_colab.policy import load_policy
+    from grpo_colab.policy_loading import load_policy
 
     recipe = quick(model={"load_in_4bit": True})
     learner = load_policy(recipe, this_machine())
@@ -210,7 +211,7 @@ def test_resuming_a_run_that_only_lacks_its_evaluation_adds_no_step(finished: Ru
     train(resume=copy.path)
     assert copy.metrics() == finished.metrics()
     assert copy.evaluation == finished.evaluation
-    with pytest.raises(SettingError, match="is finished, and evaluated"):
+    with refused("--resume", str(copy.path), problem="is finished, and evaluated"):
         train(resume=copy.path)
 
 
@@ -231,13 +232,13 @@ def test_an_adapter_of_another_shape_is_refused(finished: Run, tmp_path: Path) -
     copy = Run(shutil.copytree(finished.path, tmp_path / "copy"))
     text = (copy.path / "recipe.toml").read_text()
     (copy.path / "recipe.toml").write_text(text.replace('    "q_proj",\n', ""))
-    with pytest.raises(SettingError, match="is no adapter of this model"):
+    with refused(problem="is not an adapter of this model", place=copy.adapter):
         evaluate_run(copy.path)
 
 
 def test_a_model_that_cannot_be_had_is_named(tmp_path: Path) -> None:
     for name in ("nobody/no-such-model", str(tmp_path)):
-        with pytest.raises(SettingError, match=r"model\.model_name = .*cannot be loaded") as caught:
+        with refused("model.model_name", name, problem="cannot be loaded", snapshot=False) as caught:
             train(quick(model={"model_name": name}), out=tmp_path / "run")
         assert len(str(caught.value).splitlines()) <= 2
     assert not (tmp_path / "run").exists()

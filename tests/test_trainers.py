@@ -17,7 +17,7 @@ from warm import Warm
 
 from grpo_colab import Run
 from grpo_colab.recipe import preset_names
-from grpo_colab.timing import repeatable
+from grpo_colab.records import repeatable
 
 HERE = Path(__file__).parent
 
@@ -70,7 +70,7 @@ def test_unsloths_trainer_trains_through_the_same_code(patched: dict[str, Any]) 
 @pytest.mark.long
 def test_a_broken_reward_loses_no_step_under_unsloths_trainer(variants: dict[str, Any]) -> None:
     broken = variants["broken_reward"]
-    assert "rewards.own_reward gave 1 rewards for 8 completions (at step 3; see " in broken["said"]
+    assert "rewards.own_reward: gave 1 rewards for 8 completions (at step 3); see " in broken["said"]
     mended, whole = (repeatable(broken[name]) for name in ("mended", "whole"))
     assert [row["step"] for row in mended] == [1, 2, 3, 4]
     assert mended == whole
@@ -130,7 +130,7 @@ from grpo_colab import Recipe, Run
 from grpo_colab.machine import this_machine
 from grpo_colab.plan import geometry
 from grpo_colab.recipe import preset_names
-from grpo_colab.train import grpo_arguments
+from grpo_colab.trainer import grpo_arguments
 import trl
 run = Run.create(Recipe.load(), {str(tmp_path / "run")!r})
 for name in preset_names():

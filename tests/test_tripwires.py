@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import check, refused
 
 from grpo_colab import Recipe, train
 from grpo_colab.recipe import Tripwires as Settings
+from grpo_colab.records import repeatable
 from grpo_colab.run import Run
-from grpo_colab.timing import repeatable
+from grpo_colab.trainer import CompletionLogMixin
 
 pytestmark = pytest.mark.stack
 
@@ -61,23 +63,24 @@ class PoisonedGradient:
 
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("grpo_colab.train")
-    make = module.make_trainer
+    module = importlib.import_module("grpo_colab.trainer")
+    build = module.build_trainer
 
     def with_poison(*args: Any, **kwargs: Any) -> Any:
-        trainer = make(*args, **kwargs)
+        trainer = build(*args, **kwargs)
         trainer.add_callback(PoisonedGradient(3))
         return trainer
 
-    monkeypatch.setattr(module, "make_trainer", with_poison)
+    monkeypatch.setattr(module, "build_trainer", with_poison)
 
 
 @pytest.mark.usefixtures("poisoned")
 def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(tmp_path: Path) -> None:
     text, record = tripped(recipe(), tmp_path / "run")
-    assert "tripwires.non_finite = true: at step 3 the gradient was nan; the policy wrote '" in text
-    assert "lower grpo.learning_rate (now 0.0004), say to 0.0001" in text
-    assert "tripwires.non_finite = false turns this off" in text
+    assert "at step 3 the gradient was nan; the policy wrote '" in text
+    assert record["wire"] == "tripwires.non_finite"
+    assert record["suggestion"].startswith("lower grpo.learning_rate (now 0.0004), say to 0.0001")
+    assert f"; {record['suggestion']}; tripwires.non_finite = false turns this off" in text
     assert (record["step"], record["last_good_step"], record["seen"]) == (3, 2, {"largest_gradient": "nan"})
     run = Run(tmp_path / "run")
     assert [row["step"] for row in run.metrics()] == [1, 2]
@@ -98,8 +101,9 @@ def test_without_the_wire_it_is_the_users_own(tmp_path: Path) -> None:
 
 def test_a_huge_step_makes_gibberish_which_is_seen_at_once(tmp_path: Path) -> None:
     text, record = tripped(recipe(learning_rate=1.0), tmp_path / "run")
-    assert "tripwires.gibberish = 2.0: at step 2 its samples are worth -" in text
-    assert "lower grpo.learning_rate (now 1)" in text
+    assert "at step 2 its samples are worth -" in text
+    assert (record["wire"], record["threshold"], record["step"]) == ("tripwires.gibberish", 2.0, 2)
+    assert record["suggestion"].startswith("lower grpo.learning_rate (now 1)")
     assert record["last_good_step"] == 0  # the first update spoilt it, so that checkpoint-1 is no good
     assert record["seen"]["nats"] < record["seen"]["nats_at_first"] - 2.0
 
@@ -126,7 +130,7 @@ def test_turned_off_the_same_runs_go_on_and_a_healthy_one_is_the_same_with_and_w
     assert not (watched.path / "tripwire.json").exists()
 
 
-class Bench:
+class Bench(CompletionLogMixin):
     """The parts of a trainer that the wires read; with rows as metrics, they are all that decides."""
 
     class accelerator:
@@ -137,7 +141,13 @@ class Bench:
         learning_rate, max_grad_norm, beta, max_completion_length, fp16 = 1e-5, 1.0, 0.04, 200, True
 
     def __init__(self) -> None:
-        self._logs: dict[str, Any] = {"prompt": [], "completion": [], "rewards": {"own": []}}
+        self.log_samples(None, [])
+
+    def log_samples(self, prompt: Any, completions: list[str]) -> None:
+        """As TRL logs a step's completions."""
+        same: dict[str, list[Any]] = {"prompt": len(completions) * [prompt], "advantages": len(completions) * [0.0]}
+        rewards = {"own": len(completions) * [0.0]}
+        self._logs = {**same, "completion": completions, "rewards": rewards, "extra": {}}
 
     def is_world_process_zero(self) -> bool:
         return True
@@ -207,7 +217,7 @@ def test_rows_that_trip_at_the_last(
     assert wires.tripped is not None
     record = json.loads((tmp_path / "run" / "tripwire.json").read_text())
     assert (record["wire"], record["step"], record["last_good_step"]) == (f"tripwires.{wire}", len(rows), good)
-    assert record["suggestion"] in str(wires.tripped)
+    check(wires.tripped, f"tripwires.{wire}", getattr(Settings(), wire), remedy=record["suggestion"])
 
 
 @pytest.mark.parametrize(("rows", "settings"), HOLDS.values(), ids=list(HOLDS))
@@ -233,7 +243,8 @@ def test_a_loss_scaler_may_skip_nine_steps_in_a_row(tmp_path: Path) -> None:
 
     for value in [*9 * [math.inf], 1.0, *9 * [math.nan]]:
         step(value)
-    with pytest.raises(module.Tripped, match=r"was inf 10 times in a row; .* model\.dtype = 'bfloat16'"):
+    problem, remedy = "at step 7 the gradient was inf 10 times in a row", "model.dtype = 'bfloat16'"
+    with refused("tripwires.non_finite", True, problem=problem, remedy=remedy, kind=module.Tripped):
         step(math.inf)
 
 
@@ -247,7 +258,7 @@ def test_sampling_that_fails_is_told_as_the_tripwire_that_it_is(tmp_path: Path) 
     with pytest.raises(RuntimeError) as failed:
         torch.multinomial(torch.tensor([math.nan, 1.0]), 1)
     explained = wires.explain(failed.value)
-    assert "at step 5 the policy's probabilities were NaN" in str(explained)
+    check(explained, "tripwires.non_finite", True, problem="at step 5 the policy's probabilities were NaN")
     assert explained.record["last_good_step"] == 3
     assert wires.explain(RuntimeError("CUDA out of memory")) is None
 
@@ -257,7 +268,7 @@ def test_a_few_terse_answers_are_no_gibberish(tmp_path: Path) -> None:
     from transformers import TrainerControl, TrainerState
 
     from grpo_colab.machine import this_machine
-    from grpo_colab.policy import load_policy
+    from grpo_colab.policy_loading import load_policy
 
     module = importlib.import_module("grpo_colab.tripwires")
     task = Recipe.load().load_task()
@@ -269,7 +280,7 @@ def test_a_few_terse_answers_are_no_gibberish(tmp_path: Path) -> None:
     wires.trainer = Bench()
     for step, said in enumerate((4 * [good], [good, "8", "34", "8"], 4 * ["9 acks7 kit la0 � 4"]), 1):
         assert wires.tripped is None
-        wires.trainer._logs = {"prompt": 4 * [prompt], "completion": said, "rewards": {"own": 4 * [0.0]}}
+        wires.trainer.log_samples(prompt, said)
         wires.on_log(None, TrainerState(global_step=step), TrainerControl(), logs=row())
     assert wires.tripped.record["wire"] == "tripwires.gibberish"
 
@@ -278,7 +289,7 @@ def test_a_resumed_run_knows_what_came_before(tmp_path: Path) -> None:
     from transformers import TrainerControl, TrainerState
 
     from grpo_colab.machine import this_machine
-    from grpo_colab.policy import load_policy
+    from grpo_colab.policy_loading import load_policy
 
     module = importlib.import_module("grpo_colab.tripwires")
     run = Run.create(Recipe.load(), tmp_path / "run")
@@ -295,7 +306,7 @@ def test_a_resumed_run_knows_what_came_before(tmp_path: Path) -> None:
         """At the step after checkpoint-2; the metrics of steps 3 and 4 are of the run that was cut."""
         wires = module.Tripwires(Settings(**settings), run, load_policy(Recipe.load(), this_machine()))
         wires.trainer = Bench()
-        wires.trainer._logs = {"prompt": [prompt], "completion": [bad], "rewards": {"own": [0.0]}}
+        wires.trainer.log_samples(prompt, [bad])
         wires.on_train_begin(None, TrainerState(global_step=2), TrainerControl())
         wires.on_log(None, TrainerState(global_step=3), TrainerControl(), logs=row(kl=99.0))
         return wires

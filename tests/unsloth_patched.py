@@ -43,7 +43,7 @@ from grpo_colab.plan import geometry
 from grpo_colab.policy import Policy
 from grpo_colab.recipe import preset_names
 from grpo_colab.rewards import RewardError
-from grpo_colab.train import grpo_arguments
+from grpo_colab.trainer import grpo_arguments
 
 
 def changed_arguments(run: Run) -> dict[str, list[str]]:

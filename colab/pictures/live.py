@@ -17,18 +17,18 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 from grpo_colab import Run
-from grpo_colab.progress import WINDOW, Story, painted
+from grpo_colab.live import WINDOW, RunProgress, painted
 from grpo_colab.report.curves import series
 
 
 def main(folder: str, step: str = "40") -> None:
     run = Run(folder)
-    story = Story(run, int(step), run.recipe.budget.max_steps, ())
-    story.pace.extend(series(story.rows[-WINDOW:], "step_time"))
+    progress = RunProgress(run, int(step), run.recipe.budget.max_steps, ())
+    progress.pace.extend(series(progress.rows[-WINDOW:], "step_time"))
     console = Console(
         record=True, width=74, height=24, force_terminal=True, color_system="truecolor", file=io.StringIO()
     )
-    console.print(painted(story, console), end="")
+    console.print(painted(progress, console), end="")
     svg = console.export_svg(title="grpo-colab train", theme=MONOKAI)
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # of another's server
     width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])

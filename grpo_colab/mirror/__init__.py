@@ -8,7 +8,7 @@ The child is `python -m grpo_colab.mirror RUN DESTINATION WAIT`. Standard librar
 often.
 """
 
-from grpo_colab.mirror.hub import hub_trouble
+from grpo_colab.mirror.hub import hub_problem, hub_trouble
 from grpo_colab.mirror.layout import HUB, IDENTITY, MARKER, STATE, identity, parse_hub
 from grpo_colab.mirror.mirror import BUSY, FAILED, PATIENCE_S, Mirror, main, push
 from grpo_colab.mirror.restore import check_free, find, is_mirror, marker, recipes, restore
@@ -24,6 +24,7 @@ __all__ = [
     "Mirror",
     "check_free",
     "find",
+    "hub_problem",
     "hub_trouble",
     "identity",
     "is_mirror",

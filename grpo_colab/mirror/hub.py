@@ -17,7 +17,6 @@ from typing import Any
 
 from grpo_colab import checkpoints
 from grpo_colab.checkpoints import MANIFEST, Expected
-from grpo_colab.console import on_one_line
 from grpo_colab.files import read_bytes
 from grpo_colab.mirror import layout
 from grpo_colab.mirror.layout import (
@@ -45,6 +44,7 @@ from grpo_colab.mirror.layout import (
     take_whole,
     told,
 )
+from grpo_colab.text import on_one_line
 
 MOST_LISTED = 100_000  # files of a repository that are looked at
 MOST_COPIES = 300  # that are looked into, of those at a destination
@@ -245,14 +245,25 @@ def fetch_heads(repository: str, folder: str | Path) -> Path:
 
 
 def hub_trouble(source: str, error: BaseException) -> str:
-    """What an error says, or for one of the hub's that a person can do something about, what that is."""
+    """Return what went wrong with the repository `source`, and what to do about it, in one line."""
+    problem, remedy = hub_problem(source, error)
+    return f"{problem}; {remedy}" if remedy else problem
+
+
+def hub_problem(source: str, error: BaseException) -> tuple[str, str]:
+    """Return what went wrong with the repository `source`, and what to do about it.
+
+    The remedy is empty for errors that a person can do nothing about.
+    """
     from huggingface_hub import get_token
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
     if not isinstance(error, HfHubHTTPError) or error.response.status_code not in (401, 403, 404):
-        return told(error)
+        return told(error), ""
     page = f"https://huggingface.co/{parse_hub(source)[0]}"
     if isinstance(error, GatedRepoError):
-        return f"ask for access on {page} first, then set HF_TOKEN or run `hf auth login`"
-    way = "your token does not open it" if get_token() else "without a token; set HF_TOKEN or run `hf auth login`"
-    return f"the hub refuses {page} ({error.response.status_code}): {way}"
+        return f"{page} is gated", "ask for access there first, then set HF_TOKEN or run `hf auth login`"
+    refusal = f"the hub refuses {page} ({error.response.status_code})"
+    if get_token():
+        return f"{refusal}: your token does not open it", "use a token that does"
+    return f"{refusal} without a token", "set HF_TOKEN or run `hf auth login`"

@@ -21,9 +21,9 @@ from typing import IO, Any, Final
 
 from grpo_colab import checkpoints
 from grpo_colab.checkpoints import DAMAGED, SPOILT, Expected
-from grpo_colab.console import masked, on_one_line
 from grpo_colab.errors import SettingError
 from grpo_colab.files import is_utf8, number, open_to_read, read_bytes, read_json, write_text
+from grpo_colab.text import masked, on_one_line
 from grpo_colab.toml_reading import read_toml
 
 HUB: Final = "hf://"
@@ -270,7 +270,12 @@ def parse_hub(source: str) -> tuple[str, str | None]:
     user, _, rest = source.removeprefix(HUB).strip("/").partition("/")
     repository, _, name = rest.partition("/")
     if not repository or "/" in name or not {".", ".."}.isdisjoint((user, repository, name)):
-        raise SettingError(f"budget.mirror = {source!r}: is no repository; write {HUB}user/repository")
+        raise SettingError(
+            "names no repository on the hub",
+            setting="budget.mirror",
+            value=source,
+            remedy=f"write {HUB}user/repository",
+        )
     return f"{user}/{repository}", name or None
 
 

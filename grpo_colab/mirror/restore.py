@@ -18,7 +18,6 @@ from typing import Any
 
 from grpo_colab import checkpoints
 from grpo_colab.checkpoints import DAMAGED, MANIFEST
-from grpo_colab.console import masked, on_one_line
 from grpo_colab.errors import SettingError
 from grpo_colab.files import expanded, inside, open_to_read, read_bytes, to_disk, write_text
 from grpo_colab.mirror import folder as folders
@@ -41,6 +40,7 @@ from grpo_colab.mirror.layout import (
     told,
 )
 from grpo_colab.mirror.process import ask
+from grpo_colab.text import masked, on_one_line
 from grpo_colab.toml_reading import parse_toml
 
 MOST_CHECKPOINTS = 100  # of a copy; it keeps three
@@ -58,7 +58,7 @@ def find(source: str) -> str:
     else:
         found = next((f"{source.rstrip('/')}/{name}" for name in recipes(source)), None)
     if found is None:
-        raise SettingError(f"{shown(source)}: no copy of a run is there, or it does not answer")
+        raise SettingError("holds no copy of a run, or does not answer", remedy=_NAME_A_COPY, place=shown(source))
     return found
 
 
@@ -108,7 +108,7 @@ def check_free(destination: str, runs: Iterable[Path], remedy: str = "another --
     paths = [str(layout.absolute(run)) for run in runs]
     found = ask("--taken", destination, *paths) if paths else None
     if isinstance(found, str):
-        raise SettingError(f"budget.mirror = {shown(destination)}: {found}; choose {remedy}")
+        raise SettingError(found, setting="budget.mirror", value=destination, remedy=f"choose {remedy}")
 
 
 def read_recipes(destination: str) -> dict[str, str]:
@@ -180,7 +180,11 @@ def restore(source: str, into: Path) -> Path:
     then as it was.
     """
     if into.is_symlink() or into.is_file() or (into.is_dir() and any(into.iterdir())):
-        raise SettingError(f"{str(into)!r}: holds something already, so that {shown(source)} cannot be restored there")
+        raise SettingError(
+            f"holds something already, so {shown(source)} cannot be restored there",
+            remedy="choose another folder with --out",
+            place=repr(str(into)),
+        )
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{into.name[:100]}.", suffix=".tmp", dir=into.parent) as folder:
@@ -197,14 +201,20 @@ def restore(source: str, into: Path) -> Path:
             if troubles and not checkpoints.saved(new / "checkpoints"):
                 what = "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items())
                 raise SettingError(
-                    f"{shown(source)}: none of its checkpoints is whole ({what}); train again without it"
+                    f"none of its checkpoints is whole ({what})",
+                    remedy="train again without this copy",
+                    place=shown(source),
                 )
             for name in troubles:  # by which the run knows that it went back from them
                 (new / "checkpoints" / f"{DAMAGED}{name}").mkdir(parents=True, exist_ok=True)
             write_text(new / IDENTITY, identity)
             return new.replace(into)
     except OSError as error:
-        raise SettingError(f"{shown(source)}: cannot be restored to {str(into)!r} ({told(error)})") from error
+        raise SettingError(
+            f"cannot be restored to {str(into)!r} ({told(error)})",
+            remedy="try again, or choose another folder with --out",
+            place=shown(source),
+        ) from error
 
 
 def _from_folder(source: str, new: Path) -> tuple[str, dict[str, str]]:
@@ -212,7 +222,7 @@ def _from_folder(source: str, new: Path) -> tuple[str, dict[str, str]]:
     root = expanded(source)
     found = [root] if _is_copy(root) else _copies(root)
     if not found:
-        raise SettingError(_NO_COPY.format(shown(source)))
+        raise _no_copy(source)
     copy = found[0]
     about = _read_about(source, copy)
     saved = _own_checkpoints(source, about, copy)
@@ -244,7 +254,7 @@ def _from_hub(source: str, fetched: Path, new: Path) -> tuple[str, dict[str, str
             name = next((copy.name for copy in _copies(hub.fetch_heads(repository, fetched))), None)
         there = hub.sizes(repository, name) if name else {}
         if name is None or MARKER not in there:
-            raise SettingError(_NO_COPY.format(shown(source)))
+            raise _no_copy(source)
         copy = fetched / name
         hub.fetch_small(repository, name, [MARKER, *hub.manifests(there)], there, fetched)
         about = _read_about(source, copy)
@@ -255,7 +265,10 @@ def _from_hub(source: str, fetched: Path, new: Path) -> tuple[str, dict[str, str
     except SettingError:
         raise
     except (OSError, ValueError, httpx.HTTPError) as error:
-        raise SettingError(f"{shown(source)}: {hub.hub_trouble(source, error)}; or correct budget.mirror") from error
+        problem, remedy = hub.hub_problem(source, error)
+        raise SettingError(
+            problem, remedy=f"{remedy or 'try again'}, or correct budget.mirror", place=shown(source)
+        ) from error
     for one in wanted:
         target = new / one
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -263,14 +276,20 @@ def _from_hub(source: str, fetched: Path, new: Path) -> tuple[str, dict[str, str
     return about["id"], troubles
 
 
-_NO_COPY = "{}: no copy of a run is there; name one as <budget.mirror>/<the run's name>"
+_NAME_A_COPY = "name one as <budget.mirror>/<the run's name>"
+
+
+def _no_copy(source: str) -> SettingError:
+    return SettingError("holds no copy of a run", remedy=_NAME_A_COPY, place=shown(source))
 
 
 def _read_about(source: str, copy: Path) -> dict[str, Any]:
     about = read_marker(copy)
     if about is None:
         raise SettingError(
-            f"{shown(source)}: its {MARKER} is damaged, so that nobody can say whose copy it is; take another copy"
+            f"its {MARKER} is damaged, so it is not known which run this is a copy of",
+            remedy="take another copy",
+            place=shown(source),
         )
     return about
 
@@ -282,7 +301,9 @@ def _own_checkpoints(source: str, about: dict[str, Any], copy: Path) -> list[Pat
     saved = [path for path in saved if names is None or f"checkpoints/{path.name}/{MANIFEST}" in names]
     if len(saved) > MOST_CHECKPOINTS:
         raise SettingError(
-            f"{shown(source)}: has {len(saved):,} checkpoints, and a copy keeps three; remove what is not of it"
+            f"has {len(saved):,} checkpoints, and a copy keeps three",
+            remedy="remove those that do not belong to it",
+            place=shown(source),
         )
     return saved
 
@@ -322,16 +343,20 @@ def _check_sizes(source: str, wanted: dict[str, int], new: Path) -> None:
         most = MARKER_BYTES if name.endswith(f"/{MANIFEST}") else most
         if size > most:
             raise SettingError(
-                f"{shown(source)}: {on_one_line(name)} has {size:,} bytes, and may have {most:,}; it is not what a run "
-                "writes, so take another copy, or remove it there"
+                f"{on_one_line(name)} has {size:,} bytes and may have {most:,}, so it is not what a run writes",
+                remedy="take another copy, or remove that file there",
+                place=shown(source),
             )
     if "recipe.toml" not in wanted:
-        raise SettingError(f"{shown(source)}: has no recipe.toml, so that it is no run; take another copy")
+        raise SettingError(
+            "has no recipe.toml, so it is not the copy of a run", remedy="take another copy", place=shown(source)
+        )
     free, total = shutil.disk_usage(new).free, sum(wanted.values())
     if total + SPARE_BYTES > free:
         raise SettingError(
-            f"{shown(source)}: has {total / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free at "
-            f"{str(new.parents[1])!r}; free some, or choose another disk with --out"
+            f"takes {total / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free at {str(new.parents[1])!r}",
+            remedy="free some space, or choose another disk with --out",
+            place=shown(source),
         )
 
 

@@ -95,17 +95,19 @@ class Plan:
         return show.text(self, colour, width)
 
     def draw(self, path: str | Path) -> None:
-        """A PNG of both peaks against the device's memory; SettingError where `path` cannot be written."""
+        """Write a PNG of both peaks against the device's memory; SettingError where `path` cannot be written."""
         picture = io.BytesIO()
-        try:
-            check_name("--picture", path)
-        except ValueError as error:
-            raise SettingError(str(error)) from None
+        check_name("--picture", path)
         show.draw(self, picture)
         try:
             write_out(path, picture.getvalue())
         except OSError as error:
-            raise SettingError(f"{path}: cannot be written ({error.strerror or error}); choose another file") from error
+            raise SettingError(
+                f"cannot be written ({error.strerror or error})",
+                setting="--picture",
+                value=str(path),
+                remedy="choose another file",
+            ) from error
 
     def as_dict(self) -> dict[str, Any]:
         return {

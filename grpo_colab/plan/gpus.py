@@ -6,9 +6,9 @@ import math
 import sys
 from dataclasses import dataclass, replace
 
-from grpo_colab import policy
 from grpo_colab.errors import SettingError, nearest
 from grpo_colab.machine import this_machine
+from grpo_colab.memory import free_memory
 
 GIB = 2**30
 # Taken before anything is loaded: the stored T4 run asked for 0.6 of what was free and got 0.5943 of the whole.
@@ -72,18 +72,23 @@ def device_for(gpu: str | None, vram_gib: float | None) -> Device:
     """
     if vram_gib is not None and not 1 <= vram_gib <= MOST_GIB:
         raise SettingError(
-            f"--vram-gib {vram_gib:g}: write the GiB of memory that the device has, such as 24; at least 1, and at "
-            f"most {MOST_GIB:,.0f}"
+            f"is not between 1 and {MOST_GIB:,.0f}",
+            setting="--vram-gib",
+            value=vram_gib,
+            remedy="write the GiB of memory that the device has, such as 24",
         )
     if gpu is None:
         return _here() if vram_gib is None else _with_memory(_like(vram_gib * GIB, None), vram_gib, f"{vram_gib:g} GiB")
     known = {**{name.lower(): device for name, device in GPUS.items()}, "cpu": CPU}
     device = known.get(gpu.strip().lower().replace(" ", ""))
     if device is None:
-        meant = nearest(gpu.lower(), known) or "."
+        meant = nearest(gpu.lower(), known).removeprefix("; ")
+        remedy = f"write one of {', '.join([*GPUS, 'cpu'])}, or for another card its memory, as --vram-gib N"
         raise SettingError(
-            f"--gpu {gpu!r}: not in the table{meant} There are: {', '.join([*GPUS, 'cpu'])}; for another card write "
-            "its memory, --vram-gib N"
+            "is not in the table of devices",
+            setting="--gpu",
+            value=gpu,
+            remedy=f"{meant} Or {remedy}" if meant else remedy,
         )
     return device if vram_gib is None else _with_memory(device, vram_gib, f"{device.name} with {vram_gib:g} GiB")
 
@@ -106,13 +111,13 @@ def _like(total: float, capability: tuple[int, int] | None) -> Device:
 def _here() -> Device:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():  # what an earlier run left in torch's cache is free
-        policy.free_memory()
+        free_memory()
     try:
         machine = this_machine()
     except ModuleNotFoundError as error:
         raise SettingError(
-            f"{error.name} is not installed, and it knows this machine; `pip install grpo_colab[train]`, or name a "
-            "device, such as --gpu T4"
+            f"{error.name} is not installed, and a plan for this machine needs it",
+            remedy="run `pip install grpo_colab[train]`, or name a device, such as --gpu T4",
         ) from None
     if machine.kind == "cpu":
         return replace(

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
-import logging
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo_colab import policy
+from grpo_colab import hub
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.files import read_bytes
 from grpo_colab.recipe import Recipe
+from grpo_colab.stack import import_transformers
 
 CONFIGURATIONS = Path(__file__).parents[1] / "models"  # of the presets' models, under their makers' names
 ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}  # of a configuration's layer_types
@@ -54,7 +52,12 @@ def adapted(shape: Shape, targets: str | tuple[str, ...], rank: int) -> int:
             try:
                 return targets == "all-linear" or re.fullmatch(targets, name) is not None
             except re.error as error:
-                raise SettingError(f"lora.target_modules = {targets!r}: is no pattern ({error})") from None
+                raise SettingError(
+                    f"is not a regular expression ({error})",
+                    setting="lora.target_modules",
+                    value=targets,
+                    remedy="write a list of modules' names, 'all-linear', or an expression that matches whole names",
+                ) from None
         return name.endswith(tuple(f".{target}" for target in targets))
 
     return sum(rank * (inputs + outputs) for name, inputs, outputs in shape.linear if named(name))
@@ -76,13 +79,20 @@ def shape_of(recipe: Recipe) -> Shape:
     name, values = recipe.model["model_name"], configuration(recipe)
     for setting in ("full_finetuning", "quantization_config", "qat_scheme"):
         if recipe.model.get(setting):
-            raise Unplanned(f"model.{setting} = {recipe.model[setting]!r}: a plan knows LoRA on 4, 8 or 16 bits alone")
+            raise Unplanned(
+                "cannot be planned for: a plan knows only LoRA on a model in 4, 8 or 16 bits",
+                setting=f"model.{setting}",
+                value=recipe.model[setting],
+            )
     held = values.get("quantization_config") or {}
     foreign = held.get("quant_method", "bitsandbytes") != "bitsandbytes" or held.get("load_in_8bit")
     if foreign or (held.get("load_in_4bit") and bits(recipe) != 4):
         raise Unplanned(
-            f"model.model_name = {name!r}: its weights are quantised already, otherwise than [model] asks for, so that "
-            "their size in memory is not known; name the original model to plan it"
+            "its weights are already quantised, in another way than [model] asks for, so their size in memory is not "
+            "known",
+            setting="model.model_name",
+            value=name,
+            remedy="name the original model to plan it",
         )
     return _counted(json.dumps(values, sort_keys=True), name)
 
@@ -116,11 +126,14 @@ def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
     except Unplanned:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        if "gated repo" in str(error):
-            raise Unplanned(policy._not_loaded(name, error)) from error
+        if hub.is_gated(error):
+            raise Unplanned(**hub.not_loaded(name, error)) from error
         raise Unplanned(
-            f"model.model_name = {name!r}: its configuration cannot be had ({one_line(error)}); download config.json "
-            "from the model's page into a folder, and write that folder as model.model_name"
+            f"its configuration cannot be read ({one_line(error)})",
+            setting="model.model_name",
+            value=name,
+            remedy="download config.json from the model's page into a folder, and write that folder as "
+            "model.model_name",
         ) from error
     return read
 
@@ -135,8 +148,8 @@ def shipped(name: str) -> Path | None:
 
 def _from_hub(recipe: Recipe) -> dict[str, Any]:
     """The config.json there, or else the adapter_config.json."""
-    transformers = stack()
-    policy._check_hub(recipe.model_path)
+    transformers = import_transformers()
+    hub.check_hub(recipe.model_path)
     options = {key: recipe.model[key] for key in ("revision", "token") if recipe.model.get(key)}
     # the file as it is: AutoConfig would run the model's own Python where the recipe allows that
     found = transformers.utils.cached_file(
@@ -151,29 +164,10 @@ def _from_hub(recipe: Recipe) -> dict[str, Any]:
     return json.loads(read_bytes(Path(found), MOST_READ, follow=True))
 
 
-def stack() -> Any:
-    """transformers, after Unsloth where this process may train later: that patches it only when it comes first.
-
-    A process that does not train, such as the command line's `plan`, imports transformers itself beforehand and so
-    saves the ten seconds that Unsloth takes.
-    """
-    if importlib.util.find_spec("unsloth") and not any(m in sys.modules for m in policy.MUST_COME_AFTER_UNSLOTH):
-        policy.import_unsloth()
-    for noisy in ("torchao", "torch.utils._pytree"):  # which transformers imports to build a model
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    try:
-        import transformers
-    except ModuleNotFoundError:
-        raise SettingError(
-            "transformers is not installed, and it knows the models' shapes; `pip install grpo_colab[train]`"
-        ) from None
-    return transformers
-
-
 @functools.lru_cache(maxsize=8)
 def _counted(text: str, name: str) -> Shape:
     """Build the model on the meta device, where nothing is allocated or drawn, and count its modules."""
-    transformers = stack()
+    transformers = import_transformers()
     import torch
 
     values = json.loads(text)
@@ -186,11 +180,13 @@ def _counted(text: str, name: str) -> Shape:
         doubt = _doubt(torch, model, config.get_text_config())
     except Exception as error:  # whatever a model's own code raises
         raise Unplanned(
-            f"model.model_name = {name!r}: its config.json is of no causal language model that transformers "
-            f"{transformers.__version__} can build, and whose parts are known ({one_line(error)})"
+            f"its config.json describes no causal language model that transformers {transformers.__version__} can "
+            f"build and whose parts are known ({one_line(error)})",
+            setting="model.model_name",
+            value=name,
         ) from error
     if doubt:
-        raise Unplanned(f"model.model_name = {name!r}: {doubt}, so that its memory is not known for certain")
+        raise Unplanned(f"{doubt}, so its memory is not known for certain", setting="model.model_name", value=name)
     return shape
 
 

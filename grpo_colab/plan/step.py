@@ -64,16 +64,20 @@ def geometry(recipe: Recipe, processes: int, model_config: Any = None, memory_by
     total = recipe.completions_per_step
     if total % processes:
         raise SettingError(
-            f"budget.prompts_per_step = {recipe.budget.prompts_per_step}: {total} completions a step do not divide "
-            f"among {processes} processes; make prompts_per_step x grpo.num_generations a multiple of {processes}"
+            f"the step's {total} completions do not divide among {processes} processes",
+            setting="budget.prompts_per_step",
+            value=recipe.budget.prompts_per_step,
+            remedy=f"make budget.prompts_per_step x grpo.num_generations a multiple of {processes}",
         )
     share = total // processes
     asked = recipe.budget.micro_batch
     if asked:
         if share % asked:
             raise SettingError(
-                f"budget.micro_batch = {asked}: does not divide the {share} completions that one process has in a "
-                f"step; write one of {', '.join(map(str, divisors(share)))}"
+                f"does not divide the {share} completions that one process has per step",
+                setting="budget.micro_batch",
+                value=asked,
+                remedy=f"write one of {', '.join(map(str, divisors(share)))}",
             )
         micro_batch = asked
     else:
@@ -144,6 +148,9 @@ def check_disk(recipe: Recipe, out: Path) -> None:
     free, needed = shutil.disk_usage(folder).free, adapter_bytes(recipe) + RUN_FOLDER_BYTES
     if free < needed:
         raise SettingError(
-            f"--out {str(out)!r}: {free / 2**20:.0f} MiB free there, but the adapter and its checkpoints need "
-            f"{math.ceil(needed / 2**20)} MiB; free some, or choose another disk"
+            f"has {free / 2**20:.0f} MiB free, but the adapter and its checkpoints need "
+            f"{math.ceil(needed / 2**20)} MiB",
+            setting="--out",
+            value=str(out),
+            remedy="free some space, or choose another disk",
         )

@@ -134,7 +134,7 @@ def test_completions_are_searched_and_filtered(real: Path, open_page: Open) -> N
     within = [row for row in written if 3 <= row["step"] <= 4]
     assert said(page, "completions").endswith(f"of {len(within)} completions")
     place.get_by_label("Verdict").select_option("right")
-    right = [row for row in within if row["rewards"]["correctness_reward"] == 1.0]
+    right = [row for row in within if row["rewards"]["correctness"] == 1.0]
     assert right
     assert said(page, "completions").endswith(f"of {len(right)} completions")
     place.get_by_label("Verdict").select_option("not right")

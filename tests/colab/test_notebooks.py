@@ -26,6 +26,7 @@ import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from refusals import refused
 
 from grpo_colab import Recipe, Run
 from grpo_colab.cli import main
@@ -180,7 +181,7 @@ def test_outside_colab_drive_is_refused_and_secrets_are_left_out(monkeypatch: py
     monkeypatch.setenv("HF_TOKEN", "hf_from_the_environment")
     keys("HF_TOKEN", "WANDB_API_KEY")
     assert os.environ["HF_TOKEN"] == "hf_from_the_environment"
-    with pytest.raises(SettingError, match="drive = True: there is no Drive outside Colab"):
+    with refused("drive", True, problem="there is no Drive outside Colab", remedy="untick it"):
         settings("word-problems-tiny", drive=True)
 
 
@@ -272,14 +273,14 @@ def test_keys_reach_the_environment_and_nobodys_eyes(case: str, tmp_path: Path) 
 
 
 FORM = """
-import sys
+import json, sys
 from grpo_colab.errors import SettingError
 from grpo_colab.notebook import settings
 for fields in map(eval, sys.argv[1:]):
     try:
         print("mirror", settings("word-problems-tiny", **fields).budget.mirror)
     except SettingError as error:
-        print("refused", error)
+        print("refused", json.dumps([error.setting, error.value, error.problem, error.remedy]))
 """
 
 
@@ -296,18 +297,26 @@ def test_drive_keeps_the_run_and_without_it_the_hub_does(hub: Any, tmp_path: Pat
 
 def test_what_cannot_be_written_to_is_said_before_the_training(hub: Any, tmp_path: Path) -> None:
     without_token = python(FORM, tmp_path, "{'hub': 'someone/adapter'}", "{'drive': True}", HF_ENDPOINT=hub.url)
-    refused = without_token.stdout.splitlines()
-    assert refused[0].startswith("refused hub = 'someone/adapter': needs a token that may write; put it as HF_TOKEN")
-    assert refused[1].startswith("refused drive = True: Drive was not mounted (ValueError: mount failed)")
+    errors = refusals_in(without_token.stdout)
+    assert errors[0][:3] == ["hub", "someone/adapter", "needs a token that may write"]
+    assert errors[0][3].startswith("put it as HF_TOKEN into Colab's secrets")
+    assert errors[1][:3] == ["drive", True, "Drive was not mounted (ValueError: mount failed)"]
     assert hub.requests == []
     hub.failure = "401"
     done = python(FORM, tmp_path, "{'hub': 'someone/adapter'}", HF_TOKEN=SECRET, HF_ENDPOINT=hub.url)
-    assert "the hub refuses https://huggingface.co/someone/adapter (401): your token does not open it" in done.stdout
+    [(setting, value, problem, _)] = refusals_in(done.stdout)
+    assert (setting, value) == ("hub", "someone/adapter")
+    assert problem == "the hub refuses https://huggingface.co/someone/adapter (401): your token does not open it"
     assert SECRET not in done.stdout + done.stderr
 
 
+def refusals_in(printed: str) -> list[list[Any]]:
+    """The fields of the refusals that a process has printed: setting, value, problem, remedy."""
+    return [json.loads(line.removeprefix("refused ")) for line in printed.splitlines() if line.startswith("refused ")]
+
+
 HOME = """
-import sys
+import json, sys
 from pathlib import Path
 from grpo_colab import Recipe, Run, notebook
 from grpo_colab.errors import SettingError
@@ -316,7 +325,7 @@ run = Run.create(Recipe.load(sys.argv[1]), "runs/mine")
 try:
     take_home(run)
 except SettingError as error:
-    print("refused", error)
+    print("refused", json.dumps([error.place, None, error.problem, error.remedy]))
 run.adapter.mkdir()
 for name in ("adapter_config.json", "adapter_model.safetensors"):
     (run.adapter / name).write_bytes(name.encode())
@@ -327,7 +336,7 @@ notebook.PUSH_PATIENCE_S = float(sys.argv[2])
 try:
     take_home(run, "someone/adapter ")
 except SettingError as error:
-    print("refused", error)
+    print("refused", json.dumps([error.setting, error.value, error.problem, error.remedy]))
 take_home(run, download=False)
 """
 
@@ -339,7 +348,8 @@ def test_the_adapter_and_the_report_go_to_the_browser_and_to_the_top_of_the_repo
     hub.repositories["someone/adapter"] = {}
     done = python(HOME, tmp_path, recipe, "60", HF_TOKEN=SECRET, HF_ENDPOINT=hub.url)
     assert done.returncode == 0, done.stderr
-    assert "there is no adapter in it yet; run the training cell to its end" in done.stdout
+    [early] = refusals_in(done.stdout)
+    assert early == ["runs/mine", None, "has no adapter yet", "run the training cell to its end"]
     files = {name: name.encode() for name in ("adapter_config.json", "adapter_model.safetensors")}
     files["report.html"] = b"the report"
     card = hub.repositories["someone/adapter"].pop("README.md", None)
@@ -359,10 +369,11 @@ def test_a_hub_that_fails_costs_the_push_alone(failure: str, patience_s: str, hu
     done = python(HOME, tmp_path, "word-problems-tiny", patience_s, HF_TOKEN=SECRET, HF_ENDPOINT=hub.url)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "colab" / "downloads" / "mine-adapter.zip").is_file()
-    (refused,) = [line for line in done.stdout.splitlines() if line.startswith("refused hub")]
-    assert ("no answer in 2 s" in refused) == (failure == "hang")
+    _, (setting, value, problem, remedy) = refusals_in(done.stdout)
+    assert (setting, value) == ("hub", "someone/adapter")
+    assert ("no answer in 2 s" in problem) == (failure == "hang")
     again = "take_home(run, 'someone/adapter', download=False)"
-    assert refused.endswith(f"The adapter is in mine-adapter.zip; to push it again: {again}")
+    assert remedy.endswith(f"the adapter is in mine-adapter.zip; to push it again: {again}")
 
 
 LATER = """
@@ -429,21 +440,24 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 CHECK = """
+import json
 from grpo_colab import Recipe
 from grpo_colab.errors import SettingError
 from grpo_colab.notebook import check
 try:
     check(Recipe.load("gsm8k-llama31-8b"))
 except SettingError as error:
-    print("refused", error)
+    print("refused", json.dumps([error.setting, None, error.problem, error.remedy]))
 """
 
 
 def test_a_machine_that_cannot_train_the_recipe_stops_run_all(tmp_path: Path) -> None:
     done = python(CHECK, tmp_path, CUDA_VISIBLE_DEVICES="", HF_HUB_OFFLINE="1")
-    *lines, refused = done.stdout.splitlines()
-    assert refused.startswith("refused gpu: "), done.stderr
-    assert len(lines) > 10  # all that the doctor looked at
+    [(setting, _, problem, remedy)] = refusals_in(done.stdout)
+    assert setting == "gpu", done.stderr
+    assert "model.load_in_4bit = true needs one" in problem
+    assert "Change runtime type" in remedy
+    assert len(done.stdout.splitlines()) > 11  # all that the doctor looked at
 
 
 def test_an_error_is_one_sentence_in_a_notebook() -> None:

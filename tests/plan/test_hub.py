@@ -15,10 +15,12 @@ from grpo_colab.tiny import TINY_MODEL
 
 PLAN = """
 import sys
+FIELDS = ("setting", "value", "problem", "remedy")
 import transformers  # as the command line does: nothing is trained here
 from grpo_colab import Recipe
 from grpo_colab.errors import SettingError
 from grpo_colab.plan import plan
+import json
 for failure in sys.argv[1:]:
     name = "someone/adapter" if failure == "adapter" else "someone/tiny"
     print(failure, flush=True)
@@ -26,7 +28,7 @@ for failure in sys.argv[1:]:
     try:
         print(plan(Recipe.load(model={"model_name": name}), "T4").parameters, flush=True)
     except SettingError as error:
-        print(error, flush=True)
+        print(json.dumps({name: getattr(error, name) for name in FIELDS}), flush=True)
 print("end", "unsloth" in sys.modules, flush=True)
 """
 
@@ -66,11 +68,15 @@ def test_only_the_configuration_is_asked_for(hub: Any, tmp_path: Path) -> None:
         else:
             said[word] = said.get(word, "") + line
     assert process.wait() == 0
-    assert "is gated; ask for access on https://huggingface.co/someone/tiny" in said["gated"]
+    errors = {failure: json.loads(said[failure]) for failure in ("gated", "404", "hang")}
+    for error in errors.values():
+        assert (error["setting"], error["value"]) == ("model.model_name", "someone/tiny")
+    assert errors["gated"]["problem"] == "is gated"
+    assert "ask for access on https://huggingface.co/someone/tiny" in errors["gated"]["remedy"]
     for failure in ("404", "hang"):
-        assert "model.model_name = 'someone/tiny': its configuration cannot be had" in said[failure]
-        assert "download config.json from the model's page into a folder" in said[failure]
-    assert "does not answer" in said["hang"]
+        assert "configuration cannot be read" in errors[failure]["problem"]
+        assert "download config.json from the model's page into a folder" in errors[failure]["remedy"]
+    assert "does not answer" in errors["hang"]["problem"]
     parameters, end = said["adapter"].split("\n")[:2]
     assert int(parameters) > 500_000
     assert said["good"] == f"{parameters}\n"

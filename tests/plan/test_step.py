@@ -6,9 +6,9 @@ import importlib.util
 from types import SimpleNamespace
 
 import pytest
+from refusals import refused
 
 from grpo_colab import Recipe
-from grpo_colab.errors import SettingError
 from grpo_colab.machine import this_machine
 from grpo_colab.plan import adapter_bytes, answers_at_once, backward_bytes, geometry
 
@@ -60,12 +60,12 @@ def test_an_evaluation_batch_leaves_room_on_a_small_card() -> None:
 
 def test_a_micro_batch_of_ones_own() -> None:
     assert geometry(Recipe.load(budget={"micro_batch": 4}), 1).micro_batch == 4
-    with pytest.raises(SettingError, match=r"budget\.micro_batch = 5: .* write one of 1, 2, 4, 8, 16$"):
+    with refused("budget.micro_batch", 5, remedy="write one of 1, 2, 4, 8, 16"):
         geometry(Recipe.load(budget={"micro_batch": 5}), 1)
 
 
 def test_completions_that_do_not_divide_among_the_processes() -> None:
-    with pytest.raises(SettingError, match=r"budget\.prompts_per_step = 1: 8 completions .* 3 processes"):
+    with refused("budget.prompts_per_step", 1, problem="8 completions", remedy="a multiple of 3"):
         geometry(Recipe.load(budget={"prompts_per_step": 1}), 3)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grpo_colab.console import is_secret, masked, on_one_line, printable, without_secrets
+from grpo_colab.text import is_secret, masked, on_one_line, printable, without_secrets
 
 
 @pytest.mark.parametrize(

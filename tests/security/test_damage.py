@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from marks import long_but
+from refusals import refused
 
 from grpo_colab import Recipe, Run, checkpoints, train
 from grpo_colab.embed import embed, embed_text
-from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE, evaluate_run
+from grpo_colab.records import repeatable
 from grpo_colab.report import report
 from grpo_colab.status import status, status_text
-from grpo_colab.timing import repeatable
 
 pytestmark = pytest.mark.stack
 
@@ -187,9 +187,9 @@ def test_damaged_objects_are_read_past(damage: str, whole: Run, stopped: Run) ->
         odd_state(checkpoint, DAMAGED_OBJECTS[damage])
     (stopped.path / "metrics.jsonl").write_text("")
     look_at(stopped)
-    assert stopped.resume
+    assert stopped.resume_command
     if stopped.finished:  # "solved" or a step without an end: whoever wrote that has ended it
-        with pytest.raises(SettingError, match="is finished"):
+        with refused("--resume", str(stopped.path), problem="is finished"):
             train(resume=stopped.path)
         (stopped.path / "evaluation.json").unlink()
     run = train(resume=stopped.path)
@@ -207,7 +207,7 @@ def test_every_damaged_object_is_looked_past(damage: str, whole: Run, stopped: R
         (stopped.path / name).write_text(DAMAGED_OBJECTS[damage])
     (stopped.path.parent / "draw.json").write_text(DAMAGED_OBJECTS[damage])
     look_at(stopped)
-    assert stopped.resume
+    assert stopped.resume_command
     assert stopped.finished in (True, False)
     (checkpoint,) = checkpoints.saved(stopped.checkpoints)
     odd_state(checkpoint, DAMAGED_OBJECTS[damage])

@@ -6,15 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+from refusals import refused
 
 from grpo_colab import Recipe
 from grpo_colab.audit.judge import Audit
-from grpo_colab.console import printable
-from grpo_colab.doctor import Check, doctor_text
+from grpo_colab.doctor import doctor_text
+from grpo_colab.doctor_findings import Check
 from grpo_colab.embed import Embedding, embed_text
-from grpo_colab.errors import SettingError
 from grpo_colab.plan import plan
 from grpo_colab.score import Scores, score
+from grpo_colab.text import printable
 
 ESCAPES = "\x1b[2J\x1b]0;t\x07\x9b31m\r\u202e"
 
@@ -48,7 +49,7 @@ def test_scores_are_written_where_that_is_meant(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "link").symlink_to(tmp_path / "theirs")
     for out in (tmp_path / "in" / "link", tmp_path / ("x" * 300), tmp_path / "a\x1b[2J"):
-        with pytest.raises(SettingError, match="--out"):
+        with refused("--out", str(out), remedy="choose", snapshot=False):
             found.write(out)
     found.write("/dev/null")
     assert (tmp_path / "theirs").read_text() == "theirs"
@@ -62,7 +63,7 @@ def test_a_plan(colour: bool, tmp_path: Path) -> None:
     is_plain(text.replace("\x1b[1", "").replace("\x1b[3", "").replace("\x1b[0m", "") if colour else text)
     (tmp_path / "link.png").symlink_to("/etc/shadow-of-none")
     for path in (tmp_path / "link.png", tmp_path / "a\nb.png"):
-        with pytest.raises(SettingError, match="choose another"):
+        with refused("--picture", str(path), remedy="choose another"):
             planned.draw(path)
     planned.draw(tmp_path / "plan.png")
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
@@ -76,11 +77,11 @@ def test_an_audit() -> None:
 
 
 def test_a_diagnosis() -> None:
-    from grpo_colab.doctor import Seen, _safe
+    from grpo_colab.doctor_findings import Probe, safe
 
-    seen = Seen(None, [], "", None, False)
-    is_plain(doctor_text([Check("x", "ok", _safe(f"found {ESCAPES}\nok", seen), "")]), 2)
-    assert "pa55" not in _safe("https://me:pa55@host/ and https://host/?token=pa55", seen)
+    probe = Probe(None, [], "", None, False)
+    is_plain(doctor_text([Check("x", "ok", safe(f"found {ESCAPES}\nok", probe), "")]), 2)
+    assert "pa55" not in safe("https://me:pa55@host/ and https://host/?token=pa55", probe)
 
 
 def test_an_embedding(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_an_embedding(tmp_path: Path) -> None:
 
 @pytest.mark.stack
 def test_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    from grpo_colab import callbacks  # which imports transformers
+    from grpo_colab import console
 
-    callbacks.warn(3, f"the reward {ESCAPES}\nis flat")
+    console.warn(f"the reward {ESCAPES}\nis flat", step=3)
     is_plain(capsys.readouterr().err, 1)
