@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import IO, Any
 
 MODULES = ("unsloth", "trl", "matplotlib.figure", "matplotlib.backends.backend_agg")
-OURS = ("cli", "train", "draw", "evaluate", "safety", "policy", "tracking", "report", "status", "plan", "doctor")
 # What the imports do not read, or read again: an environment that differs in anything else is refused.
 READ_LATER = {
     *("XDG_CONFIG_HOME", "HOME", "NETRC", "PATH", "TMPDIR", "COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR"),
@@ -330,12 +329,17 @@ def serve(given: str) -> None:
 def _import() -> None:
     """Import what every fork shares. Nothing is trained, loaded or drawn here, and no thread is left."""
     import gc
+    import pkgutil
 
-    from grpo_colab.policy import import_unsloth
+    import grpo_colab
+    from grpo_colab.stack import import_unsloth
 
     import_unsloth()
-    for name in (*MODULES, *(f"grpo_colab.{name}" for name in OURS)):
-        importlib.import_module(name)
+    ours = [found.name for found in pkgutil.walk_packages(grpo_colab.__path__, "grpo_colab.")]
+    programs = [name for name in ours if name.endswith("__main__") or "worker" in name]
+    for name in [*MODULES, *ours]:
+        if name not in programs:
+            importlib.import_module(name)
     with contextlib.suppress(ModuleNotFoundError):
         # the first fork to end would take away the folder in which wandb writes the tables of all
         private = importlib.import_module("wandb.sdk.data_types._private")
