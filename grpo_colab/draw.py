@@ -67,7 +67,7 @@ def draw(
                 "goes on with the settings that it began with",
                 setting="--resume",
                 value=str(resume),
-                remedy=f"leave {name} out",
+                remedy=f"leave out {name}",
             )
     recipes: dict[str, Recipe] = {}
     if resume is None:

@@ -136,7 +136,7 @@ def brought_back(source: str, out: str | Path | None = None) -> Run:
     """
     if not mirror.is_mirror(source):
         if out is not None:
-            raise SettingError("goes on in its own folder", setting="--resume", value=source, remedy="leave --out out")
+            raise SettingError("goes on in its own folder", setting="--resume", value=source, remedy="leave out --out")
         return Run(source)
     source = mirror.find(source)
     path = Path(out) if out else RUNS / source.rstrip("/").rpartition("/")[2]

@@ -250,11 +250,11 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "a recipe for a resume": (
         {"resume": "absent", "recipe": "drawing-tiny"},
-        {"setting": "--resume", "value": "absent", "remedy": "leave --recipe out"},
+        {"setting": "--resume", "value": "absent", "remedy": "leave out --recipe"},
     ),
     "a setting for a resume": (
         {"resume": "absent", "budget": {"max_steps": 3}},
-        {"setting": "--resume", "value": "absent", "remedy": "leave budget out"},
+        {"setting": "--resume", "value": "absent", "remedy": "leave out budget"},
     ),
     "an image twice": (
         {"image": "chick", "task": {"image": HARD}},

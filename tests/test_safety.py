@@ -558,7 +558,7 @@ def test_a_mirrors_copy_is_not_taken_for_another_run(
     assert brought_back("drive/x", "elsewhere").last_step == 8
     shutil.rmtree(run.path)
     assert brought_back("drive").path == Path("runs/x")  # the newest that is there
-    with refused("--resume", "runs/x", remedy="leave --out out"):
+    with refused("--resume", "runs/x", remedy="leave out --out"):
         brought_back("runs/x", "other")
 
 
