@@ -1,4 +1,5 @@
-# make demo: set up and run the main job on the CPU. make test: set up and run the tests. Each works on a fresh machine.
+# make demo: set up and run the main job on the CPU. make test: set up and run the tests, but for those that are marked
+# `long`, which make test-all runs too. Each works on a fresh machine.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,18 +9,22 @@ TORCH := torch==2.13.0
 # Trainers whose own code calls our rewards in the tests. Pure Python, though OpenRLHF's file is marked for one Python.
 NEIGHBOURS := verifiers==0.2.1 verl==0.9.1 openrlhf==0.11.2
 
-.PHONY: demo test lint setup setup-test clean
+.PHONY: demo test test-all lint setup setup-test clean
 
 demo: setup
 	$(BIN)/grpo-colab train
 
 test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+
+test-all: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python colab/reference.py --check
 
 setup: $(VENV)/.installed
 setup-test: $(VENV)/.installed-test $(VENV)/.installed-verifiers

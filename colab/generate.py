@@ -21,14 +21,19 @@ from urllib.parse import urlsplit
 NOTEBOOKS = {"grpo_gsm8k": "GPU", "reward_workshop": None, "drawing_grpo_vs_her": None, "explore_gsm8k": None}
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 README = """<!-- generated: colab -->
-[![Train in Colab]({badge})]({colab}/colab/grpo_gsm8k.ipynb) trains and evaluates, in one click;
-[![The reward workshop]({badge})]({colab}/colab/reward_workshop.ipynb) is about rewards, on a CPU runtime;
-[![GRPO against hindsight]({badge})]({colab}/colab/drawing_grpo_vs_her.ipynb) learns to draw an image, on a CPU;
-[![Look at GSM8K]({badge})]({colab}/colab/explore_gsm8k.ipynb) is for looking: at the data, at a run, at what it learnt.
-In any other notebook:
+- [![Train]({badge})]({colab}/colab/grpo_gsm8k.ipynb) Train and evaluate in one click: Llama-3.1-8B with a GPU, the
+  small model without one.
+- [![Rewards]({badge})]({colab}/colab/reward_workshop.ipynb) Write a reward, audit it, and train with it. No GPU needed.
+- [![Draw]({badge})]({colab}/colab/drawing_grpo_vs_her.ipynb) Teach a model to draw one image, with GRPO and with
+  hindsight. No GPU needed.
+- [![Explore]({badge})]({colab}/colab/explore_gsm8k.ipynb) Look at GSM8K, at a run, and at what it learnt.
 
-    !curl -sSfL --max-time 60 -o install.py {raw}/colab/install.py
-    %run install.py
+In any other notebook, also on Kaggle:
+
+```ipython
+!curl -sSfL --max-time 60 -o install.py {raw}/colab/install.py
+%run install.py
+```
 <!-- end -->"""
 
 
@@ -48,7 +53,7 @@ def generated(root: Path) -> dict[str, str]:
     badges = README.format(badge=BADGE, colab=places["{COLAB}"], raw=places["{RAW}"])
     readme = (root / "README.md").read_text(encoding="utf-8")
     if "<!-- generated: colab -->" not in readme:
-        readme = readme.replace("\n\n", f"\n\n{badges}\n\n", 1)  # under the title
+        readme += f"\n## Colab\n\n{badges}\n"
     files["README.md"] = re.sub(r"<!-- generated: colab -->.*?<!-- end -->", lambda _: badges, readme, flags=re.DOTALL)
     installer = root / "colab" / "install.py"
     if installer.is_file():

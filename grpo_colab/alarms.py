@@ -29,7 +29,7 @@ class Watch:
         self.flat = 0  # steps in a row without variance
         self.told: dict[str, int] = {}
 
-    def see(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def update(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         self.rows.append(row)
         found = [*self._constant(row), *self._no_variance(row), *self._hacking(), *self._cut_off()]
         warnings = []

@@ -1,20 +1,18 @@
 """What happens beside a training step: the run folder grows by a line, and a person sees how it goes and what goes
-wrong. What keeps a run is in safety.py.
+wrong. What keeps a run is in checkpointing.py.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab.alarms import Watch
-from grpo_colab.console import on_one_line, printable
+from grpo_colab.console import warn
+from grpo_colab.records import CompletionRow, is_step_row, weighted_reward
 from grpo_colab.run import reaches
 
 if TYPE_CHECKING:
@@ -30,16 +28,15 @@ class StepLog(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        if logs is not None and is_step(logs):
+        if logs is not None and is_step_row(logs):
             self.run.append("metrics.jsonl", [{"step": state.global_step, **logs}])
 
 
 class RunLog(TrainerCallback):
     """Appends every step's metrics and completions to the run folder, on the main process alone.
 
-    `answers` maps a prompt (as `prompt_key` writes it) to its gold answer. Set `trainer` once the trainer is made: the
-    step's completions, gathered from all processes with their rewards and advantages, are in its `_logs`, which TRL
-    fills for its own completions table.
+    `answers` maps a prompt (as `prompt_key` writes it) to its gold answer. Set `trainer` once it is made: it hands out
+    the step's completions, gathered from all processes with their rewards and advantages.
     """
 
     def __init__(self, run: Run, answers: Mapping[str, str]) -> None:
@@ -51,49 +48,43 @@ class RunLog(TrainerCallback):
         """Give the trainer the best and the worst of the step's completions, to log with its own metrics."""
         if (state.global_step - 1) % args.num_iterations:  # a batch that serves several steps counts once
             return
-        sums = [
-            sum(weight * value for weight, value in zip(args.reward_weights, row, strict=True) if not math.isnan(value))
-            for row in zip(*self.trainer._logs["rewards"].values(), strict=True)
-            if not all(map(math.isnan, row))
-        ]
-        if sums:
-            metrics = self.trainer._metrics["train"]
-            metrics["reward/max"].append(max(sums))
-            metrics["reward/min"].append(min(sums))
+        earned = []
+        for row in self.trainer.step_completions():
+            if any(value is not None for value in row["rewards"].values()):
+                earned.append(weighted_reward(row["rewards"].values(), args.reward_weights))
+        if earned:
+            self.trainer.add_metrics(**{"reward/max": max(earned), "reward/min": min(earned)})
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        if not state.is_world_process_zero or logs is None or not is_step(logs):
+        if not state.is_world_process_zero or logs is None or not is_step_row(logs):
             return
         written = self.run.append("metrics.jsonl", [{"step": state.global_step, **logs}])
         # with num_iterations above 1 a batch serves several steps; it is written once
         if (state.global_step - 1) % args.num_iterations == 0:
             written = self.run.append("completions.jsonl", self._completions(state.global_step))
         if self.writing and not written:
-            warn(state.global_step, f"cannot write to {self.run.path}; its lines are kept until there is space again")
+            warn(
+                f"cannot write to {self.run.path}; its lines are kept until there is space again",
+                step=state.global_step,
+            )
         self.writing = written
 
-    def _completions(self, step: int) -> Iterable[dict[str, Any]]:
-        logs = self.trainer._logs
-        names = list(logs["rewards"])
-        rows = zip(
-            logs["prompt"], logs["completion"], logs["advantages"], *(logs["rewards"][n] for n in names), strict=True
-        )
-        extra = {name: list(values) for name, values in logs["extra"].items()}  # what rewards gave to log_extra
-        for index, (prompt, completion, advantage, *rewards) in enumerate(rows):
-            yield {
+    def _completions(self, step: int) -> Iterator[CompletionRow]:
+        for index, one in enumerate(self.trainer.step_completions()):
+            row: CompletionRow = {
                 "step": step,
                 "group": index // self.trainer.num_generations,
-                "prompt": prompt,
-                "completion": completion[-1]["content"] if isinstance(completion, list) else completion,
-                "answer": self.answers.get(prompt_key(prompt)),
-                "rewards": {
-                    name: None if math.isnan(value) else value for name, value in zip(names, rewards, strict=True)
-                },
-                "advantage": advantage,
-                **({"extra": {name: values[index] for name, values in extra.items()}} if extra else {}),
+                "prompt": one["prompt"],
+                "completion": one["completion"],
+                "answer": self.answers.get(prompt_key(one["prompt"])),
+                "rewards": one["rewards"],
+                "advantage": one["advantage"],
             }
+            if one["extra"]:
+                row["extra"] = one["extra"]
+            yield row
 
 
 class UntilSolved(TrainerCallback):
@@ -111,29 +102,8 @@ class UntilSolved(TrainerCallback):
             control.should_save = control.should_save or state.global_step % args.num_iterations == 0
 
 
-def is_step(logs: Mapping[str, Any]) -> bool:
-    """Whether these are a step's, and not the summary after the last one.
-
-    Where num_iterations is above 1 only the first of the steps that share their completions has a reward.
-    """
-    return "loss" in logs
-
-
 def prompt_key(prompt: Any) -> str:
     return json.dumps(prompt, sort_keys=True, ensure_ascii=False)
-
-
-def over_bar(text: str) -> None:
-    """A line on stderr that leaves a bar whole; nothing where there is no stderr, or it takes no more."""
-    from tqdm.auto import tqdm
-
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError, ValueError):
-            tqdm.write(printable(text), file=sys.stderr)
-
-
-def warn(step: int, text: str) -> None:
-    over_bar(f"Warning, step {step}: {on_one_line(text)}")
 
 
 class Alarms(TrainerCallback):
@@ -144,20 +114,20 @@ class Alarms(TrainerCallback):
 
     def __init__(self, run: Run | None = None) -> None:
         self.run = run
-        self.watch = Watch()
+        self.monitor = Watch()
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         for row in self.run.metrics() if self.run else ():  # of a resumed run
             if "reward" in row:
-                self.watch.see(row)
+                self.monitor.update(row)
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         if not state.is_world_process_zero or logs is None or "reward" not in logs:
             return
-        warnings = self.watch.see({"step": state.global_step, **logs})
+        warnings = self.monitor.update({"step": state.global_step, **logs})
         for warning in warnings:
-            warn(state.global_step, warning["text"])
+            warn(warning["text"], step=state.global_step)
         if warnings and self.run:
             self.run.append("warnings.jsonl", warnings)

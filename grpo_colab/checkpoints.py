@@ -1,11 +1,12 @@
-"""Checkpoints that are complete or absent: a manifest with the size and SHA-256 of each file, and one rename.
+"""Checkpoints that are complete or absent: a manifest has the size and SHA-256 of each file, and one rename publishes.
 
     checkpoints/
-        checkpoint-40/  the trainer's files, and manifest.json: when, how good, and what each file must be
-        .new/           one that is being written; never read
+        checkpoint-40/  the trainer's files, and manifest.json: when it was saved, its value, and what each file must be
+        .new/           the staging folder: a checkpoint that is being written; never read
 
-A manifest, and the folder itself, may have come from anywhere: names in it stay in their checkpoint, a link is no
-checkpoint, and nothing is written or deleted through one. Nothing here knows the trainer. Standard library only.
+A manifest, and the folder itself, may have come from anywhere. So the names in it must stay in their checkpoint, a link
+is no checkpoint, and nothing is written or deleted through a link. Nothing here knows the trainer. Standard library
+only.
 """
 
 from __future__ import annotations
@@ -19,29 +20,30 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from grpo_colab.console import on_one_line
 from grpo_colab.files import inside, number, read_json, regular_files, sha256, to_disk, write_json
+from grpo_colab.text import on_one_line
 
 MANIFEST: Final = "manifest.json"
 STAGING: Final = ".new"
-DAMAGED: Final = "damaged-"  # a checkpoint that is not what its manifest says is set aside under such a name
-SPOILT: Final = "spoilt-"  # and so is one that is whole, but must not be gone on from
+# How a checkpoint is renamed that no run may go on from:
+DAMAGED: Final = "damaged-"  # it is not what its manifest says
+SPOILT: Final = "spoilt-"  # it is whole, but a tripwire found its weights bad
 MOST_FILES: Final = 10_000  # that a manifest may name
 _NAME: Final = re.compile(r"checkpoint-[0-9]{1,15}")
 
 
 class Expected(NamedTuple):
-    """What a manifest says of one file."""
+    """What a manifest says that a file must be."""
 
     bytes: int
     sha256: str
 
 
 def seal(staged: Path, folder: Path, metric: str | None = None, value: float | None = None) -> Path:
-    """Publish the files in `staged`, a folder called checkpoint-<step>, as a checkpoint in `folder`; returns it.
+    """Publish `staged`, a folder called checkpoint-<step>, as a checkpoint in `folder`; return the checkpoint.
 
-    `value` is what the checkpoint is worth by `metric`, for `best`. Everything is on the disk before the one rename
-    that makes it a checkpoint. Raises OSError (a full disk, say), and then there is no such checkpoint.
+    `value` is the value of `metric` by which `best` chooses. Everything is on the disk before the one rename that makes
+    it a checkpoint. Where that fails, by a full disk for example, OSError is raised, and there is no such checkpoint.
     """
     _need_no_link(folder, staged.parent, staged)
     files = {}
@@ -57,7 +59,7 @@ def seal(staged: Path, folder: Path, metric: str | None = None, value: float | N
 
 
 def publish(staged: Path, folder: Path) -> Path:
-    """Rename a sealed folder to its place in `folder`, for what stood there under its name."""
+    """Rename a sealed folder to its place in `folder`, and return that. A checkpoint of the same step is replaced."""
     _need_no_link(folder, staged.parent, staged)
     to_disk(staged)
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,14 +68,14 @@ def publish(staged: Path, folder: Path) -> Path:
     staged.rename(final)
     to_disk(folder)
     with contextlib.suppress(OSError):
-        staged.parent.rmdir()  # the staging folder, when nothing else is in it
+        staged.parent.rmdir()  # the staging folder, where it is empty
     return final
 
 
 def new_staging(folder: Path) -> Path:
-    """Make the empty staging folder in `folder`; what stood there under its name goes, a link without what it leads to.
+    """Make an empty staging folder in `folder`, and return it. What stood in its place is removed.
 
-    Raises OSError when `folder` is itself a link, or cannot be written.
+    Raises OSError where `folder` is itself a link, or cannot be written.
     """
     _need_no_link(folder)
     staging = folder / STAGING
@@ -94,11 +96,12 @@ def is_name(name: str) -> bool:
 
 
 def step_of(checkpoint: Path) -> int:
+    """Return the step in a checkpoint's name."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
 def saved(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, oldest first, damaged or not; a folder without a manifest is none, nor is a link."""
+    """Return the checkpoints in a folder, damaged or not, oldest first; no links, and no folders without a manifest."""
     if folder.is_symlink() or not folder.is_dir():
         return []
     found: list[Path] = []
@@ -112,17 +115,17 @@ def _is_file(path: Path) -> bool:
 
 
 def manifest(checkpoint: Path) -> dict[str, Any]:
-    """What manifest.json says; empty when it cannot be read."""
+    """Return the content of manifest.json; empty where it cannot be read."""
     return read_json(checkpoint / MANIFEST) or {}
 
 
 def contents(checkpoint: Path) -> dict[str, Expected] | None:
-    """What its manifest says of each file; None when it cannot be read, or names a file that is not in its folder."""
+    """Return what each file must be, by its manifest; None where that is damaged, or names a file elsewhere."""
     return listed(checkpoint, manifest(checkpoint))
 
 
 def listed(checkpoint: Path, about: Mapping[str, Any]) -> dict[str, Expected] | None:
-    """What a manifest says of each file of a checkpoint; None when any of it is not what a manifest says."""
+    """Return what each file of a checkpoint must be, by the content `about` of its manifest; None for a damaged one."""
     files = about.get("files")
     if not isinstance(files, dict) or not 0 < len(files) <= MOST_FILES:
         return None
@@ -144,7 +147,7 @@ def listed(checkpoint: Path, about: Mapping[str, Any]) -> dict[str, Expected] | 
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, in words; None for a whole one. Reads every byte of it.
+    """Read every byte of a checkpoint, and say in words what is wrong with it; None for a whole one.
 
     Where the manifest itself is damaged, no other file is looked at.
     """
@@ -155,9 +158,9 @@ def damage(checkpoint: Path) -> str | None:
 
 
 def trouble(checkpoint: Path, name: str, expected: Expected, bytes_too: bool = True) -> str | None:
-    """What is wrong with one file of a checkpoint, in words; None for one that is as expected.
+    """Say in words what is wrong with one file of a checkpoint; None for one that is as expected.
 
-    Without `bytes_too` its size alone is looked at.
+    Without `bytes_too` its size alone is checked.
     """
     said = on_one_line(name)
     try:
@@ -174,15 +177,15 @@ def trouble(checkpoint: Path, name: str, expected: Expected, bytes_too: bool = T
 
 
 def sizes_are_right(checkpoint: Path) -> bool:
-    """Whether its files have the sizes of its manifest: what can be told of damage at once."""
+    """Tell whether all files have the sizes in the manifest: a check of milliseconds, which misses changed bytes."""
     found = contents(checkpoint) or {}
     return bool(found) and not any(trouble(checkpoint, name, it, bytes_too=False) for name, it in found.items())
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that is whole, and what was wrong with each newer one, which is set aside.
+    """Return the newest whole checkpoint, and what is wrong with each newer one.
 
-    Setting aside renames it to `damaged-<name>`, so that it is neither read nor counted again.
+    The newer ones are renamed to `damaged-<name>`, so that they are neither read nor counted again.
     """
     troubles: list[str] = []
     for checkpoint in reversed(saved(folder)):
@@ -195,17 +198,16 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def set_aside(folder: Path, after: int) -> None:
-    """Set the checkpoints after a step aside as spoilt."""
+    """Rename the checkpoints after a step to `spoilt-<name>`."""
     for checkpoint in saved(folder):
         if step_of(checkpoint) > after:
             _aside(checkpoint, SPOILT)
 
 
 def spoilt(folder: Path) -> set[str]:
-    """The names of checkpoints that were set aside as spoilt, but for those that have been written anew."""
-    return {path.name.removeprefix(SPOILT) for path in folder.glob(f"{SPOILT}*")} - {
-        path.name for path in saved(folder)
-    }
+    """Return the names of the checkpoints that were set aside as spoilt, and have not been written anew since."""
+    aside = {path.name.removeprefix(SPOILT) for path in folder.glob(f"{SPOILT}*")}
+    return aside - {path.name for path in saved(folder)}
 
 
 def _aside(checkpoint: Path, prefix: str) -> None:
@@ -215,17 +217,17 @@ def _aside(checkpoint: Path, prefix: str) -> None:
 
 
 def greater_is_better(grpo: Mapping[str, Any]) -> bool:
-    """A recipe's word on its grpo.metric_for_best_model, or else transformers' own rule."""
+    """Tell whether more of grpo.metric_for_best_model is better: by the recipe, or else by transformers' own rule."""
     return bool(grpo.get("greater_is_better", not str(grpo.get("metric_for_best_model", "reward")).endswith("loss")))
 
 
 def best(folder: Path, greater_is_better: bool = True) -> Path | None:
-    """The checkpoint whose manifest has the best value, the newer of equals; None while none has one."""
+    """Return the checkpoint with the best value in its manifest, the newer of equals; None while none has a value."""
     return best_of(saved(folder), greater_is_better)
 
 
 def best_of(found: Iterable[Path], greater_is_better: bool = True) -> Path | None:
-    """The best of these checkpoints, as in `best`; what is no finite number is no value."""
+    """Return the best of these checkpoints, as `best` does. What is no finite number is no value."""
     sign = 1.0 if greater_is_better else -1.0
     values = [(number(manifest(path).get("value")), path) for path in found]
     worth = [(sign * value, path) for value, path in values if value is not None]
@@ -233,7 +235,7 @@ def best_of(found: Iterable[Path], greater_is_better: bool = True) -> Path | Non
 
 
 def prune(folder: Path, keep: int, greater_is_better: bool = True, also: Path | None = None) -> None:
-    """Delete all but the last `keep` checkpoints, the best one, and `also` (one that is being copied, say)."""
+    """Delete all but the last `keep` checkpoints, the best one, and `also`, which may be being copied."""
     kept = {*saved(folder)[-max(1, keep) :], best(folder, greater_is_better), also}
     for checkpoint in saved(folder):
         if checkpoint not in kept:
@@ -241,7 +243,10 @@ def prune(folder: Path, keep: int, greater_is_better: bool = True, also: Path | 
 
 
 def delete(checkpoint: Path) -> None:
-    """The manifest first: what is half deleted must not look like a damaged checkpoint. Of a link, the link alone."""
+    """Delete a checkpoint; of a link, the link alone.
+
+    The manifest goes first, since what is half deleted must not look like a damaged checkpoint.
+    """
     if not checkpoint.is_symlink() and checkpoint.is_dir():
         (checkpoint / MANIFEST).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
@@ -249,7 +254,7 @@ def delete(checkpoint: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove what stands at `path`, be it a folder, a file or a link, which is not followed; OSError when it stays."""
+    """Remove a folder, a file, or a link, which is not followed. Raises OSError where it stays."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return

@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from grpo_colab.cli_output import chatter_to_stderr, evaluation_text, say, show_traceback
-from grpo_colab.console import printable
 from grpo_colab.errors import SettingError
+from grpo_colab.text import printable
 
 EXAMPLES = """\b
   grpo-colab train                                  the CPU default: minutes, no account, no download
@@ -84,9 +84,9 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_cod
 
     with chatter_to_stderr():
         if resume and words:  # the settings are on top of the run's own, which may have to be brought here first
-            from grpo_colab.opening import brought_back
+            from grpo_colab.run_resume import restore_run
 
-            resume, out = str(brought_back(resume, out).path), None
+            resume, out = str(restore_run(resume, out).path), None
         recipe = None if resume and not words else read_recipe(words, resume)
         run = run_training(recipe, out=out, resume=resume or False, trust_code=trust_code)
     if run.evaluation is not None and os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
@@ -246,7 +246,9 @@ def status(run: str, as_json: bool) -> None:
 
 @cli.command(name="report", short_help="A page of what a run has learnt, or of how several compare.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@path_option("--out", metavar="FILE", help="[default: RUN/report.html; of several, report.html here]")
+@path_option(
+    "--out", metavar="FILE", help="The page to write. [default: RUN/report.html; of several, report.html here]"
+)
 def make_report(runs: tuple[str, ...], out: str | None) -> None:
     """Make report.html of the folder RUN, running, stopped or finished; of several RUNs, one page that compares them.
 
@@ -266,7 +268,7 @@ def make_report(runs: tuple[str, ...], out: str | None) -> None:
 )
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[TASK] [--task.SETTING VALUE]...")
 @path_option("--run", metavar="RUN", help="Add what this run's policy made of each problem before and after.")
-@path_option("--out", metavar="DIR", help="[default: embeddings/<task>]")
+@path_option("--out", metavar="DIR", help="The folder to write. [default: embeddings/<task>]")
 @click.option(
     "--model",
     metavar="NAME",
@@ -343,7 +345,7 @@ def score(file: str, rewards: str, answer_column: str, golds: str | None, out: s
 
 @cli.command(short_help="What could a model exploit in a reward? Status 1 when something.")
 @click.argument("reward", metavar="PATH:FUNCTION")
-@click.option("--kind", metavar="KIND", help="What it promises; found out when left away.")
+@click.option("--kind", metavar="KIND", help="correctness, format, code, ...: what it promises. [default: found out]")
 @click.option(
     "--answer-column", metavar="NAME", help="The parameter that takes the gold answer, where it is a rare one."
 )

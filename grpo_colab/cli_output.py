@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from grpo_colab.console import masked, printable
+from grpo_colab.text import masked, printable
 
 
 def say(text: str) -> None:

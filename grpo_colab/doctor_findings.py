@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from grpo_colab import hub
-from grpo_colab.console import masked, on_one_line
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe import Recipe
+from grpo_colab.text import masked, on_one_line
 from grpo_colab.tracking import within
 
 ANSWER_S = 5.0  # for an answer from outside

@@ -16,8 +16,8 @@ from grpo_colab.doctor_findings import Answer, Card, Probe, broken, numbers, ok,
 from grpo_colab.doctor_network import is_cached
 from grpo_colab.doctor_packages import version_of
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.run import RUNS, free_path
-from grpo_colab.status import status
+from grpo_colab.run import RUNS, Run, free_path
+from grpo_colab.run_lock import holder
 
 # NVIDIA's minor version compatibility: the oldest driver that runs any CUDA of that major version
 OLDEST_DRIVER: Final = {"11": 450, "12": 525, "13": 580}
@@ -163,8 +163,8 @@ def check_other_runs(probe: Probe) -> Answer:
     held = []
     for folder in sorted(RUNS.iterdir()) if RUNS.is_dir() else []:
         with contextlib.suppress(SettingError, OSError):
-            told = status(folder)
-            if told["state"] == "running":
-                held.append(f"{folder} is being trained by process {told['pid'] or '?'}")
+            by = holder(Run(folder).path)
+            if by.running:
+                held.append(f"{folder} is being trained by process {by.pid or '?'}")
     wait = "wait for it, or stop it (it saves first): two share the memory"
     return warning("; ".join(held), wait) if held else ok("none in this folder")

@@ -1,38 +1,35 @@
 """`draw("12-squares", "her")`: one image is learnt at test time, by GRPO, by hindsight (HER), or by both.
 
-A folder of run folders, one a seed, comes out; each has the best drawings as a picture and as a GIF. GRPO is `train`
-on the one prompt, until it is solved; hindsight's loop is in hindsight.py. Here is what stands around them, and how
-several seeds compare.
+A folder of run folders comes out, one per seed; each has the best drawings as a picture and as a GIF. Every run is
+lived through by train.run_with, with the learner that its method names. What there is to try, and how several runs
+compare, is in sweep.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
+import re
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grpo_colab import checkpoints, evaluate, stack
-from grpo_colab.errors import SettingError, one_line
+from grpo_colab.console import info
+from grpo_colab.errors import SettingError
 from grpo_colab.files import read_json, write_json, write_text
-from grpo_colab.machine import Machine, this_machine
-from grpo_colab.memory import free_memory, out_of_memory
-from grpo_colab.mirror import PATIENCE_S, Mirror
+from grpo_colab.grpo import GRPOLearner
+from grpo_colab.hindsight import HindsightLearner
+from grpo_colab.machine import this_machine
+from grpo_colab.memory import free_memory
 from grpo_colab.mirror import check_free as check_copies
-from grpo_colab.opening import keep_environment, on_disk, say
-from grpo_colab.plan import answers_at_once
-from grpo_colab.policy_loading import load_policy
-from grpo_colab.pretraining import PretrainingStopped, pretrained
+from grpo_colab.pretraining import PretrainingStopped
 from grpo_colab.recipe import Recipe
-from grpo_colab.run import DRAW, Run, check_free, drawn_names, locked
-from grpo_colab.sweep import as_json, ended, free_folder, method_of, variants
-from grpo_colab.tasks.drawing import Drawing
-from grpo_colab.train import finish, import_stack, train
+from grpo_colab.run import DRAW, Run, check_free, drawn_names, free_path
+from grpo_colab.stack import check_import_order, import_unsloth
+from grpo_colab.sweep import as_json, ended, method_of, variants
+from grpo_colab.train import run_with
 from grpo_colab.trust import all_trusted
 
 DEFAULT_RECIPE = "drawing-tiny"
@@ -51,14 +48,15 @@ def draw(
     trust_code: bool = False,
     **overrides: Mapping[str, Any],
 ) -> list[Run]:
-    """Learn to draw `image` once a seed, and with each combination of the recipe's [sweep] if `sweep`; the runs.
+    """Learn to draw `image` once per seed, with `sweep` per combination of the recipe's [sweep]; return the runs.
 
     `image` is what task.image takes, `method` one of grpo, her and both (the recipe's for None), `recipe` a preset or a
     file, and `overrides` its tables, as in Recipe.load; a mapping as `sweep` is such a table. The seeds are grpo.seed
-    and those after it. `out` chooses the folder of the runs; `resume` goes on with one, whose runs keep their recipes,
-    and leaves out what is finished. `trust_code` lets run what a file names of others' code. A signal ends all, so that
-    the last of the runs may be unfinished; an error ends one of them, and is raised after the others. Raises
-    SettingError for what cannot work, before anything is loaded or written.
+    and those after it. `out` chooses the folder of the runs. `resume` goes on with one, whose runs keep their recipes,
+    and skips what is finished. `trust_code` lets run what a file names of others' code.
+
+    A signal ends all, so that the last of the runs may be unfinished. An error ends one of them, and is raised after
+    the others. Raises SettingError for what cannot work, before anything is loaded or written.
     """
     given = {"TASK": image, "--method": method, "--recipe": recipe, "--seeds": seeds != 1, "--sweep": sweep}
     for name, value in (given | {"--out": out, **overrides}).items():
@@ -71,38 +69,29 @@ def draw(
             )
     recipes: dict[str, Recipe] = {}
     if resume is None:
-        tables = {table: dict(settings) for table, settings in overrides.items()}
-        for table, key, value, word in (("task", "image", image, "TASK"), ("hindsight", "method", method, "--method")):
-            if value is not None and tables.setdefault(table, {}).setdefault(key, value) is not value:
-                raise SettingError(
-                    f"is given by {word}, too",
-                    setting=f"{table}.{key}",
-                    value=tables[table][key],
-                    remedy="leave one of them out",
-                )
-        if isinstance(sweep, Mapping):
-            tables["sweep"] = dict(sweep)
+        tables = recipe_tables(image, method, sweep, overrides)
         recipes = variants(recipe or DEFAULT_RECIPE, tables, seeds, bool(sweep))
-    machine = this_machine()
-    if machine.processes > 1:
+    processes = this_machine().processes
+    if processes > 1:
         raise SettingError(
             "one image is drawn by one process",
             setting="torchrun --nproc_per_node",
-            value=machine.processes,
+            value=processes,
             remedy="start it without torchrun",
         )
-    stack.check_import_order()
+    check_import_order()
     all_trusted(recipes.values(), trust_code)
     runs = drawn_runs(resume) if resume is not None else new_runs(recipes, Path(out) if out else free_folder(recipes))
     for running in all_trusted([run.recipe for run in runs], trust_code):
-        say(running)
+        info(running)
+
     failed = None
     for n, run in enumerate(runs, 1):
         if ended(run):
             continue
-        stack.import_unsloth()
-        say(f"{run.path} ({n} of {len(runs)}):")
-        error, go_on = draw_once(run, machine, trust_code)
+        import_unsloth()
+        info(f"{run.path} ({n} of {len(runs)}):")
+        error, go_on = draw_once(run, trust_code)
         free_memory()
         failed = failed or error
         if not go_on:
@@ -113,8 +102,41 @@ def draw(
     return runs
 
 
+def recipe_tables(
+    image: str | None,
+    method: str | None,
+    sweep: bool | Mapping[str, Sequence[Any]],
+    overrides: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, Any]]:
+    """Return the overrides of the recipe, with the image, the method and the sweep. Refuses what is given twice."""
+    tables = {table: dict(settings) for table, settings in overrides.items()}
+    for table, key, value, word in (("task", "image", image, "TASK"), ("hindsight", "method", method, "--method")):
+        if value is None:
+            continue
+        settings = tables.setdefault(table, {})
+        if key in settings and settings[key] is not value:
+            raise SettingError(
+                f"is given by {word}, too",
+                setting=f"{table}.{key}",
+                value=settings[key],
+                remedy="leave one of them out",
+            )
+        settings[key] = value
+    if isinstance(sweep, Mapping):
+        tables["sweep"] = dict(sweep)
+    return tables
+
+
+def free_folder(recipes: Mapping[str, Recipe]) -> Path:
+    """Return runs/<date>-<recipe>-<image>-<method>, with a number if there is one already."""
+    recipe = next(iter(recipes.values()))
+    image = re.sub(r"[^\w.-]+", "-", recipe.task.get("image", "image"))
+    name = f"{recipe.name}-{image if len(image) < 40 else 'image'}-{method_of(recipe)}"
+    return free_path(recipe.model_copy(update={"name": name}))
+
+
 def new_runs(recipes: Mapping[str, Recipe], folder: Path) -> list[Run]:
-    """A run folder each, after the file that says which they are, so that all can be made from it."""
+    """Make a run folder for each recipe. First comes draw.json, from which a resume can make all of them."""
     check_free(folder)
     for destination in dict.fromkeys(recipe.budget.mirror for recipe in recipes.values()):
         if destination:
@@ -135,7 +157,7 @@ def new_runs(recipes: Mapping[str, Recipe], folder: Path) -> list[Run]:
 
 
 def drawn_runs(folder: str | Path) -> list[Run]:
-    """The runs in such a folder, made where a kill came before."""
+    """Return the runs in a folder that `draw` made, and make those that a kill came before."""
     folder = Path(folder)
     found = read_json(folder / DRAW)
     if found is None or not found.get("runs"):
@@ -147,11 +169,8 @@ def drawn_runs(folder: str | Path) -> list[Run]:
         )
     recipes = found.get("recipes", {})
     names = list(dict.fromkeys(drawn_names(folder)))
-    if (
-        not names
-        or not isinstance(recipes, dict)
-        or not all(isinstance(recipes[n], str) for n in names if n in recipes)
-    ):
+    are_texts = isinstance(recipes, dict) and all(isinstance(recipes[name], str) for name in names if name in recipes)
+    if not names or not are_texts:
         raise SettingError(
             f"its {DRAW} names runs that are no folders there",
             setting="--resume",
@@ -159,114 +178,60 @@ def drawn_runs(folder: str | Path) -> list[Run]:
             remedy="draw again with another --out",
         )
     for name in names:
-        if name in recipes and not (path := folder / name / "recipe.toml").is_file():
-            try:
-                path.parent.mkdir(exist_ok=True)
-                write_text(path, recipes[name])
-            except OSError as error:
-                raise SettingError(
-                    f"{str(path)!r} cannot be written ({error.strerror})",
-                    setting="--resume",
-                    value=str(folder),
-                    remedy="make space, or move what is there",
-                ) from None
+        path = folder / name / "recipe.toml"
+        if name not in recipes or path.is_file():
+            continue
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_text(path, recipes[name])
+        except OSError as error:
+            raise SettingError(
+                f"{str(path)!r} cannot be written ({error.strerror})",
+                setting="--resume",
+                value=str(folder),
+                remedy="make space, or move what is there",
+            ) from None
     return [Run(folder / name) for name in names]
 
 
-def draw_once(run: Run, machine: Machine, trust_code: bool = False) -> tuple[SettingError | None, bool]:
-    """Train one run from where it is, and evaluate it; what went wrong, and whether to go on with the next one."""
+def draw_once(run: Run, trust_code: bool = False) -> tuple[SettingError | None, bool]:
+    """Live through one run from where it is; return what went wrong, and whether to go on with the next one."""
     from grpo_colab.tripwires import Tripped  # needs transformers, which unsloth must precede
 
-    recipe, failed = run.recipe, None
+    failed = None
     with signals_heard() as heard:
         try:
-            if method_of(recipe) == "grpo":
-                train(resume=run.path, trust_code=trust_code)
+            if method_of(run.recipe) == "grpo":
+                run_with(GRPOLearner(), resume=run.path, trust_code=trust_code)
             else:
-                by_hindsight(run, recipe, machine)
+                run_with(HindsightLearner(), resume=run.path, trust_code=trust_code)
         except PretrainingStopped:
             raise
-        except Tripped as error:  # a learning rate that is too high, say; the next of a sweep may do
-            text = str(error).replace(run.resume, f"{run.resume_alone} --TABLE.SETTING VALUE")
-            say(f"{run.path}: {text}. It counts as not solved.")
+        except Tripped as error:  # by a learning rate that is too high, say: the next of a sweep may do
+            text = str(error).replace(run.resume_command, f"{run.resume_command_alone} --TABLE.SETTING VALUE")
+            info(f"{run.path}: {text}. It counts as not solved.")
         except SettingError as error:
-            say(f"{run.path}: {error}")
-            error.__cause__ = error.__context__ = None  # whose frames hold the model
+            info(f"{run.path}: {error}")
+            error.__cause__ = error.__context__ = None  # their frames hold the model
             failed = error.with_traceback(None)
         return failed, not heard() and (failed is not None or ended(run))
 
 
 @contextlib.contextmanager
 def signals_heard() -> Iterator[Callable[[], bool]]:
-    """Whether a SIGINT or SIGTERM came, whoever handled it: what is nearly done is finished, and says nothing of it."""
+    """Yield a function that tells whether a SIGINT or SIGTERM came, whoever handled it.
+
+    A run that is nearly done when a signal comes finishes, and does not tell of it.
+    """
     read, write = os.pipe()
     os.set_blocking(write, False)
-    main = threading.current_thread() is threading.main_thread()  # which alone gets signals
+    main = threading.current_thread() is threading.main_thread()  # it alone gets signals
     before = signal.set_wakeup_fd(write, warn_on_full_buffer=False) if main else -1
     try:
-        # a byte of ours, for to read from an empty pipe would wait
+        # a byte of ours is written first, since a read from an empty pipe would wait
         yield lambda: os.write(write, b"\0") == 1 and not STOPPING.isdisjoint(os.read(read, 65536))
     finally:
         if main:
             signal.set_wakeup_fd(before)
         os.close(read)
         os.close(write)
-
-
-def by_hindsight(run: Run, recipe: Recipe, machine: Machine) -> None:
-    """Hindsight's loop, and what a run has around it: its lock, the policy, answers before and after, the report."""
-    from grpo_colab import hindsight
-    from grpo_colab.safety import Signals, Stopped
-
-    deadline = time.monotonic() + 3600 * (recipe.budget.max_hours or math.inf)
-    mirror = Mirror(run.path, recipe.budget.mirror) if recipe.budget.mirror else None
-
-    def after_iteration() -> bool:
-        """Whether there is no time for another one; the answers afterwards take less."""
-        if mirror is not None:
-            mirror.request()
-        return time.monotonic() + run.metrics()[-1]["step_time"] > deadline
-
-    with contextlib.ExitStack() as held:
-        held.enter_context(locked(run.path))
-        task = recipe.load_task()
-        assert isinstance(task, Drawing)  # no other has [hindsight]
-        problems = evaluate.evaluation_problems(task, recipe)
-        import_stack(recipe, task, machine)
-        say(f"Loading {recipe.model['model_name']} on {machine.name} ...")
-        begun = checkpoints.newest_whole(run.checkpoints)[0]  # which has what the pre-training taught in it
-        policy = load_policy(recipe, machine, None if begun else pretrained(recipe, machine, run))
-        problems = evaluate.fitting_problems(policy, recipe, task, problems)
-        at_once = answers_at_once(recipe, policy.model.config, machine.free_bytes)
-        keep_environment(run, recipe, machine)
-        held.enter_context(Signals())
-        try:
-            if not (before := run.answers(evaluate.BEFORE)):
-                before = evaluate.answer(policy, recipe, task, problems, at_once)
-                with on_disk(run):
-                    run.write_lines(evaluate.BEFORE, before)
-            solved = hindsight.learn(policy, task, problems[0], recipe, run, after_iteration=after_iteration)
-            if solved or run.last_step >= recipe.budget.max_steps:
-                after = evaluate.answer(policy, recipe, task, problems, at_once)
-                finish(run, recipe, before, after, run.last_step, solved)
-                say(
-                    f"{'Solved' if solved else 'Not solved'} in {run.last_step} iterations. Everything is in {run.path}"
-                )
-        except Stopped:
-            pass
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            raise SettingError(
-                f"out of memory ({one_line(error)})",
-                setting="hindsight.samples",
-                value=recipe.hindsight and recipe.hindsight.samples,
-                remedy=f"write fewer, or a smaller hindsight.batch_size, in {run.path / 'recipe.toml'}, and go on "
-                f"with: {run.resume}",
-            ) from error
-        finally:
-            with contextlib.suppress(Stopped):
-                if mirror is not None and (behind := mirror.finish(PATIENCE_S)):
-                    say(f"Warning: {behind}. To try again: {mirror.command}")
-        if not run.finished:
-            say(f"Stopped after iteration {run.last_step} of {recipe.budget.max_steps}. Go on with: {run.resume}")

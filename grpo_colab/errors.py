@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Iterable
 from typing import Final, Self
 
-from grpo_colab.console import masked, on_one_line, printable
+from grpo_colab.text import masked, on_one_line, printable
 
 _NOT_GIVEN: Final = object()
 

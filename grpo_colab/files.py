@@ -19,36 +19,18 @@ import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final
 
-from grpo_colab.console import escaped
 from grpo_colab.errors import SettingError
+from grpo_colab.json_rows import MOST_ROWS, Objects, is_sound, objects_in
+from grpo_colab.text import escaped
 
 MOST_READ: Final = 1 << 26  # bytes of a file that nobody vouches for
 MOST_KEPT: Final = 1 << 28  # bytes of a file that a run of ours has written
-MOST_ROWS: Final = 250_000  # of a .jsonl file that nobody vouches for: lines may be of two bytes each
-MOST_VALUES: Final = 12  # a row, on average: each takes some hundred bytes of memory
-MOST_SIGNS: Final = 1_000_000  # commas and opening brackets of a line
-LARGE: Final = 8  # rows of this part of all values are not read: they would leave no room for others
-TRIES: Final = 4
-LONGEST_LINE: Final = 1 << 24  # bytes
-LEVELS: Final = 40  # of what is in what; Python itself ends at less than a thousand
-MOST_BITS: Final = 4096  # of an integer: of longer ones Python writes no digits
 LONGEST_NAME: Final = 200  # bytes of a file's name: file systems take 255, and what is made beside it has more
 LONGEST_PATH: Final = 3000  # bytes: systems take 4,096, and what is in the folder has names of its own
 # No link is followed, no pipe is waited for.
 _GUARDED: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-
-
-class Objects(NamedTuple):
-    """What `read_objects` found, and what is wrong with the file: lines that are no objects, a last one cut off."""
-
-    rows: list[dict[str, Any]]
-    bad: int = 0
-    torn: bool = False
-    size: int = 0  # bytes, of which MOST_READ at most were read
-    error: str | None = None  # "No such file or directory", say
-    left: int = 0  # lines that were not looked at, since there are so many, or so much in them
 
 
 def write_text(path: Path, text: str) -> None:
@@ -308,109 +290,18 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_objects(path: Path, most: int = MOST_READ, most_rows: int = MOST_ROWS) -> Objects:
-    """The rows of a .jsonl file that anyone may have written, be writing, or have broken; of a big one, parts of it.
+    """Return the rows of a .jsonl file that anyone may have written, be writing, or have broken; of a big one, parts.
 
     Those parts are evenly over the file, and have about `most_rows` rows. A row that is nested deeper than LEVELS
     counts as bad. Nothing is raised.
     """
     try:
         with open_to_read(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            content = file.read(most) if size <= most else b"".join(_windows(file, size, most))
+            return objects_in(file, os.fstat(file.fileno()).st_size, most, most_rows)
     except FileNotFoundError:
         return Objects([], error="there is no such file")
     except OSError as error:
         return Objects([], error=error.strerror or type(error).__name__)
-    whole = content.count(b"\n")
-    if whole > most_rows:
-        content = b"".join(_windows(io.BytesIO(content), len(content), len(content) * most_rows // whole))
-    found, end = _parsed(content, most_rows)
-    for _ in range(TRIES):
-        if end == len(content):
-            break
-        # there is more in it than may be kept: again, from parts evenly over it that have about as much
-        content = b"".join(_windows(io.BytesIO(content), len(content), end * 9 // 10))
-        found, end = _parsed(content, most_rows)
-    return found._replace(size=size, left=max(0, whole - found.left))
-
-
-def _parsed(content: bytes, most_rows: int) -> tuple[Objects, int]:
-    """The rows of the lines up to where they have too many values, how many lines are read as `left`, and that place.
-
-    A row that alone has a good part of the values that all may have is not read.
-    """
-    rows: list[dict[str, Any]] = []
-    known: dict[str, str] = {}
-    read = bad = end = 0
-    values = 0.0
-    torn = False
-    for line in io.BytesIO(content):
-        if read >= 2 * most_rows or values > MOST_VALUES * most_rows:
-            break
-        end += len(line)
-        if not _is_light(line):
-            continue
-        value = _loaded(line) if line.strip() else None
-        if isinstance(value, dict) and (weight := _size(value)) < math.inf:
-            if LARGE * weight > MOST_VALUES * most_rows:
-                continue
-            rows.append(_with_known_keys(value, known))
-            values += weight
-        elif line.endswith(b"\n"):
-            bad += bool(line.strip())
-        else:
-            torn = bool(line.strip())
-        read += 1
-    return Objects(rows, bad, torn, left=read), end
-
-
-def _with_known_keys(row: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
-    """The row with one text for each key, which JSON's reader makes anew for every row: a third of its memory."""
-    return {
-        known.setdefault(key, key): _with_known_keys(inner, known) if type(inner) is dict else inner
-        for key, inner in row.items()
-    }
-
-
-def _is_light(line: bytes) -> bool:
-    """Whether a line can be read without much memory: each comma and bracket may stand for a value of 100 bytes."""
-    return line.count(b",") + line.count(b"[") + line.count(b"{") <= MOST_SIGNS
-
-
-def _windows(file: BinaryIO | io.BytesIO, size: int, most: int) -> Iterator[bytes]:
-    """The whole lines of some parts of a file, evenly over it, which together have `most` bytes."""
-    windows = min(64, max(8, most >> 15))  # each big enough for a few lines
-    window = most // windows
-    for start in range(0, size, -(-size // windows)):
-        file.seek(start)
-        before = file.readline(window) if start else b"\n"
-        if before.endswith(b"\n"):  # else it is within a line that is longer than all this
-            piece = file.read(window)
-            yield piece[: piece.rfind(b"\n") + 1]
-
-
-def _loaded(line: bytes) -> Any:
-    """The value in a line; None for what is no JSON, or too long."""
-    try:
-        return json.loads(line) if len(line) <= LONGEST_LINE else None
-    except (ValueError, RecursionError):
-        return None
-
-
-def is_sound(value: Any) -> bool:
-    """Tell whether a value can be walked through and shown: not too deep, and no integer of a thousand digits."""
-    return _size(value) < math.inf
-
-
-def _size(value: Any, levels: int = LEVELS) -> float:
-    """How many values are in it; infinite where it is unsound."""
-    if isinstance(value, int):
-        return 1 if value.bit_length() < MOST_BITS else math.inf
-    if not isinstance(value, dict | list):
-        return 1
-    if not levels:
-        return math.inf
-    return 1 + sum(_size(one, levels - 1) for one in (value.values() if isinstance(value, dict) else value))
 
 
 def number(value: Any) -> float | None:

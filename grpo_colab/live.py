@@ -22,11 +22,11 @@ from datetime import timedelta
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Final
 
-from grpo_colab.callbacks import over_bar
-from grpo_colab.console import printable
+from grpo_colab.console import info
 from grpo_colab.evaluate import BEFORE
 from grpo_colab.files import MOST_READ, read_bytes, read_lines
 from grpo_colab.report.curves import draw_live, series
+from grpo_colab.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -161,9 +161,7 @@ class Lines:
         every, self.written = max(1, self.progress.max_steps // ROWS), rows[0]["step"]
         self.due = (self.written // every + 1) * every
         for texts in ([*head, "left"], [*row, self.progress.left()])[head == self.head :]:
-            over_bar(
-                "".join(text.rjust(max(9, len(name) + 2)) for text, name in zip(texts, [*head, "left"], strict=True))
-            )
+            info("".join(text.rjust(max(9, len(name) + 2)) for text, name in zip(texts, [*head, "left"], strict=True)))
         self.head = head
 
     def end(self) -> None:

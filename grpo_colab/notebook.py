@@ -25,10 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab import checkpoints, files, mirror
+from grpo_colab.console import info
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.opening import brought_back, say
 from grpo_colab.recipe import DEFAULT_PRESET, Recipe, Text
-from grpo_colab.run import RUNS, Run, check_no_links
+from grpo_colab.run import RUNS, Run
+from grpo_colab.run_lock import check_no_links
+from grpo_colab.run_resume import restore_run
 from grpo_colab.toml_reading import parse_toml
 from grpo_colab.tracking import within
 from grpo_colab.trust import check_trust
@@ -171,7 +173,7 @@ def trained(recipe: Recipe, trust_code: bool = False) -> Run:
 
     for run in runs_of(recipe):
         if run.finished:
-            say(f"{run.path} is this recipe's run, and finished; train(recipe, resume=False) trains another.")
+            info(f"{run.path} is this recipe's run, and finished; train(recipe, resume=False) trains another.")
             if recipe.budget.mirror:
                 mirrored(run, recipe.budget.mirror)
             return run
@@ -187,7 +189,7 @@ def runs_of(recipe: Recipe) -> Iterator[Run]:
     for name, text in mirror.recipes(recipe.budget.mirror).items() if recipe.budget.mirror else ():
         with contextlib.suppress(ValueError):  # of another release, which cannot be read
             if not (RUNS / name).exists() and Recipe.model_validate(parse_toml(text)).repeats(recipe):
-                yield brought_back(f"{recipe.budget.mirror}/{name}")
+                yield restore_run(f"{recipe.budget.mirror}/{name}")
 
 
 def mirrored(run: Run, destination: str) -> None:
@@ -207,10 +209,10 @@ def mirrored(run: Run, destination: str) -> None:
     begun = run.recipe
     budget = begun.budget.model_copy(update={"mirror": destination})
     files.write_text(run.path / "recipe.toml", begun.model_copy(update={"budget": budget}).to_toml())
-    say(f"{destination} does not hold this run yet: copying it ...")
+    info(f"{destination} does not hold this run yet: copying it ...")
     keeper = mirror.Mirror(run.path, destination)
     behind = keeper.finish(mirror.PATIENCE_S)
-    say(f"Warning: {behind}. To try again: {keeper.command}" if behind else f"Copied to {destination}/{run.path.name}")
+    info(f"Warning: {behind}. To try again: {keeper.command}" if behind else f"Copied to {destination}/{run.path.name}")
 
 
 def show(run: Run) -> None:

@@ -1,7 +1,7 @@
-"""What a real model is taught before it is asked for any image: supervised training on random drawings.
+"""Teach a real model to draw at all, before it is asked for any image: supervised training on random drawings.
 
-TRL's SFTTrainer, on prompts and the programs that answer them, with the loss on the programs alone. The adapter is kept
-in a run folder of its own, runs/<recipe>-pretraining, and found there again by every draw with the same recipe.
+TRL's SFTTrainer gets prompts and the programs that answer them, with the loss on the programs alone. The adapter is
+kept in a run folder of its own, runs/<recipe>-pretraining, where every draw with the same recipe finds it again.
 """
 
 from __future__ import annotations
@@ -9,29 +9,37 @@ from __future__ import annotations
 import contextlib
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from grpo_colab import policy
+from grpo_colab.console import info
 from grpo_colab.errors import SettingError
 from grpo_colab.machine import Machine
-from grpo_colab.opening import go_back, keep_environment, on_disk, say
+from grpo_colab.memory import free_memory
+from grpo_colab.policy import Policy
+from grpo_colab.policy_loading import load_policy
 from grpo_colab.recipe import Pretraining, Recipe
-from grpo_colab.run import RUNS, Run, locked, quote
+from grpo_colab.run import RUNS, Run, quote, writing_to
+from grpo_colab.run_environment import keep_environment
+from grpo_colab.run_lock import locked
+from grpo_colab.run_resume import rewind_to_checkpoint
 from grpo_colab.tables import without_keys
 
-OPTIMISER = ("optim", "weight_decay", "max_grad_norm")  # that it takes from [grpo], and
-SHARED = (*OPTIMISER, "gradient_checkpointing", "seed")
+if TYPE_CHECKING:
+    from grpo_colab.signals import Signals
+
+OPTIMISER = ("optim", "weight_decay", "max_grad_norm")
+SHARED = (*OPTIMISER, "gradient_checkpointing", "seed")  # settings of [grpo] that it follows, too
 
 
 class PretrainingStopped(SettingError):
-    """A signal ended it."""
+    """A signal ended the pre-training."""
 
 
-def pretrained(recipe: Recipe, machine: Machine, begun: Run | None) -> Path | None:
-    """The folder of the recipe's pre-trained adapter, made where it is missing; None without [pretraining].
+def pretrained(recipe: Recipe, device: Machine, run_for: Run | None) -> Path | None:
+    """Return the folder of the recipe's pre-trained adapter, trained first if missing; None without [pretraining].
 
-    Raises SettingError where the folder holds the adapter of another model, task or pre-training, PretrainingStopped
-    where a signal ended it; `begun` is the run that it is for.
+    `run_for` is the run that needs it, if there is one already. Raises SettingError when the folder holds the adapter
+    of another model, task or pre-training, and PretrainingStopped when a signal ended it.
     """
     if recipe.pretraining is None or not recipe.pretraining.steps:
         return None
@@ -39,55 +47,59 @@ def pretrained(recipe: Recipe, machine: Machine, begun: Run | None) -> Path | No
     path = RUNS / wanted.name
     if (found := _found(path, wanted)) is not None:
         return found
-    if machine.processes > 1:
-        raise SettingError(f"[pretraining]: there is none in {quote(path)} yet; make it in one process, by `train`")
+    if device.processes > 1:
+        raise SettingError(
+            f"there is none in {quote(path)} yet", setting="[pretraining]", remedy="make it in one process, by `train`"
+        )
     with contextlib.ExitStack() as held:
         held.enter_context(locked(path))
         if (found := _found(path, wanted)) is not None:  # which another process has just made
             return found
         run = Run(path) if (path / "recipe.toml").is_file() else Run.create(wanted, path)
-        from grpo_colab.safety import Signals, Stopped  # needs transformers, which unsloth must precede
+        from grpo_colab.signals import Signals, Stopped  # needs transformers, which unsloth must precede
 
-        say(f"Pre-training {recipe.model['model_name']} on random drawings, once, in {path} ...")
-        keep_environment(run, wanted, machine)
-        learner = policy.load_policy(wanted, machine)
-        with Signals() as signals, contextlib.suppress(Stopped), on_disk(run):
-            if supervise(learner, run, wanted, machine, signals):
-                learner.save(run.adapter)
-                run.write_json("evaluation.json", {"step": wanted.budget.max_steps})  # which says that it is finished
-        del learner
-        policy.free_memory()  # for the policy that the adapter is for, which is loaded next
+        info(f"Pre-training {recipe.model['model_name']} on random drawings, once, in {path} ...")
+        keep_environment(run, wanted, device)
+        policy = load_policy(wanted, device)
+        with Signals() as signals, contextlib.suppress(Stopped), writing_to(run):
+            if supervise(policy, run, wanted, device, signals):
+                policy.save(run.adapter)
+                run.write_json("evaluation.json", {"step": wanted.budget.max_steps})  # marks the run as finished
+        del policy
+        free_memory()  # for the policy that the adapter is for, which is loaded next
         if run.finished:
             return run.adapter
     raise PretrainingStopped(
-        f"[pretraining]: stopped by a signal after step {run.last_step} of {wanted.budget.max_steps}; go on with: "
-        f"{begun.resume if begun else 'the same command'}"
+        f"stopped by a signal after step {run.last_step} of {wanted.budget.max_steps}",
+        setting="[pretraining]",
+        remedy=f"go on with: {run_for.resume_command if run_for else 'the same command'}",
     )
 
 
 def _found(path: Path, wanted: Recipe) -> Path | None:
-    """The adapter in a pre-training's folder, which must be as it is wanted; None while there is none."""
+    """Return the adapter in a pre-training's folder, None while there is none. Refuse one of another pre-training."""
     if not (path / "recipe.toml").is_file():
         return None
     theirs = _decides(Run(path).recipe)
     for table, ours in _decides(wanted).items():
         if ours != theirs[table]:
             raise SettingError(
-                f"[{table}]: {quote(path)} holds a pre-training with another; move it away, or write this recipe to a "
-                "file of another name"
+                f"{quote(path)} holds a pre-training with another",
+                setting=f"[{table}]",
+                remedy="move it away, or write this recipe to a file of another name",
             )
     return path / "adapter" if (path / "adapter").is_dir() else None
 
 
 def pretraining_recipe(recipe: Recipe) -> Recipe:
-    """What the pre-training's run folder says: the same model and adapter, on random drawings."""
+    """Return the recipe of the pre-training's run folder: the same model and adapter, on random drawings."""
     settings = _settings(recipe)
     budget = {"max_steps": settings.steps, "uncapped": True, "stop_at_reward": None, "mirror": None}
     return recipe.model_copy(
         update={
             "name": f"{recipe.name}-pretraining",
             "task": {**recipe.task, "image": "random"},
-            "model": {**recipe.model, "fast_inference": False},  # for nothing is sampled
+            "model": {**recipe.model, "fast_inference": False},  # nothing is sampled
             "budget": recipe.budget.model_copy(update=budget),
             "hindsight": None,
             "sweep": None,
@@ -95,38 +107,45 @@ def pretraining_recipe(recipe: Recipe) -> Recipe:
     )
 
 
-def supervise(learner: policy.Policy, run: Run, recipe: Recipe, machine: Machine, signals: Any) -> bool:
-    """Train from the newest whole checkpoint, or from the start; whether all steps are done."""
+def supervise(policy: Policy, run: Run, recipe: Recipe, device: Machine, signals: Signals) -> bool:
+    """Train from the newest whole checkpoint, or from the start, and return whether all steps are done."""
     import trl
     from datasets import Dataset
 
     from grpo_colab.callbacks import StepLog
-    from grpo_colab.safety import Keeper, kept_by
+    from grpo_colab.checkpointing import CheckpointManager
+    from grpo_colab.trainer import CheckpointMixin
+
+    manager = CheckpointManager(run, recipe, signals, deadline=math.inf, mirror=None)
+
+    class SFTTrainer(CheckpointMixin, trl.SFTTrainer):
+        """The trainer of this pre-training."""
+
+        checkpoint_manager = manager
+        trained_policy = policy
 
     settings, task = _settings(recipe), recipe.load_task()
-    problems = task.problems("train", settings.steps * settings.batch_size)
-    rows = [
-        {"prompt": task.messages(p), "completion": [{"role": "assistant", "content": task.golden_completion(p)}]}
-        for p in problems
-    ]
-    keeper = Keeper(run, recipe, signals, math.inf, None)
-    arguments = trl.SFTConfig(**sft_arguments(recipe, run.checkpoints, machine))
-    arguments.num_iterations = 1  # of GRPO's, which the keeper asks for
-    trainer = kept_by(keeper, learner, trl.SFTTrainer)(
-        model=learner.model,
-        processing_class=learner.tokenizer,
+    rows = []
+    for problem in task.problems("train", settings.steps * settings.batch_size):
+        program = {"role": "assistant", "content": task.golden_completion(problem)}
+        rows.append({"prompt": task.messages(problem), "completion": [program]})
+    arguments = trl.SFTConfig(**sft_arguments(recipe, run.checkpoints, device))
+    arguments.num_iterations = 1  # an argument of GRPO's that the manager reads
+    trainer = SFTTrainer(
+        model=policy.model,
+        processing_class=policy.tokenizer,
         args=arguments,
         train_dataset=Dataset.from_list(rows),
-        callbacks=[StepLog(run), keeper],
+        callbacks=[StepLog(run), manager],
     )
-    checkpoint = go_back(run)
+    checkpoint = rewind_to_checkpoint(run)
     with signals.in_training():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return keeper.stopped_by is None
+    return manager.stopped_by is None
 
 
-def sft_arguments(recipe: Recipe, output: Path, machine: Machine) -> dict[str, Any]:
-    """SFTConfig's arguments."""
+def sft_arguments(recipe: Recipe, output: Path, device: Machine) -> dict[str, Any]:
+    """Return SFTConfig's arguments."""
     settings = _settings(recipe)
     return {
         **{key: recipe.grpo[key] for key in SHARED if key in recipe.grpo},
@@ -148,7 +167,7 @@ def sft_arguments(recipe: Recipe, output: Path, machine: Machine) -> dict[str, A
         "report_to": "none",
         "bf16": False,  # with neither, Unsloth's trainer takes the precision of the model that it loaded
         "fp16": False,
-        "use_cpu": machine.kind == "cpu",
+        "use_cpu": device.kind == "cpu",
     }
 
 
@@ -158,7 +177,7 @@ def _settings(recipe: Recipe) -> Pretraining:
 
 
 def _decides(recipe: Recipe) -> dict[str, Any]:
-    """What an adapter follows from; without the seeds, for every draw brings its own."""
+    """Return the settings that decide what the adapter learns, without the seeds: every draw brings its own."""
     task = {key: value for key, value in recipe.task.items() if key not in ("seed", "limit", "max_prompt_tokens")}
     lora = {key: value for key, value in recipe.lora.items() if key != "random_state"}
     optimiser = {key: recipe.grpo.get(key) for key in OPTIMISER}

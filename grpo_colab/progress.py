@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from grpo_colab.callbacks import is_step, over_bar
-from grpo_colab.console import on_one_line
+from grpo_colab.console import info
 from grpo_colab.errors import one_line
 from grpo_colab.live import Charts, Lines, RunProgress, Table, live_terminal
 from grpo_colab.machine import in_notebook
+from grpo_colab.records import is_step_row
+from grpo_colab.text import on_one_line
 
 if TYPE_CHECKING:
     from grpo_colab.run import Run
@@ -40,7 +41,7 @@ class Progress(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        if logs is not None and is_step(logs):
+        if logs is not None and is_step_row(logs):
             self._shielded(self._step, {**logs, "step": state.global_step})
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -77,4 +78,4 @@ class Progress(TrainerCallback):
                 if Table.present is not None:
                     Table.present.close()
             with contextlib.suppress(Exception):
-                over_bar(f"Progress is shown no more ({on_one_line(one_line(error))}); the training goes on.")
+                info(f"Progress is shown no more ({on_one_line(one_line(error))}); the training goes on.")

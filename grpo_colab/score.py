@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo_colab.console import on_one_line
 from grpo_colab.errors import SettingError, shown
-from grpo_colab.evaluate import call_reward
 from grpo_colab.files import check_name, is_folder, lines, open_to_read, write_out
-from grpo_colab.rewards import RewardError, resolve_reward, reward_name
+from grpo_colab.rewards import RewardError, call_reward, resolve_reward, reward_name
 from grpo_colab.tasks.rows import names, read_jsonl
+from grpo_colab.text import on_one_line
 
 # Columns of a row that TRL passes under another name, or has a use of its own for, or that say how it was paid before.
 NOT_COLUMNS = frozenset({"prompt", "completion", "completion_ids", "rewards", "scores", "extra"}) | frozenset(

@@ -1,4 +1,7 @@
-"""Several runs and their table: a run for each seed of each combination of settings, and what came of them."""
+"""Several runs of one image: which recipes there are to try, and the table of what came of them.
+
+A run for every seed, and with a sweep for every combination of the values in the recipe's [sweep].
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from grpo_colab.console import info
 from grpo_colab.errors import SettingError
 from grpo_colab.files import LONGEST_NAME
-from grpo_colab.opening import say
 from grpo_colab.recipe import Recipe
-from grpo_colab.run import Run, free_path
+from grpo_colab.run import Run
 from grpo_colab.tracking import trackers
 
 COUNTED = ("iterations", "samples", "seconds")
-# What makes no difference to a method, so that it tries no values of it; the seeds are those of --seeds.
+# Settings that make no difference to a method, so that it tries no values of them; the seeds are those of --seeds.
 UNREAD = {
     "grpo": r"hindsight\.(?!method$)|grpo\.seed$",
     "her": r"tripwires\.|hindsight\.(near|goal_weight)$|grpo\.(?!max_completion_length$)",
@@ -26,10 +29,9 @@ UNREAD = {
 
 
 def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds: int, sweep: bool) -> dict[str, Recipe]:
-    """Return run folder's name -> recipe: every seed of, with `sweep`, every combination of the recipe's [sweep].
+    """Return run folder's name -> checked recipe: every seed, and with `sweep` of every combination of the [sweep].
 
-    Of [sweep], only the settings count that the method reads. Every recipe is checked: SettingError for any that cannot
-    work.
+    Of [sweep], only the settings that the method reads are tried. Raises SettingError for what cannot work.
     """
     if seeds < 1:
         raise SettingError("must be positive", setting="--seeds", value=seeds, remedy="write 1 or more")
@@ -47,41 +49,25 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
             setting="--sweep",
             remedy="write that table, with settings and the values to try",
         )
-    asked = base.sweep if sweep and base.sweep else {}
-    methods = asked.get("hindsight.method", [method_of(base)])
-    tried = {s: values for s, values in asked.items() if not all(re.match(UNREAD.get(str(m), "$"), s) for m in methods)}
-    left_out = ", ".join(setting for setting in asked if setting not in tried)
-    if asked and not tried:
-        raise SettingError(
-            f"nothing in it makes a difference to method {method_of(base)!r}: {left_out}",
-            setting="--sweep",
-            remedy="write a setting that does, such as hindsight.samples for her and both, grpo.learning_rate for grpo",
-        )
-    if left_out:
-        say(f"--sweep: without {left_out}, which makes no difference to method {method_of(base)!r}")
+    tried = read_settings(base) if sweep else {}
     by_user = {table: dict(settings) for table, settings in tables.items()}  # what a file's [sweep] tries is the file's
     for swept in tables.get("sweep", {}):
-        table_of, _, setting = swept.partition(".")
-        by_user.setdefault(table_of, {})[setting] = None
+        table, _, key = swept.partition(".")
+        by_user.setdefault(table, {})[key] = None
+
     found = {}
     for values in itertools.product(*tried.values()):
         chosen = {table: dict(settings) for table, settings in tables.items()}
+        label = ""
         for setting, value in zip(tried, values, strict=True):
             table, key = setting.split(".", 1)
             chosen.setdefault(table, {})[key] = value
-        label = "".join(f"{s.rpartition('.')[2]}={value}-" for s, value in zip(tried, values, strict=True))
+            label += f"{setting.rpartition('.')[2]}={value}-"
         for seed in range(base.grpo["seed"], base.grpo["seed"] + seeds):
             chosen["grpo"] = {**chosen.get("grpo", {}), "seed": seed}
-            one = Recipe.load(source, **chosen).named_by(by_user)
-            name = re.sub(r"[^\w.=-]+", "-", f"{label}seed={seed}")
-            if len(name.encode()) > LONGEST_NAME:
-                raise SettingError(
-                    f"the run folder {name[:60]}... would have a name of over {LONGEST_NAME} bytes",
-                    setting="--sweep",
-                    remedy="write shorter values",
-                )
-            found[name] = one
-            if method_of(one) != "grpo" and (named := trackers(one.grpo)):
+            recipe = Recipe.load(source, **chosen).named_by(by_user)
+            found[folder_name(f"{label}seed={seed}")] = recipe
+            if method_of(recipe) != "grpo" and (named := trackers(recipe.grpo)):
                 raise SettingError(
                     "hindsight reports to no tracker",
                     setting="grpo.report_to",
@@ -91,21 +77,47 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
     return found
 
 
-def free_folder(recipes: Mapping[str, Recipe]) -> Path:
-    """Return runs/<date>-<recipe>-<image>-<method>, with a number where there is one already."""
-    recipe = next(iter(recipes.values()))
-    image = re.sub(r"[^\w.-]+", "-", recipe.task.get("image", "image"))
-    name = f"{recipe.name}-{image if len(image) < 40 else 'image'}-{method_of(recipe)}"
-    return free_path(recipe.model_copy(update={"name": name}))
+def read_settings(recipe: Recipe) -> dict[str, list[Any]]:
+    """Return the settings of [sweep] that the method reads, with their values. Refuses a sweep of none."""
+    swept = recipe.sweep or {}
+    methods = swept.get("hindsight.method", [method_of(recipe)])
+    tried = {}
+    for setting, values in swept.items():
+        unread_by = [method for method in methods if re.match(UNREAD.get(str(method), "$"), setting)]
+        if len(unread_by) < len(methods):
+            tried[setting] = values
+    left_out = ", ".join(setting for setting in swept if setting not in tried)
+    if swept and not tried:
+        raise SettingError(
+            f"nothing in it makes a difference to method {method_of(recipe)!r}: {left_out}",
+            setting="--sweep",
+            remedy="write a setting that does, such as hindsight.samples for her and both, grpo.learning_rate for grpo",
+        )
+    if left_out:
+        info(f"--sweep: without {left_out}, which makes no difference to method {method_of(recipe)!r}")
+    return tried
+
+
+def folder_name(label: str) -> str:
+    """Return a label as the name of a run folder. Refuses one that is too long for a file system."""
+    name = re.sub(r"[^\w.=-]+", "-", label)
+    if len(name.encode()) > LONGEST_NAME:
+        raise SettingError(
+            f"the run folder {name[:60]}... would have a name of over {LONGEST_NAME} bytes",
+            setting="--sweep",
+            remedy="write shorter values",
+        )
+    return name
 
 
 def method_of(recipe: Recipe) -> str:
+    """Return the method that a recipe draws by: grpo, her or both."""
     return recipe.hindsight.method if recipe.hindsight else "grpo"
 
 
 def ended(run: Run) -> bool:
-    """Tell whether nothing is left to do: the run is finished, or a tripwire stopped it, which counts as not solved."""
-    return run.finished or (run.path / "tripwire.json").is_file()
+    """Tell whether nothing is left to do: it is finished, or a tripwire stopped it, which counts as not solved."""
+    return run.finished or run.tripped
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -113,9 +125,9 @@ def summary(run: Run) -> dict[str, Any]:
 
     `best` is the largest share of right pixels of those drawings that were paid most for in their iterations.
     """
-    from grpo_colab.report import drawings
+    from grpo_colab.report import best_drawings
 
-    recipe, metrics, (_, found) = run.recipe, run.metrics(), drawings(run)
+    recipe, metrics, (_, found) = run.recipe, run.metrics(), best_drawings(run)
     return {
         "run": str(run.path),
         "setting": run.path.name.rpartition("seed=")[0].rstrip("-"),
@@ -132,13 +144,16 @@ def summary(run: Run) -> dict[str, Any]:
 
 
 def table(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row per setting of a sweep: how many seeds solved it, and the median and range of each count."""
+    """Return a row per setting of a sweep, or one row: how many seeds solved it, and each count's median and range."""
     rows = []
     for setting in dict.fromkeys(one["setting"] for one in summaries):
         ours = [one for one in summaries if one["setting"] == setting and one["finished"]]
-        counts = {name: [one[name] for one in ours] for name in COUNTED}
-        spreads = {name: {"median": median(v), "min": min(v), "max": max(v)} for name, v in counts.items() if v}
-        rows.append({"setting": setting, "solved": sum(one["solved"] for one in ours), "seeds": len(ours), **spreads})
+        row = {"setting": setting, "solved": sum(one["solved"] for one in ours), "seeds": len(ours)}
+        for name in COUNTED:
+            counts = [one[name] for one in ours]
+            if counts:
+                row[name] = {"median": median(counts), "min": min(counts), "max": max(counts)}
+        rows.append(row)
     return rows
 
 
@@ -149,13 +164,13 @@ def as_json(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def draw_text(runs: Sequence[Run], colour: bool) -> str:
-    """Return the best drawing beside the image that was asked for, and what came of each run and of all, as text."""
+    """Return the best drawing beside the image that was asked for, and what came of each run and of all."""
     from grpo_colab.drawing.show import beside
-    from grpo_colab.report import drawings
+    from grpo_colab.report import best_drawings
 
     lines, found = [], as_json(runs)
-    best = max(runs, key=lambda run: max((one.share for one in drawings(run)[1]), default=-1.0))
-    target, drawn = drawings(best)
+    best = max(runs, key=lambda run: max((one.share for one in best_drawings(run)[1]), default=-1.0))
+    target, drawn = best_drawings(best)
     if target is not None and drawn:
         lines.append(beside(target, max(drawn, key=lambda one: one.share).image, colour=colour))
     for one in found["summaries"]:
@@ -165,12 +180,19 @@ def draw_text(runs: Sequence[Run], colour: bool) -> str:
             f"{one['samples']} samples, {one['seconds']:.1f} s; best {one['best']:.1%} right"
         )
     if len(runs) > 1:
-        width = max(len("setting"), *(len(row["setting"]) for row in found["table"]))
-        lines.append(f"\n{'setting':<{width}}  solved  " + "  ".join(f"{name:>22}" for name in COUNTED))
-        for row in found["table"]:
-            cells = [
-                f"{row[n]['median']:g} ({row[n]['min']:g} to {row[n]['max']:g})" if n in row else "-" for n in COUNTED
-            ]
-            score = f"{row['solved']}/{row['seeds']}"
-            lines.append(f"{row['setting']:<{width}}  {score:>6}  " + "  ".join(f"{cell:>22}" for cell in cells))
+        lines += table_lines(found["table"])
     return "\n".join(lines)
+
+
+def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the lines of `table` as a text, its head first."""
+    width = max(len("setting"), *(len(row["setting"]) for row in rows))
+    lines = [f"\n{'setting':<{width}}  solved  " + "  ".join(f"{name:>22}" for name in COUNTED)]
+    for row in rows:
+        cells = []
+        for name in COUNTED:
+            spread = row.get(name)
+            cells.append(f"{spread['median']:g} ({spread['min']:g} to {spread['max']:g})" if spread else "-")
+        score = f"{row['solved']}/{row['seeds']}"
+        lines.append(f"{row['setting']:<{width}}  {score:>6}  " + "  ".join(f"{cell:>22}" for cell in cells))
+    return lines

@@ -15,8 +15,8 @@ from accelerate.utils import gather_object
 from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from grpo_colab.callbacks import is_step
 from grpo_colab.errors import SettingError
+from grpo_colab.records import is_step_row
 
 if TYPE_CHECKING:
     from grpo_colab import recipe
@@ -87,7 +87,7 @@ class Tripwires(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> TrainerControl:
-        if logs is None or not is_step(logs):
+        if logs is None or not is_step_row(logs):
             return control
         self.rows.append({"step": state.global_step, **logs})
         if found := self._non_finite() or self._kl() or self._length() or self._gibberish():
@@ -178,16 +178,8 @@ class Tripwires(TrainerCallback):
 
     def _samples(self) -> list[dict[str, Any]]:
         """The step's completions, of all processes, as completions.jsonl has them."""
-        logs = self.trainer._logs
-        rewards = {name: list(paid) for name, paid in logs["rewards"].items()}
-        return [
-            {
-                "prompt": prompt,
-                "completion": completion[-1]["content"] if isinstance(completion, list) else completion,
-                "rewards": {n: None if math.isnan(paid[index]) else paid[index] for n, paid in rewards.items()},
-            }
-            for index, (prompt, completion) in enumerate(zip(logs["prompt"], logs["completion"], strict=True))
-        ]
+        rows = self.trainer.step_completions()
+        return [{key: row[key] for key in ("prompt", "completion", "rewards")} for row in rows]
 
     def _trip(self, step: int, found: Found) -> Tripped:
         wire, good, seen, words = found

@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Final
 
 from grpo_colab import files
-from grpo_colab.console import escaped
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe import Recipe, foreign_settings
 from grpo_colab.rewards.look import place_of
 from grpo_colab.rewards.resolve import parse_reward
+from grpo_colab.text import escaped
 
 _remembered: Final[set[str]] = set()  # also where the file cannot be written
 
 
 def check_trust(recipe: Recipe, trust_code: bool = False) -> str | None:
-    """Let through what this user may run, and remember it; returns a line that says what that is, None for nothing.
+    """Let through what this user may run, and remember it; return a line that says what that is, or None.
 
-    SettingError for code that a file names and that nobody has trusted yet, unless `trust_code` does so now.
+    Raises SettingError for code that a file names and that nobody has trusted yet, unless `trust_code` does so now.
     """
     named = {setting: named_code(recipe, setting) for setting in foreign_settings(recipe)}
     if not named:
@@ -37,26 +37,27 @@ def check_trust(recipe: Recipe, trust_code: bool = False) -> str | None:
     strange = [code for setting, code in named.items() if setting in recipe.received and code not in known]
     if strange and not trust_code:
         raise SettingError(
-            f"recipe {recipe.name!r}: came as a file, and runs code that is not grpo_colab's: {_listed(strange)}. Read "
-            "that code; if you trust it, write --trust-code once (trust_code=True in Python)"
+            f"came as a file, and runs code that is not grpo_colab's: {_listed(strange)}",
+            remedy="read that code; if you trust it, write --trust-code once (trust_code=True in Python)",
+            place=f"recipe {recipe.name!r}",
         )
     remember(code for code in named.values() if code not in known)
     return f"Running code that is not grpo_colab's: {_listed(list(named.values()))}"
 
 
 def all_trusted(recipes: Iterable[Recipe], trust_code: bool = False) -> list[str]:
-    """`check_trust` for several recipes; the different lines."""
+    """Do `check_trust` for several recipes; return the different lines."""
     return list(dict.fromkeys(line for recipe in recipes if (line := check_trust(recipe, trust_code))))
 
 
 def announced(names: list[str]) -> str | None:
-    """A line that says which of these rewards, named by the user, are code of others; None where none is."""
+    """Return a line that says which of these rewards, named by the user, are code of others; None for none."""
     own = [_reward_code(name) for name in names if not parse_reward(name).ours]
     return f"Running code that is not grpo_colab's: {_listed(own)}" if own else None
 
 
 def named_code(recipe: Recipe, setting: str) -> str:
-    """What a setting of `foreign_settings` would run, with its place: by this it is trusted."""
+    """Return what a setting of `foreign_settings` would run, with its place: by this it is trusted."""
     table, _, key = setting.partition(".")
     if table == "rewards":
         return _reward_code(key)
@@ -65,7 +66,7 @@ def named_code(recipe: Recipe, setting: str) -> str:
 
 
 def trusted() -> set[str]:
-    """The names of all code that this user has trusted."""
+    """Return the names of all code that this user has trusted."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         _remembered.update(files.read_bytes(_file()).decode().splitlines())
     return _remembered
@@ -86,7 +87,7 @@ def _file() -> Path:
 
 
 def _reward_code(name: str) -> str:
-    """A reward's whole name, and the file or package that it comes from."""
+    """Return a reward's whole name, and the file or package that it comes from."""
     parsed = parse_reward(name)
     settings = "" if parsed.settings is None else f"({', '.join(f'{k}={v!r}' for k, v in parsed.settings.items())})"
     if parsed.in_file:

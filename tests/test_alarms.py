@@ -22,7 +22,7 @@ def row(step: int, **means: float) -> dict[str, Any]:
 
 def seen(rows: list[dict[str, Any]]) -> list[tuple[int, str]]:
     watch = Watch()
-    return [(warning["step"], warning["kind"]) for line in rows for warning in watch.see(line)]
+    return [(warning["step"], warning["kind"]) for line in rows for warning in watch.update(line)]
 
 
 def test_a_healthy_run_is_left_alone() -> None:
@@ -34,7 +34,7 @@ def test_a_reward_that_is_never_earned_is_told_after_twenty_steps_and_once() -> 
     rows = [row(n, correctness_reward=0.3, strict_format_reward=0.0) for n in range(1, 61)]
     assert seen(rows) == [(WINDOW, "constant")]
     watch = Watch()
-    (warning,) = [warning for line in rows for warning in watch.see(line)]
+    (warning,) = [warning for line in rows for warning in watch.update(line)]
     assert "strict_format_reward has been 0 for every completion of 20 steps" in warning["text"]
     assert "never earned" in warning["text"]
 
@@ -42,7 +42,7 @@ def test_a_reward_that_is_never_earned_is_told_after_twenty_steps_and_once() -> 
 def test_a_penalty_that_nobody_earns_is_not_told_as_a_failure() -> None:
     watch = Watch()
     rows = [row(n, repetition_penalty_reward=0.0) for n in range(1, 30)]
-    (warning,) = [warning for line in rows for warning in watch.see(line)]
+    (warning,) = [warning for line in rows for warning in watch.update(line)]
     assert "nothing left to punish" in warning["text"]
 
 

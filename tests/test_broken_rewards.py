@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from refusals import refused
 
 from grpo_colab import Recipe, train
-from grpo_colab.errors import SettingError
+from grpo_colab.records import repeatable
 from grpo_colab.rewards import RewardError
 from grpo_colab.run import Run
-from grpo_colab.timing import repeatable
 
 pytestmark = pytest.mark.stack
 
@@ -28,11 +28,10 @@ def fragile_reward(completions, answer, trainer_state=None, **kwargs):
         BREAK
     return paid
 """
-NOT_FINITE = "a reward is a finite number, or None where it cannot judge"
 BROKEN = {
     "raise ValueError('no such file')": "raised ValueError: no such file (at step 4, on completion 1 of 16: ",
-    "return paid[1:]": "gave 15 rewards for 16 completions (at step 4; see ",
-    "paid[5] = float('nan')": f"gave nan; {NOT_FINITE} (at step 4, on completion 6 of 16: ",
+    "return paid[1:]": "gave 15 rewards for 16 completions (at step 4)",
+    "paid[5] = float('nan')": "gave nan (at step 4, on completion 6 of 16: ",
 }
 
 
@@ -54,16 +53,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(recipe(folder / "own.py"), out=folder / "run")
 
 
-@pytest.mark.parametrize(("breaks", "says"), BROKEN.items(), ids=list(BROKEN))
+@pytest.mark.parametrize(("breaks", "problem"), BROKEN.items(), ids=list(BROKEN))
 def test_it_stops_with_everything_safe_and_goes_on_as_if_nothing_had_happened(
-    breaks: str, says: str, whole: Run, tmp_path: Path
+    breaks: str, problem: str, whole: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "own.py").write_text(FRAGILE.replace("BREAK", breaks))
     out = tmp_path / "run"
-    with pytest.raises(RewardError) as caught:
+    # a completion stands in the sentence, which differs from machine to machine
+    with refused(problem=problem, kind=RewardError, snapshot=False) as caught:
         train(recipe(tmp_path / "own.py"), out=out)
-    assert f"rewards.fragile_reward {says}" in str(caught.value)
-    assert f"once it is mended: grpo-colab train --resume {out}" in str(caught.value)
+    assert str(caught.value).startswith("rewards.fragile_reward: ")
+    assert f"see {out / 'reward-failure.json'}; once it is mended: grpo-colab train --resume {out}" in str(caught.value)
     record = json.loads((out / "reward-failure.json").read_text())
     assert (record["reward"], record["step"]) == ("fragile_reward", 4)
     assert len(record["completions"]) == len(record["answer"]) == (16 if record["index"] is None else 1)
@@ -82,9 +82,8 @@ def test_it_stops_with_everything_safe_and_goes_on_as_if_nothing_had_happened(
 
 def test_one_that_breaks_before_the_first_step_leaves_no_run(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def own_reward(completions, **kwargs):\n    return [float('nan')]\n")
-    with pytest.raises(
-        SettingError, match=r"rewards\.own_reward gave nan; .* \(outside of training, on completion 1 of 1"
-    ):
+    problem, remedy = "gave nan (outside of training, on completion 1 of 1: ", "a reward is a finite number"
+    with refused("rewards.own_reward", problem=problem, remedy=remedy, kind=RewardError):
         train(Recipe.load(rewards={f"{tmp_path}/own.py:own_reward": 1.0}), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -101,7 +100,7 @@ def test_the_command_says_it_in_a_line_and_exits_with_2(
     assert done.returncode == 2, done.stderr[-3000:]
     assert done.stdout == ""
     assert done.stderr.splitlines()[-1].startswith(
-        "grpo-colab: rewards.fragile_reward raised ValueError: no such file (at step 2"
+        "grpo-colab: rewards.fragile_reward: raised ValueError: no such file (at step 2"
     )
     assert "Traceback" not in done.stderr
     assert (tmp_path / "run" / "checkpoints" / "checkpoint-1" / "trainer_state.json").is_file()
@@ -131,8 +130,8 @@ def test_a_combined_reward_and_one_with_settings_train_and_are_logged_part_by_pa
         assert row["verdict/right"] == pytest.approx(row["rewards/correctness_reward/mean"])
     for row in run.completions():
         truth, form = row["extra"]["correctness"], row["extra"]["strict_format"]
-        assert row["rewards"]["all_reward"] == pytest.approx(truth + 0.5 * form * truth)
-        assert row["rewards"]["soft_overlong_punishment_reward"] <= 0.0
+        assert row["rewards"]["all"] == pytest.approx(truth + 0.5 * form * truth)
+        assert row["rewards"]["soft_overlong_punishment"] <= 0.0
 
 
 def test_warnings_are_said_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

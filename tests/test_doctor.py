@@ -42,7 +42,7 @@ for line in sys.stdin:
     print("LOADED", json.dumps(sorted(sys.modules)), flush=True)
 """
 T4 = "Tesla T4, 15360, 14910, 550.54.15, 7.5"
-HOLD = "import sys, time; from pathlib import Path; from grpo_colab.run import locked\n"
+HOLD = "import sys, time; from pathlib import Path; from grpo_colab.run_lock import locked\n"
 HOLD += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)\n"
 
 # A torch that tells what torch.json says.

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from grpo_colab import Recipe, Run, files
-from grpo_colab.embed import OURS, embed, embed_text, points
-from grpo_colab.errors import SettingError
+from grpo_colab.embed import embed, embed_text, points
+from grpo_colab.embed.embedding import OURS
 
 STORIES = (
     "{name} reads {n} pages of a book every evening. How many pages does {name} read in {m} evenings?",
@@ -187,7 +188,7 @@ FEW = {
 def test_few_problems_and_alike_ones(case: str, problems: Callable[..., Any], tmp_path: Path) -> None:
     train, test = FEW[case]
     if not test:  # the task itself says that it has none to hold out
-        with pytest.raises(SettingError, match="the data set is empty"):
+        with refused(problem="the data set is empty", snapshot=False):
             embed("jsonl", **problems(train, test), out=tmp_path / "out")
         return
     found = embed("jsonl", **problems(train, test), out=tmp_path / "out")
@@ -243,17 +244,15 @@ def test_a_run_without_its_evaluation_or_of_another_task(run: Run, tmp_path: Pat
     (run.path / "evaluation-before.jsonl").unlink()
     (run.path / "evaluation-after.jsonl").write_bytes(b"\x00\xff no JSON\n[1]\n{}\n")
     assert embed("word_problems", run=run.path, n=5, out=tmp_path / "out").asked == 2
-    for words, task, options in (
-        ("was trained on the task 'word_problems', not 'drawing'; write embed word_problems", "drawing", {}),
-        ("was asked none of these 10 problems", None, {"seed": 99}),
-    ):
-        with pytest.raises(SettingError, match=words):
-            embed(task, run=run.path, n=5, out=tmp_path / "other", **options)
+    with refused("--run", str(run.path), problem="on the task 'word_problems'", remedy="write embed word_problems"):
+        embed("drawing", run=run.path, n=5, out=tmp_path / "other")
+    with refused("--run", str(run.path), problem="none of these 10 problems", remedy="the settings of its task"):
+        embed(run=run.path, n=5, out=tmp_path / "other", seed=99)
     (run.path / "completions.jsonl").unlink()
     (run.path / "evaluation-after.jsonl").unlink()
-    with pytest.raises(SettingError, match="has neither an evaluation nor completions"):
+    with refused("--run", str(run.path), problem="neither an evaluation nor completions", remedy="train it first"):
         embed(run=run.path, n=5, out=tmp_path / "other")
-    with pytest.raises(SettingError, match="so it is no run folder"):
+    with refused(problem="so it is no run folder", snapshot=False):
         embed(run=tmp_path, n=5)
     assert not (tmp_path / "other").exists()
 
@@ -261,22 +260,38 @@ def test_a_run_without_its_evaluation_or_of_another_task(run: Run, tmp_path: Pat
 # --- settings
 
 
-WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "no task": ({}, "embed TASK: no such task; there are gsm8k, word_problems, jsonl, drawing, and .* gsm8k-tiny"),
-    "a misspelt one": ({"task": "gsm8"}, "embed gsm8: no such task; did you mean 'gsm8k'"),
-    "an option that it lacks": ({"task": "word_problems", "path": "x"}, "task.path = 'x': .* no such setting"),
-    "an option's type": ({"task": "word_problems", "seed": "x"}, "task.seed = 'x'"),
-    "no such folder": ({"task": "gsm8k", "path": "/no/such"}, "task.path = '/no/such'"),
-    "no problems": ({"task": "word_problems", "n": 0}, "--n 0: write 1 or more"),
-    "a model, which is not there": ({"task": "word_problems", "n": 3, "model": "m"}, "--model 'm': cannot be loaded"),
+# What is asked for, and the fields of the refusal.
+WRONG: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "no task": ({}, {"setting": "TASK", "remedy": "there are gsm8k, word_problems, jsonl, drawing, and those of"}),
+    "a misspelt one": ({"task": "gsm8"}, {"setting": "TASK", "value": "gsm8", "problem": "did you mean 'gsm8k'"}),
+    "an option that it lacks": (
+        {"task": "word_problems", "path": "x"},
+        {"setting": "task.path", "value": "x", "problem": "no such setting", "remedy": "seed"},
+    ),
+    "no problems": ({"task": "word_problems", "n": 0}, {"setting": "--n", "value": 0, "remedy": "write 1 or more"}),
+    "a model, which is not there": (
+        {"task": "word_problems", "n": 3, "model": "m"},
+        # why it cannot be loaded depends on what is installed
+        {"setting": "--model", "value": "m", "problem": "cannot be loaded", "remedy": "TF-IDF", "snapshot": False},
+    ),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_settings_that_cannot_work(case: str, tmp_path: Path) -> None:
-    options, words = WRONG[case]
-    with pytest.raises(SettingError, match=words):
+    options, fields = WRONG[case]
+    with refused(**fields):
         embed(**{"task": None, "out": tmp_path / "out", **options})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("seed", {"task": "word_problems", "seed": "x"}), ("path", {"task": "gsm8k", "path": "/no"})]
+)
+def test_a_tasks_own_refusal_names_the_setting(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    with refused(snapshot=False) as caught:
+        embed(**options, out=tmp_path / "out")
+    assert f"task.{name} = {options[name]!r}" in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
@@ -301,14 +316,14 @@ def test_it_replaces_its_own_files_and_touches_no_others(tmp_path: Path) -> None
     sound(out, 14)
     (out / "notes.txt").write_text("mine")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    with pytest.raises(SettingError, match=r"holds other files \(notes.txt\); choose another folder"):
+    with refused("--out", str(out), problem="(notes.txt)", remedy="choose another folder"):
         embed("word_problems", n=9, out=out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     other = tmp_path / "vectors of my own"
     other.mkdir()
     (other / "vectors.tsv").write_text("1\t2\n")
-    with pytest.raises(SettingError, match=r"holds other files \(vectors.tsv\)"):
+    with refused("--out", str(other), problem="(vectors.tsv)", remedy="choose another folder"):
         embed("word_problems", n=5, out=other)
     assert (other / "vectors.tsv").read_text() == "1\t2\n"
-    with pytest.raises(SettingError, match="is a file; choose a folder"):
+    with refused("--out", str(other / "vectors.tsv"), problem="is a file", remedy="choose a folder"):
         embed("word_problems", n=5, out=other / "vectors.tsv")

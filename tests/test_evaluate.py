@@ -8,7 +8,9 @@ from fractions import Fraction
 import pytest
 
 from grpo_colab import Recipe
-from grpo_colab.evaluate import compare, grade_all, mcnemar_exact, summary, wilson_interval
+from grpo_colab.evaluate import grade_all
+from grpo_colab.evaluation_statistics import compare, mcnemar_exact, summary, wilson_interval
+from grpo_colab.records import AnswerRow
 from grpo_colab.tasks import Problem
 
 
@@ -42,7 +44,7 @@ def test_mcnemar_is_the_two_sided_sign_test() -> None:
         assert mcnemar_exact(gained, lost) == pytest.approx(float(Fraction(len(as_lopsided), 2**n)))
 
 
-def answered(*completions: str) -> list[dict[str, object]]:
+def answered(*completions: str) -> list[AnswerRow]:
     recipe = Recipe.load()
     problems = [Problem(f"question {index}", "18") for index in range(len(completions))]
     return grade_all(recipe, recipe.load_task(), problems, completions, [[]] * len(completions))

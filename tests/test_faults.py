@@ -6,16 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CAMPAIGN = Path(__file__).parent / "benchmarks" / "faults.py"
 
 
+@pytest.mark.long
 def test_a_small_campaign_is_survived(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(CAMPAIGN), "--scale", "0.05", "--keep", str(tmp_path / "kept")],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=3600,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

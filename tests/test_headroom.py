@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from refusals import refused
+from warm import Warm
 
 from grpo_colab import Recipe, Run, train
 from grpo_colab.errors import SettingError
@@ -17,7 +16,7 @@ from grpo_colab.machine import this_machine
 from grpo_colab.memory import out_of_memory
 from grpo_colab.policy import Policy
 from grpo_colab.policy_loading import load_policy
-from grpo_colab.timing import repeatable
+from grpo_colab.records import repeatable
 
 pytestmark = pytest.mark.stack
 
@@ -217,7 +216,7 @@ def test_one_that_cannot_be_cut_says_what_to_write(tmp_path: Path) -> None:
 
 
 REAL = """
-import unsloth, resource, sys
+import resource, sys
 from grpo_colab import Recipe, train
 from grpo_colab.machine import this_machine
 from grpo_colab.policy_loading import load_policy
@@ -240,11 +239,9 @@ train(recipe, out=sys.argv[1], loaded=policy)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the limit is Linux's")
-def test_a_real_lack_of_memory(tmp_path: Path) -> None:
+def test_a_real_lack_of_memory(tmp_path: Path, warm: Warm) -> None:
     """64 sequences of 500 tokens take 1.7 GiB for a backward pass of the tiny model, 8 take 0.2."""
-    done = subprocess.run(
-        [sys.executable, "-c", REAL, str(tmp_path / "run")], capture_output=True, text=True, timeout=240, check=False
-    )
+    done = warm.run("-c", REAL, str(tmp_path / "run"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Out of memory with budget.micro_batch = 64: now 8 prompts x 8 completions = 64 a step (32 a" in done.stderr
     run = Run(tmp_path / "run")

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from refusals import refused
 
 from grpo_colab import Recipe, Run
 from grpo_colab.drawing.images import parse_image, right_share
+from grpo_colab.records import repeatable
 from grpo_colab.tasks.drawing import Drawing, drawn
-from grpo_colab.timing import repeatable
 
 pytestmark = pytest.mark.stack
 
@@ -33,14 +32,23 @@ def recipe_for(**hindsight: Any) -> Recipe:
 @pytest.fixture
 def policy() -> Any:
     from grpo_colab.machine import this_machine
-    from grpo_colab.policy_loading import load_policy
+    from grpo_colab.policy import load_policy
 
     return load_policy(recipe_for(), this_machine())
 
 
+def setup_for(recipe: Recipe, policy: Any) -> Any:
+    from grpo_colab.machine import this_machine
+    from grpo_colab.setup import Setup
+
+    task = recipe.load_task()
+    problems = task.problems("train")
+    return Setup(recipe=recipe, device=this_machine(), task=task, policy=policy, held_out=problems, evaluation_batch=1)
+
+
 @pytest.fixture
 def samples_of() -> Callable[..., list[Any]]:
-    from grpo_colab.hindsight import Sample
+    from grpo_colab.relabelling import Sample
 
     def make(*texts: str, image: str = TWO) -> list[Any]:
         target = parse_image(image)
@@ -56,7 +64,7 @@ def samples_of() -> Callable[..., list[Any]]:
 def test_each_new_drawing_is_relabelled_once_with_its_shortest_program_the_nearest_last(
     samples_of: Callable[..., list[Any]],
 ) -> None:
-    from grpo_colab.hindsight import relabelled
+    from grpo_colab.relabelling import relabelled
 
     task = Drawing(image=TWO, language="compact")
     problem, seen = task.problems("train")[0], set()
@@ -82,7 +90,7 @@ def test_each_new_drawing_is_relabelled_once_with_its_shortest_program_the_neare
 def test_python_programs_are_relabelled_without_the_calls_that_change_nothing(
     samples_of: Callable[..., list[Any]],
 ) -> None:
-    from grpo_colab.hindsight import relabelled
+    from grpo_colab.relabelling import relabelled
 
     task = Drawing(image=TWO, language="python")
     loop = "for column in range(2):\n    draw_pixel(img, (1, column), 4)"
@@ -92,7 +100,7 @@ def test_python_programs_are_relabelled_without_the_calls_that_change_nothing(
 
 
 def test_the_real_image_is_learnt_by_the_groups_advantages(policy: Any, samples_of: Callable[..., list[Any]]) -> None:
-    from grpo_colab.hindsight import goal_rows
+    from grpo_colab.relabelling import goal_rows
 
     task = Drawing(image=TWO, language="compact")
     problem = task.problems("train")[0]
@@ -114,7 +122,8 @@ def test_the_real_image_is_learnt_by_the_groups_advantages(policy: Any, samples_
 def test_what_is_learnt_is_the_weighted_log_probability_whatever_the_padding(policy: Any) -> None:
     import torch
 
-    from grpo_colab.hindsight_updates import Row, weighted_log_probability
+    from grpo_colab.relabelling import Row
+    from grpo_colab.updates import weighted_log_probability
 
     read = policy.tokenizer.get_vocab()
     rows = [
@@ -135,7 +144,8 @@ def test_what_is_learnt_is_the_weighted_log_probability_whatever_the_padding(pol
 def test_learning_makes_a_program_likelier_and_its_opposite_less(policy: Any) -> None:
     import torch
 
-    from grpo_colab.hindsight_updates import Row, Updates, weighted_log_probability
+    from grpo_colab.relabelling import Row
+    from grpo_colab.updates import Updates, weighted_log_probability
 
     updates = Updates(policy, recipe_for().hindsight)
     prompt = policy.tokenizer.encode("<|begin|> rows2 columns2 y0x0:1 y1x0:2 <|draw|>")
@@ -161,7 +171,8 @@ def test_a_backward_pass_without_room_is_cut_and_gives_the_same_gradient(policy:
     """A model that has no memory for more than two rows at a time, and one that has."""
     import torch
 
-    from grpo_colab.hindsight_updates import Row, Updates
+    from grpo_colab.relabelling import Row
+    from grpo_colab.updates import Updates
 
     prompt = policy.tokenizer.encode("<|begin|> rows2 columns2 y0x0:1 y1x0:2 <|draw|>")
     rows = [Row(prompt, policy.tokenizer.encode(f"V c{c} x0 <|end|>"), 1.0 - c / 4) for c in range(8)]
@@ -201,20 +212,10 @@ def test_weights_that_diverge_end_the_run_at_its_last_checkpoint(tmp_path: Path,
     from grpo_colab.tripwires import Tripped
 
     recipe = recipe_for(learning_rate=1e30)
-    task = recipe.load_task()
     run = Run.create(recipe, tmp_path / "run")
-    remedy = "lower hindsight.learning_rate (now 1e+30)"
-    fields: dict[str, Any] = {"problem": "at iteration ", "remedy": remedy, "kind": Tripped}
-    with refused("tripwires.non_finite", True, **fields, snapshot=False) as caught:
-        learn(policy, task, task.problems("train")[0], recipe, run)
+    with pytest.raises(Tripped, match=r"tripwires.non_finite = true: at iteration \d .*lower hindsight.learning_rate"):
+        learn(setup_for(recipe, policy), run)
     record = json.loads((run.path / "tripwire.json").read_text())
-    assert isinstance(caught.value, Tripped)
-    assert record == {
-        **caught.value.record,
-        "seen": record["seen"],
-        "suggestion": caught.value.remedy,
-        "completions": [],
-    }
     assert record["last_good_step"] == run.last_step == record["step"] - 1
     for checkpoint in checkpoints.saved(run.checkpoints):
         policy.load_adapter(checkpoint)
@@ -233,15 +234,13 @@ def test_a_run_that_was_cut_goes_on_to_the_last_digit(tmp_path: Path) -> None:
     """Two iterations, then a third in a policy that is loaded anew; against three at once."""
     from grpo_colab.hindsight import learn
     from grpo_colab.machine import this_machine
-    from grpo_colab.policy_loading import load_policy
+    from grpo_colab.policy import load_policy
 
     recipe = recipe_for(method="both")
-    task = recipe.load_task()
-    problem = task.problems("train")[0]
 
     def go(run: Run, steps: int) -> list[dict[str, Any]]:
         cut = recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"max_steps": steps})})
-        assert learn(load_policy(recipe, this_machine()), task, problem, cut, run) is False
+        assert learn(setup_for(cut, load_policy(recipe, this_machine())), run) is False
         return repeatable(run.metrics())
 
     whole = go(Run.create(recipe, tmp_path / "whole"), 3)

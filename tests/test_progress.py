@@ -12,7 +12,6 @@ import math
 import os
 import pty
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import nbclient
 import nbformat
 import pytest
+from warm import Warm
 
 from grpo_colab import Recipe, Run
 
@@ -228,7 +228,7 @@ def test_the_table_is_painted_in_place_and_stays_when_it_ends(terminal: Callable
 
 
 def test_what_others_write_stays_whole_above_it(terminal: Callable[..., Terminal]) -> None:
-    from grpo_colab.callbacks import warn
+    from grpo_colab.console import warn
 
     shown = terminal(60)
     early = logging.Logger("early")
@@ -236,7 +236,7 @@ def test_what_others_write_stays_whole_above_it(terminal: Callable[..., Terminal
     loop = Loop()
     loop.log(1)
     print("[bold]no markup[/bold] [/at all]", "x" * 150)
-    warn(2, "a warning")
+    warn("a warning", step=2)
     early.warning("logged")
     loop.log(2)
     print("one ", end="", flush=True)
@@ -558,10 +558,11 @@ print(json.dumps(outputs))
 """
 
 
-def test_whatever_ends_the_process_the_terminal_is_left_sane() -> None:
+def test_whatever_ends_the_process_the_terminal_is_left_sane(warm: Warm, tmp_path: Path) -> None:
     """Without train(), which would tell the callback: a person's own script that breaks, is broken off or killed."""
     ways = ["an exception", "SIGINT", "SIGTERM", "SIGKILL", "SIGHUP"]
-    done = subprocess.run([sys.executable, "-c", WAYS, *ways], capture_output=True, text=True, timeout=900, check=True)
+    done = warm.run("-c", WAYS, *ways, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     outputs = json.loads(done.stdout.splitlines()[-1])
     assert list(outputs) == ways
     for way, (raw, sane, status) in outputs.items():
@@ -617,7 +618,7 @@ def loop(run, begin, end):
 """
 
 
-def test_a_notebook_has_one_output_that_is_drawn_anew(run: Run, tmp_path: Path) -> None:
+def test_a_notebook_has_one_output_that_is_drawn_anew(run: Run, tmp_path: Path, kernel: Any) -> None:
     from PIL import Image
 
     from grpo_colab.report.curves import COLOURS, draw_live
@@ -645,7 +646,7 @@ def test_a_notebook_has_one_output_that_is_drawn_anew(run: Run, tmp_path: Path) 
             updates.extend([message] if message["msg_type"] == "update_display_data" else [])
             return super().process_message(message, cell, index)
 
-    Client(book, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    Client(book, km=kernel, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     first, charts, refused = (cell.outputs for cell in book.cells)
     assert [output for output in first if output.output_type == "display_data"] == []
     (picture,) = [output for output in charts if output.output_type == "display_data"]
@@ -672,14 +673,15 @@ def test_a_notebook_has_one_output_that_is_drawn_anew(run: Run, tmp_path: Path) 
 # --- the real thing
 
 
-def test_a_real_run_on_a_real_terminal(tmp_path: Path) -> None:
+def test_a_real_run_on_a_real_terminal(tmp_path: Path, warm: Warm) -> None:
     command = ["train", "--out", "run", "--budget.max-steps", "3", "--budget.prompts-per-step", "2"]
     command += ["--budget.rehearsal", "false", "--evaluation.n", "4", "--task.limit", "64"]
+    python = warm.python
     child, master = pty.fork()
     if not child:
         os.chdir(tmp_path)
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
-        os.execve(sys.executable, [sys.executable, "-m", "grpo_colab", *command], environment)
+        os.execve(python[0], [*python, "-m", "grpo_colab", *command], environment)
     raw = b""
     with contextlib.suppress(OSError):  # it has ended
         while part := os.read(master, 65536):

@@ -10,10 +10,12 @@ import pytest
 
 from grpo_colab import Recipe, Run
 from grpo_colab.evaluate import AFTER, BEFORE, comparison
-from grpo_colab.report.compare import names
-from grpo_colab.report.figures import COLOURS, DASHES, charts, look, overlaid, thinned
-from grpo_colab.report.page import report
-from grpo_colab.report.reading import find_runs, read
+from grpo_colab.report.page.charts import run_charts
+from grpo_colab.report.page.comparison import comparison_charts, distinguishing_names
+from grpo_colab.report.page.figures import COLOURS, DASHES, line_style
+from grpo_colab.report.page.metric_rows import downsample
+from grpo_colab.report.page.page import report
+from grpo_colab.report.page.run_reader import find_runs, read_run
 from grpo_colab.run import DRAW
 
 
@@ -24,7 +26,7 @@ def run_of(path: Path, rows: list[dict[str, Any]], **tables: Any) -> Run:
 
 
 def drawn(run: Run) -> dict[str, dict[str, Any]]:
-    return {chart["title"]: chart for chart in charts(read(run))}
+    return {chart["title"]: chart for chart in run_charts(read_run(run))}
 
 
 def test_there_are_charts_of_what_has_numbers_and_of_nothing_else(tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_names_that_look_alike_are_told_apart(tmp_path: Path) -> None:
         assert len({trace["name"] for trace in found[title]["traces"]}) == 2
         assert len(found[title]["table"][0]) == 3
     runs = [run_of(tmp_path / f"{'x' * 190}{n}", [{"reward": n}] * 3) for n in (1.0, 2.0)]
-    assert overlaid([read(run) for run in runs])[0]["table"] == [[step, 1.0, 2.0] for step in (1, 2, 3)]
+    assert comparison_charts([read_run(run) for run in runs])[0]["table"] == [[step, 1.0, 2.0] for step in (1, 2, 3)]
 
 
 def test_an_evaluation_whose_step_is_not_known_has_both_sides(tmp_path: Path) -> None:
@@ -120,21 +122,21 @@ def test_what_rewards_logged_and_what_is_always_0_is_for_who_looks_closer(tmp_pa
     found = drawn(run)
     assert {title for title, chart in found.items() if chart.get("more")} == {"mine", "Cut off at the limit"}
     many = run_of(tmp_path / "many", [{f"metric {n}": 1.0 for n in range(500)}])
-    assert len(charts(read(many))) == 24
+    assert len(run_charts(read_run(many))) == 24
 
 
 def test_warnings_are_dotted_lines(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", [{"loss": 1.0}] * 9)
     run.append("warnings.jsonl", [{"step": 4, "text": "x"}, {"step": 4, "text": "y"}, {"step": "?", "text": "z"}])
     run.append("warnings.jsonl", [{"step": 10**9, "text": "which would squeeze the chart into a line"}])
-    (chart,) = charts(read(run))
+    (chart,) = run_charts(read_run(run))
     assert [(line["x0"], line["x1"], line["line"]["dash"]) for line in chart["layout"]["shapes"]] == [(4, 4, "dot")]
 
 
 @pytest.mark.parametrize("count", [0, 1, 400, 401, 799, 10_000])
 def test_many_steps_are_thinned_to_means_over_the_whole_run(count: int) -> None:
     rows = [{"step": n, "value": float(n), "low/min": float(n), "high_max": float(n)} for n in range(1, count + 1)]
-    few = thinned(rows)
+    few = downsample(rows)
     assert len(few) <= 400
     if count <= 400:
         assert few == rows
@@ -147,7 +149,7 @@ def test_many_steps_are_thinned_to_means_over_the_whole_run(count: int) -> None:
 
 
 def test_every_run_has_a_look_of_its_own() -> None:
-    assert len({look(n) for n in range(len(COLOURS) * len(DASHES))}) == len(COLOURS) * len(DASHES)
+    assert len({line_style(n) for n in range(len(COLOURS) * len(DASHES))}) == len(COLOURS) * len(DASHES)
 
 
 def test_several_runs_share_a_chart_a_metric(tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_several_runs_share_a_chart_a_metric(tmp_path: Path) -> None:
         run_of(tmp_path / "a", [{"loss": 1.0, "reward": 2.0}] * 3),
         run_of(tmp_path / "b", [{"reward": 4.0}] * 5, grpo={"learning_rate": 0.5}),
     ]
-    found = {chart["title"]: chart for chart in overlaid([read(run) for run in runs])}
+    found = {chart["title"]: chart for chart in comparison_charts([read_run(run) for run in runs])}
     assert set(found) == {"Loss", "Reward"}
     assert found["Reward"]["head"] == ["step", "a", "b"]
     assert found["Reward"]["table"][3] == [4, None, 4.0]
@@ -188,7 +190,7 @@ def test_a_folder_of_drawn_runs_stands_for_all_of_them(tmp_path: Path) -> None:
     alone = run_of(tmp_path / "elsewhere" / "seed=42", [])
     runs = find_runs([tmp_path / "drawn", alone.path, tmp_path / "drawn" / "seed=43"])
     assert [run.path.name for run in runs] == ["seed=42", "seed=43", "seed=42"]
-    assert names(runs) == ["drawn/seed=42", "drawn/seed=43", "elsewhere/seed=42"]
+    assert distinguishing_names(runs) == ["drawn/seed=42", "drawn/seed=43", "elsewhere/seed=42"]
     assert report([alone.path]) == alone.path / "report.html"
     (tmp_path / "drawn" / DRAW).write_text("{")  # torn: then by what is in it
     assert len(find_runs([tmp_path / "drawn"])) == 2

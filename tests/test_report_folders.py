@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from grpo_colab import Recipe, Run
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import AFTER, BEFORE, comparison
 from grpo_colab.files import MOST_READ, append, lines
 from grpo_colab.report import report
-from grpo_colab.run import DRAW, locked
+from grpo_colab.run import DRAW
+from grpo_colab.run_lock import locked
 
 
 def seen(page: Path) -> str:
@@ -298,21 +300,21 @@ def test_where_nothing_can_be_written_another_file_is_asked_for(run: Run, tmp_pa
     assert report([run.path], page) == page
     assert "10 of 10" in seen(page)
     assert not (run.path / "report.html").exists()
-    with pytest.raises(SettingError, match="choose --out FILE"):
+    with refused(problem="cannot be written", remedy="choose --out FILE", place=page / "beneath a file.html"):
         report([run.path], page / "beneath a file.html")
 
 
 def test_what_is_no_run_folder_is_named(tmp_path: Path, run: Run) -> None:
-    with pytest.raises(SettingError, match="so it is no run folder"):
+    with refused(problem="so it is no run folder", snapshot=False):
         report([tmp_path / "nowhere"])
-    with pytest.raises(SettingError, match="so it is no run folder"):
+    with refused(problem="so it is no run folder", snapshot=False):
         report([run.path, tmp_path])
-    with pytest.raises(SettingError, match="name at least one run folder"):
+    with refused("RUN", remedy="name at least one run folder"):
         report([])
-    with pytest.raises(SettingError, match="is a folder; write a file"):
+    with refused("--out", str(tmp_path), problem="is a folder", remedy="write a file"):
         report([run.path], tmp_path)
     (tmp_path / DRAW).write_text('{"runs": ["a", 7, "../../etc"]}')
-    with pytest.raises(SettingError, match="none of the runs"):
+    with refused(problem="none of the runs", place=tmp_path):
         report([tmp_path])
 
 

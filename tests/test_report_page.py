@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from grpo_colab import Recipe, Run
 from grpo_colab.evaluate import AFTER, BEFORE, comparison
 from grpo_colab.report import report, write_report
-from grpo_colab.report.lists import LONGEST
-from grpo_colab.report.page import MOST_BYTES
+from grpo_colab.report.page.completions import LONGEST
+from grpo_colab.report.page.page import MOST_BYTES
 
 VOID = {"meta", "img"}
 NASTY = {
@@ -197,6 +198,57 @@ def test_what_a_model_wrote_is_only_text(case: str, run: Run) -> None:
     shown += [completions["prompts"][0][0][1], completions["answer"][0], completions["names"][0]]
     shown += [next(chart["traces"][0]["name"] for chart in found["charts"] if "unweighted" in chart["title"])]
     assert [readable in re.sub(r"[^ -~]", "", text) for text in shown] == [True] * len(shown)
+
+
+STRANGER = "<b class=stranger>'\"&</b>"
+
+
+def everywhere(run: Run) -> None:
+    """Put STRANGER wherever a file of a run folder may hold a text."""
+    recipe = {"name": STRANGER, "model": {"model_name": STRANGER}, "task": {"name": STRANGER}}
+    recipe |= {"rewards": {STRANGER: 1.0}, "table": {STRANGER: STRANGER}, "budget": {"max_steps": 4}}
+    (run.path / "recipe.toml").write_text(tomli_w.dumps(recipe))
+    run.write_json("environment.json", {"device": {"name": STRANGER}, STRANGER: STRANGER})
+    run.write_json("tripwire.json", {"wire": STRANGER, "step": 3})
+    run.write_json("reward-failure.json", {"reward": STRANGER, "what": STRANGER, "step": 3})
+    run.append("metrics.jsonl", [{"step": n, STRANGER: "no number", f"verdict/{STRANGER}": 0.5} for n in (1, 2)])
+    run.append("warnings.jsonl", [{"step": STRANGER, "text": STRANGER}])
+    run.append("completions.jsonl", [drawn(STRANGER) | {"prompt": STRANGER, "rewards": {STRANGER: 1.0}}])
+    sides = [[answered(right, STRANGER, STRANGER) | {"verdict": STRANGER}] * 2 for right in (False, True)]
+    run.write_lines(BEFORE, sides[0])
+    run.write_lines(AFTER, sides[1])
+    rates = {"accuracy": 0.5, "ci95": [0.1, 0.9], "lenient_accuracy": 0.5}
+    run.write_json("evaluation.json", {"task": STRANGER, "n": 2, "step": 1, "before": rates, "after": rates})
+
+
+def test_a_strangers_text_is_escaped_in_every_place(tmp_path: Path) -> None:
+    """Of one run and of several: the title, model, device, folder, task, what went wrong, and the settings."""
+    runs = [Run.create(Recipe.load(), tmp_path / f"run {n} {STRANGER.replace('/', '')}") for n in (1, 2)]
+    for run in runs:
+        everywhere(run)
+    (runs[1].path / "recipe.toml").write_text(f'name = "other"\n[table]\n"{STRANGER.replace(chr(34), "")}" = "&<i>"\n')
+    one, both = (Page(report(paths, tmp_path / "page.html")) for paths in ([runs[0].path], [run.path for run in runs]))
+    for page in (one, both):
+        assert page.count("b", **{"class": "stranger"}) == page.count("i") == 0
+    name = runs[0].path.name
+    told = (
+        f"{STRANGER} on {STRANGER}; stopped; run folder {name}",
+        f"2 held-out problems of {STRANGER}, answered greedily",
+        f"Tripwire {STRANGER} at step 3",
+        f"A reward broke: {STRANGER}: {STRANGER}, at step 3",
+        f"Step {STRANGER}: {STRANGER}",
+    )
+    for text in told:
+        assert text in one.text
+    assert one.text.count(STRANGER) > len(told) + 4
+    assert f"{name}: Recipe" in both.text
+    assert "&<i>" in both.text  # a setting in which they differ
+    assert both.text.count(name) >= 4  # the table, the differences, what went wrong, and the settings
+
+
+def test_a_page_that_is_made_with_a_text_in_the_place_of_a_template_is_text(run: Run) -> None:
+    run.append("warnings.jsonl", [{"step": 1, "text": "{{ 7 * 7 }} {% include 'page.html.j2' %} {# gone #}"}])
+    assert "{{ 7 * 7 }} {% include 'page.html.j2' %} {# gone #}" in Page(write_report(run)).text
 
 
 def write_report_of(run: Run, text: str) -> Path:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from grpo_colab import Recipe, Run, checkpoints
-from grpo_colab.errors import SettingError
-from grpo_colab.run import free_path
+from grpo_colab.run import free_path, writing_to
 
 
 def test_a_new_folder_holds_its_recipe(tmp_path: Path) -> None:
@@ -32,8 +32,49 @@ def test_folders_are_named_by_date_and_counted(tmp_path: Path, monkeypatch: pyte
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SettingError, match=r"cannot write there \(Not a directory\)"):
+    with refused("--out", str(tmp_path / "file" / "run"), problem="cannot write there (Not a directory)"):
         Run.create(Recipe.load(), tmp_path / "file" / "run")
+
+
+def test_a_folder_with_something_in_it_is_not_taken(tmp_path: Path) -> None:
+    run = Run.create(Recipe.load(), tmp_path / "run")
+    with refused("--out", str(run.path), problem="holds a run already", remedy=f"--resume {run.path}"):
+        Run.create(Recipe.load(), run.path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("")
+    with refused("--out", str(tmp_path / "full"), problem="is not an empty folder", remedy="choose another"):
+        Run.create(Recipe.load(), tmp_path / "full")
+
+
+def test_what_is_no_run_folder_is_named(tmp_path: Path) -> None:
+    with refused("run", "", remedy="name a run folder"):
+        Run("")
+    with refused(place=f"run '{tmp_path}'", problem="no recipe.toml there"):
+        Run(tmp_path)
+    (tmp_path / "recipe.toml").symlink_to("elsewhere.toml")
+    with refused(place=f"run '{tmp_path}'", problem="its recipe.toml is a link", remedy="copy it there"):
+        Run(tmp_path)
+
+
+def test_what_a_folder_says_of_its_recipe_is_read_whatever_version_wrote_it(tmp_path: Path) -> None:
+    run = Run.create(Recipe.load(budget={"max_steps": 7}), tmp_path / "run")
+    assert (run.max_steps, run.table("budget")["prompts_per_step"], run.table("orbit")) == (7, 2, {})
+    (run.path / "recipe.toml").write_text('orbit = 1\n[budget]\nmax_steps = "many"\n')
+    assert (run.max_steps, run.table("orbit"), run.settings["orbit"]) == (None, {}, 1)
+    run.write_json("evaluation.json", {"step": 7})
+    assert not run.finished
+    (run.path / "recipe.toml").write_text("[budget")
+    assert (run.max_steps, run.settings, run.finished) == (None, {}, False)
+
+
+def test_what_cannot_be_written_says_how_to_go_on(tmp_path: Path) -> None:
+    run = Run.create(Recipe.load(), tmp_path / "run")
+    with refused(place=f"run '{run.path}'", problem="disk full", remedy=run.resume_command), writing_to(run):
+        raise OSError("disk full")
+    with refused(place=f"run '{run.path}'", problem="os error 28", remedy=run.resume_command), writing_to(run):
+        raise Exception("I/O error: No space left on device (os error 28)")  # as safetensors says it
+    with pytest.raises(ZeroDivisionError), writing_to(run):
+        raise ZeroDivisionError
 
 
 def test_lines_keep_any_text_and_a_torn_last_line_is_left_out(tmp_path: Path) -> None:

@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 from refusals import refused
+from warm import Warm
 
 from grpo_colab import Recipe, Run, checkpoints, mirror, train
 from grpo_colab.errors import SettingError
 from grpo_colab.files import read_lines
-from grpo_colab.opening import brought_back
-from grpo_colab.run import LOCK, locked
-from grpo_colab.timing import repeatable
+from grpo_colab.records import repeatable
+from grpo_colab.run_lock import LOCK, locked
+from grpo_colab.run_resume import restore_run
 
 pytestmark = pytest.mark.stack
 
@@ -33,7 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "grpo": {"num_generations": 4, "max_completion_length": 12, "save_steps": 3},
     "evaluation": {"n": 8},
 }
-START = [sys.executable, "-m", "grpo_colab", "train"]
+START = ("-m", "grpo_colab", "train")
 
 
 def small(**overrides: dict[str, Any]) -> Recipe:
@@ -118,15 +119,26 @@ def test_completions_that_serve_two_steps_are_not_cut_in_two(tmp_path: Path) -> 
     assert rows == untimed(run)
 
 
+class Clock:
+    """time.monotonic, for which more time can pass than does."""
+
+    def __init__(self) -> None:
+        self.real, self.passed = time.monotonic, 0.0
+
+    def __call__(self) -> float:
+        return self.real() + self.passed
+
+
 def test_the_hours_end_in_time_and_what_is_left_is_said(
-    whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reward takes three seconds a step, so that the time is over after a few steps of the eight."""
+    """The reward takes ten minutes a step, so that the time is over after a few steps of the eight."""
+    monkeypatch.setattr(time, "monotonic", Clock())
     (tmp_path / "own.py").write_text(
         "import time\ndef own_reward(completions, trainer_state=None, **kwargs):\n"
-        "    time.sleep(3 * (trainer_state is not None))\n    return [0.0] * len(completions)\n"
+        "    time.monotonic.passed += 600 * (trainer_state is not None)\n    return [0.0] * len(completions)\n"
     )
-    hours = 16 / 3600
+    hours = 3200 / 3600
     slow = {"rewards": {f"{tmp_path}/own.py:own_reward": 0.0}}
     began = time.monotonic()
     run = train(small(budget={"max_hours": hours}, **slow), out=tmp_path / "run")
@@ -137,7 +149,7 @@ def test_the_hours_end_in_time_and_what_is_left_is_said(
     assert run.evaluation is not None
     assert run.evaluation["step"] == done
     assert not run.finished
-    assert took < 16 + 3  # a step that was begun in vain would have taken three more
+    assert took < 3200  # a step that was begun in vain would have taken ten minutes more
     said = capsys.readouterr().err
     assert f"Stopped by budget.max_hours after step {done} of {STEPS}; {STEPS - done} steps are left" in said
     assert f"grpo-colab train --resume {run.path}" in said
@@ -211,12 +223,12 @@ def test_in_an_evaluation_it_ends_at_once_and_the_rest_is_done_later(tmp_path: P
 # --- kills and damage
 
 
-def test_a_killed_process_is_resumed_line_by_line(whole: Run, tmp_path: Path) -> None:
+def test_a_killed_process_is_resumed_line_by_line(whole: Run, tmp_path: Path, warm: Warm) -> None:
     """For real, from the command line, with SIGKILL in the middle; the campaign does it a hundred times."""
     (tmp_path / "recipe.toml").write_text(whole.recipe.to_toml())
-    process = subprocess.Popen([*START, "recipe.toml", "--out", "cut"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    process = warm.start(*START, "recipe.toml", "--out", "cut", cwd=tmp_path)
     metrics = tmp_path / "cut" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (metrics.exists() and metrics.read_text().count("\n") >= 4):
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -224,9 +236,7 @@ def test_a_killed_process_is_resumed_line_by_line(whole: Run, tmp_path: Path) ->
     process.kill()
     process.wait()
     assert process.returncode == -signal.SIGKILL
-    resumed = subprocess.run(
-        [*START, "--resume", "cut"], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=True
-    )
+    resumed = warm.run(*START, "--resume", "cut", cwd=tmp_path)
     assert "held-out problems, greedy" in resumed.stdout
     assert_same(Run(tmp_path / "cut"), whole)
 
@@ -302,7 +312,7 @@ def test_half_written_files_are_swept_away(whole: Run, tmp_path: Path) -> None:
     assert_same(run, whole)
 
 
-def test_a_full_disk_is_said_and_survived(whole: Run, tmp_path: Path) -> None:
+def test_a_full_disk_is_said_and_survived(whole: Run, tmp_path: Path, warm: Warm) -> None:
     """No file may grow beyond 2,000 bytes at steps 3 to 5, as on a disk that is full and then is not."""
     (tmp_path / "own.py").write_text(
         "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -315,14 +325,7 @@ def test_a_full_disk_is_said_and_survived(whole: Run, tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(
         small(rewards={f"{tmp_path}/own.py:own_reward": 0.0}, grpo={"save_steps": 2}).to_toml()
     )
-    done = subprocess.run(
-        [*START, "recipe.toml", "--out", "run", "--trust-code"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = warm.run(*START, "recipe.toml", "--out", "run", "--trust-code", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Warning, step 3: cannot write to run; its lines are kept until there is space again" in done.stderr
     assert "Warning, step 4: the checkpoint could not be written (" in done.stderr
@@ -343,7 +346,7 @@ def test_two_runs_on_one_folder(whole: Run, tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys, time\nfrom pathlib import Path\nfrom grpo_colab.run import locked\n"
+            "import sys, time\nfrom pathlib import Path\nfrom grpo_colab.run_lock import locked\n"
             "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(300)\n",
             str(run.path),
         ],
@@ -394,7 +397,7 @@ def test_an_unfinished_run_of_the_same_recipe_is_found(
     assert train(small(budget={"max_steps": 1}), resume=True).path not in (Path("runs/cut"), other.path)
 
 
-def test_a_notebook_goes_on_by_itself(whole: Run, tmp_path: Path) -> None:
+def test_a_notebook_goes_on_by_itself(whole: Run, tmp_path: Path, kernel: Any) -> None:
     """Run again from the top after it was cut, as Colab does, in a real kernel."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
@@ -405,9 +408,7 @@ def test_a_notebook_goes_on_by_itself(whole: Run, tmp_path: Path) -> None:
         "print('in', run.path)",
     ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    nbclient.NotebookClient(
-        book, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
+    nbclient.NotebookClient(book, km=kernel, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert "in runs/cut" in book.cells[-1].outputs[-1]["text"]
     assert_same(run, whole)
 
@@ -522,7 +523,7 @@ def test_a_refused_setting_does_not_stay_behind(whole: Run, tmp_path: Path, comm
     assert done.returncode == 2
     assert "budget.micro_batch = 3: does not divide" in done.stderr
     assert (run.path / "recipe.toml").read_text() == before
-    assert run.resume == f"grpo-colab train --resume '{run.path}'"
+    assert run.resume_command == f"grpo-colab train --resume '{run.path}'"
 
 
 def test_a_run_that_goes_on_is_evaluated_by_the_same_problems_on_both_sides(whole: Run, tmp_path: Path) -> None:
@@ -546,20 +547,20 @@ def test_a_mirrors_copy_is_not_taken_for_another_run(
     (tmp_path / "drive").mkdir()
     run = cut_copy(whole, tmp_path / "runs" / "x", 6)
     mirror.push(run.path, "drive")
-    assert brought_back("drive/x").path == Path("runs/x")  # here, and as far
+    assert restore_run("drive/x").path == Path("runs/x")  # here, and as far
     shutil.rmtree(run.checkpoints / "checkpoint-6")
     problem = "'runs/x' is there already, and is another run, or not as far"
     with refused("--resume", "drive/x", problem=problem):
-        brought_back("drive/x")
+        restore_run("drive/x")
     shutil.rmtree(run.path)
     Run.create(small(), run.path)
     with refused("--resume", "drive/x", problem=problem, remedy="go on with that by --resume runs/x"):
-        brought_back("drive/x")
-    assert brought_back("drive/x", "elsewhere").last_step == 8
+        restore_run("drive/x")
+    assert restore_run("drive/x", "elsewhere").last_step == 8
     shutil.rmtree(run.path)
-    assert brought_back("drive").path == Path("runs/x")  # the newest that is there
+    assert restore_run("drive").path == Path("runs/x")  # the newest that is there
     with refused("--resume", "runs/x", remedy="leave out --out"):
-        brought_back("runs/x", "other")
+        restore_run("runs/x", "other")
 
 
 def test_a_run_that_wants_no_checkpoints_has_its_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -583,5 +584,5 @@ def test_what_cannot_go_on_is_refused(whole: Run, tmp_path: Path, command: Calla
         train(small(lora={"r": 8}), resume=run.path)
     done = command("train", "--resume", str(run.path), "--grpo.learning-rate", "1e-4", "gsm8k-tiny")
     assert done.returncode == 2
-    assert "goes on with the run's own recipe; leave 'gsm8k-tiny' away" in done.stderr
+    assert "goes on with the run's own recipe; leave out 'gsm8k-tiny'" in done.stderr
     assert json.loads((run.checkpoints / "checkpoint-6" / "manifest.json").read_text())["step"] == 6

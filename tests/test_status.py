@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from grpo_colab import Recipe, Run, checkpoints, files
-from grpo_colab.console import printable
-from grpo_colab.errors import SettingError
-from grpo_colab.run import LOCK, locked
+from grpo_colab.run_lock import LOCK, locked
 from grpo_colab.status import status, status_text
+from grpo_colab.text import printable
 
-HOLD = "import sys, time; from pathlib import Path; from grpo_colab.run import locked\n"
+HOLD = "import sys, time; from pathlib import Path; from grpo_colab.run_lock import locked\n"
 HOLD += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)\n"
 
 
@@ -50,7 +50,7 @@ def shown(run: Run) -> dict[str, str]:
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="so it is no run folder"):
+    with refused(place=f"run '{tmp_path}'", problem="so it is no run folder"):
         status(tmp_path)
 
 

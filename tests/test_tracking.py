@@ -1,6 +1,6 @@
 """W&B that has no key, refuses, hangs, resets, dies or is killed: the run goes on as if there were none.
 
-The cases run in one process that has imported unsloth and forks a child for each; see DRIVER.
+Each case is a fork of the process that has imported unsloth, run once and looked at by several tests; see CASE.
 """
 
 from __future__ import annotations
@@ -15,60 +15,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import long_but
+from warm import Warm
 
-from grpo_colab.timing import repeatable
+from grpo_colab.records import repeatable
 
 pytest.importorskip("wandb")
 sys.path.insert(0, str(Path(__file__).parent))
 from wandb_server import FAILURES, WandbServer
 
-# Reads {name: {"env": ..., "grpo": ...}} and runs each in a fork, two at a time; a child's output goes to files.
-DRIVER = """
-import importlib, json, os, sys, traceback
+# What a fork runs, in the folder of all cases: a run of two steps, of this name, with these trackers.
+CASE = """
+import importlib, sys
 from pathlib import Path
-import unsloth, matplotlib.figure, trl, wandb, wandb.sdk.data_types._private
-from grpo_colab import Recipe, tracking
-from grpo_colab.machine import this_machine
-from grpo_colab.policy import load_policy
+from grpo_colab import Recipe
 train = importlib.import_module("grpo_colab.train").train
-importlib.import_module("grpo_colab.safety")
 
-def recipe(grpo):
-    return Recipe.load(
-        # comes to the same whatever it does, for it pays 0 and weighs 0
-        rewards={str(Path("strike.py").absolute()) + ":strikes": 0.0},
-        task={"limit": 32},
-        grpo={"num_generations": 4, "max_completion_length": 12, **grpo},
-        budget={"max_steps": 2, "prompts_per_step": 2, "rehearsal": False},
-        evaluation={"n": 4},
-    )
-
-def case(folder, env, grpo):
-    os.environ.update(env)
-    for stream, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(folder.with_suffix("." + name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    train(recipe(grpo), out=folder, loaded=loaded)
-    print("done")
-
-loaded = load_policy(recipe({}), this_machine())
-# the first child to end would take away the folder in which wandb writes the tables of all
-wandb.sdk.data_types._private.MEDIA_TMP._finalizer.detach()
-sys.stdout.flush()
-children, statuses, cases = {}, {}, json.load(open("cases.json"))
-while cases or children:
-    while cases and len(children) < 2:
-        name, given = cases.popitem()
-        if (pid := os.fork()) == 0:
-            try:
-                case(Path(name), **given)
-            except BaseException:
-                traceback.print_exc()
-                sys.exit(1)
-            sys.exit(0)  # as Python ends: with all that wandb may have left to do then
-        children[pid] = name
-    pid, status = os.wait()
-    statuses[children.pop(pid)] = os.waitstatus_to_exitcode(status)
-print(json.dumps(statuses))
+name, trackers = sys.argv[1:]
+chosen = Recipe.load(
+    # comes to the same whatever it does, for it pays 0 and weighs 0
+    rewards={str(Path("strike.py").absolute()) + ":strikes": 0.0},
+    task={"limit": 32},
+    grpo={"num_generations": 4, "max_completion_length": 12, "report_to": trackers},
+    budget={"max_steps": 2, "prompts_per_step": 2, "rehearsal": False},
+    evaluation={"n": 4},
+)
+train(chosen, out=Path(name).absolute())
+print("done")
 """
 STRIKE = '''
 """A reward that pays nothing, and sends wandb's service process a signal when it finds one."""
@@ -83,15 +56,16 @@ def strikes(completions, **kwargs):
 # the signal that its service process gets in the middle of training
 STRUCK = {"killed": "9", "stopped": "19"}
 LATER = ("no-key", *FAILURES, *STRUCK)
+USUAL = ("online", "no-key", "refuse", "killed")  # the others fail in the same places, and take longer
 SYNCED = [name for name in LATER if name not in ("nonsense", *STRUCK)]  # wandb writes every 15 s, and at the end
 
 
 class Tried:
     """What a case left behind."""
 
-    def __init__(self, folder: Path, status: int, server: WandbServer) -> None:
-        self.folder, self.status, self.server = folder, status, server
-        self.out, self.err = (folder.with_suffix(f".{name}").read_text() for name in ("out", "err"))
+    def __init__(self, folder: Path, done: subprocess.CompletedProcess[str], server: WandbServer) -> None:
+        self.folder, self.server = folder, server
+        self.status, self.out, self.err = done.returncode, done.stdout, done.stderr
 
     def metrics(self) -> list[dict[str, Any]]:
         """Without what things took."""
@@ -111,38 +85,35 @@ class Tried:
         return [row[name] for row in rows if name in row]
 
 
+class Cases(dict[str, Tried]):
+    """Every case by its name; each is run when it is asked for first."""
+
+    def __init__(self, base: Path, warm: Warm, stack: ExitStack) -> None:
+        super().__init__()
+        self.base, self.warm, self.stack = base, warm, stack
+
+    def __missing__(self, name: str) -> Tried:
+        server = self.stack.enter_context(WandbServer(name if name in FAILURES else None))
+        env = {"WANDB_INIT_TIMEOUT": "1", "WANDB_FINISH_TIMEOUT": "2", "HOME": str(self.base), "NETRC": os.devnull}
+        env |= server.environment()
+        env |= {"WANDB_API_KEY": ""} if name == "no-key" else {}
+        env |= {"STRIKE": STRUCK[name]} if name in STRUCK else {}
+        trackers = "none" if name == "without" else "wandb"
+        done = self.warm.run("-c", CASE, name, trackers, cwd=self.base, env=os.environ | env)
+        self[name] = Tried(self.base / name, done, server)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tried]]:
+def tried(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Iterator[Cases]:
     base = tmp_path_factory.mktemp("tracking")
     (base / "strike.py").write_text(STRIKE)
-    (base / "driver.py").write_text(DRIVER)
-    quick = {"WANDB_INIT_TIMEOUT": "1", "WANDB_FINISH_TIMEOUT": "2", "HOME": str(base), "NETRC": os.devnull}
-    cases: dict[str, dict[str, Any]] = {}
     with ExitStack() as stack:
-        servers = {}
-        for name in ("without", "online", *LATER):
-            servers[name] = stack.enter_context(WandbServer(name if name in FAILURES else None))
-            env = quick | servers[name].environment()
-            env |= {"WANDB_API_KEY": ""} if name == "no-key" else {}
-            env |= {"STRIKE": STRUCK[name]} if name in STRUCK else {}
-            cases[str(base / name)] = {"env": env, "grpo": {"report_to": "none" if name == "without" else "wandb"}}
-        (base / "cases.json").write_text(json.dumps(cases))
-        done = subprocess.run(
-            [sys.executable, "driver.py"],
-            cwd=base,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=1500,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        statuses = json.loads(done.stdout.splitlines()[-1])
-        yield {name: Tried(base / name, statuses[str(base / name)], server) for name, server in servers.items()}
+        yield Cases(base, warm, stack)
 
 
-@pytest.mark.parametrize("name", ["online", *LATER])
-def test_whatever_happens_to_wandb_the_run_is_the_same(tried: dict[str, Tried], name: str) -> None:
+@pytest.mark.parametrize("name", long_but(USUAL, ["online", *LATER]))
+def test_whatever_happens_to_wandb_the_run_is_the_same(tried: Cases, name: str) -> None:
     run = tried[name]
     assert run.status == 0, run.err
     assert run.out == tried["without"].out
@@ -152,46 +123,43 @@ def test_whatever_happens_to_wandb_the_run_is_the_same(tried: dict[str, Tried], 
     assert (run.folder / "evaluation.json").is_file()
 
 
-@pytest.fixture(scope="module")
-def synced(tried: dict[str, Tried]) -> Iterator[WandbServer]:
-    """A server that works, and has got what the lines say can be sent later, by the very command."""
-    folders = [str(tried[name].to_sync()) for name in SYNCED]
-    with WandbServer() as server:
-        sync = [sys.executable, "-m", "wandb", "sync", "--include-online", *folders]
-        env, base = os.environ | server.environment(), Path(folders[0]).parents[2]  # it leaves a log where it is run
-        done = subprocess.run(sync, cwd=base, env=env, capture_output=True, text=True, timeout=120, check=False)
-        assert server.history, done.stdout + done.stderr
-        yield server
-
-
-@pytest.mark.parametrize("name", SYNCED)
-def test_what_did_not_get_through_can_be_synced_later(tried: dict[str, Tried], synced: WandbServer, name: str) -> None:
+@pytest.mark.parametrize("name", long_but(USUAL, SYNCED))
+def test_what_did_not_get_through_can_be_synced_later(tried: Cases, name: str) -> None:
+    """By the very command that the lines say."""
     run = tried[name]
     assert run.to_sync().parent == run.folder / "wandb"
-    sent, expected = run.sent(synced, "train/reward"), [line["reward"] for line in run.metrics()]
-    assert sent == expected
     assert (" --include-online " in run.sync_lines()[-1]) is not run.to_sync().name.startswith("offline-run-")
+    sync = [sys.executable, "-m", "wandb", "sync", "--include-online", str(run.to_sync())]
+    with WandbServer() as server:
+        env = os.environ | server.environment()
+        done = subprocess.run(sync, cwd=tried.base, env=env, capture_output=True, text=True, check=False)
+        assert server.history, done.stdout + done.stderr
+        sent, expected = run.sent(server, "train/reward"), [line["reward"] for line in run.metrics()]
+    assert sent == expected
 
 
-@pytest.mark.parametrize("name", sorted({*LATER} - {*SYNCED}))
-def test_a_service_process_that_ended_too_early_to_write_all_has_its_line_too(
-    tried: dict[str, Tried], name: str
-) -> None:
+@pytest.mark.parametrize("name", long_but(USUAL, sorted({*LATER} - {*SYNCED})))
+def test_a_service_process_that_ended_too_early_to_write_all_has_its_line_too(tried: Cases, name: str) -> None:
     assert tried[name].to_sync().is_dir()
 
 
-def test_what_is_wrong_is_said(tried: dict[str, Tried]) -> None:
-    said = {name: tried[name].err for name in LATER}
-    assert "W&B is offline (no API key)." in said["no-key"]
-    assert "connection refused" in said["refuse"]
-    assert "connection reset" in said["reset"]
-    assert "401" in said["401"]
-    assert "its server refused the data" in said["gone"]
-    assert "Warning: Wandb is off for the rest of this run" in said["killed"]
-    assert all("W&B is offline (" in said[name] for name in ("refuse", "hang", "reset", "401"))
+SAID = {
+    "no-key": ("W&B is offline (no API key).",),
+    "refuse": ("W&B is offline (", "connection refused"),
+    "hang": ("W&B is offline (",),
+    "reset": ("W&B is offline (", "connection reset"),
+    "401": ("W&B is offline (", "401"),
+    "gone": ("its server refused the data",),
+    "killed": ("Warning: Wandb is off for the rest of this run",),
+}
 
 
-def test_a_server_that_works_gets_every_step_and_nothing_is_left(tried: dict[str, Tried]) -> None:
+@pytest.mark.parametrize("name", long_but(USUAL, SAID))
+def test_what_is_wrong_is_said(tried: Cases, name: str) -> None:
+    assert all(words in tried[name].err for words in SAID[name])
+
+
+def test_a_server_that_works_gets_every_step_and_nothing_is_left(tried: Cases) -> None:
     run = tried["online"]
     assert run.sent(run.server, "train/reward") == [line["reward"] for line in run.metrics()]
     assert not run.sync_lines()
@@ -202,7 +170,7 @@ def test_a_server_that_works_gets_every_step_and_nothing_is_left(tried: dict[str
 # What cannot be seen from outside: a call that hangs, tables that wandb refuses, trackers that are not there.
 ALONE = """
 import importlib, os, signal, sys
-import unsloth, pandas, psutil, wandb
+import pandas, psutil, wandb
 from grpo_colab import tracking
 from grpo_colab.errors import SettingError
 
@@ -280,14 +248,14 @@ sys.stderr = sys.__stderr__
 """
 
 
-def test_what_hangs_is_left_what_cannot_work_is_refused_and_the_next_run_has_all_of_it(tmp_path: Path) -> None:
+def test_what_hangs_is_left_what_cannot_work_is_refused_and_the_next_run_has_all_of_it(
+    tmp_path: Path, warm: Warm
+) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (tmp_path / "lightgbm.py").touch()
     env = os.environ | {"WANDB_MODE": "offline", "WANDB_FINISH_TIMEOUT": "1", "NETRC": os.devnull}
-    done = subprocess.run(
-        [sys.executable, "-c", ALONE], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=480, check=False
-    )
+    done = warm.run("-c", ALONE, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     assert "broken off True True False None" in done.stdout
     assert "imported" in done.stdout

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import Any
 
 import pytest
 from refusals import refused
+from warm import Warm
 
 from grpo_colab import Recipe, Run, train
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import evaluate_run
-from grpo_colab.records import rewind
-from grpo_colab.timing import repeatable
+from grpo_colab.jsonl_repair import rewind
+from grpo_colab.records import repeatable
 
 pytestmark = pytest.mark.stack
 
@@ -94,7 +94,7 @@ def test_completions_are_kept_with_their_rewards_and_groups(finished: Run) -> No
         assert sum(row["advantage"] for row in group) == pytest.approx(0.0, abs=1e-3)
     first = rows[0]
     verdict = finished.recipe.load_task().grade(first["completion"], _problem(first["answer"]))
-    assert first["rewards"]["correctness_reward"] == float(verdict.right)
+    assert first["rewards"]["correctness"] == float(verdict.right)
 
 
 def _problem(answer: str) -> Any:
@@ -283,20 +283,18 @@ def test_micro_batches_change_nothing_but_memory(finished: Run, tmp_path: Path) 
     assert split["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-3)
 
 
-def test_ctrl_c_saves_and_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+def test_ctrl_c_saves_and_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path, warm: Warm) -> None:
     settings = ["--budget.max-steps", "14", "--evaluation.n", "16", "--task.limit", "64", "--budget.rehearsal", "false"]
-    start = [sys.executable, "-m", "grpo_colab", "train"]
-    process = subprocess.Popen(
-        [*start, *settings, "--out", "cut"], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
+    start = ("-m", "grpo_colab", "train")
+    process = warm.start(*start, *settings, "--out", "cut", cwd=tmp_path)
     metrics = tmp_path / "cut" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert "Go on with: grpo-colab train --resume cut" in errors
     cut = Run(tmp_path / "cut")
@@ -306,9 +304,7 @@ def test_ctrl_c_saves_and_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: P
     assert cut.evaluation["step"] == stopped_at
     assert (cut.adapter / "adapter_model.safetensors").is_file()
 
-    resumed = subprocess.run(
-        [*start, "--resume", "cut"], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=True
-    )
+    resumed = warm.run(*start, "--resume", "cut", cwd=tmp_path)
     assert "held-out problems, greedy" in resumed.stdout
     whole = train(
         Recipe.load(tmp_path / "cut" / "recipe.toml"),

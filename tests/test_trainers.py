@@ -5,31 +5,44 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from warm import Warm
 
 from grpo_colab import Run
 from grpo_colab.recipe import preset_names
-from grpo_colab.timing import repeatable
+from grpo_colab.records import repeatable
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
 def patched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("patched")
+    """One run."""
+    return rewritten(tmp_path_factory.mktemp("patched"))
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Runs that are broken off, that run out of memory, and that end early."""
+    return rewritten(tmp_path_factory.mktemp("variants"), "variants")
+
+
+def rewritten(folder: Path, *what: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, str(HERE / "unsloth_patched.py"), str(folder / "run")],
+        [sys.executable, str(HERE / "unsloth_patched.py"), str(folder / "run"), *what],
         cwd=folder,  # Unsloth writes the trainer that it generates into a folder beside
         # where CI is set, torch checks its own compiled code for what its developers mean to mend, and stops
         env={key: value for key, value in os.environ.items() if key != "CI"},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
@@ -50,24 +63,27 @@ def test_unsloths_trainer_trains_through_the_same_code(patched: dict[str, Any]) 
     assert all("lora_" in name for name in patched["changed"])
 
 
-def test_a_broken_reward_loses_no_step_under_unsloths_trainer(patched: dict[str, Any]) -> None:
-    broken = patched["broken_reward"]
-    assert "rewards.own_reward gave 1 rewards for 8 completions (at step 3; see " in broken["said"]
+@pytest.mark.long
+def test_a_broken_reward_loses_no_step_under_unsloths_trainer(variants: dict[str, Any]) -> None:
+    broken = variants["broken_reward"]
+    assert "rewards.own_reward: gave 1 rewards for 8 completions (at step 3); see " in broken["said"]
     mended, whole = (repeatable(broken[name]) for name in ("mended", "whole"))
     assert [row["step"] for row in mended] == [1, 2, 3, 4]
     assert mended == whole
 
 
-def test_a_step_that_is_broken_off_is_done_again_exactly_under_unsloths_trainer(patched: dict[str, Any]) -> None:
-    broken = patched["broken_reward"]
+@pytest.mark.long
+def test_a_step_that_is_broken_off_is_done_again_exactly_under_unsloths_trainer(variants: dict[str, Any]) -> None:
+    broken = variants["broken_reward"]
     assert broken["stopped_at"] == 2
     stopped, whole = (repeatable(broken[name]) for name in ("stopped", "whole"))
     assert stopped == whole
     assert "adapter" not in broken["warnings"]  # the saved adapter was loaded again and is the policy
 
 
-def test_a_step_that_does_not_fit_is_cut_and_learns_the_same_under_unsloths_trainer(patched: dict[str, Any]) -> None:
-    memory = patched["memory"]
+@pytest.mark.long
+def test_a_step_that_does_not_fit_is_cut_and_learns_the_same_under_unsloths_trainer(variants: dict[str, Any]) -> None:
+    memory = variants["memory"]
     cut, asked, whole = (repeatable(memory["metrics"][name]) for name in ("cut", "asked", "whole"))
     assert memory["micro_batch"] == 4
     assert cut == asked  # the rehearsals, one of which went well, left no trace
@@ -78,8 +94,9 @@ def test_a_step_that_does_not_fit_is_cut_and_learns_the_same_under_unsloths_trai
     assert memory["apart"] < 1e-2
 
 
-def test_a_run_stops_when_solved_under_unsloths_trainer(patched: dict[str, Any]) -> None:
-    solved = patched["solved"]
+@pytest.mark.long
+def test_a_run_stops_when_solved_under_unsloths_trainer(variants: dict[str, Any]) -> None:
+    solved = variants["solved"]
     assert [row["step"] for row in solved["metrics"]] == [1, 2]
     for row in solved["metrics"]:
         sums = [
@@ -109,7 +126,7 @@ from grpo_colab import Recipe, Run
 from grpo_colab.machine import this_machine
 from grpo_colab.plan import geometry
 from grpo_colab.recipe import preset_names
-from grpo_colab.train import grpo_arguments
+from grpo_colab.trainer import grpo_arguments
 import trl
 run = Run.create(Recipe.load(), {str(tmp_path / "run")!r})
 for name in preset_names():
@@ -126,24 +143,59 @@ print("all taken")
     assert done.stdout.strip().endswith("all taken"), done.stderr[-3000:]
 
 
-def test_two_processes_make_one_run(tmp_path: Path) -> None:
-    torchrun = Path(sys.executable).with_name("torchrun")
-    settings = ["--budget.max-steps", "2", "--budget.prompts-per-step", "2", "--evaluation.n", "9", "--out", "run"]
-    settings += ["--task.limit", "64"]
+Two = Callable[..., str]
 
-    def two(*arguments: str) -> subprocess.CompletedProcess[str]:
+
+@pytest.fixture
+def by_torchrun(tmp_path: Path) -> Two:
+    """Two processes as a person starts them; what they print."""
+
+    def two(*arguments: str) -> str:
+        torchrun = Path(sys.executable).with_name("torchrun")
         done = subprocess.run(
             [str(torchrun), "--nproc_per_node", "2", "-m", "grpo_colab", "train", *arguments],
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1800,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-4000:]
-        return done
+        return done.stdout
 
-    done = two(*settings)
+    return two
+
+
+@pytest.fixture
+def by_forks(tmp_path: Path, warm: Warm) -> Two:
+    """Two processes as torchrun starts them, which have imported unsloth already."""
+
+    def two(*arguments: str) -> str:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        ranks = [
+            warm.start(
+                *("-m", "grpo_colab", "train", *arguments),
+                cwd=tmp_path,
+                env={**os.environ, **world, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            )
+            for rank in range(2)
+        ]
+        said = [rank.communicate(1800) for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [0, 0], said
+        return "".join(str(out) for out, _ in said)
+
+    return two
+
+
+@pytest.mark.parametrize("started", ["by_forks", pytest.param("by_torchrun", marks=pytest.mark.long)])
+def test_two_processes_make_one_run(started: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    settings = ["--budget.max-steps", "2", "--budget.prompts-per-step", "2", "--evaluation.n", "9", "--out", "run"]
+    settings += ["--task.limit", "64"]
+    two: Two = request.getfixturevalue(started)
+    out = two(*settings)
     run = Run(tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert [row["step"] for row in run.metrics()] == [1, 2]  # written once, by the main process
@@ -156,7 +208,7 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
     assert run.evaluation is not None
     assert run.evaluation["n"] == 9  # an odd number, shared out and gathered
     assert run.recipe.budget.micro_batch == 8
-    assert done.stdout.count("held-out problems, greedy") == 1
+    assert out.count("held-out problems, greedy") == 1
     assert json.loads((run.path / "environment.json").read_text())["processes"] == 2
 
     # as if both had been killed in the second step

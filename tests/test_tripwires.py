@@ -13,8 +13,9 @@ from refusals import check, refused
 
 from grpo_colab import Recipe, train
 from grpo_colab.recipe import Tripwires as Settings
+from grpo_colab.records import repeatable
 from grpo_colab.run import Run
-from grpo_colab.timing import repeatable
+from grpo_colab.trainer import CompletionLogMixin
 
 pytestmark = pytest.mark.stack
 
@@ -62,15 +63,15 @@ class PoisonedGradient:
 
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("grpo_colab.train")
-    make = module.make_trainer
+    module = importlib.import_module("grpo_colab.trainer")
+    build = module.build_trainer
 
     def with_poison(*args: Any, **kwargs: Any) -> Any:
-        trainer = make(*args, **kwargs)
+        trainer = build(*args, **kwargs)
         trainer.add_callback(PoisonedGradient(3))
         return trainer
 
-    monkeypatch.setattr(module, "make_trainer", with_poison)
+    monkeypatch.setattr(module, "build_trainer", with_poison)
 
 
 @pytest.mark.usefixtures("poisoned")
@@ -129,7 +130,7 @@ def test_turned_off_the_same_runs_go_on_and_a_healthy_one_is_the_same_with_and_w
     assert not (watched.path / "tripwire.json").exists()
 
 
-class Bench:
+class Bench(CompletionLogMixin):
     """The parts of a trainer that the wires read; with rows as metrics, they are all that decides."""
 
     class accelerator:
@@ -140,7 +141,13 @@ class Bench:
         learning_rate, max_grad_norm, beta, max_completion_length, fp16 = 1e-5, 1.0, 0.04, 200, True
 
     def __init__(self) -> None:
-        self._logs: dict[str, Any] = {"prompt": [], "completion": [], "rewards": {"own": []}}
+        self.log_samples(None, [])
+
+    def log_samples(self, prompt: Any, completions: list[str]) -> None:
+        """As TRL logs a step's completions."""
+        same: dict[str, list[Any]] = {"prompt": len(completions) * [prompt], "advantages": len(completions) * [0.0]}
+        rewards = {"own": len(completions) * [0.0]}
+        self._logs = {**same, "completion": completions, "rewards": rewards, "extra": {}}
 
     def is_world_process_zero(self) -> bool:
         return True
@@ -273,7 +280,7 @@ def test_a_few_terse_answers_are_no_gibberish(tmp_path: Path) -> None:
     wires.trainer = Bench()
     for step, said in enumerate((4 * [good], [good, "8", "34", "8"], 4 * ["9 acks7 kit la0 � 4"]), 1):
         assert wires.tripped is None
-        wires.trainer._logs = {"prompt": 4 * [prompt], "completion": said, "rewards": {"own": 4 * [0.0]}}
+        wires.trainer.log_samples(prompt, said)
         wires.on_log(None, TrainerState(global_step=step), TrainerControl(), logs=row())
     assert wires.tripped.record["wire"] == "tripwires.gibberish"
 
@@ -299,7 +306,7 @@ def test_a_resumed_run_knows_what_came_before(tmp_path: Path) -> None:
         """At the step after checkpoint-2; the metrics of steps 3 and 4 are of the run that was cut."""
         wires = module.Tripwires(Settings(**settings), run, load_policy(Recipe.load(), this_machine()))
         wires.trainer = Bench()
-        wires.trainer._logs = {"prompt": [prompt], "completion": [bad], "rewards": {"own": [0.0]}}
+        wires.trainer.log_samples(prompt, [bad])
         wires.on_train_begin(None, TrainerState(global_step=2), TrainerControl())
         wires.on_log(None, TrainerState(global_step=3), TrainerControl(), logs=row(kl=99.0))
         return wires

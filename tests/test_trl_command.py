@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file
+from warm import Warm
 
 from grpo_colab.rewards import REASONS
 from grpo_colab.tasks.word_problems import WordProblems
@@ -18,7 +19,7 @@ from grpo_colab.tiny import TINY_MODEL
 # TRL 1.15 has its log-probabilities from a GPU kernel only; unsloth, once imported, lends it one for the CPU.
 CPU_KERNEL = 'import sys\nif any(part.endswith("grpo.py") for part in sys.orig_argv):\n    import unsloth\n'
 COMMAND = """
-    grpo --dataset_name data --output_dir out
+    --dataset_name data --output_dir out
     --reward_funcs grpo_colab.rewards.correctness_reward grpo_colab.rewards.strict_format_reward
     --max_steps 2 --per_device_train_batch_size 8 --gradient_accumulation_steps 1 --num_generations 4
     --max_completion_length 64 --learning_rate 1e-3 --use_cpu --bf16 false --gradient_checkpointing false
@@ -26,24 +27,30 @@ COMMAND = """
 """
 
 
-def test_trls_command_trains_with_our_rewards(tmp_path: Path) -> None:
+@pytest.mark.parametrize("launched", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_trls_command_trains_with_our_rewards(launched: bool, tmp_path: Path, warm: Warm) -> None:
+    """By its script; and by the command, which starts accelerate's launcher, and that the script."""
     task = WordProblems()
     prompts = {p.question: p.answer for p in task.problems("train", 8)}
     system = {"role": "system", "content": task.default_system_prompt}
     rows = [{"prompt": [system, {"role": "user", "content": q}], "answer": gold} for q, gold in prompts.items()]
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "sitecustomize.py").write_text(CPU_KERNEL)
 
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("trl")), *COMMAND.split(), "--model_name_or_path", str(TINY_MODEL)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    arguments = [*COMMAND.split(), "--model_name_or_path", str(TINY_MODEL)]
+    if launched:
+        (tmp_path / "sitecustomize.py").write_text(CPU_KERNEL)
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("trl")), "grpo", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=1800,
+            check=False,
+        )
+    else:
+        done = warm.run("-m", "trl.scripts.grpo", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
 
     state = json.loads((tmp_path / "out" / "checkpoint-2" / "trainer_state.json").read_text())

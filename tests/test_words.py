@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from refusals import ANY, refused
 
 from grpo_colab import Recipe
-from grpo_colab.errors import SettingError
 from grpo_colab.words import read_recipe
 
 
@@ -23,5 +25,24 @@ def test_settings_stand_anywhere(words: tuple[str, ...]) -> None:
 
 
 def test_a_negative_number_is_a_value() -> None:
-    with pytest.raises(SettingError, match=r"budget\.max_steps = -5"):
+    with refused("budget.max_steps", -5, remedy="1 or more"):
         read_recipe(("--budget.max-steps", "-5"))
+
+
+@pytest.mark.parametrize(
+    ("words", "setting", "value", "said"),
+    [
+        (("gsm8k-tiny", "drawing-tiny"), "recipe", "gsm8k-tiny drawing-tiny", {"remedy": "name one"}),
+        (("--budgt.max-steps", "5"), "--budgt.max-steps", ANY, {"remedy": "did you mean 'budget'? A setting is"}),
+        (("--max-steps", "5"), "--max-steps", ANY, {"remedy": "--TABLE.SETTING with one of task, model"}),
+        (("--budget.max-steps",), "--budget.max-steps", ANY, {"problem": "has no value", "remedy": "max-steps VALUE"}),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(words: tuple[str, ...], setting: str, value: Any, said: Any) -> None:
+    with refused(setting, value, **said):
+        read_recipe(words)
+
+
+def test_a_run_goes_on_with_its_own_recipe() -> None:
+    with refused("--resume", "runs/a", problem="the run's own recipe", remedy="'gsm8k-tiny'"):
+        read_recipe(("gsm8k-tiny",), resume="runs/a")

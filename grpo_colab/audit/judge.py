@@ -18,9 +18,9 @@ from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 from grpo_colab.audit.worker import Case, Reply, Worker, arguments
-from grpo_colab.console import on_one_line
-from grpo_colab.errors import SettingError, nearest
+from grpo_colab.errors import SettingError, one_of
 from grpo_colab.rewards.resolve import callable_name, check_signature
+from grpo_colab.text import on_one_line
 
 MOST_HANGS: Final = 15
 SLOW_S: Final = 0.1  # an answer that is slow
@@ -101,13 +101,15 @@ def audit(
     try:
         named = [answer_column] if answer_column else _gold_columns(function)
     except ValueError:
-        raise SettingError(f"{found.name} has no signature that could be read, so it is no reward") from None
+        problem = "has no signature that can be read, so it is no reward function"
+        raise SettingError(problem, setting=found.name, remedy="name a Python function") from None
     battery = Battery(named[0] if named else "answer")
     kinds = battery.data["kind"]
     if kind is not None and kind not in kinds:
-        raise SettingError(f"kind = {kind!r}: write one of {', '.join(kinds)}{nearest(kind, kinds)}")
+        raise SettingError("is no such kind of reward", setting="kind", value=kind, remedy=one_of(kind, kinds))
     if not 0 < time_limit_s < math.inf:
-        raise SettingError(f"time_limit_s = {time_limit_s!r}: write a number of seconds above 0")
+        remedy = "write a number of seconds above 0"
+        raise SettingError("is no time limit", setting="time_limit_s", value=time_limit_s, remedy=remedy)
     columns = list(dict.fromkeys([*named, "answer"]))
     try:
         check_signature(function, columns)

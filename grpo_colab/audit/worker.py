@@ -57,7 +57,10 @@ class Worker:
 
     def __init__(self, function: Callable[..., Any], columns: Sequence[str], warm_up: Sequence[Case]) -> None:
         if not hasattr(os, "fork"):
-            raise SettingError("the audit runs the function in a forked process, and this system has no fork")
+            raise SettingError(
+                "the audit runs the function in a forked process, and this system has no fork",
+                remedy="run it on Linux or macOS",
+            )
         self.function, self.columns, self.warm_up = function, columns, warm_up
         self.messages = True  # a completion is a list of messages, or else a string
         self._process: Any = None

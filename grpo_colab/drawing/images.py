@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from grpo_colab.drawing.canvas import COLOURS, MAX_SIDE, Image, Program, Shape, Statement, execute, shape_of
-from grpo_colab.errors import SettingError, nearest
+from grpo_colab.errors import SettingError, one_of
 
 CHICK = """
 8888448888
@@ -33,23 +33,30 @@ PALETTE = tuple(map(bytes.fromhex, (
     "000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be", "ff851b", "7fdbff", "870c25",
 )))  # fmt: skip
 TOLERANCE = 16  # of 255 a channel, for pictures that went through a colour profile; two of the ten are 68 apart
+_AT_MOST = f"at most {MAX_SIDE} rows of {MAX_SIDE} cells"
 LARGEST_FILE = 1_000_000  # bytes; the largest image is 2 kB of text
 
 
-def load_image(source: str | Path) -> Image:
-    """The image that a task's name, a file (text or PNG, one pixel a cell) or rows of digits say.
+def load_image(source: str | Path, setting: str = "image") -> Image:
+    """Return the image that a task's name, a file (text or PNG, one pixel a cell) or rows of digits say.
 
-    Rows are parted by line ends or slashes, "8888/8448". SettingError says which row, column or pixel is wrong.
+    Rows are parted by line ends or slashes, "8888/8448". Raises SettingError, with the row, the column or the pixel
+    that is wrong; `setting` is where the source was written.
     """
-    quoted = repr(str(source))
-    where = f"image = {quoted if len(quoted) <= 80 else quoted[:77] + '...'}"
+    try:
+        return _image_of(source)
+    except SettingError as error:
+        raise error.replace(setting=setting, value=str(source)) from None
+
+
+def _image_of(source: str | Path) -> Image:
     if isinstance(source, str):
         if source == "chick":
             return parse_image(CHICK)
         if source == "9-vertical-lines":
             return execute([Statement("V", column + 1, (column,)) for column in range(9)], Shape(9, 9))
         if squares := re.fullmatch(r"([0-9]+)-squares", source):
-            return _squares(int(squares[1][:9]), where)
+            return _squares(int(squares[1][:9]))
     try:
         path = Path(source).expanduser()
         if not path.is_file():
@@ -57,31 +64,32 @@ def load_image(source: str | Path) -> Image:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except PermissionError as error:
-        raise SettingError(f"{where}: cannot read it ({error.strerror})") from None
+        raise SettingError(f"cannot be read ({error.strerror})") from None
     except (OSError, ValueError, RuntimeError):  # no such file, or a name that no file can have
         # of one line with anything else in it, it is a file's name that is mistyped
         if isinstance(source, str) and ("\n" in source or re.fullmatch(r"[0-9\s,/]*", source)):
-            return parse_image(source, where)
-        raise SettingError(
-            f"{where}: no such image or file{nearest(str(source), NAMED) or ';'} there are {', '.join(NAMED)}, and "
-            f'N-squares for any N of 1 to {MOST_SQUARES}; or write rows of digits such as "8888/8448"'
-        ) from None
+            return parse_image(source)
+        remedy = (
+            f"{one_of(str(source), NAMED)}, and N-squares for any N of 1 to {MOST_SQUARES}; or write rows of digits "
+            'such as "8888/8448"'
+        )
+        raise SettingError("no such image or file", remedy=remedy) from None
     if len(content) > LARGEST_FILE:
-        raise SettingError(f"{where}: larger than {LARGEST_FILE:,} bytes; an image has at most 30 x 30 cells")
+        raise SettingError(f"is larger than {LARGEST_FILE:,} bytes", remedy=f"an image has {_AT_MOST}")
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _from_png(content, where)
+        return _from_png(content)
     try:
         if path.suffix.lower() == ".png":
             raise UnicodeError
-        return parse_image(content.decode("utf-8-sig"), where)
+        return parse_image(content.decode("utf-8-sig"))
     except UnicodeError:
-        raise SettingError(f"{where}: neither a text of digits nor a PNG picture; write one of them") from None
+        raise SettingError("is neither a text of digits nor a PNG picture", remedy="write one of them") from None
 
 
-def parse_image(text: str, where: str = "image") -> Image:
-    """The image in rows of digits, all with spaces, all with commas or all with nothing between.
+def parse_image(text: str) -> Image:
+    """Return the image in rows of digits, all with spaces, all with commas or all with nothing between.
 
-    Blank lines do not count. `where` begins the SettingError, which names the row and the column, both counted from 1.
+    Blank lines do not count. Raises SettingError, with the row and the column, both counted from 1.
     """
     rows: list[tuple[int, ...]] = []
     forms: list[str] = []
@@ -91,21 +99,20 @@ def parse_image(text: str, where: str = "image") -> Image:
         cells = {"commas": by_comma, "spaces": line.split(), "nothing": list(line)}[forms[-1]]
         row = len(rows) + 1
         if row > MAX_SIDE or len(cells) > MAX_SIDE:
-            raise SettingError(f"{where}: row {row} has {len(cells)} cells; at most 30 rows of 30")
+            raise SettingError(f"row {row} has {len(cells)} cells", remedy=f"write {_AT_MOST}")
         for column, cell in enumerate(cells, 1):
             if len(cell) != 1 or cell not in "0123456789":
-                raise SettingError(f"{where}: row {row}, column {column}: {cell[:20]!r} is no colour; write 0 to 9")
+                problem = f"row {row}, column {column}: {cell[:20]!r} is no colour"
+                raise SettingError(problem, remedy="write 0 to 9")
         if rows and len(cells) != len(rows[0]):
-            raise SettingError(
-                f"{where}: row {row} has {len(cells)} cells and row 1 has {len(rows[0])}; write rows of one length"
-            )
+            problem = f"row {row} has {len(cells)} cells and row 1 has {len(rows[0])}"
+            raise SettingError(problem, remedy="write rows of one length")
         if forms[-1] != forms[0]:
-            raise SettingError(
-                f"{where}: row {row} has {forms[-1]} between its cells and row 1 has {forms[0]}; write all in one form"
-            )
+            problem = f"row {row} has {forms[-1]} between its cells and row 1 has {forms[0]}"
+            raise SettingError(problem, remedy="write all rows in one form")
         rows.append(tuple(map(int, cells)))
     if not rows:
-        raise SettingError(f'{where}: it is empty; write rows of digits such as "8888/8448"')
+        raise SettingError("is empty", remedy='write rows of digits such as "8888/8448"')
     return tuple(rows)
 
 
@@ -164,10 +171,11 @@ def _block(rectangle: Statement, shape: Shape) -> Statement:
     return rectangle
 
 
-def _squares(n: int, where: str) -> Image:
+def _squares(n: int) -> Image:
     """`n` squares of 2 x 2, as near to one large square as they go; of two numbers of columns the even one."""
     if not 1 <= n <= MOST_SQUARES:
-        raise SettingError(f"{where}: N-squares has 1 to {MOST_SQUARES} squares, which fill {MAX_SIDE} x {MAX_SIDE}")
+        problem = f"that many squares do not fit into {MAX_SIDE} x {MAX_SIDE} cells"
+        raise SettingError(problem, remedy=f"write N-squares for any N of 1 to {MOST_SQUARES}")
     columns = math.isqrt(n - 1) + 1
     if columns % 2 and n <= columns * (columns - 1):
         columns -= 1
@@ -177,12 +185,12 @@ def _squares(n: int, where: str) -> Image:
     )
 
 
-def _from_png(content: bytes, where: str) -> Image:
+def _from_png(content: bytes) -> Image:
     """One pixel a cell; the size is looked at before any pixel is unpacked."""
     try:
         from PIL import Image as Picture
     except ImportError:
-        raise SettingError(f"{where}: a picture needs Pillow: pip install pillow; or write rows of digits") from None
+        raise SettingError("a picture needs Pillow", remedy="pip install pillow, or write rows of digits") from None
     import io
 
     try:
@@ -191,24 +199,23 @@ def _from_png(content: bytes, where: str) -> Image:
             small = max(width, height) <= MAX_SIDE and frames == 1
             pixels = picture.convert("RGBA").tobytes() if small else b""
     except (OSError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
-        raise SettingError(f"{where}: a PNG picture that cannot be read ({error})") from None
+        raise SettingError(f"is a PNG picture that cannot be read ({error})", remedy="save it again") from None
     if not small:
         raise SettingError(
-            f"{where}: a picture of {width} x {height} pixels and {frames} frame(s); a pixel is a cell, so write "
-            f"at most {MAX_SIDE} x {MAX_SIDE}, and one frame"
+            f"is a picture of {width} x {height} pixels and {frames} frame(s)",
+            remedy=f"a pixel is a cell, so write at most {MAX_SIDE} x {MAX_SIDE}, and one frame",
         )
-    cells = [_colour(pixels[at : at + 4], divmod(at // 4, width), where) for at in range(0, len(pixels), 4)]
+    cells = [_colour(pixels[at : at + 4], divmod(at // 4, width)) for at in range(0, len(pixels), 4)]
     return tuple(tuple(cells[row * width : (row + 1) * width]) for row in range(height))
 
 
-def _colour(pixel: bytes, cell: tuple[int, int], where: str) -> int:
+def _colour(pixel: bytes, cell: tuple[int, int]) -> int:
     far = [max(abs(a - b) for a, b in zip(pixel, known, strict=False)) for known in PALETTE]
     colour = far.index(min(far))
     if far[colour] > TOLERANCE or pixel[3] < 255 - TOLERANCE:
         seen, known = pixel.hex().removesuffix("ff"), ", ".join(f"{i} #{code.hex()}" for i, code in enumerate(PALETTE))
-        raise SettingError(
-            f"{where}: row {cell[0] + 1}, column {cell[1] + 1}: #{seen} is none of the ten colours, {known}"
-        )
+        problem = f"row {cell[0] + 1}, column {cell[1] + 1}: #{seen} is none of the ten colours"
+        raise SettingError(problem, remedy=f"write one of {known}")
     return colour
 
 

@@ -14,8 +14,9 @@ import functools
 from collections.abc import Sequence
 from types import CodeType
 
+from grpo_colab.code_blocks import python_code
 from grpo_colab.drawing.canvas import COLOURS, MAX_SIDE, STATEMENTS, Image, Program, Shape, Statement
-from grpo_colab.sandbox import Outcome, Sandbox, python_code
+from grpo_colab.sandbox import Outcome, Sandbox
 
 # letter of a statement -> its function and what that takes between img and color
 FUNCTIONS = {

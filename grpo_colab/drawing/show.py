@@ -40,7 +40,7 @@ def picture(images: Sequence[Image], titles: Sequence[str] = ()) -> Picture:
         from PIL import Image as Pictures
         from PIL import ImageDraw, ImageFont
     except ImportError:
-        raise SettingError("pictures of drawings need Pillow: pip install pillow") from None
+        raise SettingError("pictures of drawings need Pillow", remedy="pip install pillow") from None
 
     font = ImageFont.load_default(14)
     titles = [*titles, *[""] * (len(images) - len(titles))]

@@ -1,4 +1,4 @@
-// The map of a task's problems: a colour by any column, a search that highlights, a lasso that lists.
+// The map of a task's problems: coloured by any column; a search or a lasso highlights problems and lists them.
 const SCALE = [[0, "#3b528b"], [0.25, "#2c728e"], [0.5, "#21918c"], [0.75, "#5ec962"], [1, "#dde318"]]; // of viridis
 const DIVIDED = [[0, "#b35806"], [0.5, "#b8b8c0"], [1, "#2166ac"]];
 const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "cross", "x", "star"];
@@ -10,7 +10,7 @@ async function start(data) {
   const named = Object.fromEntries(data.columns.map((column) => [column.name, column]));
   const questions = named.question.values.map((question) => question.toLowerCase());
   const webgl = Boolean(document.createElement("canvas").getContext("webgl"));
-  let chosen = null; // the indices that a search or the lasso found, or null for all
+  let chosen = null; // the indices that the search or the lasso found, null for all
 
   const by = make("select", { id: "colour" }, data.columns.filter((column) => column.kind !== "text").map(({ name }) => make("option", {}, name)));
   const search = make("input", { id: "search", type: "search", placeholder: "words of a question", size: 28 });
@@ -60,7 +60,7 @@ async function start(data) {
     const own = (one) => known.filter((index) => values[index] === one);
     return [...found, ...kinds.map((one, nth) => {
       const marker = { color: shades[nth % shades.length], symbol: SYMBOLS[nth % SYMBOLS.length] };
-      return trace(own(one), { name: `${plain(one)} (${own(one).length.toLocaleString("en")})`, marker });
+      return trace(own(one), { name: `${escapeTags(one)} (${own(one).length.toLocaleString("en")})`, marker });
     })];
   }
 
@@ -115,9 +115,4 @@ async function start(data) {
 
 function cell(value) {
   return value === null ? "" : typeof value === "number" ? String(+value.toFixed(4)) : value;
-}
-
-/** As a chart takes it, which reads some tags. */
-function plain(value) {
-  return String(value).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }

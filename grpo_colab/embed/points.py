@@ -1,4 +1,4 @@
-"""From texts to points: their embedding, a map of it in two dimensions, and which of them are nearly the same."""
+"""Turn texts into points: their vectors, a map of them in two dimensions, and which texts are nearly the same."""
 
 from __future__ import annotations
 
@@ -12,43 +12,48 @@ from grpo_colab.tracking import within
 
 MODEL: Final = "all-MiniLM-L6-v2"
 PATIENCE_S: Final = 120.0  # to load the model, or to download its 90 MB
-LONGEST: Final = 20_000  # characters of a text that are looked at
+LONGEST: Final = 20_000  # characters of a text; what follows is not read
 DIMENSIONS: Final = 100
-MOST_TSNE: Final = 20_000  # points, which take it a minute or two
-ALIKE: Final = 0.5
-TELLING: Final = 0.2  # of a group's mean weight of a word, above that of all texts
-# A word that begins with a capital is in English a name or begins a sentence: John's apples and Mary's are the same.
+MOST_TSNE: Final = 20_000  # points: t-SNE takes a minute or two for them
+ALIKE: Final = 0.5  # similarity of near-duplicates
+TELLING: Final = 0.2  # a word's mean weight in a group above that in all texts
+# A word with a capital is left out: in English it is a name or begins a sentence, and names say nothing of a topic.
 WORD: Final = r"\b(?![A-Z])[^\W\d_]{2,}\b"
 
 
 class Pair(NamedTuple):
-    """A test and a training text by their positions, and how alike they are, from 0 to 1."""
+    """A test and a training text by their positions, and their similarity from 0 to 1."""
 
     test: int
     train: int
     similarity: float
 
 
-def embedded(texts: Sequence[str], words: Any, model: str | None) -> tuple[Any, str]:
-    """One unit vector a text, of three dimensions or more, and what made them.
+def embed_texts(texts: Sequence[str], words: Any, model: str | None) -> tuple[Any, str]:
+    """Return a unit vector per text, of three dimensions or more (texts x dimensions), and what made them.
 
-    A sentence-transformers model where one can be loaded, else `words` (of `tfidf`) reduced by truncated SVD. A
-    `model` that was asked for by name must load: SettingError.
+    They come from a sentence-transformers model where one can be loaded, else from `words` (of `tfidf`) by truncated
+    SVD. Raises SettingError where a `model` that was asked for by name cannot be loaded.
     """
     import numpy as np
 
     try:
         if importlib.util.find_spec("sentence_transformers") is None:
             raise ImportError("sentence-transformers is not installed")
-        loaded = within(PATIENCE_S, _sentence_transformer, model or MODEL)
+        loaded = within(PATIENCE_S, _load_sentence_transformer, model or MODEL)
     except Exception as error:  # whatever a broken install, a hub or a folder without a model raises
         why = str(error) if type(error) is ImportError else f"{MODEL} cannot be loaded: {one_line(error)}"
         if model:
             raise SettingError(
-                f"--model {model!r}: cannot be loaded ({one_line(error)}); leave it away for TF-IDF, or write the name "
-                "or the folder of a sentence-transformers model, with that package installed"
+                f"cannot be loaded ({one_line(error)})",
+                setting="--model",
+                value=model,
+                remedy=(
+                    "remove it for TF-IDF, or write the name or the folder of a sentence-transformers model, with that "
+                    "package installed"
+                ),
             ) from error
-        vectors, how = _reduced(words), f"TF-IDF and truncated SVD ({why})"
+        vectors, how = _reduce(words), f"TF-IDF and truncated SVD ({why})"
     else:
         vectors = np.asarray(loaded.encode(list(texts), show_progress_bar=False), dtype=np.float32)
         how = f"the sentence-transformers model {model or MODEL}"
@@ -57,16 +62,17 @@ def embedded(texts: Sequence[str], words: Any, model: str | None) -> tuple[Any, 
     return np.pad(vectors, ((0, 0), (0, max(0, 3 - vectors.shape[1])))), how
 
 
-def _sentence_transformer(name: str) -> Any:
+def _load_sentence_transformer(name: str) -> Any:
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(name)
 
 
 def tfidf(texts: Sequence[str]) -> tuple[Any, list[str]]:
-    """A sparse matrix of texts x words, and the words; none where half of the texts have no word that another has.
+    """Return a sparse matrix of texts x words with their TF-IDF weights, and the words.
 
-    There the columns are parts of words: of other scripts, of a code, of a handful of texts.
+    Where half of the texts share no word with another, as in other scripts, in code or among a handful of texts, the
+    columns are runs of one to three characters instead, and the list of words is empty.
     """
     import numpy as np
     from scipy.sparse import csr_matrix
@@ -86,15 +92,19 @@ def tfidf(texts: Sequence[str]) -> tuple[Any, list[str]]:
     return csr_matrix((len(texts), 1), dtype=np.float32), []
 
 
-def _reduced(words: Any) -> Any:
+def _reduce(words: Any) -> Any:
+    """Return the rows of a sparse matrix in at most DIMENSIONS dimensions, by truncated SVD."""
     from sklearn.utils.extmath import randomized_svd
 
     left, singular, _ = randomized_svd(words, min(DIMENSIONS, *words.shape), random_state=0)
     return left * singular
 
 
-def flat(vectors: Any) -> tuple[Any, str]:
-    """A place on a map for each vector, and what laid it out: t-SNE, or principal components where that cannot."""
+def lay_out(vectors: Any) -> tuple[Any, str]:
+    """Return a place on a map for each vector (texts x 2), and by what.
+
+    That is t-SNE, or principal components for a handful of vectors, for too many, and where all are the same.
+    """
     import numpy as np
 
     centred = vectors - vectors.mean(axis=0)
@@ -109,8 +119,11 @@ def flat(vectors: Any) -> tuple[Any, str]:
     return centred @ np.linalg.svd(centred.T @ centred)[0][:, :2], "principal components"
 
 
-def labels(places: Any, words: Any, names: Sequence[str]) -> list[tuple[float, float, str]]:
-    """What the dense places of a map are about: the middle of their upper edge (x, y), and their most telling word."""
+def find_topics(places: Any, words: Any, names: Sequence[str]) -> list[tuple[float, float, str]]:
+    """Return what the dense places of a map are about: the middle of their upper edge, and their most telling word.
+
+    Each is (x, y, word). A place without a telling word has none.
+    """
     import numpy as np
     from sklearn.cluster import HDBSCAN
 
@@ -123,15 +136,17 @@ def labels(places: Any, words: Any, names: Sequence[str]) -> list[tuple[float, f
         own = np.asarray(words[group_of == group].mean(axis=0) - overall).ravel()
         (x, _), (_, y) = np.quantile(places[group_of == group], (0.5, 0.95), axis=0)
         if own.max() > TELLING:
-            found.setdefault(word := names[int(own.argmax())], (float(x), float(y), word))
+            word = names[int(own.argmax())]
+            found.setdefault(word, (float(x), float(y), word))
     return list(found.values())
 
 
 def near_duplicates(train: Sequence[str], test: Sequence[str], alike: float = ALIKE) -> list[Pair]:
-    """Each test text that a training text is so like, with the likest one, the likest first.
+    """Return the test texts that resemble a training text, each with the one most like it, the most similar first.
 
-    Likeness is the cosine between the sets of runs of three words that they hold, every number the same one: a story
-    that comes again with other numbers has all but 1, and a few other names or another end leave it above a half.
+    The similarity is the cosine between the sets of their runs of three words, in which all numbers are the same. A
+    story that is told again with other numbers reaches nearly 1; with a few other names or another end it stays above
+    a half.
     """
     import numpy as np
     from sklearn.feature_extraction.text import CountVectorizer
@@ -143,7 +158,7 @@ def near_duplicates(train: Sequence[str], test: Sequence[str], alike: float = AL
     except ValueError:  # there is no word at all
         return []
     learnt, held_out = counts[: len(train)].T.tocsr(), counts[len(train) :]
-    pairs, chunk = [], max(1, 4_000_000 // len(train))
+    pairs, chunk = [], max(1, 4_000_000 // len(train))  # test texts at once, to bound the memory
     for start in range(0, len(test), chunk):
         cosines = (held_out[start : start + chunk] @ learnt).toarray()
         best, cosine = cosines.argmax(axis=1), cosines.max(axis=1)
@@ -152,5 +167,7 @@ def near_duplicates(train: Sequence[str], test: Sequence[str], alike: float = AL
 
 
 def runs_of_words(text: str) -> list[str]:
-    found = ["0" if word[0].isdigit() else word for word in re.findall(r"\d[\d.,/]*|[^\W\d_]+", text.lower())]
-    return [" ".join(found[i : i + 3]) for i in range(max(1, len(found) - 2))] if found else []
+    """Return a text's runs of three words, in lower case, every number as 0; of a shorter text its one run."""
+    found = re.findall(r"\d[\d.,/]*|[^\W\d_]+", text.lower())
+    words = ["0" if word[0].isdigit() else word for word in found]
+    return [" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))] if words else []

@@ -23,7 +23,6 @@ from typing import IO, Any
 
 from grpo_colab import checkpoints
 from grpo_colab.checkpoints import MANIFEST, Expected
-from grpo_colab.console import on_one_line
 from grpo_colab.files import expanded, inside, open_to_read, read_bytes, to_disk
 from grpo_colab.mirror.layout import (
     KEEP,
@@ -47,6 +46,7 @@ from grpo_colab.mirror.layout import (
     superseded,
     take_whole,
 )
+from grpo_colab.text import on_one_line
 
 
 def push_to_folder(run: Path, destination: str, here: list[Path]) -> tuple[int | None, list[str]]:

@@ -17,7 +17,6 @@ from typing import Any
 
 from grpo_colab import checkpoints
 from grpo_colab.checkpoints import MANIFEST, Expected
-from grpo_colab.console import on_one_line
 from grpo_colab.files import read_bytes
 from grpo_colab.mirror import layout
 from grpo_colab.mirror.layout import (
@@ -45,6 +44,7 @@ from grpo_colab.mirror.layout import (
     take_whole,
     told,
 )
+from grpo_colab.text import on_one_line
 
 MOST_LISTED = 100_000  # files of a repository that are looked at
 MOST_COPIES = 300  # that are looked into, of those at a destination

@@ -21,9 +21,9 @@ from typing import IO, Any, Final
 
 from grpo_colab import checkpoints
 from grpo_colab.checkpoints import DAMAGED, SPOILT, Expected
-from grpo_colab.console import masked, on_one_line
 from grpo_colab.errors import SettingError
 from grpo_colab.files import is_utf8, number, open_to_read, read_bytes, read_json, write_text
+from grpo_colab.text import masked, on_one_line
 from grpo_colab.toml_reading import read_toml
 
 HUB: Final = "hf://"

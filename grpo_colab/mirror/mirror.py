@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 from grpo_colab import checkpoints
-from grpo_colab.console import masked, on_one_line, printable
 from grpo_colab.files import expanded, number, read_json, write_json
 from grpo_colab.mirror.folder import push_to_folder
 from grpo_colab.mirror.hub import hub_trouble, push_to_hub
 from grpo_colab.mirror.layout import HUB, STATE, absolute, now, told
 from grpo_colab.mirror.process import PROGRAM, child
 from grpo_colab.mirror.restore import read_recipes, taken
+from grpo_colab.text import masked, on_one_line, printable
 
 BUSY, FAILED = 3, 4  # the child's exit status: another one is at it; it failed, and mirror.json says why
 FIRST_RETRY_S, LONGEST_RETRY_S = 5.0, 300.0

@@ -18,7 +18,6 @@ from typing import Any
 
 from grpo_colab import checkpoints
 from grpo_colab.checkpoints import DAMAGED, MANIFEST
-from grpo_colab.console import masked, on_one_line
 from grpo_colab.errors import SettingError
 from grpo_colab.files import expanded, inside, open_to_read, read_bytes, to_disk, write_text
 from grpo_colab.mirror import folder as folders
@@ -41,6 +40,7 @@ from grpo_colab.mirror.layout import (
     told,
 )
 from grpo_colab.mirror.process import ask
+from grpo_colab.text import masked, on_one_line
 from grpo_colab.toml_reading import parse_toml
 
 MOST_CHECKPOINTS = 100  # of a copy; it keeps three

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import textwrap
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grpo_colab.console import on_one_line
 from grpo_colab.plan.gpus import GIB
 from grpo_colab.plan.hours import UNCERTAINTY
+from grpo_colab.templates import render
+from grpo_colab.text import on_one_line
 
 if TYPE_CHECKING:
     from grpo_colab.plan import Plan
@@ -137,21 +137,20 @@ def draw(plan: Plan, path: Path | io.BytesIO) -> None:
 
 
 def as_html(plan: Plan) -> str:
-    """The same for a notebook: the picture, the table and the words, in one piece."""
+    """Return the plan as HTML for a notebook: the picture, the table of memory, and the lines of text below it."""
     picture = io.BytesIO()
     draw(plan, picture)
-    source = base64.b64encode(picture.getvalue()).decode()
     named = labels(plan)
-    head = "".join(f"<th>{moment}</th>" for moment in plan.peaks)
-    rows = "".join(
-        f"<tr><th>{html.escape(named[part])}</th>"
-        + "".join(f"<td>{gib(sizes.get(part, 0))}</td>" for sizes in plan.peaks.values())
-        + "</tr>"
+    rows = {
+        named[part]: [gib(sizes.get(part, 0)) for sizes in plan.peaks.values()]
         for part in PARTS
         if any(sizes.get(part) for sizes in plan.peaks.values())
-    )
-    said = "".join(f"<li>{html.escape(entry)}</li>" for entry in (cache(plan), *chosen(plan), time(plan), *plan.advice))
-    return (
-        f'<img alt="{html.escape(headline(plan), quote=True)}" style="max-width:100%" '
-        f'src="data:image/png;base64,{source}"><table><tr><th>GiB</th>{head}</tr>{rows}</table><ul>{said}</ul>'
+    }
+    return render(
+        Path(__file__).parent / "plan.html.j2",
+        headline=headline(plan),
+        picture=base64.b64encode(picture.getvalue()).decode(),
+        moments=list(plan.peaks),
+        rows=rows,
+        lines=[cache(plan), *chosen(plan), time(plan), *plan.advice],
     )

@@ -2,49 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from grpo_colab.drawing.canvas import Image
 from grpo_colab.drawing.images import right_share
+from grpo_colab.records import CompletionRow, weighted_reward
 from grpo_colab.run import Run
 
-MOST_SHOWN: Final = 5  # drawings beside the target in the picture
+MOST_SHOWN: Final = 5  # drawings beside the target in drawing.png
 
 
-class Drawn(NamedTuple):
-    """The best drawing of one step, and its share of right pixels."""
+class StepDrawing(NamedTuple):
+    """The best drawing of one step, and its share of right pixels, from 0 to 1."""
 
     step: int
     image: Image
     share: float
 
 
-def drawings(run: Run) -> tuple[Image | None, list[Drawn]]:
-    """What a run was asked to draw, None where that is random; and the best drawing of each step that drew anything.
+def best_drawings(run: Run) -> tuple[Image | None, list[StepDrawing]]:
+    """Return the image that a run was asked for, None where it is random, and the best drawing of each step.
 
-    Read off completions.jsonl alone; the best is the one that the rewards paid most for.
+    The best drawing is the one with the highest weighted reward. A step that drew nothing is left out. Only
+    completions.jsonl is read.
     """
     from grpo_colab.tasks.drawing import drawn
 
     target = getattr(run.recipe.load_task(), "image", None)
     if target is None:
         return None, []
-    best: dict[int, Mapping[str, Any]] = {}
     weights = list(run.recipe.rewards.values())
+    best: dict[int, tuple[float, CompletionRow]] = {}
     for row in run.completions():
-        if row["step"] not in best or _paid(row, weights) > _paid(best[row["step"]], weights):
-            best[row["step"]] = row
-    images = drawn([row["completion"] for row in best.values()], [target] * len(best))
-    pairs = zip(best, images, strict=True)
-    return target, [Drawn(step, image, right_share(image, target)) for step, image in pairs if image is not None]
+        step, earned = row["step"], weighted_reward(row["rewards"].values(), weights)
+        if step not in best or earned > best[step][0]:
+            best[step] = earned, row
+    images = drawn([row["completion"] for _, row in best.values()], [target] * len(best))
+    found = zip(best, images, strict=True)
+    return target, [StepDrawing(step, image, right_share(image, target)) for step, image in found if image is not None]
 
 
 def draw_drawings(run: Run) -> None:
-    """Write both pictures; nothing for other tasks, random drawings, and runs in which nothing was drawn."""
+    """Write both pictures; none for another task, for random drawings, and where nothing was drawn."""
     from grpo_colab.drawing.show import gif, png
 
-    target, found = drawings(run)
+    target, found = best_drawings(run)
     if target is None or not found:
         return
     shown = milestones(found)
@@ -53,13 +56,15 @@ def draw_drawings(run: Run) -> None:
     gif(run.path / "drawing.gif", target, [(one.step, one.image) for one in found])
 
 
-def milestones(found: Sequence[Drawn]) -> list[Drawn]:
-    """The first drawing and those that were better than all before; of many a few, with the first and the last."""
-    better = [one for n, one in enumerate(found) if one.share > max((o.share for o in found[:n]), default=-1.0)]
+def milestones(found: Sequence[StepDrawing]) -> list[StepDrawing]:
+    """Return the first drawing and each that was better than all before it.
+
+    Of many, MOST_SHOWN are returned, evenly over them, with the first and the last.
+    """
+    better: list[StepDrawing] = []
+    for one in found:
+        if not better or one.share > better[-1].share:
+            better.append(one)
     if len(better) <= MOST_SHOWN:
         return better
     return [better[n * (len(better) - 1) // (MOST_SHOWN - 1)] for n in range(MOST_SHOWN)]
-
-
-def _paid(row: Mapping[str, Any], weights: Sequence[float]) -> float:
-    return sum(weight * (value or 0.0) for weight, value in zip(weights, row["rewards"].values(), strict=False))

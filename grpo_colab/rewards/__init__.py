@@ -26,10 +26,10 @@ from grpo_colab.rewards.format import (
     tag_count_reward,
     think_format_reward,
 )
-from grpo_colab.rewards.guard import RewardError, guard
+from grpo_colab.rewards.guard import RewardError, call_reward, guard
 from grpo_colab.rewards.latex import get_math_reward, math_reward
 from grpo_colab.rewards.numbers import parse_number
-from grpo_colab.rewards.resolve import check_signature, resolve_reward, reward_factory, reward_name
+from grpo_colab.rewards.resolve import check_signature, resolve_reward, reward_factory, reward_key, reward_name
 from grpo_colab.rewards.shaping import (
     get_cosine_scaled_reward,
     get_reasoning_steps_reward,
@@ -56,6 +56,7 @@ __all__ = [
     "REASONS",
     "RewardError",
     "Verdict",
+    "call_reward",
     "check_signature",
     "combine",
     "correctness_reward",
@@ -80,6 +81,7 @@ __all__ = [
     "reasoning_steps_reward",
     "resolve_reward",
     "reward_factory",
+    "reward_key",
     "reward_name",
     "soft_correctness_reward",
     "soft_format_reward",

@@ -15,11 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from grpo_colab.errors import SettingError, nearest, shown
+from grpo_colab.code_blocks import python_code
+from grpo_colab.errors import SettingError, one_of, shown
 from grpo_colab.plain import OWN_INSTANCE, holds, is_half_a_character, is_nan
 from grpo_colab.rewards.assertions import NOTHING, Test, take_apart
 from grpo_colab.rewards.inputs import texts_of
-from grpo_colab.sandbox import BOUNDS, KINDS, Exam, Outcome, Sandbox, python_code
+from grpo_colab.sandbox import KINDS, Exam, Outcome, Sandbox
+from grpo_colab.sandbox_limits import BOUNDS
 
 if TYPE_CHECKING:
     from inspect import Signature
@@ -85,13 +87,15 @@ def get_code_reward(
     no program can return in these limits, or that NaN keeps from equalling anything.
     """
     if not callable(check) and check not in ("tests", "answer"):
-        raise SettingError(f"check = {check!r}: write 'tests', 'answer', or a function of an outcome and a row")
+        remedy = "write 'tests', 'answer', or a function of an outcome and a row"
+        raise SettingError("is no such check", setting="check", value=check, remedy=remedy)
     if partial and check != "tests":
-        raise SettingError("partial = True: write partial=False; only tests can be passed in part")
+        problem = "only tests can be passed in part"
+        raise SettingError(problem, setting="partial", value=partial, remedy="write partial=False")
     for setting, value in limits.items():
         if setting not in BOUNDS:
-            hint = nearest(setting, BOUNDS) or f"; the limits are {', '.join(BOUNDS)}"
-            raise SettingError(f"{setting} = {value!r}: get_code_reward has no such setting{hint}")
+            problem = "get_code_reward has no such setting"
+            raise SettingError(problem, setting=setting, value=value, remedy=one_of(setting, BOUNDS))
     return CodeReward(check, extract, partial, Sandbox(prelude, **limits), name)
 
 

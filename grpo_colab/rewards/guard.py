@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.rewards.resolve import callable_name, is_async
@@ -21,20 +21,59 @@ SEARCH_S: Final = 10.0  # for the completion that a reward fails on
 
 
 class RewardError(SettingError):
-    """A reward that broke its contract. `record` says all about it: reward, step, what, completion, columns."""
+    """Say that a reward broke its contract: `setting` is the reward.
 
-    def __init__(self, message: str, record: Mapping[str, Any]) -> None:
-        super().__init__(message)
-        self.record = record
+    `record` says all about it: reward, step, what, index, traceback, and the completion with its columns.
+    """
+
+    def __init__(self, problem: str = "", record: Mapping[str, Any] | None = None, **fields: Any) -> None:
+        super().__init__(problem, **fields)
+        self.record = record or {}
 
 
 def guard(function: Callable[..., Any], save: Callable[[dict[str, Any]], Any] | None = None) -> Guard:
-    """`function` under the same name, whose rewards are checked: one finite number, or None, a completion.
+    """Return `function` under the same name, with its rewards checked: one finite number, or None, for a completion.
 
     Otherwise, and when it raises, RewardError names the function, the step and the completion. `save` gets the whole
     record first, and may return where it put it. Async functions stay async.
     """
     return (_AsyncGuard if is_async(function) else Guard)(function, save)
+
+
+def call_reward(
+    function: Callable[..., Any],
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    token_ids: Sequence[Sequence[int]] | None,
+    columns: Mapping[str, Sequence[Any]],
+    log_metric: Callable[[str, float], None] = lambda name, value: None,
+    save: Callable[[dict[str, Any]], Any] | None = None,
+) -> list[float | None]:
+    """Call a reward as the trainer does, guarded and with all that TRL passes, but outside of training.
+
+    `completions` are texts or conversations. `columns` are the data set's other columns. `token_ids` are passed as
+    `completion_ids`, and left out where they are None. An async reward is awaited. Raises RewardError for a reward that
+    breaks its contract; `save` gets its record first, as in `guard`.
+    """
+    import inspect
+
+    result = guard(function, save)(
+        prompts=prompts,
+        completions=[[{"role": "assistant", "content": c}] if isinstance(c, str) else c for c in completions],
+        trainer_state=None,
+        log_extra=lambda column, values: None,
+        log_metric=log_metric,
+        **({} if token_ids is None else {"completion_ids": token_ids}),
+        **columns,
+    )
+    if inspect.iscoroutine(result):
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+
+        # in a thread of its own, since a notebook's event loop is running in this one
+        with ThreadPoolExecutor(1) as thread:
+            result = thread.submit(asyncio.run, result).result()
+    return cast(list[float | None], result)
 
 
 class Guard:
@@ -61,7 +100,8 @@ class Guard:
         expected = len(kwargs["completions"])
         if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__len__"):
             kind = type(given).__name__
-            raise self._failure(f"gave a {kind}; a reward gives a list, one number a completion", None, kwargs)
+            remedy = "a reward gives a list, with one number for each completion"
+            raise self._failure(f"gave a {kind}", None, kwargs, remedy=remedy)
         if len(given) != expected:
             raise self._failure(f"gave {len(given)} rewards for {expected} completions", None, kwargs)
         paid: list[float | None] = []
@@ -71,8 +111,8 @@ class Guard:
             except (TypeError, ValueError, OverflowError):
                 number = math.nan
             if isinstance(value, str | bytes) or (number is not None and not math.isfinite(number)):
-                what = f"gave {value!r:.80}; a reward is a finite number, or None where it cannot judge"
-                raise self._failure(what, index, kwargs)
+                remedy = "a reward is a finite number, or None where it cannot judge"
+                raise self._failure(f"gave {value!r:.80}", index, kwargs, remedy=remedy)
             paid.append(number)
         return paid
 
@@ -91,10 +131,15 @@ class Guard:
 
     def _kept(self, error: RewardError) -> RewardError:
         saved = None if self.save is None else self.save(dict(error.record))
-        return RewardError(f"{error}{'' if saved is None else f'; see {saved}'}", error.record)
+        return error.replace(remedy=_and_see(error.remedy, saved))
 
     def _failure(
-        self, what: str, index: int | None, kwargs: Mapping[str, Any], error: Exception | None = None
+        self,
+        what: str,
+        index: int | None,
+        kwargs: Mapping[str, Any],
+        error: Exception | None = None,
+        remedy: str | None = None,
     ) -> RewardError:
         import traceback
 
@@ -103,7 +148,7 @@ class Guard:
         record = {
             "reward": self.__name__,
             "step": step,
-            "what": what,
+            "what": f"{what}; {remedy}" if remedy else what,
             "index": index,
             # the one completion with its columns; all of them where no one is to blame
             **{key: value for key, value in _alone(kwargs, index).items() if isinstance(value, Sequence)},
@@ -114,7 +159,7 @@ class Guard:
             where += f", on completion {index + 1} of {len(completions)}: {_shown(completions[index])}"
         saved = None if self.save is None else self.save(record)
         return RewardError(
-            f"rewards.{self.__name__} {what} ({where}{'' if saved is None else f'; see {saved}'})", record
+            f"{what} ({where})", record, setting=f"rewards.{self.__name__}", remedy=_and_see(remedy, saved)
         )
 
 
@@ -141,6 +186,13 @@ def _alone(kwargs: Mapping[str, Any], index: int | None) -> dict[str, Any]:
 
 def _is_column(value: Any, size: int) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == size
+
+
+def _and_see(remedy: str | None, saved: Any) -> str | None:
+    """Return a remedy that ends in where the record is kept, if it is."""
+    if saved is None:
+        return remedy
+    return f"{remedy}; see {saved}" if remedy else f"see {saved}"
 
 
 def _nothing(name: str, value: Any) -> None:

@@ -82,7 +82,11 @@ def _need_math_verify() -> None:
     from importlib.util import find_spec
 
     if not hasattr(os, "fork"):
-        raise SettingError("math_reward runs math-verify in a forked process, and this system has no fork")
+        raise SettingError(
+            "runs math-verify in a forked process, and this system has no fork",
+            setting="math_reward",
+            remedy="run it on Linux or macOS",
+        )
     if find_spec("math_verify") is None:
         raise ImportError('math_reward needs math-verify: pip install "grpo_colab[math]"')
 

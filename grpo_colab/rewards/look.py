@@ -9,9 +9,16 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
-from grpo_colab.errors import nearest, one_line
+from grpo_colab.errors import SettingError, one_line
 from grpo_colab.files import expanded, read_bytes
-from grpo_colab.rewards.resolve import RewardName, check_signature, parse_reward, resolve_reward, reward_name
+from grpo_colab.rewards.resolve import (
+    RewardName,
+    check_signature,
+    no_such_function,
+    parse_reward,
+    resolve_reward,
+    reward_name,
+)
 
 MOST_SOURCE: Final = 1 << 22  # bytes of a file of rewards
 
@@ -20,7 +27,7 @@ def look_at_reward(name: str, columns: Collection[str] | None = None) -> str | N
     """Say what can be told of a reward without importing or running it; returns its metric's name, or None.
 
     Of this package's own all is told. Of a file, whether it parses and defines the function, and whether TRL can call
-    that; of a dotted path, whether there is such a package. What is wrong is a ValueError of one line.
+    that; of a dotted path, whether there is such a package. What is wrong is a SettingError of one line.
     """
     parsed = parse_reward(name)
     if parsed.ours:
@@ -75,11 +82,11 @@ class _Described:
 
 
 def _defined(file: str, attribute: str) -> _Described | None:
-    """The function of a file as its source describes it; None where that cannot be told. ValueError for none."""
+    """The function of a file as its source describes it; None where that cannot be told. SettingError for none."""
     try:
         tree = ast.parse(read_bytes(expanded(file), most=MOST_SOURCE, follow=True))
     except (OSError, SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise ValueError(f"{file!r} does not import: {one_line(error)}") from None
+        raise SettingError(f"{file!r} does not import: {one_line(error)}") from None
     names: set[str] = set()
     hidden = False  # names that no reader can see
     for node in ast.walk(tree):
@@ -96,7 +103,7 @@ def _defined(file: str, attribute: str) -> _Described | None:
             case ast.alias():
                 names.add((node.asname or node.name).partition(".")[0])
     if attribute not in names and not hidden:
-        raise ValueError(f"{file!r} has no {attribute!r}{nearest(attribute, names)}")
+        raise no_such_function(file, attribute, names)
     plain = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     found = [node for node in plain if node.name == attribute and not node.decorator_list]
     return _Described(found[-1]) if len(found) == 1 and not hidden else None
@@ -105,7 +112,7 @@ def _defined(file: str, attribute: str) -> _Described | None:
 def _need_package(origin: str) -> None:
     top = origin.partition(".")[0]
     if not (top in sys.modules or (top and _spec(top) is not None)):
-        raise ValueError(f"{origin!r} does not import: ModuleNotFoundError: No module named {top!r}")
+        raise SettingError(f"{origin!r} does not import: ModuleNotFoundError: No module named {top!r}")
 
 
 def _spec(package: str) -> Any:

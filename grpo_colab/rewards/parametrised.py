@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from grpo_colab.errors import SettingError
+
 if TYPE_CHECKING:
     from inspect import Signature
 
@@ -37,6 +39,6 @@ class Parametrised:
 
 
 def require(condition: bool, setting: str, value: object, instead: str) -> None:
-    """ValueError that names the setting, its value, and what to write instead, unless `condition`."""
+    """Raise SettingError unless `condition`, with what to write `instead`."""
     if not condition:
-        raise ValueError(f"{setting} = {value!r}: write {instead}")
+        raise SettingError("cannot work", setting=setting, value=value, remedy=f"write {instead}")

@@ -6,11 +6,11 @@ import functools
 import importlib
 import re
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from types import ModuleType
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
-from grpo_colab.errors import nearest, one_line
+from grpo_colab.errors import SettingError, nearest, one_line
 from grpo_colab.rewards import correctness, latex, shaping
 from grpo_colab.rewards import format as formats
 
@@ -47,7 +47,7 @@ class RewardName(NamedTuple):
 
 
 def parse_reward(name: str) -> RewardName:
-    """Take a reward's name apart: importing nothing, running nothing. ValueError for settings that are none."""
+    """Take a reward's name apart: importing nothing, running nothing. SettingError for settings that are none."""
     head, settings = _settings(name)
     origin, colon, attribute = head.rpartition(":")
     if not (colon and origin.endswith(".py")):
@@ -62,7 +62,7 @@ def resolve_reward(name: str) -> Callable[..., Any]:
     (`path/to/file.py:function`), which is run afresh each time. With settings behind it, as in
     `cosine_scaled(max_len=512)`, it is what `get_cosine_scaled_reward(max_len=512)` returns; a path then names the
     factory itself, which is called `get_..._reward` or marked by `reward_factory`: nothing else is called. Everything
-    that can be wrong with it is a ValueError of one line.
+    that can be wrong with it is a SettingError of one line.
     """
     parsed = parse_reward(name)
     head, origin, attribute, settings, in_file = parsed
@@ -73,22 +73,29 @@ def resolve_reward(name: str) -> Callable[..., Any]:
             look_here(origin)
         module = _run_file(origin) if in_file else importlib.import_module(origin)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{origin!r} does not import: {one_line(error)}") from error
+        raise SettingError(f"{origin!r} does not import: {one_line(error)}") from error
     if not hasattr(module, attribute):
-        raise ValueError(f"{origin!r} has no {attribute!r}{nearest(attribute, vars(module))}")
+        raise no_such_function(origin, attribute, vars(module))
     function = getattr(module, attribute)
     if not callable(function):
-        raise ValueError(f"{attribute!r} in {origin!r} is of type {type(function).__name__}, not a function")
+        raise SettingError(f"{attribute!r} in {origin!r} is of type {type(function).__name__}, not a function")
     if parsed.ours and not str(getattr(function, "__module__", "")).startswith("grpo_colab."):
-        raise ValueError(f"{attribute!r} in {origin!r} is no reward of grpo_colab; write where it comes from")
+        remedy = "write the module that it comes from"
+        raise SettingError(f"{attribute!r} in {origin!r} is no reward of grpo_colab", remedy=remedy)
     if settings is None:
         return function
     if not (re.fullmatch(_FACTORY, attribute) or getattr(function, _MARK, False)):
-        raise ValueError(
-            f"{head!r} has settings, and only a factory is called with them: name it get_..._reward, or mark it with "
-            "grpo_colab.rewards.reward_factory"
+        raise SettingError(
+            f"{head!r} has settings, and only a factory is called with them",
+            remedy="name it get_..._reward, or mark it with grpo_colab.rewards.reward_factory",
         )
     return _made(head, function, settings)
+
+
+def no_such_function(origin: str, attribute: str, known: Iterable[str]) -> SettingError:
+    """Return the refusal of a name that a module or a file does not define."""
+    near = nearest(attribute, known).removeprefix("; ")
+    return SettingError(f"{origin!r} has no {attribute!r}", remedy=near or None)
 
 
 def look_here(origin: str) -> None:
@@ -151,34 +158,40 @@ def _settings(name: str) -> tuple[str, dict[str, Any] | None]:
         assert isinstance(call, ast.Call) and not call.args
         return head, {str(pair.arg): ast.literal_eval(pair.value) for pair in call.keywords}
     except (SyntaxError, ValueError, AssertionError, MemoryError, RecursionError):
-        raise ValueError(f"{name!r:.200}: settings are written as in cosine_scaled(max_len=512)") from None
+        remedy = "write them as in cosine_scaled(max_len=512)"
+        raise SettingError(f"the settings of {name!r:.200} cannot be read", remedy=remedy) from None
 
 
 def _ours(name: str, settings: dict[str, Any] | None) -> Callable[..., Any]:
     short = name.removesuffix("_reward")
     if short not in SHORT_NAMES:
-        hint = nearest(short, SHORT_NAMES) or f"; there are {', '.join(sorted(SHORT_NAMES))}"
-        raise ValueError(f"no reward {name!r}{hint}, or package.module.function, or path/to/file.py:function")
+        near = nearest(short, SHORT_NAMES).removeprefix("; ")
+        known = f"{near} Or" if near else f"there are {', '.join(sorted(SHORT_NAMES))}; or"
+        remedy = f"{known} write package.module.function, or path/to/file.py:function"
+        raise SettingError(f"there is no reward {name!r}", remedy=remedy)
     plain, factory = _OURS.get(f"{short}_reward"), _OURS.get(f"get_{short}_reward")
     if plain is not None and settings is None:
         return plain
     if factory is None:
-        raise ValueError(f"the reward {name!r} has no settings")
+        raise SettingError(f"the reward {name!r} has no settings", remedy="take out the brackets")
     return _made(name, factory, settings or {})
 
 
 def _made(name: str, factory: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
+    with_settings = f"{name!r} with {settings or 'no settings'}"
     try:
         made = factory(**settings)
+    except SettingError:  # it names the setting itself
+        raise
     except Exception as error:
-        raise ValueError(f"{name!r} with {settings or 'no settings'}: {one_line(error)}") from error
+        raise SettingError(f"{with_settings}: {one_line(error)}") from error
     if not callable(made):
-        raise ValueError(f"{name!r} with {settings} gives a {type(made).__name__}, not a function")
+        raise SettingError(f"{with_settings} gives a {type(made).__name__}, not a function")
     return cast(Callable[..., Any], made)
 
 
 def check_signature(function: Callable[..., Any], columns: Collection[str]) -> None:
-    """Raises ValueError unless TRL can call `function` for a data set with `columns`; names the parameter in its way.
+    """Raise SettingError unless TRL can call `function` for a data set with `columns`; name the parameter in its way.
 
     TRL calls every reward function by keyword: prompts, completions, completion_ids, trainer_state, log_extra,
     log_metric, and every column but `prompt` and `completion`.
@@ -192,26 +205,40 @@ def check_signature(function: Callable[..., Any], columns: Collection[str]) -> N
     try:
         parameters = inspect.signature(function).parameters.values()
     except (ValueError, TypeError):
-        raise ValueError(f"{name} has no signature that could be read, so it is no reward function") from None
+        problem = f"{name} has no signature that can be read, so it is no reward function"
+        raise SettingError(problem, remedy="name a Python function") from None
     available = sorted(set(columns) - _HELD_BACK)
     passed = {*_ALWAYS_PASSED, *available}
     for p in parameters:
         if p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
             continue
         if p.kind is p.POSITIONAL_ONLY:
-            raise ValueError(f"{name} takes {p.name!r} by position only, and TRL passes everything by keyword")
+            raise SettingError(f"{name} takes {p.name!r} by position only, and TRL passes everything by keyword")
         if p.name not in passed:
-            raise ValueError(f"{name} needs a column {p.name!r}; the columns are {', '.join(available) or 'none'}")
+            remedy = f"the columns are {', '.join(available) or 'none'}"
+            raise SettingError(f"{name} needs a column {p.name!r}", remedy=remedy)
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
     if not takes_all and (refused := sorted(passed - named)):
-        raise ValueError(f"{name} must accept {', '.join(refused)}, which TRL passes: add **kwargs to its parameters")
+        problem = f"{name} must accept {', '.join(refused)}, which TRL passes"
+        raise SettingError(problem, remedy="add **kwargs to its parameters")
 
 
 def reward_name(function: Callable[..., Any]) -> str:
-    """The name of its metric: `correctness` for `correctness_reward`."""
-    name = callable_name(function)
-    return name.removesuffix("_reward") or name
+    """Return the key under which a reward is kept; see `reward_key`."""
+    return reward_key(callable_name(function))
+
+
+def reward_key(name: str) -> str:
+    """Return the key of a reward by its function's name: `correctness` for `correctness_reward`.
+
+    Every file that we write has the key, as recipes do. TRL's own metrics have the function's name. The key of a key is
+    the key itself.
+    """
+    end = len(name)
+    while name.endswith("_reward", 0, end):
+        end -= len("_reward")
+    return name[:end] or name
 
 
 def callable_name(function: Callable[..., Any]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_type_hints
 
-from grpo_colab.errors import SettingError, nearest
+from grpo_colab.errors import SettingError, one_of
 from grpo_colab.rewards import Verdict, grade, lenient_grade
 
 Message = dict[str, str]
@@ -95,10 +95,19 @@ class Task(ABC):
         return lenient_grade(completion, problem.answer).right
 
 
+def reward_columns(problems: Sequence[Problem]) -> dict[str, list[Any]]:
+    """Return the problems' values by column, as the reward functions get them: `answer`, and the problems' own."""
+    names = {name: None for problem in problems for name in problem.columns}
+    return {
+        "answer": [problem.answer for problem in problems],
+        **{name: [problem.columns.get(name) for problem in problems] for name in names},
+    }
+
+
 def task_class(name: str) -> type[Task]:
     """The class of the task `name`, imported only now."""
     if name not in TASKS:
-        raise SettingError(f"task.name = {name!r}: no such task{nearest(name, TASKS)} There are: {', '.join(TASKS)}")
+        raise SettingError("no such task", setting="task.name", value=name, remedy=one_of(name, TASKS))
     module, attribute = TASKS[name]
     return getattr(importlib.import_module(module), attribute)
 

@@ -59,21 +59,32 @@ class Drawing(Task):
     ) -> None:
         super().__init__(**options)
         if language not in ("python", "compact"):
-            raise SettingError(f"task.language = {language!r}: write python or compact")
+            remedy = "write 'python' or 'compact'"
+            raise SettingError("no such language", setting="task.language", value=language, remedy=remedy)
         if language == "compact" and self.system_prompt:
             raise SettingError(
-                f"task.system_prompt = {self.system_prompt!r:.80}: in the compact language the prompt is the image "
-                'alone; leave it out, or write task.language = "python"'
+                "in the compact language the prompt is the image alone",
+                setting="task.system_prompt",
+                value=self.system_prompt,
+                remedy='leave it out, or write task.language = "python"',
             )
         if not 1 <= draws <= MOST_DRAWS:
-            raise SettingError(f"task.draws = {draws}: write 1 to {MOST_DRAWS}, the most objects in a random image")
+            raise SettingError(
+                "is no number of objects in a random image",
+                setting="task.draws",
+                value=draws,
+                remedy=f"write 1 to {MOST_DRAWS}",
+            )
         for option, side, least in (("min_side", min_side, 2), ("max_side", max_side, min_side)):
             if not least <= side <= MAX_SIDE:
-                raise SettingError(f"task.{option} = {side}: write {least} to {MAX_SIDE}")
+                remedy = f"write {least} to {MAX_SIDE}"
+                raise SettingError("is no side of an image", setting=f"task.{option}", value=side, remedy=remedy)
         try:
-            self.image = None if image == RANDOM else load_image(image)
+            self.image = None if image == RANDOM else load_image(image, "task.image")
         except SettingError as error:
-            raise SettingError(f'task.{error}; or "{RANDOM}", to train on random drawings') from None
+            otherwise = f'"{RANDOM}", to train on random drawings'
+            remedy = f"{error.remedy}; or {otherwise}" if error.remedy else f"write {otherwise}"
+            raise error.replace(remedy=remedy) from None
         self.source, self.language, self.draws = image, language, draws
         self.sides = range(min_side, max_side + 1)
 
@@ -102,15 +113,19 @@ class Drawing(Task):
                 return  # a folder without a model, of which its loader says what is wrong
         if self.language != made.get("language"):
             raise SettingError(
-                f"task.language = {self.language!r}: model.model_name = {name!r} was made for "
-                f"{made.get('language')!r}; write that, or another model"
+                f"model.model_name = {name!r} was made for {made.get('language')!r}",
+                setting="task.language",
+                value=self.language,
+                remedy="write that, or another model",
             )
         side = max(shape_of(self.image)) if self.image else self.sides[-1]
         if side > made.get("max_side", side):
             setting, given = ("image", self.source) if self.image else ("max_side", self.sides[-1])
             raise SettingError(
-                f"task.{setting} = {given!r}: has sides of {side}, and model.model_name = {name!r} was made for "
-                f"{made['max_side']} at most; write a smaller one, or another model"
+                f"has sides of {side}, and model.model_name = {name!r} was made for {made['max_side']} at most",
+                setting=f"task.{setting}",
+                value=given,
+                remedy="write a smaller one, or another model",
             )
 
     def golden_completion(self, problem: Problem) -> str:
@@ -184,10 +199,17 @@ def _foreground(found: Image, image: Image) -> float:
 def _drawings(name: str, completions: Completions, answer: Golds) -> list[tuple[Image | None, Image | None]]:
     """What each completion draws, and what was asked for; None for no drawing, and for no answer."""
     pairs = graded_pairs(name, completions, answer)
-    images = [None if gold is None else parse_image(gold, f"{name}: answer") for _, gold in pairs]
+    images = [None if gold is None else _gold_image(name, gold) for _, gold in pairs]
     judged = [(text, image) for (text, _), image in zip(pairs, images, strict=True) if image is not None]
     found = iter(drawn([text for text, _ in judged], [image for _, image in judged]))
     return [(None, None) if image is None else (next(found), image) for image in images]
+
+
+def _gold_image(reward: str, gold: str) -> Image:
+    try:
+        return parse_image(gold)
+    except SettingError as error:
+        raise error.replace(setting="answer", value=gold, place=reward) from None
 
 
 # of a program, or of the question: "y0x2:3" alone would be Python, an annotation

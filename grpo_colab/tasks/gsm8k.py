@@ -32,12 +32,13 @@ class GSM8K(Task):
         if self.path is not None:
             for split in ("train", "test"):
                 if not is_file(self.path / f"{split}.jsonl"):
-                    raise SettingError(f"task.path = {path!r}: no {split}.jsonl there; give a folder that has it")
+                    problem, remedy = f"no {split}.jsonl there", "give a folder that has it"
+                    raise SettingError(problem, setting="task.path", value=path, remedy=remedy)
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
         found = [self._problem(where, row) for where, row in self._rows(split)]
         if not found:
-            raise SettingError(f"task.path = {str(self.path)!r}: {split}.jsonl has no rows")
+            raise SettingError(f"{split}.jsonl has no rows", setting="task.path", value=str(self.path))
         return seeded_order(found, split, self.seed)[:n]
 
     def _rows(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -50,8 +51,10 @@ class GSM8K(Task):
             rows = load_dataset(HUB_NAME, HUB_CONFIGURATION, split=split)
         except OSError as error:  # no network, no such repository, no access, no disk
             raise SettingError(
-                f"task.name = 'gsm8k': {HUB_NAME} cannot be had from the hub ({one_line(error)}); with a copy of its "
-                "train.jsonl and test.jsonl, write task.path = their folder"
+                f"{HUB_NAME} cannot be had from the hub ({one_line(error)})",
+                setting="task.name",
+                value=self.name,
+                remedy="with a copy of its train.jsonl and test.jsonl, write task.path = their folder",
             ) from error
         for number, row in enumerate(rows, 1):
             yield f"{HUB_NAME} {split} row {number}", dict(row)
@@ -61,6 +64,7 @@ class GSM8K(Task):
         solution = column(row, "answer", where, "task.name = 'jsonl' and its column names")
         worked, mark, gold = str(solution).rpartition("####")
         if not mark:
-            raise SettingError(f"{where}: the solution has no '####' before its gold answer: {shown(str(solution))}")
+            problem = f"the solution has no '####' before its gold answer: {shown(str(solution))}"
+            raise SettingError(problem, place=where)
         steps = tuple(CALCULATOR_MARK.sub("", line).strip() for line in worked.splitlines() if line.strip())
         return Problem(str(question), checked_gold(gold.strip(), where), where, steps)

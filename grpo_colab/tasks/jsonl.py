@@ -42,10 +42,11 @@ class JSONL(Task):
     ) -> None:
         super().__init__(**options)
         if path is None:
-            raise SettingError("task.path is missing: the task 'jsonl' needs a file of JSON objects, one a line")
+            remedy = "the task 'jsonl' needs a file of JSON objects, one on each line"
+            raise SettingError("is missing", setting="task.path", remedy=remedy)
         for setting, value in (("path", path), ("test_path", test_path)):
             if value is not None and not is_file(expanded(value)):
-                raise SettingError(f"task.{setting} = {value!r}: there is no such file")
+                raise SettingError("there is no such file", setting=f"task.{setting}", value=value)
         self.path = expanded(path)
         self.test_path = None if test_path is None else expanded(test_path)
         self.prompt_column, self.answer_column = prompt_column, answer_column
@@ -61,11 +62,13 @@ class JSONL(Task):
                 found = [problem for problem in found if _split_of(problem) == split]
                 if not found:
                     raise SettingError(
-                        f"task.path = {str(path)!r}: too few rows to hold any out for {split!r}; "
-                        "give the held-out rows as task.test_path"
+                        f"has too few rows to hold any out for {split!r}",
+                        setting="task.path",
+                        value=str(path),
+                        remedy="give the held-out rows as task.test_path",
                     )
         if not found:
-            raise SettingError(f"{path}: the data set is empty")
+            raise SettingError("the data set is empty", place=path)
         return seeded_order(found, split, self.seed)[:n]
 
     def reward_columns(self) -> list[str]:
@@ -81,16 +84,15 @@ class JSONL(Task):
         prompt = column(row, self.prompt_column, where, "task.prompt_column")
         answer = column(row, self.answer_column, where, "task.answer_column")
         if isinstance(answer, bool) or not isinstance(answer, str | int | float):
-            raise SettingError(f"{where}: the gold answer is not one number: {shown(repr(answer))}")
+            raise SettingError(f"the gold answer is not one number: {shown(repr(answer))}", place=where)
         gold = checked_gold(str(answer), where)
         columns = self._columns(row)
         if isinstance(prompt, str) and prompt.strip():
             return Problem(prompt, gold, where, columns=columns)
         if isinstance(prompt, list) and prompt and all(_is_message(message) for message in prompt):
             return Problem(prompt[-1]["content"], gold, where, messages=tuple(prompt), columns=columns)
-        raise SettingError(
-            f"{where}: the prompt is neither a text nor a list of role/content messages: {shown(repr(prompt))}"
-        )
+        problem = f"the prompt is neither a text nor a list of role/content messages: {shown(repr(prompt))}"
+        raise SettingError(problem, place=where)
 
 
 def _is_message(message: Any) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.files import LEVELS, MOST_SIGNS, is_sound
+from grpo_colab.json_rows import LEVELS, MOST_SIGNS, is_sound
 from grpo_colab.rewards import gold_number
 
 LONGEST_LINE: Final = 1 << 25  # characters; a row is a problem, or a completion
@@ -27,7 +27,7 @@ def read_jsonl(
     try:
         file = io.TextIOWrapper(opened(path), encoding="utf-8-sig")  # some editors begin with a byte order mark
     except OSError as error:
-        raise SettingError(f"{path}: cannot read it ({error.strerror})") from None
+        raise SettingError(f"cannot read it ({error.strerror})", place=path) from None
     with file:
         for number, line in enumerate(_decoded(file, path), 1):
             if not line.strip():
@@ -36,19 +36,24 @@ def read_jsonl(
             brackets = line.count("[") + line.count("{")
             if brackets + line.count(",") > MOST_SIGNS:
                 raise SettingError(
-                    f"{where}: has more than {MOST_SIGNS:,} commas and brackets, more than a row may hold; split it, "
-                    f"or leave columns out: {shown(line)}"
+                    f"has more than {MOST_SIGNS:,} commas and brackets, more than a row may hold: {shown(line)}",
+                    remedy="split it, or leave columns out",
+                    place=where,
                 )
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise SettingError(f"{where}: not JSON ({error.msg} at column {error.colno}): {shown(line)}") from None
+                problem = f"not JSON ({error.msg} at column {error.colno}): {shown(line)}"
+                raise SettingError(problem, place=where) from None
             except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-                raise SettingError(f"{where}: not JSON that can be read ({one_line(error)}): {shown(line)}") from None
+                problem = f"not JSON that can be read ({one_line(error)}): {shown(line)}"
+                raise SettingError(problem, place=where) from None
             if not isinstance(row, dict):
-                raise SettingError(f"{where}: a row must be a JSON object, not {type(row).__name__}: {shown(line)}")
+                problem = f"a row must be a JSON object, not {type(row).__name__}: {shown(line)}"
+                raise SettingError(problem, place=where)
             if brackets > LEVELS and not is_sound(row):
-                raise SettingError(f"{where}: is nested deeper than {LEVELS} levels; flatten it: {shown(line)}")
+                problem = f"is nested deeper than {LEVELS} levels: {shown(line)}"
+                raise SettingError(problem, remedy="flatten it", place=where)
             yield where, row
 
 
@@ -56,10 +61,11 @@ def _decoded(file: Any, path: Path) -> Iterator[str]:
     try:
         while line := file.readline(LONGEST_LINE + 1):
             if len(line) > LONGEST_LINE:
-                raise SettingError(f"{path}: has a line of more than {LONGEST_LINE:,} characters, so it holds no rows")
+                problem = f"has a line of more than {LONGEST_LINE:,} characters, so it holds no rows"
+                raise SettingError(problem, place=path)
             yield line
     except UnicodeDecodeError as error:
-        raise SettingError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+        raise SettingError(f"not UTF-8 ({error.reason} at byte {error.start})", place=path) from None
 
 
 def checked_gold(text: str, where: str) -> str:
@@ -67,14 +73,15 @@ def checked_gold(text: str, where: str) -> str:
     try:
         gold_number(text)
     except ValueError:
-        raise SettingError(f"{where}: the gold answer is not one number: {shown(text)}") from None
+        raise SettingError(f"the gold answer is not one number: {shown(text)}", place=where) from None
     return text
 
 
 def column(row: dict[str, Any], name: str, where: str, setting: str) -> Any:
     """`row[name]`, or an error that names the row, the columns it has, and the setting that chooses the column."""
     if name not in row or row[name] is None:
-        raise SettingError(f"{where}: no column {name!r}; it has {names(row)}. Set {setting}")
+        problem = f"there is no column {name!r}; it has {names(row)}"
+        raise SettingError(problem, remedy=f"set {setting}", place=where)
     return row[name]
 
 

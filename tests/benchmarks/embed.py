@@ -17,7 +17,7 @@ import tempfile
 CHILD = """
 import resource, sys, time
 began = time.perf_counter(), time.process_time()
-from grpo_colab.embed import embed, pictures, points
+from grpo_colab.embed import embed, map, points
 
 def timed(module, name):
     inner = getattr(module, name)
@@ -28,7 +28,7 @@ def timed(module, name):
         return result
     setattr(module, name, outer)
 
-for module, names in ((points, "tfidf embedded flat labels near_duplicates"), (pictures, "picture page")):
+for module, names in ((points, "tfidf embed_texts lay_out find_topics near_duplicates"), (map, "draw_map render_map")):
     for name in names.split():
         timed(module, name)
 found = embed("gsm8k", path=sys.argv[1], out=sys.argv[2])

@@ -46,7 +46,7 @@ STEPS = 8
 LIMIT_S = 180.0  # for one fork; a run takes a few seconds
 # What a kill may strike in, by the function that does it.
 PLACES = {
-    "save": ("grpo_colab.safety", "Keeper", "save"),
+    "save": ("grpo_colab.checkpointing", "CheckpointManager", "save"),
     "generation": ("trl", "GRPOTrainer", "_generate_and_score_completions"),
     "evaluation": ("grpo_colab.evaluate", "answer"),
 }
@@ -306,7 +306,7 @@ def measure(path: Path) -> None:
 def differing(whole: Path, other: Path) -> str:
     """The names of the files in which two runs differ, and the first step that does; empty when none do."""
     from grpo_colab.files import read_lines
-    from grpo_colab.timing import repeatable
+    from grpo_colab.records import repeatable
 
     found = []
     for name in ("metrics", "completions", "warnings", "evaluation-before", "evaluation-after"):
@@ -563,7 +563,7 @@ def prepare(folder: Path) -> Campaign:
         from grpo_colab.machine import this_machine
         from grpo_colab.policy import load_policy
 
-        for module in ("trl", "grpo_colab.train", "grpo_colab.safety", "matplotlib.figure"):
+        for module in ("trl", "grpo_colab.train", "grpo_colab.checkpointing", "matplotlib.figure"):
             importlib.import_module(module)
         (folder / "own.py").write_text(REWARD)
         recipe = Recipe.load(

@@ -37,8 +37,9 @@ from transformers import TrainerCallback  # isort: skip
 
 from grpo_colab import Recipe
 
-wrapper = importlib.import_module("grpo_colab.train")  # the module; the package's attribute is the function
-make_trainer = wrapper.make_trainer
+train = importlib.import_module("grpo_colab.train").train
+trainer_module = importlib.import_module("grpo_colab.trainer")
+build_trainer = trainer_module.build_trainer
 WARM_UP = 5  # steps a side that are not counted
 SIDES = ["bare", "wrapped"]
 
@@ -98,7 +99,10 @@ def bare(recipe: Recipe, timed: Timed, folder: Path) -> None:
     from transformers.trainer_callback import PrinterCallback
     from unsloth import FastLanguageModel
 
-    model, tokenizer = FastLanguageModel.from_pretrained(recipe.model_path, max_seq_length=512, load_in_4bit=False)
+    # in float32, as ours: without it Unsloth takes bfloat16 on a CPU that has it, which is another amount of work
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        recipe.model_path, max_seq_length=512, load_in_4bit=False, dtype=torch.float32
+    )
     model = FastLanguageModel.get_peft_model(model, **recipe.lora)
     task = recipe.load_task()
     trainer = trl.GRPOTrainer(
@@ -130,13 +134,13 @@ def bare(recipe: Recipe, timed: Timed, folder: Path) -> None:
 def wrapped(recipe: Recipe, timed: Timed, folder: Path) -> None:
     """The same through the package."""
 
-    def make_timed_trainer(*args: Any, **kwargs: Any) -> Any:
-        trainer = make_trainer(*args, **kwargs)
+    def build_timed_trainer(*args: Any, **kwargs: Any) -> Any:
+        trainer = build_trainer(*args, **kwargs)
         trainer.add_callback(timed)
         return trainer
 
-    wrapper.make_trainer = make_timed_trainer  # taken up before the other side begins
-    wrapper.train(recipe, out=folder / "run")
+    trainer_module.build_trainer = build_timed_trainer  # looked up before the other side begins
+    train(recipe, out=folder / "run")
 
 
 def kept(recipe: Recipe, timed: Timed, folder: Path) -> None:

@@ -7,8 +7,6 @@ import importlib.util
 import json
 import random
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,20 +37,9 @@ NASTY = {
 }
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The default recipe, shortened."""
-    out = tmp_path_factory.mktemp("real") / "run"
-    settings = ["--budget.max-steps", "8", "--evaluation.n", "16", "--out", str(out)]
-    done = subprocess.run(
-        [sys.executable, "-m", "grpo_colab", "train", *settings],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return out
+@pytest.fixture
+def real(finished_run: Path) -> Path:
+    return finished_run
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -147,7 +134,7 @@ def test_completions_are_searched_and_filtered(real: Path, open_page: Open) -> N
     within = [row for row in written if 3 <= row["step"] <= 4]
     assert said(page, "completions").endswith(f"of {len(within)} completions")
     place.get_by_label("Verdict").select_option("right")
-    right = [row for row in within if row["rewards"]["correctness_reward"] == 1.0]
+    right = [row for row in within if row["rewards"]["correctness"] == 1.0]
     assert right
     assert said(page, "completions").endswith(f"of {len(right)} completions")
     place.get_by_label("Verdict").select_option("not right")

@@ -618,6 +618,7 @@ print(run.path)
 """
 
 
+@pytest.mark.long
 def test_the_reward_workshop_from_top_to_bottom(colab: Colab, tmp_path: Path) -> None:
     book = colab.run("reward_workshop", tmp_path)
     audits = [cell for cell in code_cells(book) if "grpo-colab audit" in cell.source]
@@ -636,6 +637,7 @@ def test_the_reward_workshop_from_top_to_bottom(colab: Colab, tmp_path: Path) ->
     assert (path / "report.html").is_file()
 
 
+@pytest.mark.long
 def test_the_drawing_notebook_from_top_to_bottom(colab: Colab, tmp_path: Path) -> None:
     book = colab.run("drawing_grpo_vs_her", tmp_path, image='"4-squares"', iterations="4", method='"her"')
     folders = sorted((tmp_path / "runs").iterdir())
@@ -658,6 +660,7 @@ def test_the_drawing_notebook_from_top_to_bottom(colab: Colab, tmp_path: Path) -
     assert "There is no GPU here" in real
 
 
+@pytest.mark.long
 def test_the_notebook_that_looks_from_top_to_bottom(colab: Colab, gsm8k: Path, tmp_path: Path) -> None:
     folder = tmp_path / "some"  # of GSM8K: the whole of it has a test of its own
     folder.mkdir()

@@ -372,18 +372,20 @@ def test_rewards_of_a_file_an_async_one_and_one_that_cannot_judge(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("rewards", "words"),
+    ("rewards", "setting", "remedy"),
     [
-        ({"corectness": 1.0}, "no reward 'corectness'.*correctness"),
-        ({}, "parts"),
-        ({"correctness": float("nan")}, "weights"),
-        ({"correctness": 1.0, "correctness_reward": 1.0}, "different names"),
+        ({"corectness": 1.0}, None, "did you mean 'correctness'"),
+        ({}, "parts", "one reward or more"),
+        ({"correctness": float("nan")}, "weights", "finite numbers"),
+        ({"correctness": 1.0, "correctness_reward": 1.0}, "parts", "different names"),
     ],
 )
-def test_rewards_that_cannot_work_are_refused(rewards: dict[str, float], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_rewards_that_cannot_work_are_refused(rewards: dict[str, float], setting: str | None, remedy: str) -> None:
+    from refusals import refused  # not in the processes that run this file by itself
+
+    with refused(setting, remedy=remedy):
         compute_score("eggs", GOOD, "18", rewards=rewards)
-    with pytest.raises(ValueError, match=words):
+    with refused(setting, remedy=remedy):
         reward_func(["?" + GOOD], ["?"], ["18"], rewards=rewards)
 
 
@@ -394,9 +396,12 @@ def test_what_no_reward_can_judge_counts_nothing() -> None:
 
 
 def test_a_broken_gold_raises() -> None:
-    with pytest.raises(RewardError, match="eighteen"):
+    from refusals import refused
+
+    with refused("rewards.correctness_reward", problem="one number (not_a_number): 'eighteen'", kind=RewardError):
         compute_score("eggs", GOOD, "eighteen")
-    with pytest.raises(RewardError, match="a gold answer is a string or None, got int: 18"):
+    problem = "a gold answer is a string or None, got int: 18"
+    with refused("rewards.correctness_reward", problem=problem, kind=RewardError):
         reward_func(["?" + GOOD], ["?"], [18])
 
 

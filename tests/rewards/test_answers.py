@@ -170,11 +170,11 @@ def test_grading_is_linear_at_megabytes(unit: str) -> None:
 
 
 def _timed(body: str) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     for function in (grade, lenient_grade, soft_grade):
         function(body, "18")
         function(f"<answer>{body}</answer>", "18")
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 TWELVE_STYLES = [

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from grpo_colab import rewards
-from grpo_colab.errors import SettingError
 from grpo_colab.rewards import check_signature, get_code_reward, guard, resolve_reward, reward_name
 from grpo_colab.rewards.code import CodeReward
 from grpo_colab.sandbox import KINDS, Outcome
@@ -135,7 +135,7 @@ def test_a_reward_like_ours(tested: CodeReward) -> None:
     assert reward_name(tested) == "code"
     assert list(inspect.signature(tested).parameters) == ["completions", "tests", "kwargs"]
     check_signature(tested, ["prompt", "tests"])
-    with pytest.raises(ValueError, match="code_reward needs a column 'tests'"):
+    with refused(None, problem="code_reward needs a column 'tests'", remedy="the columns are answer"):
         check_signature(tested, ["prompt", "answer"])
     again = pickle.loads(pickle.dumps(tested))
     with again.sandbox:
@@ -145,18 +145,19 @@ def test_a_reward_like_ours(tested: CodeReward) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "remedy"),
     [
-        ({"check": "test"}, "check = 'test': write 'tests', 'answer', or a function"),
-        ({"check": "answer", "partial": True}, "partial = True: write partial=False"),
-        ({"workers": 0}, "workers = 0"),
-        ({"timeout": 1}, "timeout = 1: get_code_reward has no such setting; the limits are workers, time_limit_s,"),
-        ({"memory": 1}, "memory = 1: get_code_reward has no such setting; did you mean 'memory_mb'"),
+        ({"check": "test"}, "write 'tests', 'answer', or a function"),
+        ({"partial": True, "check": "answer"}, "write partial=False"),
+        ({"workers": 0}, "write a number from 1 to 64"),
+        ({"timeout": 1}, "there are: workers, time_limit_s,"),
+        ({"memory": 1}, "did you mean 'memory_mb'"),
     ],
     ids=str,
 )
-def test_settings_of_the_reward_that_cannot_work(settings: dict[str, Any], words: str) -> None:
-    with pytest.raises(SettingError, match=words):
+def test_settings_of_the_reward_that_cannot_work(settings: dict[str, Any], remedy: str) -> None:
+    setting, value = next(iter(settings.items()))
+    with refused(setting, value, remedy=remedy):
         get_code_reward(**settings)
 
 

@@ -6,6 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from grpo_colab.rewards import (
     RewardError,
@@ -71,7 +72,7 @@ def test_it_is_a_reward_like_any_other() -> None:
     assert reward_name(reward) == "all"
     assert pickle.loads(pickle.dumps(reward))(TEXTS, answer=GOLDS, other=[1] * 4) == reward(TEXTS, answer=GOLDS)
     check_signature(reward, ["prompt", "answer", "other"])
-    with pytest.raises(ValueError, match="correctness_reward needs a column 'answer'; the columns are gold"):
+    with refused(None, problem="correctness_reward needs a column 'answer'", remedy="the columns are gold"):
         check_signature(reward, ["prompt", "gold"])
     inner = combine([reward, sometimes_reward])
     assert inner(TEXTS, answer=GOLDS) == [4.0, 3.0, 2.0, 0.0]
@@ -93,7 +94,7 @@ def test_a_part_that_trl_could_not_call_is_refused_by_its_signature() -> None:
     def plain_reward(completions: list[str], answer: list[str]) -> list[float]:
         return [1.0] * len(completions)
 
-    with pytest.raises(ValueError, match=r"plain_reward must accept .* add \*\*kwargs"):
+    with refused(None, problem="plain_reward must accept completion_ids, ", remedy="add **kwargs"):
         check_signature(combine([correctness_reward, plain_reward]), ["answer"])
 
 
@@ -102,21 +103,26 @@ async def async_reward(completions: list[str], **kwargs: Any) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("setting", "value", "remedy"),
     [
-        ({"parts": []}, "parts = .*one reward or more"),
-        ({"parts": [correctness_reward, correctness_reward]}, "parts of different names"),
-        ({"weights": [1.0]}, r"weights = \[1\.0\]: write one for each of correctness, strict_format"),
-        ({"weights": [1.0, float("inf")]}, "finite numbers"),
-        ({"gates": {"strict_fromat": "correctness"}}, "did you mean 'strict_format'"),
-        ({"gates": {"strict_format": "length"}}, "names of parts: correctness, strict_format"),
-        ({"gates": {"correctness": "correctness"}}, "cannot open itself"),
-        ({"clip": (1, 0)}, r"clip = \(1, 0\): write \(lowest, highest\)"),
+        ("parts", [], "a list of one reward or more"),
+        ("weights", [1.0], "write one for each of correctness, strict_format"),
+        ("weights", [1.0, float("inf")], "finite numbers"),
+        ("gates", {"strict_fromat": "correctness"}, "did you mean 'strict_format'"),
+        ("gates", {"strict_format": "length"}, "names of parts: correctness, strict_format"),
+        ("gates", {"correctness": "correctness"}, "cannot open itself"),
+        ("clip", (1, 0), "write (lowest, highest)"),
     ],
 )
-def test_settings_that_cannot_work_are_named(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_settings_that_cannot_work_are_named(setting: str, value: Any, remedy: str) -> None:
+    settings = {setting: value}
+    with refused(setting, value, remedy=remedy):
         combine(**{"parts": [correctness_reward, strict_format_reward], **settings})
+
+
+def test_parts_of_one_name_are_refused() -> None:
+    with refused("parts", ["correctness", "correctness"], remedy="parts of different names"):
+        combine([correctness_reward, correctness_reward])
 
 
 def test_a_part_must_be_a_function_that_does_not_wait() -> None:
@@ -129,5 +135,5 @@ def test_a_part_of_the_wrong_length_is_named() -> None:
     def short_reward(completions: list[str], **kwargs: Any) -> list[float]:
         return [1.0]
 
-    with pytest.raises(RewardError, match=r"rewards\.short_reward gave 1 rewards for 4 completions"):
+    with refused("rewards.short_reward", problem="gave 1 rewards for 4 completions", kind=RewardError):
         combine([short_reward])(TEXTS)

@@ -6,6 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from grpo_colab.rewards import (
     get_soft_format_reward,
@@ -66,12 +67,12 @@ def test_the_other_forms_under_the_think_tag() -> None:
 @pytest.mark.parametrize("tag", ["<think>", "", "a b", "think|x", "answer", None, 3])
 def test_what_is_no_tags_name_is_refused(tag: Any) -> None:
     for make in (get_strict_format_reward, get_soft_format_reward, get_tag_count_reward):
-        with pytest.raises(ValueError, match=r"reasoning_tag = .*: write the name alone"):
+        with refused("reasoning_tag", tag, remedy="write the name alone"):
             make(tag)
 
 
 def test_prefilled_is_yes_or_no() -> None:
-    with pytest.raises(ValueError, match="prefilled = 'yes'"):
+    with refused("prefilled", "yes", remedy="write True or False"):
         get_think_format_reward("yes")  # type: ignore[arg-type]
 
 

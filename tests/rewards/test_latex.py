@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from refusals import refused
 
 pytest.importorskip("math_verify", reason="needs grpo_colab[math]")
 
@@ -193,9 +194,11 @@ def test_columns_settings_and_pickling() -> None:
     messages = [[{"role": "assistant", "content": text}] for text in texts]
     assert made(messages, [r"\sqrt{2}"] * 3) == [1.0, 0.0, 0.0]
     assert math_reward([], []) == []
-    for value in (0, -1.0, float("nan"), 100, True, "1"):
-        with pytest.raises(ValueError, match=r"time_limit_s = .*: write seconds from 0.01 to 60"):
+    for value in (0, -1.0, float("inf"), 100, True, "1"):
+        with refused("time_limit_s", value, remedy="write seconds from 0.01 to 60"):
             get_math_reward(value)
+    with refused("time_limit_s", remedy="write seconds from 0.01 to 60"):
+        get_math_reward(float("nan"))
 
 
 @pytest.mark.parametrize("gold", ["", "?", r"\frac{1}{", "$y$ and $x$", r"\frac{0}{0}"])

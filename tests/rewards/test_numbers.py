@@ -490,7 +490,7 @@ def test_time_grows_with_length_not_faster(unit: str) -> None:
 
 
 def _timed(text: str) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     for read in (read_number, first_number, last_number):
         read(text)
-    return time.perf_counter() - start
+    return time.process_time() - start

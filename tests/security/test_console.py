@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grpo_colab.console import is_secret, masked, on_one_line, printable, without_secrets
+from grpo_colab.text import is_secret, masked, on_one_line, printable, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,6 @@ UNITS = (
 def test_a_megabyte_is_masked_in_linear_time(unit: str) -> None:
     """What is quadratic takes minutes."""
     text = unit * (1_000_000 // len(unit)) + " @ :/ ? = %3 bearer "
-    began = time.monotonic()
+    began = time.process_time()
     masked(text)
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import long_but
 from refusals import refused
 
 from grpo_colab import Recipe, Run, checkpoints, train
 from grpo_colab.embed import embed, embed_text
 from grpo_colab.evaluate import AFTER, BEFORE, evaluate_run
+from grpo_colab.records import repeatable
 from grpo_colab.report import report
 from grpo_colab.status import status, status_text
-from grpo_colab.timing import repeatable
 
 pytestmark = pytest.mark.stack
 
@@ -186,7 +187,7 @@ def test_damaged_objects_are_read_past(damage: str, whole: Run, stopped: Run) ->
         odd_state(checkpoint, DAMAGED_OBJECTS[damage])
     (stopped.path / "metrics.jsonl").write_text("")
     look_at(stopped)
-    assert stopped.resume
+    assert stopped.resume_command
     if stopped.finished:  # "solved" or a step without an end: whoever wrote that has ended it
         with refused("--resume", str(stopped.path), problem="is finished"):
             train(resume=stopped.path)
@@ -206,7 +207,7 @@ def test_every_damaged_object_is_looked_past(damage: str, whole: Run, stopped: R
         (stopped.path / name).write_text(DAMAGED_OBJECTS[damage])
     (stopped.path.parent / "draw.json").write_text(DAMAGED_OBJECTS[damage])
     look_at(stopped)
-    assert stopped.resume
+    assert stopped.resume_command
     assert stopped.finished in (True, False)
     (checkpoint,) = checkpoints.saved(stopped.checkpoints)
     odd_state(checkpoint, DAMAGED_OBJECTS[damage])
@@ -260,7 +261,7 @@ def test_what_is_set_aside_overwrites_nothing(stopped: Run) -> None:
     assert (stopped.path / "damaged-metrics.jsonl").read_text() == "theirs"
 
 
-@pytest.mark.parametrize("damage", ["a bad byte", "numbers for texts", "a pipe"])
+@pytest.mark.parametrize("damage", long_but(["a bad byte"], ["a bad byte", "numbers for texts", "a pipe"]))
 def test_an_embedding_of_damaged_files_is_made(damage: str, whole: Run, tmp_path: Path) -> None:
     path = tmp_path / "run"
     shutil.copytree(whole.path, path)

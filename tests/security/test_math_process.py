@@ -51,7 +51,7 @@ def test_a_gold_of_any_length_is_refused_at_once(sign: str) -> None:
     with pytest.raises(ValueError, match=rf"characters: write at most {MAX_CHARACTERS}") as refused:
         math_reward(["no"], [gold])
     assert len(str(refused.value)) < 200
-    assert time.monotonic() - began < 5  # what is quadratic takes minutes
+    assert time.monotonic() - began < 60  # what is quadratic takes minutes
 
 
 def test_the_longest_gold_is_read() -> None:

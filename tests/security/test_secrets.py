@@ -10,9 +10,9 @@ import pytest
 from grpo_colab import Recipe, Run
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.machine import this_machine
-from grpo_colab.opening import environment
+from grpo_colab.run_environment import environment
 from grpo_colab.tracking import config_of
-from grpo_colab.train import grpo_arguments
+from grpo_colab.trainer import grpo_arguments
 
 TOKEN = "hf_" + "abcdefghij" * 3
 

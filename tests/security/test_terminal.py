@@ -10,12 +10,12 @@ from refusals import refused
 
 from grpo_colab import Recipe
 from grpo_colab.audit.judge import Audit
-from grpo_colab.console import printable
 from grpo_colab.doctor import doctor_text
 from grpo_colab.doctor_findings import Check
 from grpo_colab.embed import Embedding, embed_text
 from grpo_colab.plan import plan
 from grpo_colab.score import Scores, score
+from grpo_colab.text import printable
 
 ESCAPES = "\x1b[2J\x1b]0;t\x07\x9b31m\r\u202e"
 
@@ -92,7 +92,7 @@ def test_an_embedding(tmp_path: Path) -> None:
 
 @pytest.mark.stack
 def test_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    from grpo_colab import callbacks  # which imports transformers
+    from grpo_colab import console
 
-    callbacks.warn(3, f"the reward {ESCAPES}\nis flat")
+    console.warn(f"the reward {ESCAPES}\nis flat", step=3)
     is_plain(capsys.readouterr().err, 1)

@@ -72,13 +72,13 @@ READ = {
 @pytest.mark.parametrize("size", [40_000, 200_000, 1_000_000])
 @pytest.mark.parametrize("name", [*REFUSED, *READ])
 def test_reading_ends(name: str, size: int) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     if name in READ:
         assert parse_toml(READ[name](size)) or name in ("comments", "blank lines")
     else:
         with pytest.raises(ValueError, match=r"\w+ \w+"):
             parse_toml(REFUSED[name](size))
-    assert time.monotonic() - began < WITHIN_S
+    assert time.process_time() - began < WITHIN_S
 
 
 @pytest.mark.parametrize(

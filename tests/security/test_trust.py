@@ -20,13 +20,13 @@ from grpo_colab.cli import main
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import evaluate_run
 from grpo_colab.machine import this_machine
-from grpo_colab.opening import open_run
 from grpo_colab.plan import plan
 from grpo_colab.plan.shape import Shape, adapted
 from grpo_colab.plan.step import adapter_bytes
 from grpo_colab.rewards import get_strict_format_reward, resolve_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.run import check_free, unfinished
+from grpo_colab.run_resume import open_run
 from grpo_colab.sweep import variants
 from grpo_colab.tasks.rows import read_jsonl
 from grpo_colab.tiny import TINY_MODEL
@@ -117,7 +117,7 @@ def test_who_trains_a_received_recipe_is_asked_once(
     rewards: str, received: Callable[[str], Path], mark: Path, tmp_path: Path
 ) -> None:
     path = received(rewards)
-    with ExitStack() as held, pytest.raises(SettingError, match=r"came as a file, and runs code .*--trust-code once"):
+    with ExitStack() as held, refused(problem="came as a file, and runs code ", remedy="--trust-code once"):
         open_run(Recipe.load(path), tmp_path / "out", None, held)
     assert not mark.exists()
     assert not (tmp_path / "out").exists()
@@ -136,7 +136,7 @@ def test_trust_is_of_one_name_in_one_place(received: Callable[[str], Path], tmp_
     )
     (tmp_path / "received" / "own.py").write_text("def own_reward(**kw): ...\ndef get_own_reward(of): ...\n")
     for rewards in others:
-        with pytest.raises(SettingError, match="--trust-code"):
+        with refused(problem="runs code", remedy="--trust-code"):
             check_trust(Recipe.load(received(rewards)))
     assert check_trust(Recipe.load(received('"{folder}/own.py:own_reward" = 0.25')))
 
@@ -176,13 +176,13 @@ def test_a_memory_that_cannot_be_kept_lasts_as_long_as_the_process(
 def test_a_models_own_code_is_code(table: str, received: Callable[..., Path]) -> None:
     setting = table[1:].replace("]\n", ".").partition(" ")[0]
     path = received("correctness = 1.0", table)
-    with pytest.raises(SettingError, match=rf"runs code .*{setting} of the model tiny.*--trust-code"):
+    with refused(problem=f"{setting} of the model tiny", remedy="--trust-code"):
         check_trust(Recipe.load(path))
     assert setting in str(check_trust(Recipe.load(path), trust_code=True))
     # another model is another's code
     elsewhere = Recipe.load(path)
     elsewhere.model["model_name"] = "someone/else"
-    with pytest.raises(SettingError, match="of the model someone/else"):
+    with refused(problem=f"{setting} of the model someone/else", remedy="--trust-code"):
         check_trust(elsewhere)
 
 
@@ -204,7 +204,7 @@ def test_a_plan_reads_a_models_configuration_and_not_its_code(
     (model / "code.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
     path = received("correctness = 1.0", f"[model]\nmodel_name = {str(model)!r}\ntrust_remote_code = true")
     assert plan(Recipe.load(path), "T4").parameters > 500_000
-    with ExitStack() as held, pytest.raises(SettingError, match="--trust-code"):
+    with ExitStack() as held, refused(problem="runs code", remedy="--trust-code"):
         open_run(Recipe.load(path), tmp_path / "run", None, held)
     assert (mark.exists(), (tmp_path / "run").exists()) == (False, False)
 
@@ -212,12 +212,12 @@ def test_a_plan_reads_a_models_configuration_and_not_its_code(
 def test_a_run_folder_a_mirror_and_drawings_ask(received: Callable[[str], Path], mark: Path, tmp_path: Path) -> None:
     recipe = Recipe.load(received('"{folder}/own.py:own_reward" = 1.0'))
     run = Run.create(recipe, tmp_path / "sent" / "run")
-    with ExitStack() as held, pytest.raises(SettingError, match="--trust-code"):
+    with ExitStack() as held, refused(problem="runs code", remedy="--trust-code"):
         open_run(None, None, run.path, held)
     mirror.push(run.path, str(tmp_path / "mirror"))
-    with ExitStack() as held, pytest.raises(SettingError, match="--trust-code"):
+    with ExitStack() as held, refused(problem="runs code", remedy="--trust-code"):
         open_run(None, tmp_path / "back", f"{tmp_path}/mirror/run", held)
-    with pytest.raises(SettingError, match="--trust-code"):
+    with refused(problem="runs code", remedy="--trust-code"):
         all_trusted([run.recipe])
     assert not mark.exists()
     # who brings the recipe in Python has named its code; the folder is then its own
@@ -249,7 +249,7 @@ def test_the_values_that_a_file_sweeps_over_are_the_files(received: Callable[...
     )
     [recipe] = variants(path, tables, 1, True).values()
     assert set(recipe.received) == {"model.trust_remote_code", "rewards.loud_module.own_reward"}
-    with pytest.raises(SettingError, match="--trust-code"):
+    with refused(problem="runs code", remedy="--trust-code"):
         check_trust(recipe)
     [named] = variants(path, tables | {"sweep": {"model.trust_remote_code": [True]}}, 1, True).values()
     assert set(named.received) == {"rewards.loud_module.own_reward"}
@@ -263,7 +263,7 @@ def test_with_its_settings_a_factory_alone_is_called(tmp_path: Path, mark: Path)
         "@reward_factory\ndef made(by):\n    return lambda **kwargs: [by]\n"
     )
     for name in ("os.system(command='true')", "builtins.exec(x=1)", f"{tmp_path}/own.py:run(command='x')"):
-        with pytest.raises(ValueError, match="only a factory is called with them: name it get_"):
+        with refused(None, problem="only a factory is called with them", remedy="name it get_"):
             resolve_reward(name)
     assert not mark.exists()
     for name in ("get_own_reward", "made"):
@@ -282,7 +282,7 @@ def test_what_is_this_packages_own_needs_no_trust() -> None:
         "grpo_colab.py:f_reward",
     )
     assert not any(parse_reward(name).ours for name in strange)
-    with pytest.raises(ValueError, match="is no reward of grpo_colab"):
+    with refused(None, problem="is no reward of grpo_colab", remedy="write the module that it comes from"):
         resolve_reward("grpo_colab.rewards.resolve.cast")
     made = resolve_reward("grpo_colab.rewards.get_strict_format_reward(reasoning_tag='think')")
     assert made.settings == get_strict_format_reward(reasoning_tag="think").settings
@@ -437,7 +437,7 @@ def test_what_is_taken_home_is_the_run_alone(tmp_path: Path, monkeypatch: pytest
 def test_a_line_without_an_end_is_no_row(tmp_path: Path) -> None:
     with (tmp_path / "rows.jsonl").open("wb") as file:
         file.truncate(60 << 30)
-    with pytest.raises(SettingError, match="has a line of more than"):
+    with refused(problem="has a line of more than", place=tmp_path / "rows.jsonl"):
         list(read_jsonl(tmp_path / "rows.jsonl"))
 
 
@@ -497,7 +497,7 @@ def test_a_path_that_is_too_long_is_refused_at_the_start(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["grpo_colab.rewards.combine.combine", "grpo_colab.rewards.parametrised.Parametrised"])
 def test_what_is_ours_and_no_reward_is_refused_in_words(name: str) -> None:
-    with pytest.raises(SettingError, match=f"rewards.{name}"):
+    with refused(f"rewards.{name}", problem="has no signature that can be read", remedy="name a Python function"):
         Recipe.load(rewards={name: 1.0})
 
 

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from refusals import refused
 
-from grpo_colab.errors import SettingError
 from grpo_colab.rewards import (
     correctness_reward,
     exact_answer_reward,
@@ -56,7 +56,9 @@ def test_gsm8k_is_read_as_the_hub_serves_it(gsm8k: Path, tmp_path: Path, monkeyp
 
 def test_without_a_hub_gsm8k_says_what_to_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SettingError, match=r"openai/gsm8k cannot be had from the hub .*write task\.path"):
+    problem = "openai/gsm8k cannot be had from the hub ("
+    # in the hub's own words
+    with refused("task.name", "gsm8k", problem=problem, remedy="write task.path", snapshot=False):
         GSM8K().problems("test")
 
 
@@ -133,43 +135,53 @@ def test_jsonl_holds_out_a_tenth_by_the_prompt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("row", "problem", "remedy"),
     [
-        ('{"answer": ' + "9" * 5000 + "}", r"rows\.jsonl:2: not JSON that can be read"),
-        ("[" * 100_000, r"rows\.jsonl:2: not JSON that can be read"),
-        ("{", r"rows\.jsonl:2: not JSON .* column"),
-        ("[1]", r"rows\.jsonl:2: a row must be a JSON object, not list"),
-        ({"prompt": "?"}, r"rows\.jsonl:2: no column 'answer'; it has 'prompt'. Set task\.answer_column"),
-        ({"prompt": "?", "answer": None}, r"rows\.jsonl:2: no column 'answer'"),
-        ({"prompt": "?", "answer": "4 or 5"}, r"rows\.jsonl:2: the gold answer is not one number: '4 or 5'"),
-        ({"prompt": "?", "answer": True}, r"rows\.jsonl:2: the gold answer is not one number: 'True'"),
-        ({"prompt": "?", "answer": float("nan")}, r"rows\.jsonl:2: the gold answer is not one number: 'nan'"),
-        ({"prompt": "", "answer": 4}, r"rows\.jsonl:2: the prompt is neither"),
-        ({"prompt": [{"text": "?"}], "answer": 4}, r"rows\.jsonl:2: the prompt is neither"),
-        ({"prompt": "?", "answer": "x" * 5000}, r"rows\.jsonl:2: the gold answer .*\.\.\."),
+        ('{"answer": ' + "9" * 5000 + "}", "not JSON that can be read", None),
+        ("[" * 100_000, "not JSON that can be read", None),
+        ("[" * 1_000_001, "has more than 1,000,000 commas and brackets", "split it, or leave columns out"),
+        ('{"x": ' + "[" * 41 + "]" * 41 + "}", "is nested deeper than 40 levels", "flatten it"),
+        ("{", "not JSON (Expecting property name enclosed in double quotes at column ", None),
+        ("[1]", "a row must be a JSON object, not list", None),
+        ({"prompt": "?"}, "there is no column 'answer'; it has 'prompt'", "set task.answer_column"),
+        ({"prompt": "?", "answer": None}, "there is no column 'answer'", "set task.answer_column"),
+        ({"prompt": "?", "answer": "4 or 5"}, "the gold answer is not one number: '4 or 5'", None),
+        ({"prompt": "?", "answer": True}, "the gold answer is not one number: 'True'", None),
+        ({"prompt": "?", "answer": float("nan")}, "the gold answer is not one number: 'nan'", None),
+        ({"prompt": "", "answer": 4}, "the prompt is neither", None),
+        ({"prompt": [{"text": "?"}], "answer": 4}, "the prompt is neither", None),
+        ({"prompt": "?", "answer": "x" * 5000}, "...", None),
     ],
+    ids=lambda value: str(value)[:40],
 )
-def test_a_bad_row_is_named(row: object, message: str, tmp_path: Path) -> None:
+def test_a_bad_row_is_named(row: object, problem: str, remedy: str | None, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [{"prompt": "1 + 1?", "answer": 2}, row])
-    with pytest.raises(SettingError, match=message) as caught:
+    with refused(None, problem=problem, remedy=remedy, place=f"{path}:2") as caught:
         JSONL(path=path, test_path=path).problems("train")
     assert len(str(caught.value)) < 300 + len(path)
 
 
+def test_an_empty_file_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [])
+    with refused(None, problem="the data set is empty", place=path):
+        JSONL(path=path).problems("train")
+
+
 def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_bytes(b'{"prompt": "\xff\xfe"}')
-    with pytest.raises(SettingError, match=r"rows\.jsonl: not UTF-8"):
-        JSONL(path=str(tmp_path / "rows.jsonl")).problems("train")
+    path = tmp_path / "rows.jsonl"
+    with refused(None, problem="not UTF-8 (invalid start byte at byte 12)", place=path):
+        JSONL(path=str(path)).problems("train")
 
 
 def test_too_few_rows_to_hold_any_out(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [{"prompt": "1 + 1?", "answer": 2}])
-    with pytest.raises(SettingError, match=r"too few rows to hold any out .* task\.test_path"):
+    with refused("task.path", path, problem="has too few rows to hold any out", remedy="task.test_path"):
         [JSONL(path=path).problems(split) for split in ("train", "test")]
 
 
 def test_gsm8k_without_its_mark_is_named(tmp_path: Path) -> None:
     for split in ("train", "test"):
         write(tmp_path / f"{split}.jsonl", [{"question": "1 + 1?", "answer": "It is 2"}])
-    with pytest.raises(SettingError, match=r"train\.jsonl:1: the solution has no '####'"):
+    with refused(None, problem="the solution has no '####'", place=tmp_path / "train.jsonl:1"):
         GSM8K(path=str(tmp_path)).problems("train")

@@ -1,0 +1,36 @@
+"""HTML from Jinja templates, in which every value is escaped.
+
+A template is a file `NAME.html.j2` beside the module that renders it. Whatever is put into one becomes text, unless it
+is `markupsafe.Markup`: only a template's own output and the package's own scripts are.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+@cache
+def environment(*folders: Path) -> Environment:
+    """Return an environment that looks for templates in `folders`, in their order.
+
+    Every value is escaped. A name that was not given raises `jinja2.UndefinedError`.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(folders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: Path, **values: Any) -> str:
+    """Render a template file with `values`. It can include the other templates of its folder."""
+    return environment(template.parent).get_template(template.name).render(values)

@@ -1,0 +1,410 @@
+"""A warm stack: one process that has imported unsloth and its neighbours, and forks a Python for whoever asks.
+
+To import them takes 12 to 20 s of CPU; a fork takes 30 ms. A fork replaces its environment, its folder and its three
+streams, then does what `python -m`, `python -c` or `python FILE` do, and ends as Python ends. The process has trained
+and loaded nothing, so that every fork begins where a fresh process stands after its imports.
+
+    warm.run("-m", "grpo_colab", "train", "--out", "run", cwd=tmp_path)      # a subprocess.CompletedProcess
+    process = warm.start("-m", "grpo_colab", "train", cwd=tmp_path)          # a Process, to be sent signals
+    subprocess.run([*warm.python, "-c", code], ...)                          # in place of sys.executable
+
+What must begin with its imports keeps a process of its own: their order, what they read in the environment, how long
+they take, what a file in the current folder can do to them.
+
+There is one such process a session, which all workers of xdist share. It ends when the last of them has ended, however
+that was: each holds a connection to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+MODULES = ("unsloth", "trl", "matplotlib.figure", "matplotlib.backends.backend_agg")
+OURS = ("cli", "train", "draw", "evaluate", "safety", "policy", "tracking", "report", "status", "plan", "doctor")
+# What the imports do not read, or read again: an environment that differs in anything else is refused.
+READ_LATER = {
+    *("XDG_CONFIG_HOME", "HOME", "NETRC", "PATH", "TMPDIR", "COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR"),
+    *("STRIKE", "FAULT", "PWD", "OLDPWD", "SHLVL", "_", "JPY_PARENT_PID", "JPY_SESSION_NAME"),
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+}
+READ_LATER_PREFIXES = ("PYTEST_", "GRPO_COLAB_", "WANDB_")
+LIMIT_S = 600.0  # for the imports, on a machine that has much else to do
+
+
+class Process:
+    """A fork, as far as its tests ask: the counterpart of subprocess.Popen."""
+
+    def __init__(self, args: tuple[str, ...], connection: socket.socket, streams: dict[str, IO[str] | None]) -> None:
+        self.args = args
+        self.stdout, self.stderr = streams.get("stdout"), streams.get("stderr")
+        self.returncode: int | None = None
+        self.cpu_s = 0.0  # once it has ended
+        self.connection, self._text = connection, b""
+        self.pid: int = self._answer(LIMIT_S)["pid"]
+
+    def _answer(self, timeout_s: float | None) -> dict[str, Any]:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while b"\n" not in self._text:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([self.connection], [], [], left)[0]:
+                raise TimeoutError
+            more = self.connection.recv(4096)
+            if not more:
+                raise RuntimeError("the warm process has ended, or could not fork")
+            self._text += more
+        line, self._text = self._text.split(b"\n", 1)
+        return json.loads(line)
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0.0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            try:
+                answer = self._answer(timeout)
+            except TimeoutError:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0) from None
+            self.returncode, self.cpu_s = answer["status"], answer["cpu_s"]
+            self.connection.close()
+        assert self.returncode is not None
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str | None, str | None]:
+        """Wait, and return what was written to the streams, which lie in files."""
+        self.wait(timeout)
+        said = []
+        for stream in (self.stdout, self.stderr):
+            if stream is not None:
+                stream.seek(0)
+            said.append(stream and stream.read())
+        return said[0], said[1]
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            hand_on(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def end(self) -> None:
+        """Kill it with all that it has started and that is still of its group."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.wait()
+
+
+class Warm:
+    """The way to the warm process, which is started by whoever asks first."""
+
+    def __init__(self, shared: Path) -> None:
+        """`shared` is a folder that all workers of the session see."""
+        self._shared = shared
+        self._lease: socket.socket | None = None
+        self._address, self._environment = "", dict[str, str]()
+        self._running: list[Process] = []
+        self.cpu_s = 0.0  # of all forks of the tests so far
+
+    def begin(self) -> None:
+        """Have it import, without waiting for it."""
+        from filelock import FileLock
+
+        if self._lease is not None:
+            return
+        record = self._shared / "warm.json"
+        with FileLock(self._shared / "warm.lock"):
+            if not (record.is_file() and self._connect(record)):
+                self._start(record)
+                assert self._connect(record), (self._shared / "warm.log").read_text()
+
+    def _start(self, record: Path) -> None:
+        """Start a process that listens before it imports, so that nobody waits here."""
+        folder = tempfile.mkdtemp(prefix="warm-")  # a socket's address has room for 107 characters
+        here = str(Path(__file__).parent)
+        code = f"import sys; sys.path[:1] = [{here!r}]; import warm; del sys.path[0]; warm.serve(sys.argv.pop())"
+        with socket.socket(socket.AF_UNIX) as listener, (self._shared / "warm.log").open("ab") as log:
+            listener.bind(f"{folder}/socket")
+            listener.listen(64)
+            os.set_inheritable(listener.fileno(), True)
+            subprocess.Popen(
+                [sys.executable, "-c", code, json.dumps([listener.fileno(), folder])],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,
+            )
+        record.write_text(json.dumps({"address": f"{folder}/socket", "environment": dict(os.environ)}))
+
+    def _connect(self, record: Path) -> bool:
+        found = json.loads(record.read_text())
+        lease = socket.socket(socket.AF_UNIX)
+        try:
+            lease.connect(found["address"])
+            lease.sendall(b"lease\n")
+        except OSError:
+            lease.close()
+            return False
+        self._lease, self._address, self._environment = lease, found["address"], found["environment"]
+        return True
+
+    @property
+    def python(self) -> list[str]:
+        """Stand in for sys.executable where a test starts its process itself, be it with pipes or on a terminal.
+
+        It hands on its streams, SIGINT and SIGTERM. An environment that the imports read gets a Python of its own.
+        """
+        self.begin()
+        return [sys.executable, "-IS", str(Path(__file__)), str(self._shared / "warm.json")]
+
+    def start(
+        self,
+        *arguments: str,
+        cwd: str | os.PathLike[str],
+        env: dict[str, str] | None = None,
+        stdout: Any = subprocess.PIPE,
+        stderr: Any = subprocess.PIPE,
+    ) -> Process:
+        """Start `python ARGUMENTS` and return it. PIPE is a file here: it never fills up, and can be read meanwhile."""
+        self.begin()
+        environment = dict(os.environ) if env is None else env
+        if names := differing(environment, self._environment):
+            raise ValueError(f"{', '.join(names)}: is read by the imports, so start a process of its own")
+        streams: dict[str, IO[str] | None] = {}
+        fds = [os.open(os.devnull, os.O_RDONLY)]
+        for name, given in (("stdout", stdout), ("stderr", stderr)):
+            if given == subprocess.PIPE:
+                file = streams[name] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+                fds.append(os.dup(file.fileno()))
+            elif given == subprocess.STDOUT:
+                fds.append(os.dup(fds[1]))
+            elif given == subprocess.DEVNULL:
+                fds.append(os.open(os.devnull, os.O_WRONLY))
+            else:
+                fds.append(os.dup(given if isinstance(given, int) else given.fileno()))
+        connection = ask(self._address, arguments, cwd, environment, fds)
+        for fd in fds:
+            os.close(fd)
+        process = Process(arguments, connection, streams)
+        self._running.append(process)
+        return process
+
+    def run(
+        self,
+        *arguments: str,
+        cwd: str | os.PathLike[str],
+        env: dict[str, str] | None = None,
+        timeout_s: float = LIMIT_S,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `python ARGUMENTS` to its end, as subprocess.run does with captured text."""
+        process = self.start(*arguments, cwd=cwd, env=env)
+        try:
+            out, err = process.communicate(timeout_s)
+        except BaseException:
+            process.end()
+            raise
+        assert process.returncode is not None
+        return subprocess.CompletedProcess([sys.executable, *arguments], process.returncode, out, err)
+
+    def clear(self) -> None:
+        """End what a test left running."""
+        for process in self._running:
+            process.end()
+            self.cpu_s += process.cpu_s
+        self._running.clear()
+
+    def close(self) -> None:
+        self.clear()
+        if self._lease is not None:
+            self._lease.close()
+            self._lease = None
+
+
+def differing(environment: Mapping[str, str], imported: Mapping[str, str]) -> list[str]:
+    """Return the names of what would have been read otherwise by the imports."""
+    names = {*environment, *imported} - READ_LATER
+    return sorted(n for n in names if environment.get(n) != imported.get(n) and not n.startswith(READ_LATER_PREFIXES))
+
+
+def ask(
+    address: str,
+    arguments: tuple[str, ...],
+    cwd: str | os.PathLike[str],
+    environment: Mapping[str, str],
+    streams: list[int],
+) -> socket.socket:
+    """Ask for a fork; the connection tells its number and its end, and to close it before kills the fork."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(address)
+    request = {"arguments": arguments, "cwd": os.fspath(cwd), "environment": dict(environment)}
+    with tempfile.TemporaryFile() as file:  # an environment may be larger than a message
+        file.write(json.dumps(request).encode())
+        file.flush()
+        file.seek(0)
+        socket.send_fds(connection, [b"fork\n"], [file.fileno(), *streams])
+    return connection
+
+
+def hand_on(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def stand_in(record: str, *arguments: str) -> None:
+    """Be the fork, as far as whoever started this process can tell."""
+    found = json.loads(Path(record).read_text())
+    if differing(os.environ, found["environment"]):
+        os.execv(sys.executable, [sys.executable, *arguments])
+    process = Process(arguments, ask(found["address"], arguments, Path.cwd(), os.environ, [0, 1, 2]), {})
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: hand_on(process.pid, number))
+    status = process.wait()
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status)
+
+
+# --- on the other side
+
+
+def serve(given: str) -> None:
+    """Import, then fork for each request, and return in the fork once it has ended.
+
+    The interpreter that called this ends afterwards, and so every fork does all that Python does at its end.
+    """
+    number, folder = json.loads(given)
+    listener = socket.socket(fileno=number)
+    listener.set_inheritable(False)
+    main = sys.modules["__main__"].__dict__
+    before = dict(os.environ)
+    _import()
+    set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for the forks
+    leases: list[socket.socket] = []
+    had_one = False
+    while leases or not had_one:
+        for ready in select.select([listener, *leases], [], [])[0]:
+            if ready is not listener:
+                leases.remove(ready)
+                ready.close()
+                continue
+            connection = listener.accept()[0]
+            first, fds, _, _ = socket.recv_fds(connection, 64, 8)
+            if first == b"lease\n":
+                leases.append(connection)
+                had_one = True
+            elif len(fds) == 4 and os.fork() == 0:
+                for other in (listener, *leases):
+                    other.close()
+                if _fork(connection, fds):
+                    _become(fds, main, set_by_imports)
+                    return
+            for fd in fds:
+                os.close(fd)
+            if connection not in leases:
+                connection.close()
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _import() -> None:
+    """Import what every fork shares. Nothing is trained, loaded or drawn here, and no thread is left."""
+    import gc
+
+    from grpo_colab.policy import import_unsloth
+
+    import_unsloth()
+    for name in (*MODULES, *(f"grpo_colab.{name}" for name in OURS)):
+        importlib.import_module(name)
+    with contextlib.suppress(ModuleNotFoundError):
+        # the first fork to end would take away the folder in which wandb writes the tables of all
+        private = importlib.import_module("wandb.sdk.data_types._private")
+        private.MEDIA_TMP._finalizer.detach()
+    gc.collect()
+    gc.freeze()  # else each fork would copy the pages of all objects when it collects
+
+
+def _fork(connection: socket.socket, fds: list[int]) -> bool:
+    """Fork once more; return True in the child. The parent tells the other side how it ended, and then ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        os.setsid()
+        # what a shell starts in the background ignores it, and so does all that comes of it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        return True
+    for fd in fds:
+        os.close(fd)
+    connection.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+    ended = os.pidfd_open(pid)
+    if connection in select.select([ended, connection], [], [])[0]:  # the other side is gone
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    _, status, used = os.wait4(pid, 0)
+    answer = {"status": os.waitstatus_to_exitcode(status), "cpu_s": used.ru_utime + used.ru_stime}
+    with contextlib.suppress(OSError):
+        connection.sendall(json.dumps(answer).encode() + b"\n")
+    os._exit(0)
+
+
+def _become(fds: list[int], main: dict[str, Any], set_by_imports: dict[str, str]) -> None:
+    """Become the Python that was asked for, in the namespace of `__main__`."""
+    import runpy
+
+    import numpy
+
+    numpy.random.seed()  # as in a fresh process; Python's own generator does so by itself
+    with open(fds[0], encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+        request = json.load(file)
+    os.environ.clear()
+    os.environ.update(request["environment"] | set_by_imports)
+    os.chdir(request["cwd"])
+    for number, fd in enumerate(fds[1:]):
+        os.dup2(fd, number)
+        os.close(fd)
+    if os.isatty(1):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    for name in [name for name in main if not name.startswith("__")]:
+        del main[name]
+    kind, *arguments = request["arguments"]
+    if kind == "-m":
+        sys.argv = ["-m", *arguments[1:]]
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as Python does
+        runpy._run_module_as_main(arguments[0])  # type: ignore[attr-defined] # what `python -m` calls
+        return
+    if kind == "-c":
+        sys.argv, name = ["-c", *arguments[1:]], "<string>"
+        sys.path.insert(0, "")
+        code = arguments[0]
+    else:
+        sys.argv, name = [kind, *arguments], kind
+        sys.path.insert(0, str(Path(kind).resolve().parent))
+        main["__file__"] = kind
+        code = Path(kind).read_text()
+    exec(compile(code, name, "exec"), main)  # noqa: S102 - as Python does
+
+
+if __name__ == "__main__":
+    stand_in(*sys.argv[1:])
