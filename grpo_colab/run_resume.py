@@ -72,10 +72,7 @@ def _named(recipe: Recipe | None, out: str | Path | None, resume: str | Path, he
             value=str(resume),
             remedy="name a run folder",
         )
-    try:
-        files.check_name("--resume", resume)
-    except ValueError as error:
-        raise SettingError(str(error)) from None
+    files.check_name("--resume", resume)
     run = restore_run(str(resume), out)
     for hold in (False, True):  # twice: the process that held it may just have finished it
         if hold:

@@ -332,7 +332,7 @@ def _import() -> None:
     """Import what every fork shares. Nothing is trained, loaded or drawn here, and no thread is left."""
     import gc
 
-    from grpo_colab.policy import import_unsloth
+    from grpo_colab.stack import import_unsloth
 
     import_unsloth()
     for name in (*MODULES, *(f"grpo_colab.{name}" for name in OURS)):
