@@ -358,12 +358,13 @@ def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: 
     """
     from grpo_colab.audit import audit as play_the_adversary
     from grpo_colab.rewards import resolve_reward
+    from grpo_colab.score import of_option
 
     try:
         say_code([reward])
         function = resolve_reward(reward)
-    except ValueError as error:
-        raise SettingError(str(error), setting="audit", value=reward) from None
+    except SettingError as error:
+        raise of_option("audit", reward, error) from None
     found = play_the_adversary(function, kind, time_limit_s=time_limit, answer_column=answer_column)
     click.echo(printable(found))
     sys.exit(0 if found.ok else 1)

@@ -37,7 +37,8 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     """
     from grpo_colab.machine import this_machine
     from grpo_colab.plan import answers_at_once
-    from grpo_colab.policy import import_unsloth, load_policy
+    from grpo_colab.policy_loading import load_policy
+    from grpo_colab.stack import import_unsloth
 
     run = Run(path)
     check_no_links(run.path)

@@ -14,7 +14,8 @@ from grpo_colab import checkpoints
 from grpo_colab.console import info
 from grpo_colab.distributed import broadcast_from_main, is_main_process
 from grpo_colab.errors import one_line
-from grpo_colab.policy import Policy, out_of_memory
+from grpo_colab.memory import out_of_memory
+from grpo_colab.policy import Policy
 from grpo_colab.preparation import prepare
 from grpo_colab.rewards import RewardError
 from grpo_colab.run import writing_to
@@ -171,8 +172,8 @@ def at_last_good(tripped: Tripped, run: Run) -> Tripped:
         checkpoints.set_aside(run.checkpoints, after=tripped.record["last_good_step"])
     last = run.last_checkpoint()
     kept = f"the last good checkpoint is {last.name}" if last else "there was no checkpoint before it"
-    text = f"{tripped}; {kept}. Go on, with the setting that you choose behind it: {run.resume_command}"
-    return type(tripped)(text, tripped.record)
+    go_on = f"Go on, with the setting that you choose behind it: {run.resume_command}"
+    return tripped.replace(remedy=f"{tripped.remedy}; {kept}. {go_on}")
 
 
 def save_adapter(run: Run, policy: Policy) -> None:

@@ -16,8 +16,8 @@ import torch
 
 from grpo_colab.console import info
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.memory import free_memory, out_of_memory
 from grpo_colab.plan import GIB
-from grpo_colab.policy import free_memory, out_of_memory
 from grpo_colab.trainer import DryRunDone, build_dry_run
 
 if TYPE_CHECKING:

@@ -21,8 +21,6 @@ from grpo_colab.memory import free_memory, out_of_memory
 if TYPE_CHECKING:
     from grpo_colab.tasks import Message
 
-__all__ = ["Policy", "free_memory", "out_of_memory", "up_to"]  # the middle two until their importers have followed
-
 SAME_NATS = 0.01  # per token, that a reloaded adapter may differ from what was saved: a GPU rounds
 
 
@@ -266,13 +264,3 @@ def up_to(ends: Collection[int | None], tokens: list[int]) -> list[int]:
 def _named(names: Sequence[str]) -> str:
     short = [name.removeprefix("base_model.model.").removesuffix(".weight") for name in names[:3]]
     return ", ".join([*short, "..."] if len(names) > 3 else short)
-
-
-def __getattr__(name: str) -> Any:
-    """Find names that have moved, until their last importers have followed them."""
-    import importlib
-
-    homes = {"load_policy": "policy_loading", "import_unsloth": "stack", "check_import_order": "stack"}
-    if name in homes:
-        return getattr(importlib.import_module(f"grpo_colab.{homes[name]}"), name)
-    raise AttributeError(name)

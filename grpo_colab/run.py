@@ -336,10 +336,7 @@ def free_path(recipe: Recipe, taken: Collection[str] = ()) -> Path:
 
 def check_free(path: Path) -> None:
     """Raise SettingError when `path` is a file or a folder with anything in it, or has a name that cannot be kept."""
-    try:
-        files.check_name("--out", path)
-    except ValueError as error:
-        raise SettingError(str(error)) from None
+    files.check_name("--out", path)
     if files.is_file(path / "recipe.toml"):
         raise SettingError(
             "holds a run already",

@@ -72,10 +72,7 @@ def _named(recipe: Recipe | None, out: str | Path | None, resume: str | Path, he
             value=str(resume),
             remedy="name a run folder",
         )
-    try:
-        files.check_name("--resume", resume)
-    except ValueError as error:
-        raise SettingError(str(error)) from None
+    files.check_name("--resume", resume)
     run = restore_run(str(resume), out)
     for hold in (False, True):  # twice: the process that held it may just have finished it
         if hold:
@@ -139,7 +136,7 @@ def restore_run(source: str, out: str | Path | None = None) -> Run:
     """
     if not mirror.is_mirror(source):
         if out is not None:
-            raise SettingError("goes on in its own folder", setting="--resume", value=source, remedy="leave --out out")
+            raise SettingError("goes on in its own folder", setting="--resume", value=source, remedy="leave out --out")
         return Run(source)
     source = mirror.find(source)
     path = Path(out) if out else RUNS / source.rstrip("/").rpartition("/")[2]

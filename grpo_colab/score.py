@@ -206,8 +206,8 @@ def _functions(rewards: Sequence[str]) -> dict[str, Callable[..., Any]]:
     for name in rewards:
         try:
             function = resolve_reward(name)
-        except ValueError as error:
-            raise SettingError(str(error), setting="--rewards", value=name) from None
+        except SettingError as error:
+            raise of_option("--rewards", name, error) from None
         if reward_name(function) in functions:
             raise SettingError(
                 "is the name of two rewards", setting="--rewards", value=name, remedy="rename one of them"
@@ -218,6 +218,11 @@ def _functions(rewards: Sequence[str]) -> dict[str, Callable[..., Any]]:
             "names no reward", setting="--rewards", remedy="write, for example, --rewards correctness,strict_format"
         )
     return functions
+
+
+def of_option(option: str, name: str, error: SettingError) -> SettingError:
+    """Return the refusal of a reward as one of an option: of its name, or of a setting in its brackets."""
+    return error.at(f"{option} {name}") if error.setting else error.replace(setting=option, value=name)
 
 
 def _check_columns(

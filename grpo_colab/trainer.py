@@ -20,7 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_colab.policy import Policy, free_memory, out_of_memory
+from grpo_colab.memory import free_memory, out_of_memory
+from grpo_colab.policy import Policy
 from grpo_colab.records import rewards_of_each
 from grpo_colab.rewards import guard
 from grpo_colab.tables import without_keys

@@ -40,7 +40,7 @@ class Updates:
         """
         import torch
 
-        from grpo_colab.policy import free_memory, out_of_memory
+        from grpo_colab.memory import free_memory, out_of_memory
 
         self.policy.mode(training=True)
         while True:

@@ -235,40 +235,55 @@ def test_stop_at_reward_ends_a_run_which_is_finished(iterations: int, tmp_path: 
 
 # What is given, and fields of the refusal.
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "an unknown task": ({"image": "13-sqares"}, {"text": "9-vertical-lines, 12-squares, .* chick"}),
-    "ragged rows": ({"image": "888/88"}, {"text": "row 2 has 2 cells"}),
+    "an unknown task": (
+        {"image": "13-sqares"},
+        {"setting": "task.image", "value": "13-sqares", "remedy": "9-vertical-lines, 12-squares, "},
+    ),
+    "ragged rows": (
+        {"image": "888/88"},
+        {"setting": "task.image", "value": "888/88", "problem": "row 2 has 2 cells"},
+    ),
     "random drawings": (
         {"image": "random"},
-        {"setting": "task.image", "value": "random", "problem": "is for training"},
+        {"setting": "task.image", "value": "random", "remedy": "write one image, such as '12-squares'"},
     ),
-    "an unknown method": ({"method": "hers"}, {"text": "'grpo', 'her' or 'both'"}),
+    "an unknown method": (
+        {"method": "hers"},
+        {"setting": "hindsight.method", "value": "hers", "problem": "'grpo', 'her' or 'both'"},
+    ),
     "no seeds": ({"seeds": 0}, {"setting": "--seeds", "value": 0, "remedy": "1 or more"}),
     "a sweep of nothing": ({"sweep": True}, {"setting": "--sweep", "problem": "has no [sweep]"}),
     "a sweep with a bad value": (
         {"sweep": True, "recipe": "drawing-qwen25-coder-0.5b", "grpo": {"num_generatons": 2}},
-        {"text": "num_generations"},
+        {"setting": "grpo.num_generatons", "remedy": "num_generations"},
     ),
-    "another language": ({"task": {"language": "python"}}, {"text": "was made for 'compact'"}),
+    "another language": (
+        {"task": {"language": "python"}},
+        {"setting": "task.language", "value": "python", "problem": "was made for 'compact'"},
+    ),
     "a compact real model": (
         {"recipe": "drawing-qwen25-coder-0.5b", "task": {"language": "compact"}},
-        {"text": "was made for 'python'"},
+        {"setting": "task.language", "value": "compact", "problem": "was made for 'python'"},
     ),
-    "too large an image": ({"image": "36-squares"}, {"text": "was made for 10 at most"}),
+    "too large an image": (
+        {"image": "36-squares"},
+        {"setting": "task.image", "value": "36-squares", "problem": "was made for 10 at most"},
+    ),
     "no folder to resume": (
         {"resume": "absent"},
-        {"setting": "--resume", "value": "absent", "problem": "no draw.json there"},
+        {"setting": "--resume", "value": "absent", "problem": "has no draw.json"},
     ),
     "a recipe for a resume": (
         {"resume": "absent", "recipe": "drawing-tiny"},
-        {"setting": "--resume", "value": "absent", "remedy": "leave --recipe away"},
+        {"setting": "--resume", "value": "absent", "remedy": "leave out --recipe"},
     ),
     "a setting for a resume": (
         {"resume": "absent", "budget": {"max_steps": 3}},
-        {"setting": "--resume", "value": "absent", "remedy": "leave budget away"},
+        {"setting": "--resume", "value": "absent", "remedy": "leave out budget"},
     ),
     "an image twice": (
         {"image": "chick", "task": {"image": HARD}},
-        {"setting": "task.image", "value": HARD, "problem": "is TASK, too", "remedy": "leave one of them away"},
+        {"setting": "task.image", "value": HARD, "problem": "is given by TASK, too", "remedy": "leave one of them out"},
     ),
     "a tracker that hindsight does not know": (
         {"method": "her", "grpo": {"report_to": "trackio"}},
@@ -276,11 +291,15 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "a method twice": (
         {"method": "her", "hindsight": {"method": "both"}},
-        {"setting": "hindsight.method", "value": "both", "problem": "is --method, too"},
+        {"setting": "hindsight.method", "value": "both", "problem": "is given by --method, too"},
     ),
     "a sweep of what is not read": (
         {"method": "her", "sweep": {"grpo.beta": [0.0, 0.1], "grpo.seed": [1, 2]}},
         {"setting": "--sweep", "problem": "grpo.beta, grpo.seed", "remedy": "hindsight.samples for her and both"},
+    ),
+    "a sweep whose folders have too long names": (
+        {"recipe": "drawing-qwen25-coder-0.5b", "sweep": {"task.system_prompt": ["x" * 300, "y"]}},
+        {"setting": "--sweep", "problem": "over 200 bytes", "remedy": "write shorter values"},
     ),
 }
 
@@ -291,9 +310,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments, fields = BAD[kind]
-    text = fields.get("text")  # of a refusal that comes from another file, whose fields are not draw's
-    expected = pytest.raises(SettingError, match=text) if text else refused(**fields)
-    with expected:
+    with refused(**fields):
         draw(**arguments)
     assert list(tmp_path.iterdir()) == []
 
@@ -341,7 +358,7 @@ def test_what_a_kill_left_of_new_folders_is_made_by_a_resume(tmp_path: Path) -> 
 def test_an_error_in_one_run_leaves_the_others_alone(tmp_path: Path) -> None:
     few = {**FEW, "budget": {"max_steps": 1}, "hindsight": {"method": "her", "samples": 2, "cold_samples": 1}}
     first, second = new_runs(variants("drawing-tiny", few, 2, False), tmp_path / "runs")
-    with locked(first.path), pytest.raises(SettingError, match="seed=42': is being trained by"):
+    with locked(first.path), refused(problem="is being trained by", place=first.path, snapshot=False):
         draw(resume=tmp_path / "runs")
     assert (first.finished, second.finished) == (False, True)
     assert read_json(tmp_path / "runs" / DRAW) is not None
@@ -481,9 +498,10 @@ def test_a_real_model_is_pretrained_once_and_then_learns_by_every_method(
         # it went on from what it was taught, and was not begun anew
         assert all((weights[name] - taught[name]).abs().max() < 0.02 for name in taught)
 
-    with pytest.raises(SettingError, match=r"\[lora\]: .*drawing-qwen25-coder-0.5b-pretraining holds .* with another"):
+    problem = "drawing-qwen25-coder-0.5b-pretraining holds a pre-training with another"
+    with refused("[lora]", problem=problem):
         draw("1234/5678", out=tmp_path / "other", **small(qwen), lora={"r": 4})
-    with pytest.raises(SettingError, match=r"\[grpo\]: .* with another"):
+    with refused("[grpo]", problem=problem):
         draw("1234/5678", out=tmp_path / "more", **small(qwen, grpo={"weight_decay": 0.5}))
     tables = small(qwen)
     shorter = Recipe.load(tables.pop("recipe"), **tables, task={"max_prompt_tokens": 700})

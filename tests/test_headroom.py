@@ -11,7 +11,6 @@ from refusals import refused
 from warm import Warm
 
 from grpo_colab import Recipe, Run, train
-from grpo_colab.errors import SettingError
 from grpo_colab.machine import this_machine
 from grpo_colab.memory import out_of_memory
 from grpo_colab.policy import Policy
@@ -207,11 +206,10 @@ def test_which_errors_are_of_memory(error: Exception, expected: bool) -> None:
 def test_one_that_cannot_be_cut_says_what_to_write(tmp_path: Path) -> None:
     recipe = quick(budget={"micro_batch": 1})
     policy, _ = fresh(recipe, backward=0)
-    with pytest.raises(SettingError) as caught:
+    problem = "out of memory (OutOfMemoryError: CUDA out of memory."
+    remedy = "write a smaller grpo.max_completion_length, or a smaller lora.r"
+    with refused("budget.micro_batch", 1, problem=problem, remedy=remedy):
         train(recipe, out=tmp_path / "run", loaded=policy)
-    said = str(caught.value)
-    assert said.startswith("budget.micro_batch = 1: out of memory (OutOfMemoryError: CUDA out of memory.")
-    assert "write a smaller grpo.max_completion_length, or a smaller lora.r" in said
     assert not (tmp_path / "run").exists()
 
 

@@ -32,7 +32,7 @@ def recipe_for(**hindsight: Any) -> Recipe:
 @pytest.fixture
 def policy() -> Any:
     from grpo_colab.machine import this_machine
-    from grpo_colab.policy import load_policy
+    from grpo_colab.policy_loading import load_policy
 
     return load_policy(recipe_for(), this_machine())
 
@@ -234,7 +234,7 @@ def test_a_run_that_was_cut_goes_on_to_the_last_digit(tmp_path: Path) -> None:
     """Two iterations, then a third in a policy that is loaded anew; against three at once."""
     from grpo_colab.hindsight import learn
     from grpo_colab.machine import this_machine
-    from grpo_colab.policy import load_policy
+    from grpo_colab.policy_loading import load_policy
 
     recipe = recipe_for(method="both")
 

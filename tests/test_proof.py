@@ -10,7 +10,8 @@ import pytest
 
 from grpo_colab import Recipe
 from grpo_colab.machine import this_machine
-from grpo_colab.policy import Policy, load_policy
+from grpo_colab.policy import Policy
+from grpo_colab.policy_loading import load_policy
 
 pytestmark = pytest.mark.stack
 

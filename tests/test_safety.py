@@ -19,7 +19,6 @@ from refusals import refused
 from warm import Warm
 
 from grpo_colab import Recipe, Run, checkpoints, mirror, train
-from grpo_colab.errors import SettingError
 from grpo_colab.files import read_lines
 from grpo_colab.records import repeatable
 from grpo_colab.run_lock import LOCK, locked
@@ -355,9 +354,8 @@ def test_two_runs_on_one_folder(whole: Run, tmp_path: Path) -> None:
     )
     assert holding.stdout is not None
     assert holding.stdout.readline() == "held\n"
-    with pytest.raises(
-        SettingError, match=rf"is being trained by process {holding.pid} on .*; wait for it, or stop it"
-    ):
+    problem, remedy = f"is being trained by process {holding.pid} on ", "wait for it, or stop it first"
+    with refused(problem=problem, remedy=remedy, place=run.path, snapshot=False):
         train(resume=run.path)
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path.name != LOCK} == before
     holding.kill()  # the lock dies with its process
@@ -370,7 +368,7 @@ def test_this_process_can_hold_a_folder_again_and_only_once(tmp_path: Path) -> N
     for _ in range(2):
         with (
             locked(tmp_path / "run"),
-            pytest.raises(SettingError, match=f"process {os.getpid()} on"),
+            refused(problem=f"process {os.getpid()} on", place=tmp_path / "run", snapshot=False),
             locked(tmp_path / "run"),
         ):
             pass
@@ -378,7 +376,8 @@ def test_this_process_can_hold_a_folder_again_and_only_once(tmp_path: Path) -> N
 
 def test_a_folder_that_cannot_be_written(whole: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SettingError, match=r"cannot write there \("), locked(tmp_path / "file" / "run"):
+    path = tmp_path / "file" / "run"
+    with refused("--out", str(path), problem="cannot write there (", snapshot=False), locked(path):
         pass
 
 
@@ -431,12 +430,12 @@ def test_spoilt_checkpoints_are_set_aside_and_the_run_begins_before_them(whole: 
     assert [row["grad_norm"] > 0 for row in whole.metrics()[:2]] == [False, True]
     (tmp_path / "drive").mkdir()
     wild = small(grpo={"learning_rate": 1.0, "save_steps": 1}, budget={"mirror": str(tmp_path / "drive")})
-    with pytest.raises(SettingError) as caught:
+    remedy = "the last good checkpoint is checkpoint-1. Go on, with the setting that you choose behind it: "
+    problem = "at step 3 its samples are worth -"
+    with refused("tripwires.gibberish", 2.0, problem=problem, remedy=remedy, snapshot=False) as caught:
         train(wild, out=tmp_path / "run")
-    said = str(caught.value)
-    assert said.startswith("tripwires.gibberish = 2.0: at step 3 its samples are worth -")
-    assert "lower grpo.learning_rate (now 1)" in said
-    assert "the last good checkpoint is checkpoint-1. Go on, with the setting that you choose behind it: " in said
+    said = str(caught.value.remedy)
+    assert said.startswith("lower grpo.learning_rate (now 1)")
     assert said.endswith(f"grpo-colab train --resume {tmp_path / 'run'}")
     run = Run(tmp_path / "run")
     assert steps_saved(run) == [1]
@@ -559,7 +558,7 @@ def test_a_mirrors_copy_is_not_taken_for_another_run(
     assert restore_run("drive/x", "elsewhere").last_step == 8
     shutil.rmtree(run.path)
     assert restore_run("drive").path == Path("runs/x")  # the newest that is there
-    with refused("--resume", "runs/x", remedy="leave --out out"):
+    with refused("--resume", "runs/x", remedy="leave out --out"):
         restore_run("runs/x", "other")
 
 

@@ -60,7 +60,7 @@ from pathlib import Path
 import unsloth
 from grpo_colab import Recipe
 from grpo_colab.machine import this_machine
-from grpo_colab.policy import load_policy
+from grpo_colab.policy_loading import load_policy
 train = importlib.import_module("grpo_colab.train").train
 
 def recipe(steps, rewards, **grpo):

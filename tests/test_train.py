@@ -17,7 +17,6 @@ from refusals import refused
 from warm import Warm
 
 from grpo_colab import Recipe, Run, train
-from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import evaluate_run
 from grpo_colab.jsonl_repair import rewind
 from grpo_colab.records import repeatable
@@ -249,7 +248,7 @@ def test_a_reward_that_cannot_be_earned_stops_the_run(tmp_path: Path) -> None:
         "".join(f'{{"prompt": "half of {i}?", "answer": "{i}/2"}}\n' for i in range(1, 41, 2))
     )
     recipe = quick("gsm8k-tiny", task={"name": "jsonl", "path": str(tmp_path / "two.jsonl")})
-    with pytest.raises(SettingError, match=r"rewards\.integer: pays 0\.0 of 1\.0 for a golden completion"):
+    with refused("rewards.integer", problem="pays 0.0 of 1.0 for a golden completion", remedy="integer = false"):
         train(recipe, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

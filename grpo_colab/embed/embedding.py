@@ -82,10 +82,7 @@ def embed(
         )
     made = named_task(task, options) if run is None else task_of_run(Run(run), task, options)
     folder = Path(out) if out is not None else Path("embeddings") / made.name
-    try:
-        files.check_name("--out", folder)
-    except ValueError as error:
-        raise SettingError(str(error)) from None
+    files.check_name("--out", folder)
     check_out(folder)
     split = {name: made.problems(name, n) for name in SPLITS}
     if not any(split.values()):

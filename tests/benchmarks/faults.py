@@ -561,7 +561,7 @@ def prepare(folder: Path) -> Campaign:
 
         from grpo_colab import Recipe
         from grpo_colab.machine import this_machine
-        from grpo_colab.policy import load_policy
+        from grpo_colab.policy_loading import load_policy
 
         for module in ("trl", "grpo_colab.train", "grpo_colab.checkpointing", "matplotlib.figure"):
             importlib.import_module(module)

@@ -271,5 +271,5 @@ def test_what_is_there_cannot_be_told_of_every_path(tmp_path: Path) -> None:
         assert not is_folder(path)
     for name, path in (("task.path", BEYOND), ("task.path", str(tmp_path / "link-0"))):
         for task in ("jsonl", "gsm8k"):
-            with pytest.raises(SettingError, match=name):
+            with refused(name, path, snapshot=False):
                 load_task(task, path=path)

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from refusals import refused
 
 from grpo_colab import Recipe, Run
 from grpo_colab.errors import SettingError, one_line
@@ -37,13 +38,13 @@ TOKEN = "hf_" + "abcdefghij" * 3
 def test_a_file_that_holds_one_is_refused_with_what_to_do(table: str, setting: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(f'preset = "word-problems-tiny"\n{table}\n')
-    with pytest.raises(SettingError) as refused:
+    with refused(
+        setting, remedy="set HF_TOKEN in the environment, or run `hf auth login`", place="mine.toml"
+    ) as caught:
         Recipe.load(path)
-    said = str(refused.value)
-    assert said.startswith(f"mine.toml: {setting}: ")
-    assert "set HF_TOKEN in the environment, or run `hf auth login`" in said
-    assert TOKEN not in said
-    assert "pass@" not in said
+    assert not caught.value.has_value
+    assert TOKEN not in str(caught.value)
+    assert "pass@" not in str(caught.value)
 
 
 def test_what_only_sounds_like_one_is_a_setting(tmp_path: Path) -> None:
@@ -105,14 +106,15 @@ def test_no_table_that_is_written_as_it_is_holds_one(
     text, setting = WRITTEN_DOWN[kind]
     head, bracket, rest = text.partition("[")
     (tmp_path / "mine.toml").write_text(f'preset = "word-problems-tiny"\n{head}{bracket}{rest}\n')
-    with pytest.raises(SettingError) as refused:
+    with refused(problem="a key that opens something, and a run writes its recipe down") as caught:
         Recipe.load(tmp_path / "mine.toml")
-    assert str(refused.value).startswith(f"{setting}: a key that opens something, and a run writes its recipe down")
+    assert str(caught.value.setting).startswith(setting)
+    assert not caught.value.has_value
 
 
 def test_no_sweep_tries_one(tmp_path: Path) -> None:
     for values in (["word", "other"], [TOKEN]):
-        with pytest.raises(SettingError, match=r"^sweep\.model\.token: a key that opens something"):
+        with refused("sweep.model.token", problem="a key that opens something"):
             Recipe.load("drawing-tiny", sweep={"model.token": values})
 
 
@@ -124,8 +126,8 @@ def test_what_is_refused_is_told_without_them() -> None:
         {"grpo": {"output_dir": f"/x/{TOKEN}"}},
         {"rewards": {TOKEN: 1.0}},
     ):
-        with pytest.raises(SettingError) as refused:
+        with pytest.raises(SettingError) as caught:
             Recipe.load(**overrides)
-        assert TOKEN not in str(refused.value)
-        assert "pw@" not in str(refused.value)
-        assert "word" not in str(refused.value).replace("word_problems", "")
+        assert TOKEN not in str(caught.value)
+        assert "pw@" not in str(caught.value)
+        assert "word" not in str(caught.value).replace("word_problems", "")

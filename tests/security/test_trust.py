@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from refusals import refused
 
-from grpo_colab import Recipe, Run, mirror, notebook, policy
+from grpo_colab import Recipe, Run, mirror, notebook
 from grpo_colab.cli import main
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluate import evaluate_run
@@ -23,6 +23,8 @@ from grpo_colab.machine import this_machine
 from grpo_colab.plan import plan
 from grpo_colab.plan.shape import Shape, adapted
 from grpo_colab.plan.step import adapter_bytes
+from grpo_colab.policy import Policy
+from grpo_colab.policy_loading import load_policy
 from grpo_colab.rewards import get_strict_format_reward, resolve_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.run import check_free, unfinished
@@ -392,12 +394,12 @@ def test_the_hub_is_never_asked_for_a_folder_of_this_machine(
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     with refused(problem="has no adapter_model.safetensors", place=tmp_path / "adapter"):
-        policy.Policy(None, None).load_adapter(tmp_path / "adapter")
+        Policy(None, None).load_adapter(tmp_path / "adapter")
     monkeypatch.chdir(tmp_path)
     for name in (f"{tmp_path}/absent", "./absent", "../absent/model", "~/absent", "a/b/c"):
         problem = "cannot be loaded (FileNotFoundError: there is no such folder)"
         with refused("model.model_name", name, problem=problem, snapshot=False):
-            policy.load_policy(Recipe.load(model={"model_name": name}), this_machine())
+            load_policy(Recipe.load(model={"model_name": name}), this_machine())
         with refused("model.model_name", name, problem="there is no such folder", snapshot=False):
             plan(Recipe.load(model={"model_name": name}), "T4")
     assert hub.requests == []
@@ -406,7 +408,7 @@ def test_the_hub_is_never_asked_for_a_folder_of_this_machine(
 @pytest.mark.stack
 @pytest.mark.parametrize("damage", [b"", b"\0" * 100, None])
 def test_an_adapter_that_is_damaged_is_told_in_words(damage: bytes | None, tmp_path: Path) -> None:
-    learner = policy.load_policy(Recipe.load(), this_machine())
+    learner = load_policy(Recipe.load(), this_machine())
     learner.save(tmp_path / "adapter")
     kept = tmp_path / "adapter" / "adapter_model.safetensors"
     kept.write_bytes(kept.read_bytes()[:-500] if damage is None else damage)

@@ -58,10 +58,7 @@ def report(paths: Sequence[str | Path], out: str | Path | None = None) -> Path:
     SettingError for what is no run folder, and where the page cannot be written.
     """
     if out is not None:
-        try:
-            check_name("--out", out)
-        except ValueError as error:
-            raise SettingError(str(error)) from None
+        check_name("--out", out)
     runs = find_runs(paths)
     target = _target(runs, out)
     page = _render_within_limit([read_run(runs[0])] if len(runs) == 1 else read_runs(runs, distinguishing_names(runs)))
