@@ -62,7 +62,10 @@ def draw(
     for name, value in (given | {"--out": out, **overrides}).items():
         if resume is not None and value:
             raise SettingError(
-                "goes on as it began", setting="--resume", value=str(resume), remedy=f"leave {name} away"
+                "goes on with the settings that it began with",
+                setting="--resume",
+                value=str(resume),
+                remedy=f"leave {name} out",
             )
     recipes: dict[str, Recipe] = {}
     if resume is None:
@@ -74,7 +77,7 @@ def draw(
             "one image is drawn by one process",
             setting="torchrun --nproc_per_node",
             value=processes,
-            remedy="leave torchrun away",
+            remedy="start it without torchrun",
         )
     check_import_order()
     all_trusted(recipes.values(), trust_code)
@@ -113,7 +116,10 @@ def recipe_tables(
         settings = tables.setdefault(table, {})
         if key in settings and settings[key] is not value:
             raise SettingError(
-                f"is {word}, too", setting=f"{table}.{key}", value=settings[key], remedy="leave one of them away"
+                f"is given by {word}, too",
+                setting=f"{table}.{key}",
+                value=settings[key],
+                remedy="leave one of them out",
             )
         settings[key] = value
     if isinstance(sweep, Mapping):
@@ -142,7 +148,12 @@ def new_runs(recipes: Mapping[str, Recipe], folder: Path) -> list[Run]:
         write_json(folder / DRAW, {"runs": [*recipes], "recipes": texts})
         return drawn_runs(folder)
     except OSError as error:
-        raise SettingError(f"cannot write there ({error.strerror})", setting="--out", value=str(folder)) from None
+        raise SettingError(
+            f"cannot be written to ({error.strerror})",
+            setting="--out",
+            value=str(folder),
+            remedy="choose another folder",
+        ) from None
 
 
 def drawn_runs(folder: str | Path) -> list[Run]:
@@ -151,14 +162,17 @@ def drawn_runs(folder: str | Path) -> list[Run]:
     found = read_json(folder / DRAW)
     if found is None or not found.get("runs"):
         raise SettingError(
-            f"no {DRAW} there, so it is no folder that `grpo-colab draw` made", setting="--resume", value=str(folder)
+            f"has no {DRAW}, so it is not a folder that `grpo-colab draw` made",
+            setting="--resume",
+            value=str(folder),
+            remedy="name one that it made",
         )
     recipes = found.get("recipes", {})
     names = list(dict.fromkeys(drawn_names(folder)))
     are_texts = isinstance(recipes, dict) and all(isinstance(recipes[name], str) for name in names if name in recipes)
     if not names or not are_texts:
         raise SettingError(
-            f"its {DRAW} names what is no run folder there",
+            f"its {DRAW} names runs that are no folders there",
             setting="--resume",
             value=str(folder),
             remedy="draw again with another --out",
@@ -172,7 +186,7 @@ def drawn_runs(folder: str | Path) -> list[Run]:
             write_text(path, recipes[name])
         except OSError as error:
             raise SettingError(
-                f"cannot write {str(path)!r} ({error.strerror})",
+                f"{str(path)!r} cannot be written ({error.strerror})",
                 setting="--resume",
                 value=str(folder),
                 remedy="make space, or move what is there",

@@ -34,15 +34,20 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
     Of [sweep], only the settings that the method reads are tried. Raises SettingError for what cannot work.
     """
     if seeds < 1:
-        raise SettingError("draws nothing", setting="--seeds", value=seeds, remedy="write 1 or more")
+        raise SettingError("must be positive", setting="--seeds", value=seeds, remedy="write 1 or more")
     base = Recipe.load(source, **tables)
     if base.task["image"] == "random":
         raise SettingError(
-            "is for training", setting="task.image", value="random", remedy="write one image, such as '12-squares'"
+            "is for training on many images",
+            setting="task.image",
+            value="random",
+            remedy="write one image, such as '12-squares'",
         )
     if sweep and not base.sweep:
         raise SettingError(
-            f"recipe {str(source)!r} has no [sweep]", setting="--sweep", remedy="write settings with their values there"
+            f"recipe {str(source)!r} has no [sweep]",
+            setting="--sweep",
+            remedy="write that table, with settings and the values to try",
         )
     tried = read_settings(base) if sweep else {}
     by_user = {table: dict(settings) for table, settings in tables.items()}  # what a file's [sweep] tries is the file's
@@ -64,7 +69,7 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
             found[folder_name(f"{label}seed={seed}")] = recipe
             if method_of(recipe) != "grpo" and (named := trackers(recipe.grpo)):
                 raise SettingError(
-                    "hindsight's loop tells no tracker",
+                    "hindsight reports to no tracker",
                     setting="grpo.report_to",
                     value=named,
                     remedy='write "none", or --method grpo',
@@ -84,7 +89,7 @@ def read_settings(recipe: Recipe) -> dict[str, list[Any]]:
     left_out = ", ".join(setting for setting in swept if setting not in tried)
     if swept and not tried:
         raise SettingError(
-            f"{left_out}: nothing there makes a difference to method {method_of(recipe)!r}",
+            f"nothing in it makes a difference to method {method_of(recipe)!r}: {left_out}",
             setting="--sweep",
             remedy="write a setting that does, such as hindsight.samples for her and both, grpo.learning_rate for grpo",
         )
@@ -98,7 +103,7 @@ def folder_name(label: str) -> str:
     name = re.sub(r"[^\w.=-]+", "-", label)
     if len(name.encode()) > LONGEST_NAME:
         raise SettingError(
-            f"{name[:60]}...: names a run folder, in over {LONGEST_NAME} bytes",
+            f"the run folder {name[:60]}... would have a name of over {LONGEST_NAME} bytes",
             setting="--sweep",
             remedy="write shorter values",
         )
