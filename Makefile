@@ -24,6 +24,7 @@ lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python colab/reference.py --check
 
 setup: $(VENV)/.installed

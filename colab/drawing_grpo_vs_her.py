@@ -37,8 +37,8 @@
 # where it has never written more than five.
 
 # %%
-from grpo_colab.drawing.images import NAMED, load_image
-from grpo_colab.drawing.show import picture
+from grpo_colab.tasks.drawing.images import NAMED, load_image
+from grpo_colab.tasks.drawing.rendering import picture
 
 picture([load_image(name) for name in NAMED], NAMED)
 

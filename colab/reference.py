@@ -26,11 +26,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # this checkout's package, w
 
 from grpo_colab import rewards
 from grpo_colab.cli import cli
-from grpo_colab.plan.gpus import GIB, GPUS
-from grpo_colab.recipe import DEFAULT_PRESET, Recipe, preset_names
-from grpo_colab.rewards.resolve import SHORT_NAMES
-from grpo_colab.signatures import OWNERS
-from grpo_colab.tables import (
+from grpo_colab.plan.devices import GIB, GPUS
+from grpo_colab.recipe.library_signatures import OWNERS
+from grpo_colab.recipe.recipe import DEFAULT_PRESET, Recipe, preset_names
+from grpo_colab.recipe.schema import (
     DERIVED,
     RENAMED,
     Budget,
@@ -41,6 +40,7 @@ from grpo_colab.tables import (
     Table,
     Tripwires,
 )
+from grpo_colab.rewards.resolve import SHORT_NAMES
 from grpo_colab.tasks import TASKS, task_class, task_options
 
 REFERENCE = "docs/reference.md"

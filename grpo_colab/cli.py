@@ -80,11 +80,11 @@ def cli() -> None:
 @trust_option
 def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_code: bool) -> None:
     from grpo_colab import train as run_training
-    from grpo_colab.words import read_recipe
+    from grpo_colab.recipe.overrides import read_recipe
 
     with chatter_to_stderr():
         if resume and words:  # the settings are on top of the run's own, which may have to be brought here first
-            from grpo_colab.run_resume import restore_run
+            from grpo_colab.runs.resume import restore_run
 
             resume, out = str(restore_run(resume, out).path), None
         recipe = None if resume and not words else read_recipe(words, resume)
@@ -125,11 +125,11 @@ def draw(
 ) -> None:
     import json
 
-    from grpo_colab.words import read_words
+    from grpo_colab.recipe.overrides import read_words
 
     names, overrides = read_words(words)
     if not resume and len(names) != 1:
-        from grpo_colab.drawing.images import NAMED
+        from grpo_colab.tasks.drawing.images import NAMED
 
         raise SettingError(
             "draw learns one image at a time",
@@ -140,8 +140,8 @@ def draw(
         )
     with chatter_to_stderr():
         from grpo_colab import draw as draw_image
-        from grpo_colab.sweep import as_json as found
-        from grpo_colab.sweep import draw_text
+        from grpo_colab.experiments.sweep import as_json as found
+        from grpo_colab.experiments.sweep import draw_text
 
         runs = draw_image(
             names[0] if names else None,
@@ -164,8 +164,8 @@ def draw(
 )
 @words_argument
 def recipes(words: tuple[str, ...]) -> None:
-    from grpo_colab.recipe import Recipe, preset_names
-    from grpo_colab.words import read_recipe
+    from grpo_colab.recipe.overrides import read_recipe
+    from grpo_colab.recipe.recipe import Recipe, preset_names
 
     if words:
         click.echo(printable(read_recipe(words).to_toml()), nl=False)
@@ -191,8 +191,8 @@ def plan(words: tuple[str, ...], gpu: str | None, vram_gib: float | None, as_jso
     import shutil
 
     from grpo_colab.plan import plan as fit
-    from grpo_colab.plan.gpus import device_for
-    from grpo_colab.words import read_recipe
+    from grpo_colab.plan.devices import device_for
+    from grpo_colab.recipe.overrides import read_recipe
 
     recipe = read_recipe(words)
     with chatter_to_stderr():
@@ -218,9 +218,9 @@ def doctor(words: tuple[str, ...], as_json: bool) -> None:
     import dataclasses
     import json
 
-    from grpo_colab.doctor import doctor as look
-    from grpo_colab.doctor import doctor_text
-    from grpo_colab.words import read_recipe
+    from grpo_colab.doctor.diagnose import doctor as look
+    from grpo_colab.doctor.diagnose import doctor_text
+    from grpo_colab.recipe.overrides import read_recipe
 
     recipe = read_recipe(words)
     with chatter_to_stderr():
@@ -237,8 +237,8 @@ def status(run: str, as_json: bool) -> None:
     """Read the folder RUN alone: step, rate, time left, reward, warnings, last checkpoint, mirror."""
     import json
 
-    from grpo_colab.status import status as look
-    from grpo_colab.status import status_text
+    from grpo_colab.runs.status import status as look
+    from grpo_colab.runs.status import status_text
 
     found = look(run)
     click.echo(json.dumps(found, indent=2) if as_json else printable(status_text(found)))
@@ -254,7 +254,7 @@ def make_report(runs: tuple[str, ...], out: str | None) -> None:
 
     One file that opens offline: curves, warnings, what was gained and lost, and every completion with its rewards.
     """
-    from grpo_colab.report import report
+    from grpo_colab.reporting import report
 
     click.echo(printable(report(runs, out)))
 
@@ -276,9 +276,9 @@ def make_report(runs: tuple[str, ...], out: str | None) -> None:
 )
 @click.option("--n", type=int, metavar="N", help="So many problems of each split. [default: all]")
 def embed(words: tuple[str, ...], run: str | None, out: str | None, model: str | None, n: int | None) -> None:
-    from grpo_colab.embed import embed as embed_task
-    from grpo_colab.embed import embed_text
-    from grpo_colab.words import read_words
+    from grpo_colab.recipe.overrides import read_words
+    from grpo_colab.reporting.embedding import embed as embed_task
+    from grpo_colab.reporting.embedding import embed_text
 
     names, overrides = read_words(words)
     options = overrides.pop("task", {})
@@ -304,7 +304,7 @@ def evaluate(run: str, trust_code: bool) -> None:
     """Load the adapter of the folder RUN, answer its held-out problems again, and print the comparison as JSON."""
     import json
 
-    from grpo_colab.evaluate import evaluate_run
+    from grpo_colab.evaluation.evaluate import evaluate_run
 
     with chatter_to_stderr():
         evaluation = evaluate_run(run, trust_code)
@@ -328,9 +328,9 @@ def score(file: str, rewards: str, answer_column: str, golds: str | None, out: s
 
     Each row has a `completion`, and the columns that the rewards ask for, such as `answer`.
     """
+    from grpo_colab.evaluation.scoring import check_out
+    from grpo_colab.evaluation.scoring import score as score_file
     from grpo_colab.rewards.resolve import split_names
-    from grpo_colab.score import check_out
-    from grpo_colab.score import score as score_file
 
     if out:
         check_out(out)
@@ -356,9 +356,9 @@ def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: 
     A battery of completions that cheat or say nothing, and of right answers as people write them; and whether the
     function is deterministic, independent of the order, picklable, thread-safe and quick.
     """
-    from grpo_colab.audit import audit as play_the_adversary
+    from grpo_colab.evaluation.scoring import of_option
     from grpo_colab.rewards import resolve_reward
-    from grpo_colab.score import of_option
+    from grpo_colab.rewards.audit import audit as play_the_adversary
 
     try:
         say_code([reward])
@@ -372,8 +372,8 @@ def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: 
 
 def say_code(names: list[str]) -> None:
     """Say which of these rewards are code of others; what is wrong with a name says who resolves it."""
+    from grpo_colab.recipe.trust import announced
     from grpo_colab.rewards.look import look_at_reward
-    from grpo_colab.trust import announced
 
     with contextlib.suppress(ValueError):
         for name in names:

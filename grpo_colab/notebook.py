@@ -24,16 +24,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_colab import checkpoints, files, mirror
-from grpo_colab.console import info
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.recipe import DEFAULT_PRESET, Recipe, Text
-from grpo_colab.run import RUNS, Run
-from grpo_colab.run_lock import check_no_links
-from grpo_colab.run_resume import restore_run
-from grpo_colab.toml_reading import parse_toml
-from grpo_colab.tracking import within
-from grpo_colab.trust import check_trust
+from grpo_colab.recipe.recipe import DEFAULT_PRESET, Recipe, Text
+from grpo_colab.recipe.trust import check_trust
+from grpo_colab.runs import checkpoints, mirror
+from grpo_colab.runs.lock import check_no_links
+from grpo_colab.runs.resume import restore_run
+from grpo_colab.runs.run import RUNS, Run
+from grpo_colab.training.tracking import within
+from grpo_colab.utils import files
+from grpo_colab.utils.console import info
+from grpo_colab.utils.toml_reading import parse_toml
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -148,9 +149,9 @@ def said_of(hub: str) -> Iterator[None]:
 
 def check(recipe: Recipe) -> Plan | None:
     """Print what the doctor says, and return the plan, which a notebook shows; SettingError for what is broken."""
-    from grpo_colab.doctor import doctor, doctor_text
+    from grpo_colab.doctor.diagnose import doctor, doctor_text
     from grpo_colab.plan import Unplanned, plan
-    from grpo_colab.stack import import_unsloth
+    from grpo_colab.utils.stack import import_unsloth
 
     found = doctor(recipe)
     print(doctor_text(found), flush=True)
@@ -217,15 +218,15 @@ def mirrored(run: Run, destination: str) -> None:
 
 def show(run: Run) -> None:
     """The run's report, in the notebook: accuracy before and after, the curves, what was gained and lost."""
-    from grpo_colab.report import write_report
+    from grpo_colab.reporting import write_report
 
     framed(write_report(run))
 
 
 def explore(task: str | None = None, **settings: Any) -> None:
-    """The map of a task's problems, in the notebook; the settings are those of `grpo_colab.embed.embed`."""
-    from grpo_colab.embed import embed, embed_text
-    from grpo_colab.stack import import_unsloth
+    """The map of a task's problems, in the notebook; the settings are those of `embed`."""
+    from grpo_colab.reporting.embedding import embed, embed_text
+    from grpo_colab.utils.stack import import_unsloth
 
     import_unsloth()  # before transformers, which an embedder asks, for this kernel is to train afterwards
     found = embed(task, **settings)
@@ -267,8 +268,8 @@ def compare(**methods: Sequence[Run]) -> DataFrame:
     from matplotlib.ticker import MaxNLocator
     from pandas import DataFrame
 
-    from grpo_colab.report.curves import COLOURS
-    from grpo_colab.sweep import COUNTED, summary, table
+    from grpo_colab.experiments.sweep import COUNTED, summary, table
+    from grpo_colab.reporting.curves import COLOURS
 
     figure = Figure(figsize=(4.2 * len(methods), 3.4), dpi=100, layout="constrained")
     panels, rows = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0], {}
@@ -314,10 +315,10 @@ def draw_on_gpu(image: str, method: str, recipe: str = "drawing-qwen25-coder-0.5
 
 def ask(run: Run, question: str, trust_code: bool = False) -> None:
     """Print what the model answers without and with the adapter that the run saved."""
-    from grpo_colab.machine import this_machine
-    from grpo_colab.memory import free_memory
-    from grpo_colab.policy_loading import load_policy
-    from grpo_colab.stack import import_unsloth
+    from grpo_colab.policy.loading import load_policy
+    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.memory import free_memory
+    from grpo_colab.utils.stack import import_unsloth
 
     import_unsloth()
     free_memory()  # of the model that was trained
@@ -336,9 +337,9 @@ def ask(run: Run, question: str, trust_code: bool = False) -> None:
 
 def samples(name: str, n: int = 64, shown: int = 4, out: str | Path = "samples.jsonl") -> None:
     """Write what the untrained model of the recipe `name` answers to the file `out`, for `score`; print the first."""
-    from grpo_colab import evaluate
-    from grpo_colab.machine import this_machine
-    from grpo_colab.policy_loading import load_policy
+    from grpo_colab.evaluation import evaluate
+    from grpo_colab.policy.loading import load_policy
+    from grpo_colab.utils.device import this_machine
 
     recipe = Recipe.load(name)
     check_trust(recipe)

@@ -14,7 +14,7 @@ import pytest
 
 from grpo_colab import Recipe, Run
 from grpo_colab.cli import main
-from grpo_colab.recipe import preset_names
+from grpo_colab.recipe.recipe import preset_names
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Cli = Callable[..., Any]

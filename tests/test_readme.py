@@ -21,8 +21,8 @@ import pytest
 
 from grpo_colab import Recipe, Run
 from grpo_colab.cli import cli
+from grpo_colab.recipe.overrides import read_recipe, read_words
 from grpo_colab.tasks import load_task
-from grpo_colab.words import read_recipe, read_words
 
 ROOT = Path(__file__).parents[1]
 WINGS = (

@@ -11,10 +11,11 @@ from typing import get_args
 
 import pytest
 
-from grpo_colab import Recipe, rewards, signatures
+from grpo_colab import Recipe, rewards
 from grpo_colab.cli import cli
-from grpo_colab.recipe import preset_names
-from grpo_colab.tables import Budget
+from grpo_colab.recipe import library_signatures
+from grpo_colab.recipe.recipe import preset_names
+from grpo_colab.recipe.schema import Budget
 from grpo_colab.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
@@ -79,14 +80,14 @@ def test_a_file_that_was_changed_by_hand_or_is_missing_is_stale(script: ModuleTy
 def test_it_is_the_same_where_no_training_library_is_installed(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(signatures, "_package_folder", lambda package: None)
-    signatures.accepted.cache_clear()
-    signatures.compared.cache_clear()
+    monkeypatch.setattr(library_signatures, "_package_folder", lambda package: None)
+    library_signatures.accepted.cache_clear()
+    library_signatures.compared.cache_clear()
     try:
         assert script.reference() == STORED.read_text(encoding="utf-8")
     finally:
-        signatures.accepted.cache_clear()
-        signatures.compared.cache_clear()
+        library_signatures.accepted.cache_clear()
+        library_signatures.compared.cache_clear()
 
 
 def test_nothing_is_left_out() -> None:

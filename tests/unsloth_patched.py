@@ -38,12 +38,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grpo_colab import Recipe, Run, train
-from grpo_colab.machine import this_machine
-from grpo_colab.plan import geometry
-from grpo_colab.policy import Policy
-from grpo_colab.recipe import preset_names
+from grpo_colab.plan import plan_batch
+from grpo_colab.policy.policy import Policy
+from grpo_colab.recipe.recipe import preset_names
 from grpo_colab.rewards import RewardError
-from grpo_colab.trainer import grpo_arguments
+from grpo_colab.training.trainer import grpo_arguments
+from grpo_colab.utils.device import this_machine
 
 
 def changed_arguments(run: Run) -> dict[str, list[str]]:
@@ -51,7 +51,7 @@ def changed_arguments(run: Run) -> dict[str, list[str]]:
     found = {}
     for name in preset_names():
         recipe = Recipe.load(name)
-        arguments = grpo_arguments(recipe, run.checkpoints, geometry(recipe, 1), this_machine())
+        arguments = grpo_arguments(recipe, run.checkpoints, plan_batch(recipe, 1), this_machine())
         config = trl.GRPOConfig(**arguments)
         found[name] = [
             f"{key}: {value!r} -> {getattr(config, key)!r}"

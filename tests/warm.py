@@ -332,7 +332,7 @@ def _import() -> None:
     import pkgutil
 
     import grpo_colab
-    from grpo_colab.stack import import_unsloth
+    from grpo_colab.utils.stack import import_unsloth
 
     import_unsloth()
     ours = [found.name for found in pkgutil.walk_packages(grpo_colab.__path__, "grpo_colab.")]

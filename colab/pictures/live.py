@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
 from grpo_colab import Run
-from grpo_colab.live import WINDOW, RunProgress, painted
-from grpo_colab.report.curves import series
+from grpo_colab.reporting.curves import series
+from grpo_colab.reporting.live import WINDOW, RunProgress, painted
 
 
 def main(folder: str, step: str = "40") -> None:

@@ -6,9 +6,9 @@ import functools
 import math
 from dataclasses import dataclass
 
-from grpo_colab.plan.gpus import GIB, Device
-from grpo_colab.plan.shape import Shape, adapted, bits
-from grpo_colab.recipe import Recipe
+from grpo_colab.plan.devices import GIB, Device
+from grpo_colab.plan.model_shape import ModelShape, adapted, bits
+from grpo_colab.recipe.recipe import Recipe
 
 # CUDA's context with the kernels of torch, bitsandbytes and Triton, and what the caching allocator cannot use again.
 CUDA_BYTES = int(0.6 * GIB)
@@ -71,7 +71,7 @@ def width(recipe: Recipe, device: Device) -> int:
     return 4 if device.kind == "cpu" and recipe.model.get("dtype") != "bfloat16" else 2
 
 
-def weight_bytes(shape: Shape, recipe: Recipe, device: Device) -> int:
+def weight_bytes(shape: ModelShape, recipe: Recipe, device: Device) -> int:
     """The model itself. On a GPU Unsloth loads its own 4-bit copy, which keeps some modules; on a CPU the original."""
     held = bits(recipe, device.kind)
     kept = shape.kept if device.kind == "cuda" and held == 4 else ()
@@ -79,21 +79,21 @@ def weight_bytes(shape: Shape, recipe: Recipe, device: Device) -> int:
 
 
 @functools.lru_cache
-def _weight_bytes(shape: Shape, held: int, kept: tuple[str, ...], number: int) -> int:
+def _weight_bytes(shape: ModelShape, held: int, kept: tuple[str, ...], number: int) -> int:
     quantised = [matrix for name, *matrix in shape.linear if held < 16 and not name.startswith(kept)]
     rest = shape.parameters - sum(inputs * outputs for inputs, outputs in quantised)
     size = nf4_bytes if held == 4 else int8_bytes
     return rest * number + sum(size(inputs, outputs) for inputs, outputs in quantised)
 
 
-def adapter_parameters(shape: Shape, recipe: Recipe, rank: int | None = None) -> int:
+def adapter_parameters(shape: ModelShape, recipe: Recipe, rank: int | None = None) -> int:
     """LoRA matrices of the [lora] table; Unsloth's default modules are the seven projections."""
     seven = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     targets = recipe.lora.get("target_modules") or seven
     return adapted(shape, targets if isinstance(targets, str) else tuple(targets), rank or recipe.lora.get("r", 16))
 
 
-def copied_parameters(shape: Shape, recipe: Recipe) -> int:
+def copied_parameters(shape: ModelShape, recipe: Recipe) -> int:
     """Of the whole copies of embed_tokens and lm_head that are trained, where [lora] names them.
 
     Unsloth makes copies also of those among target_modules; where the model ties both it is one.
@@ -108,12 +108,12 @@ def sequence_tokens(recipe: Recipe) -> int:
     return recipe.prompts.max_prompt_tokens + recipe.grpo["max_completion_length"]
 
 
-def kv_bytes(shape: Shape, bytes_a_number: int) -> int:
+def kv_bytes(shape: ModelShape, bytes_a_number: int) -> int:
     """The KV cache of one token: a key and a value in each layer."""
     return 2 * shape.layers * shape.kv_width * bytes_a_number
 
 
-def engine(shape: Shape, recipe: Recipe, device: Device, share: float, sequences: int | None = None) -> Engine:
+def engine(shape: ModelShape, recipe: Recipe, device: Device, share: float, sequences: int | None = None) -> Engine:
     """vLLM's memory under Unsloth: `share` is of what is free at loading, and the weights, which training uses too,
     are in it. What the profiled forward pass does not need is the KV cache. `sequences` at once are Unsloth's choice.
     """
@@ -134,7 +134,7 @@ def engine(shape: Shape, recipe: Recipe, device: Device, share: float, sequences
 
 
 def peaks(
-    shape: Shape, recipe: Recipe, device: Device, share: float | None, micro_batch: int
+    shape: ModelShape, recipe: Recipe, device: Device, share: float | None, micro_batch: int
 ) -> dict[str, dict[str, int]]:
     """The parts at generation and at the backward pass; with a `share` vLLM generates, else generate() does.
 
@@ -177,7 +177,7 @@ def peaks(
     return {"generation": {**always, **generation}, "backward": {**always, **backward}}
 
 
-def checkpointed_bytes(shape: Shape, recipe: Recipe, device: Device, tokens: int) -> int:
+def checkpointed_bytes(shape: ModelShape, recipe: Recipe, device: Device, tokens: int) -> int:
     """Activations of a forward and backward pass over `tokens`.
 
     A layer keeps its input; one layer at a time has the rest, and its largest matrix in full precision. Unsloth's
@@ -194,7 +194,7 @@ def checkpointed_bytes(shape: Shape, recipe: Recipe, device: Device, tokens: int
     return number * (inputs * entrance + live + (matrix if bits(recipe, device.kind) < 16 else 0))
 
 
-def logit_bytes(shape: Shape, device: Device, rows: int) -> int:
+def logit_bytes(shape: ModelShape, device: Device, rows: int) -> int:
     """Logits that live at one time: a chunk with its gradient on a GPU; on a CPU stock TRL's, all rows of them."""
     if device.kind == "cpu":
         return rows * shape.vocab * 4 * 3

@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from grpo_colab.rewards.answers import REASONS, Verdict, gold_number, grade, lenient_grade
 from grpo_colab.rewards.combine import combine
-from grpo_colab.rewards.correctness import (
-    correctness_reward,
-    exact_answer_reward,
-    soft_correctness_reward,
-)
+from grpo_colab.rewards.correctness import correctness_reward, exact_answer_reward, soft_correctness_reward
 from grpo_colab.rewards.format import (
     get_soft_format_reward,
     get_strict_format_reward,
@@ -26,9 +21,10 @@ from grpo_colab.rewards.format import (
     tag_count_reward,
     think_format_reward,
 )
+from grpo_colab.rewards.grading import REASONS, Verdict, gold_number, grade, lenient_grade
 from grpo_colab.rewards.guard import RewardError, call_reward, guard
 from grpo_colab.rewards.latex import get_math_reward, math_reward
-from grpo_colab.rewards.numbers import parse_number
+from grpo_colab.rewards.number_parser import parse_number
 from grpo_colab.rewards.resolve import check_signature, resolve_reward, reward_factory, reward_key, reward_name
 from grpo_colab.rewards.shaping import (
     get_cosine_scaled_reward,

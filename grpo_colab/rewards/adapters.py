@@ -29,8 +29,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from grpo_colab.rewards.arguments import Golds
 from grpo_colab.rewards.combine import combine
-from grpo_colab.rewards.inputs import Golds
 from grpo_colab.rewards.resolve import callable_name, is_async, resolve_reward
 
 Rewards = Mapping[str, float] | combine

@@ -13,11 +13,11 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
-from grpo_colab.plain import is_half_a_character, refusal
 from grpo_colab.rewards.exams import ExamRewriter
 from grpo_colab.rewards.operators import UnfitError
 from grpo_colab.rewards.whose import Names, names_of, root_of
 from grpo_colab.sandbox import Exam
+from grpo_colab.sandbox.plain import is_half_a_character, refusal
 
 NOTHING: Final = object()  # a test that need only end
 MOST_CHARACTERS: Final = 1_000_000

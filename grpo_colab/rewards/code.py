@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from grpo_colab.code_blocks import python_code
 from grpo_colab.errors import SettingError, one_of, shown
-from grpo_colab.plain import OWN_INSTANCE, holds, is_half_a_character, is_nan
+from grpo_colab.rewards.arguments import texts_of
 from grpo_colab.rewards.assertions import NOTHING, Test, take_apart
-from grpo_colab.rewards.inputs import texts_of
-from grpo_colab.sandbox import KINDS, Exam, Outcome, Sandbox
-from grpo_colab.sandbox_limits import BOUNDS
+from grpo_colab.sandbox import Exam, Outcome, Sandbox
+from grpo_colab.sandbox.code_blocks import python_code
+from grpo_colab.sandbox.limits import BOUNDS
+from grpo_colab.sandbox.plain import OWN_INSTANCE, holds, is_half_a_character, is_nan
+from grpo_colab.sandbox.sandbox import KINDS
 
 if TYPE_CHECKING:
     from inspect import Signature

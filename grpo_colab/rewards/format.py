@@ -11,9 +11,9 @@ import re
 from functools import lru_cache
 from typing import Any, Final
 
-from grpo_colab.rewards.answers import ANSWER_CLOSE, TAGS, answer_block
-from grpo_colab.rewards.inputs import Completions, texts_of
-from grpo_colab.rewards.numbers import parse_number
+from grpo_colab.rewards.arguments import Completions, texts_of
+from grpo_colab.rewards.grading import ANSWER_CLOSE, TAGS, answer_block
+from grpo_colab.rewards.number_parser import parse_number
 from grpo_colab.rewards.parametrised import Parametrised, require
 
 # A character after the answer. The notebook that made these rewards known takes 0.001 twice, on a scale of 0.5.

@@ -17,12 +17,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError
-from grpo_colab.processes import bare_environment
-from grpo_colab.rewards import numbers
-from grpo_colab.rewards.answers import ANSWER_CLOSE, ANSWER_OPEN, REASONS, Reason, Verdict, answer_block
+from grpo_colab.rewards import number_parser
+from grpo_colab.rewards.arguments import Completions, Golds, graded_pairs
 from grpo_colab.rewards.correctness import log_shares
-from grpo_colab.rewards.inputs import Completions, Golds, graded_pairs
+from grpo_colab.rewards.grading import ANSWER_CLOSE, ANSWER_OPEN, REASONS, Reason, Verdict, answer_block
 from grpo_colab.rewards.parametrised import Parametrised, require
+from grpo_colab.utils.processes import bare_environment
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -41,7 +41,7 @@ _DROPPED: Final = (
     r"\\approx|\\phantom|[0-9)}]\s*_"
     r"|\\(?:text|math(?:rm|it|bf)|mbox)[a-z]*\s*\{(?![A-Za-z .()]*\}(?:\s*\^\s*\{?[23]\}?)?$|\s*(?:or|and)\s*\})"
 )
-_DOUBT: Final = numbers.CHANGES_MEANING | numbers.CHANGES_WHAT_FOLLOWS | numbers.NUMBER_WORDS
+_DOUBT: Final = number_parser.CHANGES_MEANING | number_parser.CHANGES_WHAT_FOLLOWS | number_parser.NUMBER_WORDS
 _FUNCTIONS: Final = frozenset({"sqrt", "log", "ln", "infinity", "inf"})  # words for a number's parser only
 
 
@@ -94,9 +94,10 @@ def _need_math_verify() -> None:
 @lru_cache(maxsize=4096)
 def _gold(text: str) -> Fraction | str:
     """Return the number or else the formula that a gold answer states."""
-    if len(text.strip()) > numbers.MAX_CHARACTERS:  # to look for formulas is quadratic
+    if len(text.strip()) > number_parser.MAX_CHARACTERS:  # to look for formulas is quadratic
         raise ValueError(
-            f"the gold answer {text!r:.80} has {len(text.strip())} characters: write at most {numbers.MAX_CHARACTERS}"
+            f"the gold answer {text!r:.80} has {len(text.strip())} characters: "
+            f"write at most {number_parser.MAX_CHARACTERS}"
         )
     (value, _), formula = _number(text), _formula(text)
     if value is not None:
@@ -111,7 +112,7 @@ def _answer(completion: str) -> str | Verdict:
     start, tag = completion.rfind("\\boxed"), max(map(completion.rfind, _REASONING))
     if start < 0 or ANSWER_OPEN in completion or ANSWER_CLOSE in completion:
         return answer_block(completion)
-    boxed = re.match(_FORMULA, completion[start : start + 2 * numbers.MAX_CHARACTERS])
+    boxed = re.match(_FORMULA, completion[start : start + 2 * number_parser.MAX_CHARACTERS])
     after = start > tag and completion[tag : tag + 2] in ("", "</")
     return boxed[5] if boxed and after else Verdict("unclosed")
 
@@ -122,12 +123,12 @@ def _judge(answer: str | Verdict, gold: Fraction | str, limit_s: float) -> Reaso
     value, refusal = _number(answer)
     if value is not None and isinstance(gold, Fraction):
         return "right" if value == gold else "wrong"
-    if len(answer.strip()) > numbers.MAX_CHARACTERS:
+    if len(answer.strip()) > number_parser.MAX_CHARACTERS:
         return "too_long"
     expected, formula = str(gold), _formula(answer) if value is None else str(value)
     if formula is None or formula == expected:
         return (refusal or "not_a_number") if formula is None else "right"
-    said, meant = (set(numbers.words(re.sub(r"\\[A-Za-z]+", " ", text))) for text in (formula, expected))
+    said, meant = (set(number_parser.words(re.sub(r"\\[A-Za-z]+", " ", text))) for text in (formula, expected))
     listed = {"or"} if "," in expected else set()  # "1 or 2" states the set of 1 and 2
     dropped = re.search(_DROPPED, formula) and not re.search(_DROPPED, expected)
     if dropped or (said & _DOUBT) - meant - listed - _FUNCTIONS:
@@ -135,17 +136,17 @@ def _judge(answer: str | Verdict, gold: Fraction | str, limit_s: float) -> Reaso
     return _ask(limit_s, expected, formula)
 
 
-def _number(text: str) -> numbers.Reading:
+def _number(text: str) -> number_parser.Reading:
     """The number that is stated, but here 2t is a formula and no 2 tons."""
     formula = re.search(r"[0-9}]\s*[A-Za-z](?![\w\s+-])", f"{text}$")
-    return numbers.Reading(None, "not_a_number") if formula else numbers.read_number(text)
+    return number_parser.Reading(None, "not_a_number") if formula else number_parser.read_number(text)
 
 
 def _formula(text: str) -> str | None:
     """The one formula in `text`. What stands around it must be such that 1 in its place were read as the number 1."""
     text = " ".join(text.split())
     while found := re.search(_FORMULA, text):
-        if numbers.read_number(re.sub(_FORMULA, " 1 ", text)).value != 1:
+        if number_parser.read_number(re.sub(_FORMULA, " 1 ", text)).value != 1:
             return None
         text = found[found.lastindex or 0]
     text = text.strip(" .")

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.files import expanded, read_bytes
 from grpo_colab.rewards.resolve import (
     RewardName,
     check_signature,
@@ -19,6 +18,7 @@ from grpo_colab.rewards.resolve import (
     resolve_reward,
     reward_name,
 )
+from grpo_colab.utils.files import expanded, read_bytes
 
 MOST_SOURCE: Final = 1 << 22  # bytes of a file of rewards
 

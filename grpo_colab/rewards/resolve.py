@@ -266,7 +266,7 @@ def _run_file(file: str) -> ModuleType:
     import importlib.util  # a third of what importing the rewards would cost, for what few of their users call
     import zlib
 
-    from grpo_colab.files import expanded
+    from grpo_colab.utils.files import expanded
 
     path = expanded(file)
     name = f"{path.stem}_{zlib.crc32(bytes(path.resolve())):08x}"  # files of one name in two folders are two modules

@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from grpo_colab.rewards.answers import ANSWER_OPEN, grade
-from grpo_colab.rewards.inputs import Completions, Golds, graded_pairs, texts_of
+from grpo_colab.rewards.arguments import Completions, Golds, graded_pairs, texts_of
+from grpo_colab.rewards.grading import ANSWER_OPEN, grade
 from grpo_colab.rewards.parametrised import Parametrised, require
 
 Ids = Sequence[Sequence[int]]

@@ -25,7 +25,7 @@ TASKS = {
     "gsm8k": ("grpo_colab.tasks.gsm8k", "GSM8K"),
     "word_problems": ("grpo_colab.tasks.word_problems", "WordProblems"),
     "jsonl": ("grpo_colab.tasks.jsonl", "JSONL"),
-    "drawing": ("grpo_colab.tasks.drawing", "Drawing"),
+    "drawing": ("grpo_colab.tasks.drawing.task", "Drawing"),
 }
 
 

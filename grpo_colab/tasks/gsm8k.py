@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.files import expanded, is_file
 from grpo_colab.tasks import Problem, Task, seeded_order
-from grpo_colab.tasks.rows import checked_gold, column, read_jsonl, shown
+from grpo_colab.tasks.jsonl_rows import checked_gold, column, read_jsonl, shown
+from grpo_colab.utils.files import expanded, is_file
 
 HUB_NAME, HUB_CONFIGURATION = "openai/gsm8k", "main"
 CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")

@@ -12,10 +12,10 @@ from itertools import islice
 from typing import Any
 
 from grpo_colab.errors import SettingError
-from grpo_colab.files import expanded, is_file
 from grpo_colab.tasks import Problem, Task, seeded_order
 from grpo_colab.tasks.gsm8k import GSM8K
-from grpo_colab.tasks.rows import checked_gold, column, read_jsonl, shown
+from grpo_colab.tasks.jsonl_rows import checked_gold, column, read_jsonl, shown
+from grpo_colab.utils.files import expanded, is_file
 
 TEST_ONE_IN = 10
 # Names under which TRL passes something of its own to a reward, and ours for the gold answer.

@@ -50,7 +50,7 @@ pipeline_tag: text-generation
 
 A Llama of {parameters:,} parameters. It reads an image of up to {max_side} x {max_side} cells in ten colours and
 writes a program of pixels, lines, rectangles and squares that draws it, in the language of
-`grpo_colab.drawing.compact`:
+`grpo_colab.tasks.drawing.compact`:
 
     rows2 columns4 y0x0:1 y0x2:4 y1x0:1 y1x2:4     ->     S c1 y0 x0 n2 S c4 y0 x2 n2
 

@@ -18,8 +18,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from grpo_colab.drawing.canvas import COLOURS, Image, execute, normal, random_drawing, random_drawings, shape_of
-from grpo_colab.drawing.compact import asked, from_compact, run_words, to_compact, vocabulary
+from grpo_colab.tasks.drawing.canvas import COLOURS, Image, execute, normal, random_drawing, random_drawings, shape_of
+from grpo_colab.tasks.drawing.compact import asked, from_compact, run_words, to_compact, vocabulary
 from grpo_colab.tiny.descent import IGNORED, Descent, descend
 
 if TYPE_CHECKING:

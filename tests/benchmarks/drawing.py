@@ -18,10 +18,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from grpo_colab.draw import DEFAULT_RECIPE, draw
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.sweep import as_json, variants
-from grpo_colab.words import read_words
+from grpo_colab.experiments.draw import DEFAULT_RECIPE, draw
+from grpo_colab.experiments.sweep import as_json, variants
+from grpo_colab.recipe.overrides import read_words
 
 TASKS = ("9-vertical-lines", "12-squares", "16-squares", "20-squares", "25-squares", "chick")
 METHODS = ("her", "both", "grpo")

@@ -17,7 +17,7 @@ import tempfile
 CHILD = """
 import resource, sys, time
 began = time.perf_counter(), time.process_time()
-from grpo_colab.embed import embed, map, points
+from grpo_colab.reporting.embedding import embed, map, points
 
 def timed(module, name):
     inner = getattr(module, name)

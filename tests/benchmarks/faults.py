@@ -46,9 +46,9 @@ STEPS = 8
 LIMIT_S = 180.0  # for one fork; a run takes a few seconds
 # What a kill may strike in, by the function that does it.
 PLACES = {
-    "save": ("grpo_colab.checkpointing", "CheckpointManager", "save"),
+    "save": ("grpo_colab.training.checkpointing", "CheckpointManager", "save"),
     "generation": ("trl", "GRPOTrainer", "_generate_and_score_completions"),
-    "evaluation": ("grpo_colab.evaluate", "answer"),
+    "evaluation": ("grpo_colab.evaluation.evaluate", "answer"),
 }
 FILE_EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree"}
 REWARD = """
@@ -132,7 +132,7 @@ class Try:
     def _body(self, hook: Callable[[], None] | None) -> int:
         from grpo_colab.errors import SettingError
 
-        train_module = importlib.import_module("grpo_colab.train")
+        train_module = importlib.import_module("grpo_colab.training.train")
         assert train_module.PATIENCE_S > 2.0  # a name that is read no more would be set without a word
         train_module.PATIENCE_S = 2.0
         self._take_notes()
@@ -155,7 +155,7 @@ class Try:
 
     def _take_notes(self) -> None:
         """Which checkpoints were completed, and from which step the trainer went on."""
-        from grpo_colab import checkpoints
+        from grpo_colab.runs import checkpoints
 
         def published(call: Callable[..., Path], *arguments: Any) -> Path:
             path = call(*arguments)
@@ -168,7 +168,7 @@ class Try:
             (self.folder / "resumed").write_text(str(checkpoints.step_of(Path(checkpoint)) if checkpoint else 0))
             return call(*arguments, **options)
 
-        wrap(("grpo_colab.checkpoints", "publish"), published)
+        wrap(("grpo_colab.runs.checkpoints", "publish"), published)
         wrap(("trl", "GRPOTrainer", "train"), trained)
 
     def wait(self, pid: int, limit_s: float = LIMIT_S) -> int:
@@ -226,7 +226,7 @@ class Try:
         return max((int(line) for line in path.read_text().split()), default=0) if path.exists() else 0
 
     def steps(self) -> int:
-        from grpo_colab.files import read_lines
+        from grpo_colab.utils.files import read_lines
 
         return len(read_lines(self.out / "metrics.jsonl"))
 
@@ -305,8 +305,8 @@ def measure(path: Path) -> None:
 
 def differing(whole: Path, other: Path) -> str:
     """The names of the files in which two runs differ, and the first step that does; empty when none do."""
-    from grpo_colab.files import read_lines
-    from grpo_colab.records import repeatable
+    from grpo_colab.runs.records import repeatable
+    from grpo_colab.utils.files import read_lines
 
     found = []
     for name in ("metrics", "completions", "warnings", "evaluation-before", "evaluation-after"):
@@ -356,7 +356,7 @@ def kill_in(place: str, this: Try) -> Outcome:
 
 def damage(this: Try) -> Outcome:
     """One file of the newest checkpoint of a run that was killed; one in five of the one before, too."""
-    from grpo_colab import checkpoints
+    from grpo_colab.runs import checkpoints
 
     shutil.copytree(CAMPAIGN.folder / "stopped" / "run", this.out)
     saved = checkpoints.saved(this.out / "checkpoints")
@@ -560,10 +560,10 @@ def prepare(folder: Path) -> Campaign:
         import unsloth  # noqa: F401
 
         from grpo_colab import Recipe
-        from grpo_colab.machine import this_machine
-        from grpo_colab.policy_loading import load_policy
+        from grpo_colab.policy.loading import load_policy
+        from grpo_colab.utils.device import this_machine
 
-        for module in ("trl", "grpo_colab.train", "grpo_colab.checkpointing", "matplotlib.figure"):
+        for module in ("trl", "grpo_colab.training.train", "grpo_colab.training.checkpointing", "matplotlib.figure"):
             importlib.import_module(module)
         (folder / "own.py").write_text(REWARD)
         recipe = Recipe.load(

@@ -22,8 +22,8 @@ import urllib.request
 from pathlib import Path
 
 from grpo_colab import Recipe, Run
-from grpo_colab.files import append, lines
-from grpo_colab.report import report
+from grpo_colab.reporting import report
+from grpo_colab.utils.files import append, lines
 
 STEPS, GROUP, WORDS = 250, 8, 590  # so many words of English are about 768 tokens
 SETTLED = 6  # seconds after which a page has drawn everything

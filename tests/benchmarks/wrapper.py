@@ -1,4 +1,4 @@
-"""What the wrapper costs: seconds a step of `grpo_colab.train` against a bare script with the same TRL trainer.
+"""What the wrapper costs: seconds per step of `grpo_colab.train` against a bare script with the same TRL trainer.
 
     python tests/benchmarks/wrapper.py [--steps 150]
     python tests/benchmarks/wrapper.py --safety     everything that keeps a run, against the same run without it
@@ -37,8 +37,8 @@ from transformers import TrainerCallback  # isort: skip
 
 from grpo_colab import Recipe
 
-train = importlib.import_module("grpo_colab.train").train
-trainer_module = importlib.import_module("grpo_colab.trainer")
+train = importlib.import_module("grpo_colab.training.train").train
+trainer_module = importlib.import_module("grpo_colab.training.trainer")
 build_trainer = trainer_module.build_trainer
 WARM_UP = 5  # steps a side that are not counted
 SIDES = ["bare", "wrapped"]

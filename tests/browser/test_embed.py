@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from grpo_colab.embed import embed
+from grpo_colab.reporting.embedding import embed
 from tests.browser.conftest import colours
 from tests.conftest import GSM8K, ROOT
-from tests.test_embed import NASTY, read
+from tests.reporting.test_embedding import NASTY, read
 
 COUNT = 7473 + 1319
 # where on the page a point is

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from grpo_colab import Recipe, Run
-from grpo_colab.evaluate import AFTER, BEFORE
-from grpo_colab.files import append, lines
-from grpo_colab.report import report
+from grpo_colab.evaluation.evaluate import AFTER, BEFORE
+from grpo_colab.reporting import report
+from grpo_colab.utils.files import append, lines
 from tests.browser.conftest import colours
 
 Open = Callable[..., Any]

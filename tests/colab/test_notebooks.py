@@ -32,7 +32,7 @@ from grpo_colab import Recipe, Run
 from grpo_colab.cli import main
 from grpo_colab.errors import SettingError
 from grpo_colab.notebook import animate, compare, keys, settings, suited
-from grpo_colab.recipe import preset_names
+from grpo_colab.recipe.recipe import preset_names
 
 ROOT = Path(__file__).parents[2]
 COLAB = ROOT / "colab"

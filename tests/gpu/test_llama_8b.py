@@ -16,7 +16,7 @@ import pytest
 from grpo_colab import Recipe, train
 from grpo_colab.plan import plan
 from grpo_colab.plan.memory import VLLM_OUTSIDE_BYTES
-from grpo_colab.tiny import TINY_MODEL
+from grpo_colab.recipe.recipe import TINY_MODEL
 
 torch = pytest.importorskip("torch")
 pytestmark = [

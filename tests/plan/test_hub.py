@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from grpo_colab.tiny import TINY_MODEL
+from grpo_colab.recipe.recipe import TINY_MODEL
 
 PLAN = """
 import sys

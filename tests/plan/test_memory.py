@@ -8,9 +8,9 @@ import pytest
 
 from grpo_colab import Recipe
 from grpo_colab.plan import GPUS, plan
-from grpo_colab.plan.gpus import CPU
+from grpo_colab.plan.devices import CPU
 from grpo_colab.plan.memory import adapter_parameters, engine, kv_bytes, logit_bytes, nf4_bytes, weight_bytes
-from grpo_colab.plan.shape import shape_of, shipped
+from grpo_colab.plan.model_shape import shape_of, shipped
 
 pytestmark = pytest.mark.stack
 GIB = 2**30

@@ -16,9 +16,8 @@ from refusals import refused
 
 from grpo_colab import Recipe
 from grpo_colab.plan import GPUS, Plan, Unplanned, plan
-from grpo_colab.plan.gpus import _like, device_for
-from grpo_colab.recipe import preset_names
-from grpo_colab.tiny import TINY_MODEL
+from grpo_colab.plan.devices import _like, device_for
+from grpo_colab.recipe.recipe import TINY_MODEL, preset_names
 
 pytestmark = pytest.mark.stack
 GIB = 2**30
@@ -261,7 +260,7 @@ def test_planning_leaves_torch_as_it_was(tmp_path: Path) -> None:
 def test_this_machine_is_planned_for_with_what_it_has_free() -> None:
     import torch
 
-    from grpo_colab.machine import this_machine
+    from grpo_colab.utils.device import this_machine
 
     fitted = plan(Recipe.load())
     assert (fitted.kind == "cuda") == torch.cuda.is_available()

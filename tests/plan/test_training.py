@@ -10,7 +10,7 @@ import pytest
 from refusals import refused
 
 from grpo_colab import Recipe, Run, train
-from grpo_colab.tiny import TINY_MODEL
+from grpo_colab.recipe.recipe import TINY_MODEL
 
 pytestmark = pytest.mark.stack
 

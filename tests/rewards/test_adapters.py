@@ -26,6 +26,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from grpo_colab.recipe.recipe import TINY_MODEL
 from grpo_colab.rewards import (
     RewardError,
     combine,
@@ -35,7 +36,6 @@ from grpo_colab.rewards import (
     strict_format_reward,
 )
 from grpo_colab.rewards.adapters import compute_score, reward_func, verifiers_reward
-from grpo_colab.tiny import TINY_MODEL
 
 FOLDERS = {name: Path(sys.prefix) / name for name in ("verifiers", "neighbours")}
 GOOD = "<reasoning>\nbecause\n</reasoning>\n<answer>\n18\n</answer>"

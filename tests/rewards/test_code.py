@@ -16,7 +16,8 @@ from refusals import refused
 from grpo_colab import rewards
 from grpo_colab.rewards import check_signature, get_code_reward, guard, resolve_reward, reward_name
 from grpo_colab.rewards.code import CodeReward
-from grpo_colab.sandbox import KINDS, Outcome
+from grpo_colab.sandbox import Outcome
+from grpo_colab.sandbox.sandbox import KINDS
 
 SHARED = "a = []\nfor _ in range(40):\n    a = [a, a]\n"
 TESTS = ["assert f(2) == 4", "assert f(3) == 9", "assert f(-1) > 0"]
@@ -251,7 +252,7 @@ def test_a_recipe_can_name_it() -> None:
 def test_importing_the_rewards_imports_neither_the_sandbox_nor_its_interpreter() -> None:
     code = (
         "import sys\nsys.modules['pydantic_monty'] = None\nfrom grpo_colab import rewards\n"
-        "print('grpo_colab.sandbox' in sys.modules)\n"
+        "print('grpo_colab.sandbox.sandbox' in sys.modules)\n"
         "try: rewards.get_code_reward()\nexcept (ValueError, ImportError) as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

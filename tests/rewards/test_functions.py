@@ -25,7 +25,7 @@ from grpo_colab.rewards import (
     strict_format_reward,
     tag_count_reward,
 )
-from grpo_colab.rewards.answers import TAGS
+from grpo_colab.rewards.grading import TAGS
 
 ROOT = Path(__file__).parents[2]
 GOLDEN_PAY = [  # a golden completion earns full marks from each of these, and nothing true costs more than 1.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo_colab import trust
+from grpo_colab.recipe import trust
 
 
 @pytest.fixture(autouse=True)

@@ -13,12 +13,13 @@ import pytest
 from marks import long_but
 from refusals import refused
 
-from grpo_colab import Recipe, Run, checkpoints, train
-from grpo_colab.embed import embed, embed_text
-from grpo_colab.evaluate import AFTER, BEFORE, evaluate_run
-from grpo_colab.records import repeatable
-from grpo_colab.report import report
-from grpo_colab.status import status, status_text
+from grpo_colab import Recipe, Run, train
+from grpo_colab.evaluation.evaluate import AFTER, BEFORE, evaluate_run
+from grpo_colab.reporting import report
+from grpo_colab.reporting.embedding import embed, embed_text
+from grpo_colab.runs import checkpoints
+from grpo_colab.runs.records import repeatable
+from grpo_colab.runs.status import status, status_text
 
 pytestmark = pytest.mark.stack
 

@@ -14,9 +14,13 @@ import pytest
 from refusals import refused
 
 from grpo_colab import Recipe, Run
-from grpo_colab.embed import embed
 from grpo_colab.errors import SettingError
-from grpo_colab.files import (
+from grpo_colab.evaluation.scoring import score
+from grpo_colab.plan import plan
+from grpo_colab.reporting import report
+from grpo_colab.reporting.embedding import embed
+from grpo_colab.tasks import load_task
+from grpo_colab.utils.files import (
     append,
     check_name,
     inside,
@@ -30,10 +34,6 @@ from grpo_colab.files import (
     write_out,
     write_text,
 )
-from grpo_colab.plan import plan
-from grpo_colab.report import report
-from grpo_colab.score import score
-from grpo_colab.tasks import load_task
 
 WRITERS: dict[str, Callable[[Path, str], None]] = {"whole": write_text, "lines": append, "named": write_out}
 
@@ -86,7 +86,7 @@ def test_a_file_keeps_its_owner(tmp_path: Path) -> None:
 
 def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path: Path) -> None:
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom grpo_colab.files import append, write_text\n"
+        "import os, sys\nfrom pathlib import Path\nfrom grpo_colab.utils.files import append, write_text\n"
         "os.umask(0o027)\nwrite_text(Path('whole'), 'a')\nappend(Path('lines'), 'a')"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
@@ -109,7 +109,7 @@ def test_a_device_and_a_pipe_are_written_straight_where_a_person_names_them(tmp_
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 def test_standard_output_by_its_name_is_added_to(name: str, tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom grpo_colab.files import write_out\n"
+        "import sys\nfrom grpo_colab.utils.files import write_out\n"
         "print('before', flush=True)\nwrite_out(sys.argv[1], 'x\\n')"
     )
     with (tmp_path / "log").open("w") as log:

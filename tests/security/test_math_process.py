@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("math_verify", reason="needs grpo_colab[math]")
 
-from grpo_colab.processes import bare_environment
 from grpo_colab.rewards import latex
 from grpo_colab.rewards.latex import math_reward
-from grpo_colab.rewards.numbers import MAX_CHARACTERS
+from grpo_colab.rewards.number_parser import MAX_CHARACTERS
+from grpo_colab.utils.processes import bare_environment
 
 KEYS = {"HF_TOKEN": "hf_canary", "WANDB_API_KEY": "wandb_canary", "SOME_SECRET": "other_canary"}
 SLOW = [r"\[", r"\(", "$", r"\boxed{", "{", "1 ", r"\text{", r"\frac{", "1,", r"\approx", "} ", "a.", "**"]

@@ -23,17 +23,18 @@ import pytest
 from marks import long_but
 from refusals import refused
 
-from grpo_colab import checkpoints, draw, mirror
-from grpo_colab.checkpoints import MANIFEST, damage, saved, seal
-from grpo_colab.draw import drawn_runs, new_runs
+from grpo_colab import draw
 from grpo_colab.errors import SettingError
-from grpo_colab.files import append, write_json
-from grpo_colab.mirror.restore import read_recipes
+from grpo_colab.experiments.draw import drawn_runs, new_runs
 from grpo_colab.notebook import runs_of
-from grpo_colab.recipe import Recipe
-from grpo_colab.run import Run, check_free
-from grpo_colab.run_lock import locked
-from grpo_colab.run_resume import open_run, rewind_to_checkpoint
+from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.runs import checkpoints, mirror
+from grpo_colab.runs.checkpoints import MANIFEST, damage, saved, seal
+from grpo_colab.runs.lock import locked
+from grpo_colab.runs.mirror.restore import read_recipes
+from grpo_colab.runs.resume import open_run, rewind_to_checkpoint
+from grpo_colab.runs.run import Run, check_free
+from grpo_colab.utils.files import append, write_json
 
 FAST = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
 THEIRS = b"of another person"
@@ -43,7 +44,7 @@ HASH = "0" * 64
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that is busy takes long to start a process: what a test waits for comes all the same."""
-    monkeypatch.setattr("grpo_colab.mirror.layout.REACH_S", 60.0)
+    monkeypatch.setattr("grpo_colab.runs.mirror.layout.REACH_S", 60.0)
 
 
 @pytest.fixture
@@ -290,7 +291,7 @@ def test_a_destination_that_hangs_does_not_hold_the_start_up(
     (tmp_path / "hanging" / "sitecustomize.py").write_text(HANGS)
     monkeypatch.syspath_prepend(tmp_path / "hanging")
     monkeypatch.setenv("HANGS", str(backup))
-    monkeypatch.setattr("grpo_colab.mirror.layout.REACH_S", 1.0)
+    monkeypatch.setattr("grpo_colab.runs.mirror.layout.REACH_S", 1.0)
     in_time(lambda: mirror.check_free(str(backup), [Path("photos")]))
 
 
@@ -1001,7 +1002,7 @@ def test_how_to_go_on_is_said_whatever_lies_beside(drawing: Any, tmp_path: Path)
 
 @pytest.mark.parametrize("kept", [{}, {"id": 5}, {"id": None}, {"id": "../../x"}, {"id": ""}, {"id": "x" * 500}, []])
 def test_a_trackers_id_is_one(kept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from grpo_colab.tracking import kept_id
+    from grpo_colab.training.tracking import kept_id
 
     monkeypatch.delenv("WANDB_RUN_ID", raising=False)
     run = Run.create(Recipe.load(), tmp_path / "run")
@@ -1198,7 +1199,7 @@ def test_a_strangers_many_large_copies_hide_no_other(run: Path, backup: Path, mo
         (backup / f"evil-{n}").mkdir()
         write_json(backup / f"evil-{n}" / mirror.MARKER, {"id": "abc", "at": "9999"})
         (backup / f"evil-{n}" / "recipe.toml").write_text("".join(f"a{line}=1\n" for line in range(90_000)))
-    monkeypatch.setattr("grpo_colab.mirror.layout.REACH_S", 0.5)
+    monkeypatch.setattr("grpo_colab.runs.mirror.layout.REACH_S", 0.5)
     found = read_recipes(str(backup))
     assert "photos" in found
     assert len(found) < 20
@@ -1210,7 +1211,7 @@ def test_a_strangers_many_large_markers_hide_no_other(run: Path, backup: Path, m
         (backup / f"evil-{n}").mkdir()
         (backup / f"evil-{n}" / mirror.MARKER).hardlink_to(backup / "large")
     mirror.push(run, str(backup))
-    monkeypatch.setattr("grpo_colab.mirror.layout.REACH_S", 0.5)
+    monkeypatch.setattr("grpo_colab.runs.mirror.layout.REACH_S", 0.5)
     began = time.process_time()
     assert read_recipes(str(backup)) == {"photos": 'name = "example"\n'}
     assert time.process_time() - began < 4
@@ -1270,7 +1271,7 @@ def test_what_opens_something_is_not_written_down(run: Path, monkeypatch: pytest
         + "@host\nWarning: \x1b[2J"
     )
     code = (
-        "import sys\nfrom grpo_colab.mirror import mirror\n"
+        "import sys\nfrom grpo_colab.runs.mirror import mirror\n"
         f"def fails(*_): raise OSError({secret!r})\n"
         "mirror.push_to_folder = fails\nsys.exit(mirror.main(sys.argv[1:]))"
     )
@@ -1394,7 +1395,7 @@ def test_a_trainers_log_of_odd_types_gives_no_lines(state: Any, tmp_path: Path) 
 
 
 def test_an_adapter_is_not_saved_through_a_link(elsewhere: Path, tmp_path: Path) -> None:
-    from grpo_colab.policy import Policy
+    from grpo_colab.policy.policy import Policy
 
     class Saves:
         def save_pretrained(self, path: Path) -> None:
@@ -1419,7 +1420,7 @@ def test_a_lock_is_not_taken_through_a_link(name: str, run: Path, backup: Path, 
         with pytest.raises(SettingError, match="a link, which is not followed"), locked(run):
             pass
     else:
-        done = subprocess.run([sys.executable, "-m", "grpo_colab.mirror", str(run), str(backup), "0"], check=False)
+        done = subprocess.run([sys.executable, "-m", "grpo_colab.runs.mirror", str(run), str(backup), "0"], check=False)
         assert done.returncode == mirror.FAILED
         assert "is a link" in json.loads((run / mirror.STATE).read_text())["error"]
     assert (elsewhere / "notes.txt").read_bytes() == THEIRS

@@ -20,16 +20,16 @@ from marks import long_but
 from refusals import refused
 
 from grpo_colab import Recipe, Run
-from grpo_colab.evaluate import AFTER, BEFORE
-from grpo_colab.files import MOST_READ
-from grpo_colab.json_rows import MOST_ROWS, MOST_VALUES
-from grpo_colab.report import report
-from grpo_colab.report.page.html import unique_names
-from grpo_colab.report.page.run_reader import equal_share, read_run, read_runs
-from grpo_colab.run import DRAW
-from grpo_colab.run_lock import LOCK
-from grpo_colab.status import status, status_text
+from grpo_colab.evaluation.evaluate import AFTER, BEFORE
+from grpo_colab.reporting import report
+from grpo_colab.reporting.page.html import unique_names
+from grpo_colab.reporting.page.run_reader import equal_share, read_run, read_runs
+from grpo_colab.runs.lock import LOCK
+from grpo_colab.runs.run import DRAW
+from grpo_colab.runs.status import status, status_text
 from grpo_colab.text import printable
+from grpo_colab.utils.files import MOST_READ
+from grpo_colab.utils.json_rows import MOST_ROWS, MOST_VALUES
 
 WITHIN_S = 60.0  # what does not end is over it on any machine; what is bounded takes a few seconds
 FILES = ("recipe.toml", "metrics.jsonl", "completions.jsonl", "warnings.jsonl", BEFORE, AFTER, "evaluation.json")
@@ -221,7 +221,7 @@ def test_a_page_is_written_where_it_was_asked_for(run: Run, tmp_path: Path) -> N
     with refused(problem="cannot be printed", snapshot=False):
         report([run.path], tmp_path / "a\x1b[2J.html")
     report([run.path], "/dev/null")
-    code = "import sys\nfrom grpo_colab.report import report\nreport([sys.argv[1]], '/dev/stdout')"
+    code = "import sys\nfrom grpo_colab.reporting import report\nreport([sys.argv[1]], '/dev/stdout')"
     done = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("<!doctype html>")
 

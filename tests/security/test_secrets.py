@@ -10,10 +10,10 @@ from refusals import refused
 
 from grpo_colab import Recipe, Run
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.machine import this_machine
-from grpo_colab.run_environment import environment
-from grpo_colab.tracking import config_of
-from grpo_colab.trainer import grpo_arguments
+from grpo_colab.runs.environment import environment
+from grpo_colab.training.tracking import config_of
+from grpo_colab.training.trainer import grpo_arguments
+from grpo_colab.utils.device import this_machine
 
 TOKEN = "hf_" + "abcdefghij" * 3
 

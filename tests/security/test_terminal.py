@@ -9,12 +9,12 @@ import pytest
 from refusals import refused
 
 from grpo_colab import Recipe
-from grpo_colab.audit.judge import Audit
-from grpo_colab.doctor import doctor_text
-from grpo_colab.doctor_findings import Check
-from grpo_colab.embed import Embedding, embed_text
+from grpo_colab.doctor.diagnose import doctor_text
+from grpo_colab.doctor.findings import Check
+from grpo_colab.evaluation.scoring import Scores, score
 from grpo_colab.plan import plan
-from grpo_colab.score import Scores, score
+from grpo_colab.reporting.embedding import Embedding, embed_text
+from grpo_colab.rewards.audit.judge import Audit
 from grpo_colab.text import printable
 
 ESCAPES = "\x1b[2J\x1b]0;t\x07\x9b31m\r\u202e"
@@ -77,7 +77,7 @@ def test_an_audit() -> None:
 
 
 def test_a_diagnosis() -> None:
-    from grpo_colab.doctor_findings import Probe, safe
+    from grpo_colab.doctor.findings import Probe, safe
 
     probe = Probe(None, [], "", None, False)
     is_plain(doctor_text([Check("x", "ok", safe(f"found {ESCAPES}\nok", probe), "")]), 2)
@@ -92,7 +92,7 @@ def test_an_embedding(tmp_path: Path) -> None:
 
 @pytest.mark.stack
 def test_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
-    from grpo_colab import console
+    from grpo_colab.utils import console
 
     console.warn(f"the reward {ESCAPES}\nis flat", step=3)
     is_plain(capsys.readouterr().err, 1)

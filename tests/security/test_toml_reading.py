@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from grpo_colab import toml_reading
-from grpo_colab.toml_reading import MOST_LEVELS, MOST_PARTS, parse_toml, read_toml
+from grpo_colab.utils import toml_reading
+from grpo_colab.utils.toml_reading import MOST_LEVELS, MOST_PARTS, parse_toml, read_toml
 
 WITHIN_S = 10.0  # what takes minutes is over it on any machine, what is linear far below
 ALLOWED = ".".join("a" * MOST_PARTS)

@@ -15,24 +15,25 @@ from typing import Any
 import pytest
 from refusals import refused
 
-from grpo_colab import Recipe, Run, mirror, notebook
+from grpo_colab import Recipe, Run, notebook
 from grpo_colab.cli import main
 from grpo_colab.errors import SettingError
-from grpo_colab.evaluate import evaluate_run
-from grpo_colab.machine import this_machine
+from grpo_colab.evaluation.evaluate import evaluate_run
+from grpo_colab.experiments.sweep import variants
 from grpo_colab.plan import plan
-from grpo_colab.plan.shape import Shape, adapted
-from grpo_colab.plan.step import adapter_bytes
-from grpo_colab.policy import Policy
-from grpo_colab.policy_loading import load_policy
+from grpo_colab.plan.batch import adapter_bytes
+from grpo_colab.plan.model_shape import ModelShape, adapted
+from grpo_colab.policy.loading import load_policy
+from grpo_colab.policy.policy import Policy
+from grpo_colab.recipe.recipe import TINY_MODEL
+from grpo_colab.recipe.trust import all_trusted, check_trust
 from grpo_colab.rewards import get_strict_format_reward, resolve_reward
 from grpo_colab.rewards.resolve import parse_reward
-from grpo_colab.run import check_free, unfinished
-from grpo_colab.run_resume import open_run
-from grpo_colab.sweep import variants
-from grpo_colab.tasks.rows import read_jsonl
-from grpo_colab.tiny import TINY_MODEL
-from grpo_colab.trust import all_trusted, check_trust
+from grpo_colab.runs import mirror
+from grpo_colab.runs.resume import open_run
+from grpo_colab.runs.run import check_free, unfinished
+from grpo_colab.tasks.jsonl_rows import read_jsonl
+from grpo_colab.utils.device import this_machine
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 LOUD = "open({mark!r}, 'w').close()\ndef own_reward(completions, **kwargs):\n    return [0.0] * len(completions)\n"
@@ -274,13 +275,13 @@ def test_with_its_settings_a_factory_alone_is_called(tmp_path: Path, mark: Path)
 
 def test_what_is_this_packages_own_needs_no_trust() -> None:
     ours = ("correctness", "think_format(prefilled=True)", "grpo_colab.rewards.correctness_reward")
-    assert all(parse_reward(name).ours for name in (*ours, "grpo_colab.tasks.drawing.pixels_reward"))
+    assert all(parse_reward(name).ours for name in (*ours, "grpo_colab.tasks.drawing.task.pixels_reward"))
     strange = (
         "grpo_colab.tiny.__main__.main",
         "grpo_colab.rewards.__main__.f",
-        "grpo_colab.files.write_text",
+        "grpo_colab.utils.files.write_text",
         "grpo_colab_evil.f_reward",
-        "grpo_colab/rewards.py:f_reward",
+        "grpo_colab/rewards/__init__.py:f_reward",
         "grpo_colab.py:f_reward",
     )
     assert not any(parse_reward(name).ours for name in strange)
@@ -508,5 +509,5 @@ def test_a_pattern_that_is_none_is_refused_in_words() -> None:
         adapted(_shape_of_one_layer(), "[", 8)
 
 
-def _shape_of_one_layer() -> Shape:
-    return Shape(1, 2, 2, 2, 2, 4, (4,), (("model.layers.0.q_proj", 2, 2),), ())
+def _shape_of_one_layer() -> ModelShape:
+    return ModelShape(1, 2, 2, 2, 2, 4, (4,), (("model.layers.0.q_proj", 2, 2),), ())

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from grpo_colab.drawing.canvas import execute, normal, random_drawing, shape_of
-from grpo_colab.drawing.compact import asked, from_compact, vocabulary
-from grpo_colab.tiny import TINY_MODEL
+from grpo_colab.recipe.recipe import TINY_MODEL
+from grpo_colab.tasks.drawing.canvas import execute, normal, random_drawing, shape_of
+from grpo_colab.tasks.drawing.compact import asked, from_compact, vocabulary
 from grpo_colab.tiny.drawings import DrawingPretraining, make_row
 
 DRAWING = TINY_MODEL.with_name("drawing")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from grpo_colab.recipe.recipe import TINY_MODEL
 from grpo_colab.tasks.word_problems import WordProblems, make_problem, split_of
-from grpo_colab.tiny import TINY_MODEL
 from grpo_colab.tiny.corpus import STYLE_SHARES, answered_problems, completion, equations, one_line
 from grpo_colab.tiny.tokenizer import SPECIAL, TAGS
 

@@ -1,0 +1,1 @@
+"""Check before a run whether a recipe can be trained on this machine."""

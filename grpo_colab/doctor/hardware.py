@@ -1,0 +1,170 @@
+"""The doctor's checks of the machine: the card, its driver, the torch for it, memory, disks, and other runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import grpo_colab.doctor.findings as limits
+from grpo_colab import plan
+from grpo_colab.doctor.findings import Answer, Card, Probe, broken, numbers, ok, refused, run, tried, warning
+from grpo_colab.doctor.network import is_cached
+from grpo_colab.doctor.packages import version_of
+from grpo_colab.errors import SettingError, one_line
+from grpo_colab.runs.lock import holder
+from grpo_colab.runs.run import RUNS, Run, free_path
+
+# NVIDIA's minor version compatibility: the oldest driver that runs any CUDA of that major version
+OLDEST_DRIVER: Final = {"11": 450, "12": 525, "13": 580}
+
+
+def cards_here(torch: Any) -> tuple[list[Card], str]:
+    """Return the cards that this process may use, by nvidia-smi or else torch, and why nvidia-smi names none."""
+    visible, trouble = os.environ.get("CUDA_VISIBLE_DEVICES"), ""
+    if visible is not None and (not visible or visible.startswith("-")):
+        return [], "CUDA_VISIBLE_DEVICES hides all"
+    told, chosen = "--query-gpu=name,memory.total,memory.free,driver_version", ["-i", visible] if visible else []
+    try:
+        rows = _smi(told, *chosen)
+        with contextlib.suppress(subprocess.CalledProcessError):  # drivers before 510 do not know the field
+            rows = _smi(f"{told},compute_cap", *chosen)
+        return [Card(row[0], _mib(row[1]), _mib(row[2]), row[3], numbers("".join(row[4:]))) for row in rows], ""
+    except (OSError, IndexError, subprocess.SubprocessError) as error:
+        if not isinstance(error, FileNotFoundError):
+            said = error.output if isinstance(error, subprocess.CalledProcessError) else ""
+            trouble = (said.strip() or one_line(error)).partition("\n")[0]
+    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())] if torch else []
+    return [Card(d.name, d.total_memory >> 20, 0, "", (d.major, d.minor)) for d in devices], trouble
+
+
+def _smi(*arguments: str) -> list[list[str]]:
+    """Return the rows of a query to nvidia-smi; FileNotFoundError where there is none."""
+    said = run(limits.LIMIT_S / 2, "nvidia-smi", *arguments, "--format=csv,noheader,nounits")
+    return [line.split(", ") for line in said.splitlines() if line.strip()]
+
+
+def _mib(text: str) -> float:
+    return float(text) if re.fullmatch(r"[\d.]+", text) else 0.0  # [N/A], [Not Supported]
+
+
+def check_gpu(probe: Probe) -> Answer:
+    if probe.cards:
+        memory = f", {probe.cards[0].total / 1024:.1f} GiB" if probe.cards[0].total else ""
+        more = f" and {len(probe.cards) - 1} more" if probe.cards[1:] else ""
+        return ok(probe.cards[0].name + memory + more)
+    found = f"none{f' ({probe.trouble})' if probe.trouble else ''}"
+    if not (probe.model("load_in_4bit") or probe.hub_name):
+        return ok(f"{found}; a tiny model learns on the CPU")
+    why = "model.load_in_4bit = true" if probe.model("load_in_4bit") else f"model.model_name = {probe.hub_name!r}"
+    advice = "in Colab: Runtime > Change runtime type > T4 GPU (or better); or train a recipe for the CPU: gsm8k-tiny"
+    return broken(f"{found}, but {why} needs one", advice)
+
+
+def check_torch(probe: Probe) -> Answer:
+    if not hasattr(probe.torch, "__version__"):  # an exception, or what an uninstall left of the folder
+        return broken(f"cannot be imported ({one_line(probe.torch)})", "`pip install --force-reinstall torch`")
+    found = f"torch {probe.torch.__version__}, built for {f'CUDA {probe.built_for}' if probe.built_for else 'no CUDA'}"
+    if probe.built_for or probe.cuda or not probe.cards:
+        return ok(found)
+    line = f"`pip install --force-reinstall torch=={str(probe.torch.__version__).partition('+')[0]}`"
+    return broken(f"{found}, so that it cannot use the card", f"{line}: on Linux the index's own build is for CUDA")
+
+
+def check_driver(probe: Probe) -> Answer:
+    found = f"driver {probe.cards[0].driver or 'of an unknown version'}"
+    if probe.cuda or not probe.built_for:
+        return ok(f"{found}, which torch can use" if probe.cuda else found)
+    oldest = OLDEST_DRIVER.get(probe.built_for.partition(".")[0], 0)
+    if numbers(probe.cards[0].driver)[:1] < (oldest,):
+        found += f", but torch is built for CUDA {probe.built_for}, which needs {oldest} or newer"
+        return broken(found, "update the driver, or install a torch that is built for an older CUDA")
+    return broken(f"{found}, but torch sees no card", "restart the machine; in Colab: Runtime > Disconnect and delete")
+
+
+def check_capability(probe: Probe) -> Answer:
+    card = probe.cards[0].capability
+    found = ".".join(map(str, card))
+    built = re.findall(r"(sm|compute)_(\d+)(\d)", " ".join(probe.torch.cuda.get_arch_list()) if probe.cuda else "")
+    # machine code runs on its own generation from its own number on; PTX ("compute") on all later ones
+    able = [(int(a), int(b)) <= card and (kind == "compute" or int(a) == card[0]) for kind, a, b in built]
+    if card and built and not any(able):
+        return broken(f"{found}, for which this torch has no kernels", "take a newer card, or an older torch")
+    if () < card < (6, 0) and probe.model("load_in_4bit"):
+        return broken(f"{found}; bitsandbytes needs 6.0", "take a newer card, or write model.load_in_4bit = false")
+    if () < card < (7, 5) and probe.wants_vllm and version_of("vllm"):
+        return broken(f"{found}; vLLM needs 7.5", "write model.fast_inference = false")
+    if () < card < (7, 0):
+        return warning(f"{found}; below 7.0 Unsloth trains without torch.compile", "expect it to be slow")
+    return ok(found or "not told")
+
+
+def check_bfloat16(probe: Probe) -> Answer:
+    if not () < probe.cards[0].capability < (8, 0):
+        return ok("yes")
+    if probe.model("dtype") == "bfloat16":
+        return broken("no, but model.dtype = 'bfloat16'", "leave model.dtype out, and float16 is taken by itself")
+    return ok("no; float16 is taken by itself")
+
+
+def check_gpu_memory(probe: Probe) -> Answer:
+    fullest = min(probe.cards, key=lambda card: card.free)
+    total, free = fullest.total / 1024, fullest.free / 1024
+    found = [f"{free:.1f} of {total:.1f} GiB free"]
+    if free >= 0.9 * total or not free:
+        return ok(found[0] if free else "not told")
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        for pid, name, used in (row for row in _smi("--query-compute-apps=pid,process_name,used_memory") if row[2:]):
+            who = "this process" if pid == str(os.getpid()) else f"process {pid} ({name})"
+            found.append(f"{who} has {used} MiB")
+    advice = "end what uses it" if found[1:] else "look at `nvidia-smi` for what uses it"
+    return warning("; ".join(found), f"{advice}; in a notebook: Runtime > Restart session")
+
+
+def check_disk(probe: Probe) -> Answer:
+    """Look at the working folder's disk, where runs go."""
+    free = shutil.disk_usage(Path.cwd()).free
+    if probe.recipe and (error := tried(limits.ANSWER_S, plan.check_disk, probe.recipe, free_path(probe.recipe))):
+        return refused(error)
+    found = f"{free / plan.GIB:.1f} GiB free in the working folder"
+    return ok(found) if free > plan.GIB else warning(found, "free some: a run keeps its checkpoints there")
+
+
+def check_model_cache(probe: Probe) -> Answer:
+    """Look at the disk that a model is downloaded to."""
+    from huggingface_hub import constants
+
+    folder, name = Path(constants.HF_HUB_CACHE), probe.hub_name
+    disk = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(disk).free
+    found = f"{free / plan.GIB:.1f} GiB free in {disk}"
+    size = re.search(r"(\d+(?:\.\d+)?)b\b", name, re.IGNORECASE)
+    if size is None or is_cached(name):
+        return ok(found)
+    # Unsloth has its own models in 4 bits, embeddings not among them; the others come in 16
+    need = float(size[1]) * 1e9 * (0.75 if probe.model("load_in_4bit") and name.startswith("unsloth/") else 2)
+    found += f"; the model takes about {need / plan.GIB:.0f}"
+    return ok(found) if free > need else broken(found, "free some, or set HF_HOME to a folder on a larger disk")
+
+
+def check_ram(probe: Probe) -> Answer:
+    import psutil
+
+    free, need = psutil.virtual_memory().available / plan.GIB, 4 if probe.hub_name else 2
+    found = f"{free:.1f} GiB free"
+    return ok(found) if free >= need else warning(found, f"loading takes about {need}; end other programs first")
+
+
+def check_other_runs(probe: Probe) -> Answer:
+    held = []
+    for folder in sorted(RUNS.iterdir()) if RUNS.is_dir() else []:
+        with contextlib.suppress(SettingError, OSError):
+            by = holder(Run(folder).path)
+            if by.running:
+                held.append(f"{folder} is being trained by process {by.pid or '?'}")
+    wait = "wait for it, or stop it (it saves first): two share the memory"
+    return warning("; ".join(held), wait) if held else ok("none in this folder")

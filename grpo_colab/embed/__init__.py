@@ -1,5 +1,0 @@
-"""See the data: a task's problems as points, on a map and in the TensorFlow Embedding Projector."""
-
-from grpo_colab.embed.embedding import Embedding, embed, embed_text
-
-__all__ = ["Embedding", "embed", "embed_text"]

@@ -1,0 +1,151 @@
+"""Ask a policy held-out problems, before and after training, and grade its answers.
+
+Both sides have the same problems, the same prompt and the same parser, and are answered greedily. `accuracy` counts the
+number in the one closed answer block, by the grader of the rewards. `lenient_accuracy` takes the last number anywhere,
+so that a policy that only learns the format cannot pass for one that learns to reason.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grpo_colab.errors import SettingError
+from grpo_colab.evaluation.statistics import compare, summary
+from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.recipe.trust import check_trust
+from grpo_colab.rewards import call_reward, reward_name
+from grpo_colab.runs.lock import check_no_links
+from grpo_colab.runs.records import AnswerRow
+from grpo_colab.runs.run import Run
+from grpo_colab.tasks import Problem, Task, reward_columns
+
+if TYPE_CHECKING:
+    from grpo_colab.policy.policy import Policy
+
+# Each side's answers in the run folder, one row per problem.
+BEFORE, AFTER = "evaluation-before.jsonl", "evaluation-after.jsonl"
+
+
+def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
+    """Load a run's adapter anew, answer its held-out problems again, and compare with the answers before training.
+
+    Returns what evaluation.json holds, and writes nothing. `trust_code` lets other people's code run that the folder
+    names. Raises SettingError for a run without an adapter, or without answers from before training.
+    """
+    from grpo_colab.plan import answers_at_once
+    from grpo_colab.policy.loading import load_policy
+    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.stack import import_unsloth
+
+    run = Run(path)
+    check_no_links(run.path)
+    recipe = run.recipe
+    answered = {(row.get("source"), row["question"]): row for row in run.answers(BEFORE)}
+    if not (run.adapter / "adapter_config.json").is_file():
+        raise run.error("there is no adapter in it yet")
+    if running := check_trust(recipe, trust_code):
+        print(running, file=sys.stderr)
+    task = recipe.load_task()
+    # a damaged line's problem has nothing to be compared with
+    problems = [one for one in evaluation_problems(task, recipe) if (one.source, one.question) in answered]
+    if not problems:
+        raise run.error(
+            f"no answers in {BEFORE} to the problems of its recipe, so there is nothing to compare with",
+            "train it from the beginning, with --out",
+        )
+    import_unsloth()
+    recipe.check_rewards(task.reward_columns())
+    machine = this_machine()
+    policy = load_policy(recipe, machine, run.adapter)
+    problems = fitting_problems(policy, recipe, task, problems)
+    at_once = answers_at_once(recipe, policy.model.config, machine.free_bytes)
+    step = (run.evaluation or {}).get("step", run.last_step)
+    before = [answered[problem.source, problem.question] for problem in problems]
+    return comparison(recipe, before, answer(policy, recipe, task, problems, at_once), step)
+
+
+def comparison(recipe: Recipe, before: Sequence[AnswerRow], after: Sequence[AnswerRow], step: int) -> dict[str, Any]:
+    """Return the content of evaluation.json; `step` is the step of the adapter that answered after training."""
+    return {
+        "task": recipe.task["name"],
+        "split": recipe.evaluation.split,
+        "n": len(before),
+        "before": summary(before),
+        "after": summary(after),
+        "paired": compare(before, after),
+        "step": step,
+    }
+
+
+def evaluation_problems(task: Task, recipe: Recipe) -> list[Problem]:
+    """Return the recipe's held-out problems: evaluation.n of them, or all where the split has fewer."""
+    problems = task.problems(recipe.evaluation.split, recipe.evaluation.n)
+    if not problems:
+        raise SettingError(
+            f"the task {task.name!r} has none in it", setting="evaluation.split", value=recipe.evaluation.split
+        )
+    return problems
+
+
+def fitting_problems(policy: Policy, recipe: Recipe, task: Task, problems: Sequence[Problem]) -> list[Problem]:
+    """Return the problems whose prompts are within the recipe's limit in tokens, as in training."""
+    limit = recipe.prompts.max_prompt_tokens
+    fitting = [problem for problem in problems if policy.prompt_tokens(task.messages(problem)) <= limit]
+    if not fitting:
+        raise SettingError(
+            "the prompt of every held-out problem is longer", setting="task.max_prompt_tokens", value=limit
+        )
+    return fitting
+
+
+def answer(policy: Policy, recipe: Recipe, task: Task, problems: Sequence[Problem], at_once: int) -> list[AnswerRow]:
+    """Ask the policy every problem greedily, `at_once` in a batch, and grade its answers. Returns one row per problem.
+
+    Under torchrun every process answers its share, and all get the whole list.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+
+    state = PartialState()
+    with state.split_between_processes(list(range(len(problems)))) as indices:
+        mine = [problems[index] for index in indices]
+        completions = policy.generate(
+            [task.messages(problem) for problem in mine],
+            max_new_tokens=recipe.max_completion_tokens,
+            batch_size=at_once,
+        )
+        token_ids = policy.tokenizer(completions, add_special_tokens=False)["input_ids"] if mine else []
+        rows = grade_all(recipe, task, mine, completions, token_ids)
+    return gather_object(rows)
+
+
+def grade_all(
+    recipe: Recipe,
+    task: Task,
+    problems: Sequence[Problem],
+    completions: Sequence[str],
+    token_ids: Sequence[Sequence[int]],
+) -> list[AnswerRow]:
+    """Return one row per problem: the verdict on its completion, and what every reward pays for it, unweighted."""
+    columns = reward_columns(problems)
+    messages = [task.messages(problem) for problem in problems]
+    rewards = {
+        reward_name(function): call_reward(function, messages, completions, token_ids, columns)
+        for function in recipe.reward_functions()
+    }
+    return [
+        {
+            "source": problem.source,
+            "question": problem.question,
+            "answer": problem.answer,
+            "completion": completion,
+            "right": (verdict := task.grade(completion, problem)).right,
+            "verdict": verdict.reason,
+            "lenient_right": task.lenient_right(completion, problem),
+            "rewards": {name: values[index] for name, values in rewards.items()},
+        }
+        for index, (problem, completion) in enumerate(zip(problems, completions, strict=True))
+    ]

@@ -1,0 +1,54 @@
+"""The statistics of an evaluation: each side's accuracy, and whether the change is more than chance.
+
+The same problems are answered before and after, so the test is paired. Standard library only: a report is made on
+machines without scipy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist, fmean
+from typing import Any
+
+from grpo_colab.runs.records import AnswerRow
+
+
+def summary(rows: Sequence[AnswerRow]) -> dict[str, Any]:
+    """Return one side of evaluation.json: accuracy with its 95 % interval, lenient accuracy, each reward's mean.
+
+    A reward's mean is of the answers that it judged, and None where it judged none.
+    """
+    right = sum(row["right"] for row in rows)
+    means: dict[str, float | None] = {}
+    for name in rows[0]["rewards"]:
+        judged = [value for row in rows if (value := row["rewards"][name]) is not None]
+        means[name] = fmean(judged) if judged else None
+    return {
+        "accuracy": right / len(rows),
+        "ci95": list(wilson_interval(right, len(rows))),
+        "lenient_accuracy": fmean(row["lenient_right"] for row in rows),
+        "rewards": means,
+    }
+
+
+def compare(before: Sequence[AnswerRow], after: Sequence[AnswerRow]) -> dict[str, Any]:
+    """Return how many problems were gained and lost, and McNemar's exact p-value. Rows of one index are one problem."""
+    gained = sum(not b["right"] and a["right"] for b, a in zip(before, after, strict=True))
+    lost = sum(b["right"] and not a["right"] for b, a in zip(before, after, strict=True))
+    return {"gained": gained, "lost": lost, "p_value": mcnemar_exact(gained, lost)}
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval (Wilson 1927) of a proportion, which holds near 0 and 1 and for small n too."""
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))  # rounding may leave p outside
+
+
+def mcnemar_exact(gained: int, lost: int) -> float:
+    """Return McNemar's exact two-sided p-value (McNemar 1947): each verdict that changed is a toss of a fair coin."""
+    n, k = gained + lost, min(gained, lost)
+    return min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)

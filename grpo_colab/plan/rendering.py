@@ -1,0 +1,156 @@
+"""A plan for the eye: text with a bar for a terminal, a picture, and both for a notebook."""
+
+from __future__ import annotations
+
+import base64
+import io
+import textwrap
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grpo_colab.plan.devices import GIB
+from grpo_colab.plan.duration import UNCERTAINTY
+from grpo_colab.text import on_one_line
+from grpo_colab.utils.templates import render
+
+if TYPE_CHECKING:
+    from grpo_colab.plan import Plan
+
+# Part -> the letter of the bar, what it says, its colour (Okabe and Ito's, which all eyes tell apart), the terminal's.
+PARTS = {
+    "weights": ("W", "weights", "#0072B2", 33),
+    "adapter": ("A", "adapter", "#56B4E9", 117),
+    "optimiser": ("O", "optimiser", "#009E73", 36),
+    "gradients": ("G", "gradients", "#F0E442", 227),
+    "kv_cache": ("K", "KV cache", "#E69F00", 214),
+    "activations": ("T", "activations", "#D55E00", 166),
+    "logits": ("L", "logits", "#CC79A7", 175),
+    "vllm": ("V", "vLLM's own", "#999999", 250),
+    "runtime": ("C", "CUDA's own", "#555555", 243),
+}
+VERDICT = {"yes": ("fits", 32), "tight": ("is tight", 33), "no": ("does not fit", 31)}
+
+
+def gib(size: float) -> str:
+    return f"{size / GIB:.2f}" if size >= 0.005 * GIB or not size else f"{size / GIB:.4f}"
+
+
+def labels(plan: Plan) -> dict[str, str]:
+    """What the parts are called, on this kind of device."""
+    return {part: label for part, (_, label, _, _) in PARTS.items()} | (
+        {"runtime": "Python's own"} if plan.kind == "cpu" else {}
+    )
+
+
+def headline(plan: Plan) -> str:
+    return on_one_line(
+        f"{plan.recipe.name} {VERDICT[plan.fits][0]} on {plan.device}: about {gib(plan.bytes)} GiB of "
+        f"{gib(plan.memory)} GiB ({plan.bytes / plan.memory:.0%})"
+    )
+
+
+def text(plan: Plan, colour: bool, width: int) -> str:
+    """What `grpo-colab plan` prints; without colour in ASCII alone."""
+
+    def paint(words: str, code: str) -> str:
+        return f"\033[{code}m{words}\033[0m" if colour else words
+
+    lines = [paint(headline(plan), f"1;{VERDICT[plan.fits][1]}"), str(plan.shape), "", *bar(plan, colour, width), ""]
+    lines.append(f"{'GiB':<19}" + "".join(f"{moment:>12}" for moment in plan.peaks))
+    for part, (letter, _, _, code) in PARTS.items():
+        if any(plan.peaks[moment].get(part) for moment in plan.peaks):
+            sizes = "".join(f"{gib(sizes.get(part, 0)):>12}" for sizes in plan.peaks.values())
+            lines.append(f"{paint(letter, f'38;5;{code}')} {labels(plan)[part]:<17}{sizes}")
+    lines.append(f"{'  together':<19}" + "".join(f"{gib(sum(sizes.values())):>12}" for sizes in plan.peaks.values()))
+    sections = {"KV cache": [cache(plan)], "Chosen": chosen(plan), "Time": [time(plan)], "What to change": plan.advice}
+    for title, entries in sections.items():
+        if entries:
+            lines += ["", paint(title, "1")]
+            for entry in entries:
+                lines += textwrap.wrap(on_one_line(entry), width, initial_indent="  ", subsequent_indent="      ")
+    return "\n".join(lines)
+
+
+def bar(plan: Plan, colour: bool, width: int) -> list[str]:
+    """The larger peak's parts side by side, each in its letter; what is free is dots, `|` the device's memory."""
+    scale = (max(20, width) - 1) / max(plan.bytes, plan.memory)
+    cells: list[tuple[str, int]] = []
+    end = 0.0
+    for part, (letter, _, _, code) in PARTS.items():
+        end += plan.parts.get(part, 0) * scale
+        cells += [(letter, code)] * (round(end) - len(cells))
+    limit = round(plan.memory * scale)
+    cells += [(".", 0)] * (limit - len(cells))
+    cells.insert(limit, ("|", 0))
+    drawn = [("".join(letter for letter, _ in run), code) for code, run in groupby(cells, key=lambda cell: cell[1])]
+    return ["".join(f"\033[30;48;5;{code}m{cells}\033[0m" if colour and code else cells for cells, code in drawn)]
+
+
+def chosen(plan: Plan) -> list[str]:
+    return [f"{setting} = {_toml(value)}: {why}" for setting, value, why in plan.chosen]
+
+
+def _toml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def cache(plan: Plan) -> str:
+    return (
+        f"{plan.kv_token / 1024:.3g} KiB a token: it holds {plan.sequences} sequences of {plan.tokens:,} tokens, and a "
+        f"step has {plan.shape.completions // plan.shape.processes}"
+    )
+
+
+def time(plan: Plan) -> str:
+    steps, hours = plan.recipe.budget.max_steps, plan.hours
+    total = f"{hours / 24:.0f} days" if hours >= 72 else f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+    seconds = f"{plan.step_s:.0f}" if plan.step_s >= 10 else f"{plan.step_s:.2g}"
+    return (
+        f"about {seconds} s a step: {total} for {steps} steps and the evaluation before and after them, to "
+        f"within a factor of {UNCERTAINTY}"
+    )
+
+
+def draw(plan: Plan, path: Path | io.BytesIO) -> None:
+    """Both peaks as stacked bars against the device's memory, as a PNG."""
+    from matplotlib.figure import Figure  # not pyplot: no global state, no window, safe in a notebook
+
+    figure = Figure(figsize=(10, 3.2), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    moments = list(plan.peaks)[::-1]
+    named, ends = labels(plan), dict.fromkeys(moments, 0.0)
+    for part, (_, _, hue, _) in PARTS.items():
+        sizes = [plan.peaks[moment].get(part, 0) / GIB for moment in moments]
+        if any(sizes):
+            axes.barh(moments, sizes, left=list(ends.values()), color=hue, edgecolor="white", label=named[part])
+            ends = {moment: ends[moment] + size for moment, size in zip(moments, sizes, strict=True)}
+    for place, end in enumerate(ends.values()):
+        axes.text(end, place, f" {end:.1f}", va="center")
+    axes.axvline(plan.memory / GIB, color="#222222", linewidth=2)
+    axes.set_xlim(0, 1.08 * max(plan.memory / GIB, *ends.values()))
+    axes.set_xlabel(f"GiB; the line is what {on_one_line(plan.device)} has, {gib(plan.memory)}")
+    axes.set_title(headline(plan), loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    figure.savefig(path, format="png")
+
+
+def as_html(plan: Plan) -> str:
+    """Return the plan as HTML for a notebook: the picture, the table of memory, and the lines of text below it."""
+    picture = io.BytesIO()
+    draw(plan, picture)
+    named = labels(plan)
+    rows = {
+        named[part]: [gib(sizes.get(part, 0)) for sizes in plan.peaks.values()]
+        for part in PARTS
+        if any(sizes.get(part) for sizes in plan.peaks.values())
+    }
+    return render(
+        Path(__file__).parent / "plan.html.j2",
+        headline=headline(plan),
+        picture=base64.b64encode(picture.getvalue()).decode(),
+        moments=list(plan.peaks),
+        rows=rows,
+        lines=[cache(plan), *chosen(plan), time(plan), *plan.advice],
+    )

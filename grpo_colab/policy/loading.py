@@ -1,0 +1,118 @@
+"""Load the recipe's model and give it an adapter: FastLanguageModel.from_pretrained, then get_peft_model.
+
+On a GPU this is Unsloth's 4-bit loader, with vLLM where the recipe wants it and the machine has it. Without a GPU the
+same two calls give Unsloth's CPU backend.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grpo_colab.errors import SettingError, one_line
+from grpo_colab.policy.policy import Policy
+from grpo_colab.utils.hub import check_hub, not_loaded
+from grpo_colab.utils.memory import out_of_memory
+from grpo_colab.utils.stack import import_unsloth
+
+if TYPE_CHECKING:
+    from grpo_colab.recipe.recipe import Recipe
+    from grpo_colab.utils.device import Machine
+
+ONE_THREAD_PARAMETERS = 10_000_000
+
+
+def load_policy(recipe: Recipe, machine: Machine, adapter: Path | None = None) -> Policy:
+    """Load the recipe's model, and give it an adapter: a fresh one, or the one that `Policy.save` wrote to `adapter`.
+
+    Raises SettingError for a model that cannot be had or does not fit, and for an adapter that it cannot be given.
+    """
+    loader = import_unsloth().FastLanguageModel
+    arguments = model_arguments(recipe, machine)
+
+    try:
+        check_hub(recipe.model_path)
+        model, tokenizer = loader.from_pretrained(**_taken(loader.from_pretrained, arguments, machine))
+    # No network, no access, no disk, or a folder that is no model. Unsloth's GPU loader raises most as a RuntimeError.
+    except (OSError, ValueError, RuntimeError, ImportError, NotImplementedError) as error:
+        name = recipe.model["model_name"]
+        if out_of_memory(error):
+            raise SettingError(
+                f"out of memory while it was loaded ({one_line(error)})",
+                setting="model.model_name",
+                value=name,
+                remedy="free the memory that other processes hold (`grpo-colab doctor` names them), take a smaller "
+                "model, or write model.load_in_4bit = true",
+            ) from error
+        raise SettingError(**not_loaded(name, error)) from error
+    if machine.kind == "cpu":
+        _choose_threads(model)
+    try:
+        model = loader.get_peft_model(model, **recipe.lora)
+    except (ValueError, TypeError, KeyError) as error:
+        raise SettingError(
+            f"this model cannot be given such an adapter ({one_line(error)})",
+            setting="[lora]",
+            remedy="write settings that PEFT takes for this model, such as the names of its own modules in "
+            "lora.target_modules",
+        ) from error
+    learner = Policy(model, tokenizer)
+    if adapter is not None:
+        learner.load_adapter(adapter)
+    return learner
+
+
+def _choose_threads(model: Any) -> None:
+    """Let a small model use one thread, unless OMP_NUM_THREADS says otherwise.
+
+    Its matrices are too small to be shared out well. A second thread makes a step a quarter shorter on idle cores. It
+    makes it six times longer where another process uses one of them, since each of thousands of small operations then
+    waits for that core (tests/benchmarks/threads.py).
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and model.num_parameters() < ONE_THREAD_PARAMETERS:
+        torch.set_num_threads(1)
+
+
+def model_arguments(recipe: Recipe, machine: Machine) -> dict[str, Any]:
+    """Return the recipe's [model] table as from_pretrained takes it.
+
+    Paths and dtypes are resolved, and vLLM is on only where it can run.
+    """
+    import torch
+
+    arguments = {**recipe.model, "model_name": recipe.model_path}
+    if isinstance(arguments.get("dtype"), str):
+        arguments["dtype"] = getattr(torch, arguments["dtype"], None)
+        if not isinstance(arguments["dtype"], torch.dtype):
+            raise SettingError(
+                "is not a dtype of torch",
+                setting="model.dtype",
+                value=recipe.model["dtype"],
+                remedy="write 'float16' or 'bfloat16'",
+            )
+    if machine.kind == "cuda" and "dtype" not in arguments:
+        arguments["dtype"] = torch.bfloat16 if machine.bf16 else torch.float16
+    if machine.kind == "cpu" and "dtype" not in arguments and recipe.brings_model:
+        # Unsloth would take bfloat16 where the CPU has it, which is slower for models this small and gives other
+        # results on other CPUs.
+        arguments["dtype"] = torch.float32
+    arguments["fast_inference"] = bool(arguments.get("fast_inference")) and machine.vllm
+    if arguments["fast_inference"]:
+        arguments.setdefault("max_lora_rank", recipe.lora.get("r", 16))
+        if (machine.capability or (0, 0)) < (8, 0):  # FlashInfer has no kernels for a T4, and Unsloth looks here
+            os.environ.setdefault("UNSLOTH_VLLM_NO_FLASHINFER", "1")
+    return arguments
+
+
+def _taken(function: Any, arguments: dict[str, Any], machine: Machine) -> dict[str, Any]:
+    """Return the arguments that the loader has a parameter for.
+
+    The CPU's loader passes others on to the model's constructor, which does not know those of the GPU's loader.
+    """
+    if machine.kind == "cuda":
+        return arguments
+    return {key: value for key, value in arguments.items() if key in inspect.signature(function).parameters}

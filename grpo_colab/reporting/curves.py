@@ -1,0 +1,237 @@
+"""rewards.png, the curves of a finished run, and the small picture of a run that is training.
+
+Colours are Okabe and Ito's: told apart with any kind of colour vision, and by their darkness in grey.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from grpo_colab.runs.records import reward_of_metric
+from grpo_colab.runs.run import Run
+from grpo_colab.utils.files import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, MUTED = "#222222", "#777777"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", "-.", ":")
+LONGEST: Final = 50  # characters of a line of the legend
+
+Metrics = Sequence[Mapping[str, Any]]  # rows of metrics.jsonl
+
+
+def draw_rewards(run: Run, evaluation: dict[str, Any] | None = None) -> None:
+    """Draw the run's rewards and its accuracy to rewards.png; nothing where no step has a reward.
+
+    `evaluation` is what evaluation.json will hold, where it is not written yet.
+    """
+    from matplotlib.figure import Figure  # not pyplot: no global state, no window, safe in a notebook
+    from matplotlib.ticker import MaxNLocator
+
+    metrics = [row for row in run.metrics() if "reward" in row]
+    evaluation = evaluation or run.evaluation
+    if not metrics:
+        return
+    figure = Figure(figsize=(12, 4.4), dpi=120, layout="constrained")
+    total, parts, accuracy = figure.subplots(1, 3, width_ratios=(5, 5, 2.6))
+    _plot_reward(total, metrics)
+    _plot_parts(parts, metrics)
+    parts.set(title="Its parts, unweighted", xlabel="step", ylim=(-0.03, 1.05))
+    _plot_accuracy(accuracy, evaluation)
+    for axes in (total, parts):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _add_legend(axes, framealpha=0.85)
+    for axes in (total, parts, accuracy):
+        _style_axes(axes)
+    figure.suptitle(_printable(run.recipe.name), fontweight="bold", color=INK, parse_math=False)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_bytes(run.path / "rewards.png", picture.getvalue())
+
+
+def _plot_reward(axes: Axes, metrics: Metrics, brief: bool = False) -> None:
+    """Plot the weighted reward and its standard deviation, and, unless `brief`, the best and the worst completion."""
+    steps, reward, spread = (series(metrics, key) for key in ("step", "reward", "reward_std"))
+    axes.fill_between(
+        steps,
+        [mean - std for mean, std in zip(reward, spread, strict=True)],
+        [mean + std for mean, std in zip(reward, spread, strict=True)],
+        color=COLOURS[0],
+        alpha=0.12,
+        linewidth=0,
+        label="spread" if brief else "± one standard deviation of the completions",
+    )
+    axes.plot(steps, reward, color=COLOURS[0], alpha=0.35, linewidth=1)
+    for key, name in (("reward/max", "best and worst completion"), ("reward/min", None)):
+        values = series(metrics, key)
+        if not brief and not all(map(math.isnan, values)):
+            axes.plot(steps, values, color=MUTED, linestyle=":", linewidth=1.2, label=name)
+    label = "sum" if brief else "weighted sum of the rewards"
+    axes.plot(steps, trend(reward), color=COLOURS[0], linewidth=2.2, label=label)
+    axes.set(title="Reward", xlabel="step")
+
+
+def _plot_parts(axes: Axes, metrics: Metrics, weights: Sequence[float] = ()) -> None:
+    """Plot the mean of each reward, times its weight where `weights` has one for each.
+
+    Rewards that never differ share a line, since one would hide the other.
+    """
+    names: dict[str, str] = {}  # metric -> reward
+    for key in (key for row in metrics for key in row):
+        name = reward_of_metric(key)
+        if name is not None:
+            names[key] = name
+    weights = weights if len(weights) == len(names) else [1.0] * len(names)
+    steps = series(metrics, "step")
+    alike: dict[tuple[tuple[float, float], ...], list[str]] = {}  # curve -> labels
+    for (key, name), weight in zip(names.items(), weights, strict=True):
+        means = zip(steps, series(metrics, key), strict=True)
+        curve = tuple((step, weight * mean) for step, mean in means if not math.isnan(mean))
+        label = _printable(name).replace("_", " ")
+        alike.setdefault(curve, []).append(label)
+    for index, (curve, labels) in enumerate(alike.items()):
+        label = " = ".join(labels)
+        axes.plot(
+            [step for step, _ in curve],
+            trend([mean for _, mean in curve]),
+            color=COLOURS[(index + 1) % len(COLOURS)],
+            linestyle=STYLES[index % len(STYLES)],
+            linewidth=1.8,
+            label=label if len(label) <= LONGEST else label[:LONGEST] + "...",
+        )
+
+
+def _add_legend(axes: Axes, size: float = 8, **place: Any) -> None:
+    if not axes.get_legend_handles_labels()[0]:
+        return
+    for text in axes.legend(**{"loc": "lower right", "fontsize": size, **place}, edgecolor="none").get_texts():
+        text.set_parse_math(False)  # a reward's name may hold dollars
+
+
+def _plot_accuracy(axes: Axes, evaluation: dict[str, Any] | None) -> None:
+    """Plot the accuracy before and after as bars; of one problem, say whether it is solved."""
+    axes.set(title="Held-out accuracy", ylim=(0, 1.08))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    if evaluation is None or evaluation["n"] == 1:
+        ends = {True: "solved", False: "not solved", None: "no share"}
+        state = f"one problem:\n{ends[evaluation.get('solved')]}" if evaluation else "not evaluated yet"
+        axes.text(0.5, 0.5, state, ha="center", color=MUTED, transform=axes.transAxes)
+        axes.set_xticks([])
+        return
+    sides = ("before", "after")
+    heights = [evaluation[side]["accuracy"] for side in sides]
+    limits = [evaluation[side]["ci95"] for side in sides]
+    errors = [
+        [height - low for height, (low, _) in zip(heights, limits, strict=True)],
+        [high - height for height, (_, high) in zip(heights, limits, strict=True)],
+    ]
+    axes.bar(sides, heights, color=("#BBBBBB", COLOURS[0]), width=0.62, yerr=errors, ecolor=INK, capsize=5)
+    for index, (height, (_, high)) in enumerate(zip(heights, limits, strict=True)):
+        axes.text(index, min(high + 0.02, 1.03), f"{height:.1%}", ha="center", color=INK, fontweight="bold")
+    axes.set_xlabel(f"n = {evaluation['n']}, bars: 95 % interval")
+
+
+def _style_axes(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK)
+    axes.grid(axis="y", alpha=0.25)
+
+
+def draw_live(metrics: Metrics, weights: Sequence[float] = ()) -> bytes:
+    """Draw a run that is training; return a PNG, 1,000 pixels wide.
+
+    It has the reward with its parts, the tokens of a completion, and the share of groups without variance. The parts
+    are as they make up the sum, each times its weight; `weights` are in the order of the metrics.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(10, 3.3), dpi=100)
+    figure.subplots_adjust(0.03, 0.36, 0.965, 0.91, wspace=0.4)  # a layout engine takes as long as all the rest
+    reward, length, alike = figure.subplots(1, 3, width_ratios=(5, 3, 3))
+    _plot_reward(reward, metrics, brief=True)
+    _plot_parts(reward, metrics, weights)
+    _plot_lengths(length, metrics)
+    _plot_groups_without_variance(alike, metrics)
+    for axes in (reward, length, alike):
+        axes.set_title(axes.get_title(), size=10, y=1.02)  # at a fixed place: to look for one takes a third more
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        _style_axes(axes)
+        axes.tick_params(labelsize=8)
+        _add_legend(axes, 7.5, loc="upper left", bbox_to_anchor=(-0.04, -0.22), ncols=2 if axes is reward else 1)
+    if len(metrics) == 1:  # a line of one point cannot be seen
+        for axes in figure.axes:
+            for line in axes.lines:
+                line.set_marker("o")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
+
+
+def _plot_lengths(axes: Axes, metrics: Metrics) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    steps = series(metrics, "step")
+    low, high = (series(metrics, f"completions/{name}_length") for name in ("min", "max"))
+    axes.fill_between(steps, low, high, color=COLOURS[0], alpha=0.12, linewidth=0, label="shortest to longest")
+    axes.set(title="Tokens of a completion", xlabel="step")
+    _plot_smoothed(axes, metrics, "completions/mean_length", "mean")
+    twin = _plot_on_the_right(axes, metrics, "completions/clipped_ratio", "cut off (right)")
+    if twin is not None:
+        twin.set_ylim(-0.03, 1.03)
+        twin.yaxis.set_major_formatter(PercentFormatter(1))
+
+
+def _plot_groups_without_variance(axes: Axes, metrics: Metrics) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axes.set(title="Groups without variance", xlabel="step", ylim=(-0.03, 1.03))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    _plot_smoothed(axes, metrics, "frac_reward_zero_std", "share")
+    _plot_on_the_right(axes, metrics, "kl", "KL (right)")
+
+
+def _plot_smoothed(axes: Axes, metrics: Metrics, key: str, label: str) -> None:
+    steps, values = series(metrics, "step"), series(metrics, key)
+    axes.plot(steps, values, color=COLOURS[0], linewidth=1, alpha=0.35)
+    axes.plot(steps, trend(values), color=COLOURS[0], linewidth=2.2, label=label)
+
+
+def _plot_on_the_right(axes: Axes, metrics: Metrics, key: str, label: str) -> Axes | None:
+    """Plot a metric against an axis of its own on the right, and return that; None where no step has the metric."""
+    values = series(metrics, key)
+    if all(map(math.isnan, values)):
+        return None
+    axes.plot([], [], color=COLOURS[1], linestyle="--", label=label)  # for the legend
+    twin = axes.twinx()
+    twin.plot(series(metrics, "step"), trend(values), color=COLOURS[1], linestyle="--", linewidth=1.8)
+    twin.spines["top"].set_visible(False)
+    twin.tick_params(labelsize=8, colors=COLOURS[1])
+    return twin
+
+
+def series(rows: Iterable[Mapping[str, Any]], key: str) -> list[float]:
+    """Return what the rows have under `key`; NaN where that is no number, or none that a chart could show."""
+    values = (row.get(key) for row in rows)
+    return [float(v) if isinstance(v, int | float) and abs(v) < 1e30 else math.nan for v in values]
+
+
+def trend(values: Sequence[float]) -> list[float]:
+    """Return the centred moving mean over about a tenth of the values, shorter at the ends, without the NaN."""
+    half = max(1, len(values) // 20)
+    means = []
+    for i in range(len(values)):
+        window = values[max(0, i - half) : i + half + 1]
+        known = [value for value in window if not math.isnan(value)]
+        means.append(sum(known) / len(known) if known else math.nan)
+    return means
+
+
+def _printable(text: str) -> str:
+    """Return a text with an escape for each character that moves a cursor, rings, or turns the order of a line."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -1,0 +1,5 @@
+"""See the data: a task's problems as points, on a map and in the TensorFlow Embedding Projector."""
+
+from grpo_colab.reporting.embedding.embedding import Embedding, embed, embed_text
+
+__all__ = ["Embedding", "embed", "embed_text"]

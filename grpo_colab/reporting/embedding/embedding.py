@@ -1,0 +1,341 @@
+"""Embed a task's problems, and write them as a map and for the TensorFlow Embedding Projector.
+
+embeddings/gsm8k/
+    map.png, map.html           by split and by number of steps; the page lists what is searched for or lassoed
+    vectors.tsv, metadata.tsv   one line per problem, for the Load button of the stand-alone projector
+    projector_config.json       the ?config= of a projector that is served beside them
+    projector_config.pbtxt      what `tensorboard --logdir embeddings/gsm8k` reads
+    near-duplicates.tsv         test problems that are nearly the same as a training problem
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Final
+
+from grpo_colab.errors import SettingError, nearest
+from grpo_colab.evaluation.evaluate import AFTER, BEFORE
+from grpo_colab.recipe.recipe import Recipe, preset_names
+from grpo_colab.recipe.schema import typed
+from grpo_colab.reporting.embedding import map as problem_map
+from grpo_colab.reporting.embedding import points
+from grpo_colab.reporting.page.html import display_text
+from grpo_colab.runs.run import Run, quote
+from grpo_colab.tasks import TASKS, Problem, Task, load_task, task_options
+from grpo_colab.text import on_one_line, printable
+from grpo_colab.utils import files
+
+SPLITS: Final = ("train", "test")
+SIDES: Final = ("before", "after")
+LONGEST: Final = 2000  # characters of a question in the files
+OURS: Final = (
+    "projector_config.json",  # the first that is written: by it a folder is known as ours
+    "projector_config.pbtxt",
+    "vectors.tsv",
+    "metadata.tsv",
+    "near-duplicates.tsv",
+    "map.png",
+    "map.html",
+)
+PBTXT: Final = (
+    'embeddings {\n  tensor_name: "questions"\n  tensor_path: "vectors.tsv"\n  metadata_path: "metadata.tsv"\n}\n'
+)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What `embed` has written to the folder `path`."""
+
+    path: Path
+    task: str
+    counts: Mapping[str, int]  # split -> problems
+    dimensions: int
+    embedder: str  # what made the vectors, and why not another
+    layout: str  # what made the map of them
+    duplicates: Sequence[Mapping[str, Any]]  # similarity, test, train: questions on one line; the likest first
+    asked: int  # problems that the run's policy was asked
+
+
+def embed(
+    task: str | None = None,
+    *,
+    run: str | Path | None = None,
+    out: str | Path | None = None,
+    model: str | None = None,
+    n: int | None = None,
+    **options: Any,
+) -> Embedding:
+    """Embed the questions of both splits, and write the files that the head of this module lists into `out`.
+
+    `task` is a task's name with its `options`, or a recipe's name or file. Without it, the task is that of the run
+    folder `run`, whose success on each problem becomes three more columns. `model` names a sentence-transformers
+    model; `n` is the number of problems of each split. Raises SettingError for what cannot work.
+    """
+    if n is not None and n < 1:
+        raise SettingError(
+            "there is nothing to embed", setting="--n", value=n, remedy="write 1 or more, the problems of each split"
+        )
+    made = named_task(task, options) if run is None else task_of_run(Run(run), task, options)
+    folder = Path(out) if out is not None else Path("embeddings") / made.name
+    files.check_name("--out", folder)
+    check_out(folder)
+    split = {name: made.problems(name, n) for name in SPLITS}
+    if not any(split.values()):
+        raise SettingError("the task has no problems", setting="TASK", value=task or made.name)
+    columns = problem_columns(split)
+    if run is not None:
+        problems = [problem for name in SPLITS for problem in split[name]]
+        columns |= success_rates(Run(run), made, problems)
+    columns["question"] = columns.pop("question")  # the last column: it is the widest
+
+    texts = [problem.question[: points.LONGEST] for name in SPLITS for problem in split[name]]
+    words, names = points.tfidf(texts)
+    vectors, embedder = points.embed_texts(texts, words, model)
+    places, layout = points.lay_out(vectors)
+    found = Embedding(
+        path=folder,
+        task=made.name,
+        counts={name: len(split[name]) for name in SPLITS},
+        dimensions=vectors.shape[1],
+        embedder=embedder,
+        layout=layout,
+        duplicates=_near_duplicates(texts, len(split["train"]), columns["question"]),
+        asked=_count_asked(columns),
+    )
+    topics = points.find_topics(places, words, names)
+    _write(folder, _contents(found, columns, vectors, places, topics))
+    return found
+
+
+def problem_columns(split: Mapping[str, Sequence[Problem]]) -> dict[str, list[Any]]:
+    """Return what is told of each problem, a value per problem in the order of SPLITS; texts are on one line."""
+    problems = [problem for name in SPLITS for problem in split[name]]
+    return {
+        "split": [name for name in SPLITS for _ in split[name]],
+        "steps": [len(problem.steps) or None for problem in problems],  # None for an answer without its solution
+        "answer": [to_cell(problem.answer, 80) for problem in problems],
+        "length": [len(problem.question) for problem in problems],
+        "question": [to_cell(problem.question) for problem in problems],
+    }
+
+
+def _near_duplicates(texts: Sequence[str], trained: int, questions: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the test problems that repeat one of the first `trained` problems, with the questions of both."""
+    return [
+        {
+            "similarity": round(pair.similarity, 3),
+            "test": questions[trained + pair.test],
+            "train": questions[pair.train],
+        }
+        for pair in points.near_duplicates(texts[:trained], texts[trained:])
+    ]
+
+
+def _count_asked(columns: Mapping[str, Sequence[Any]]) -> int:
+    """Return how many problems the run's policy was asked, before or after."""
+    sides = [columns[side] for side in SIDES if side in columns]
+    return sum(any(value is not None for value in values) for values in zip(*sides, strict=True))
+
+
+def _contents(
+    found: Embedding, columns: Mapping[str, Sequence[Any]], vectors: Any, places: Any, topics: problem_map.Topics
+) -> dict[str, str | bytes]:
+    """Return the content of each file of OURS."""
+    tensor = {"tensorName": "questions", "tensorShape": list(vectors.shape)}
+    config = {"embeddings": [{**tensor, "tensorPath": "vectors.tsv", "metadataPath": "metadata.tsv"}]}
+    pairs = {key: [row[key] for row in found.duplicates] for key in ("similarity", "test", "train")}
+    title = f"{found.task}: {sum(found.counts.values()):,} questions"
+    lines = embed_lines(found)
+    return {
+        "projector_config.json": json.dumps(config, indent=2) + "\n",
+        "projector_config.pbtxt": PBTXT,
+        "vectors.tsv": "".join("\t".join(f"{value:.4g}" for value in row) + "\n" for row in vectors.tolist()),
+        "metadata.tsv": to_tsv(columns),
+        "near-duplicates.tsv": to_tsv(pairs),
+        "map.png": problem_map.draw_map(title, columns, places, topics),
+        "map.html": problem_map.render_map(title, lines, columns, places, topics, found.duplicates),
+    }
+
+
+def _write(folder: Path, contents: Mapping[str, str | bytes]) -> None:
+    """Write the files of OURS, in their order; SettingError where they cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in OURS:
+            content = contents[name]
+            if isinstance(content, str):
+                content = content.encode(errors="backslashreplace")
+            files.write_bytes(folder / name, content)
+    except OSError as error:
+        raise SettingError(
+            f"cannot write there ({error.strerror})",
+            setting="--out",
+            value=str(folder),
+            remedy="choose another folder",
+        ) from None
+
+
+def embed_text(found: Embedding, shown_pairs: int = 5) -> str:
+    """Return what a person wants to know of an embedding, and how to look at it, without control characters."""
+    pairs = [
+        f"  {row['similarity']:.2f}  test   {shorten(row['test'], 110)}\n        train  {shorten(row['train'], 110)}"
+        for row in found.duplicates[:shown_pairs]
+    ]
+    ways = {
+        "map.html": "the map: hover, search, colour, lasso",
+        "map.png": "the same as a picture",
+        "near-duplicates.tsv": "all pairs",
+        "vectors.tsv": "with metadata.tsv for https://projector.tensorflow.org (Load)",
+    }
+    width = max(map(len, ways))
+    listed = [f"  {name:<{width}}  {what}" for name, what in ways.items()]
+    see = (
+        f"In TensorBoard: tensorboard --logdir {on_one_line(quote(found.path))}, then http://localhost:6006/#projector"
+    )
+    return printable("\n".join([*embed_lines(found), *pairs, f"In {on_one_line(found.path)}:", *listed, see]))
+
+
+def embed_lines(found: Embedding) -> list[str]:
+    """Return what was embedded, how, and what was found, a sentence per line."""
+    counts = " and ".join(f"{count:,} {name}" for name, count in found.counts.items())
+    lines = [
+        f"{found.task}: {counts} problems in {found.dimensions} dimensions by {found.embedder}.",
+        f"Laid out in two by {found.layout}: neighbours on the map are alike, distances between groups mean little.",
+        f"{len(found.duplicates):,} of the {found.counts['test']:,} test problems nearly repeat a training problem: of "
+        f"their runs of three words, numbers aside, half or more are the same (a cosine of {points.ALIKE:g} or more).",
+    ]
+    lines += [f"The run's policy was asked {found.asked:,} of them."] * (found.asked > 0)
+    return [on_one_line(line) for line in lines]
+
+
+def named_task(name: str | None, options: Mapping[str, Any]) -> Task:
+    """Return the task of this name, or that of a recipe.
+
+    Raises SettingError for a name that is neither, and for options that the task does not have.
+    """
+    if name in TASKS:
+        known = task_options(name)
+        for key, value in options.items():
+            if key not in known:
+                raise SettingError(
+                    f"the task {name!r} has no such setting{nearest(key, known)}",
+                    setting=f"task.{key}",
+                    value=str(value),
+                    remedy=f"it has {', '.join(known)}",
+                )
+        return load_task(name, **{key: typed(known[key], value, f"task.{key}") for key, value in options.items()})
+    if name is not None and (name in preset_names() or name.endswith(".toml")):
+        return Recipe.load(name, task=options).load_task()
+    recipes = ", ".join(preset_names())
+    there_are = f"there are {', '.join(TASKS)}, and those of the recipes {recipes}, or of a recipe's .toml file"
+    if name is None:
+        raise SettingError("no task is given", setting="TASK", remedy=there_are)
+    raise SettingError(
+        f"no such task{nearest(name, [*TASKS, *preset_names()])}", setting="TASK", value=name, remedy=there_are
+    )
+
+
+def task_of_run(run: Run, name: str | None, options: Mapping[str, Any]) -> Task:
+    """Return the task that a run was trained on, with its seed and options; SettingError where `name` is of another."""
+    made = Recipe.load(run.path / "recipe.toml", task=options).load_task()
+    if name is not None and name != made.name and (name in TASKS or named_task(name, {}).name != made.name):
+        raise SettingError(
+            f"was trained on the task {made.name!r}, not {name!r}",
+            setting="--run",
+            value=str(run.path),
+            remedy=f"write embed {made.name}",
+        )
+    return made
+
+
+def check_out(folder: Path) -> None:
+    """Raise SettingError for a folder that holds anything but what `embed` writes: nothing foreign is overwritten."""
+    is_there = files.is_folder(folder)
+    if os.path.lexists(folder) and not is_there:
+        what = "a file" if files.is_file(folder) else "no folder"
+        raise SettingError(f"is {what}", setting="--out", value=str(folder), remedy="choose a folder")
+    held = sorted(path.name for path in folder.glob("[!.]*")) if is_there else []
+    foreign = [name for name in held if name not in OURS] if OURS[0] in held else held
+    if foreign:
+        raise SettingError(
+            f"holds other files ({to_cell(', '.join(foreign[:3]))})",
+            setting="--out",
+            value=str(folder),
+            remedy="choose another folder",
+        )
+
+
+def success_rates(run: Run, task: Task, problems: Sequence[Problem]) -> dict[str, list[float | None]]:
+    """Return the share of right answers to each problem, None where it was not asked: "before", "after", "change".
+
+    Of a held-out problem they are of the evaluations before and after. Of a training problem they are of the
+    completions in the first and in the second half of the training.
+    """
+    by_question = {problem.question: problem for problem in problems}
+    right: tuple[dict[str, list[bool]], ...] = ({}, {})
+    evaluated = [(side, row) for side, name in enumerate((BEFORE, AFTER)) for row in _read_rows(run, name)]
+    for side, row in evaluated:
+        if isinstance(row.get("question"), str):
+            right[side].setdefault(row["question"], []).append(row.get("right") is True)
+    sampled = [row for row in _read_rows(run, "completions.jsonl") if files.number(row.get("step")) is not None]
+    if not evaluated and not sampled:
+        raise SettingError(
+            "has neither an evaluation nor completions", setting="--run", value=str(run.path), remedy="train it first"
+        )
+    middle = max((row["step"] for row in sampled), default=0) / 2
+    for row in sampled:
+        problem = by_question.get(_question_of(row.get("prompt")))
+        if problem is not None and isinstance(row.get("completion"), str):
+            verdict = task.grade(row["completion"], problem)
+            right[row["step"] > middle].setdefault(problem.question, []).append(verdict.right)
+    if not any(question in by_question for side in right for question in side):
+        raise SettingError(
+            f"was asked none of these {len(problems):,} problems",
+            setting="--run",
+            value=str(run.path),
+            remedy="remove --run, or give the settings of its task, and no --n",
+        )
+    before, after = ([_share(side.get(problem.question)) for problem in problems] for side in right)
+    change = [None if b is None or a is None else a - b for b, a in zip(before, after, strict=True)]
+    return {"before": before, "after": after, "change": change}
+
+
+def _read_rows(run: Run, name: str) -> list[dict[str, Any]]:
+    return files.read_objects(run.path / name).rows
+
+
+def _question_of(prompt: Any) -> str:
+    """Return the question in a prompt of completions.jsonl: a text, or the last message of a conversation."""
+    last = prompt[-1] if isinstance(prompt, list) and prompt else prompt
+    question = last.get("content") if isinstance(last, dict) else last
+    return question if isinstance(question, str) else ""
+
+
+def _share(right: Sequence[bool] | None) -> float | None:
+    return fmean(right) if right else None
+
+
+def to_tsv(columns: Mapping[str, Sequence[Any]]) -> str:
+    """Return a header and a line per row; None is an empty cell. Texts must be on one line already."""
+    rows = zip(*columns.values(), strict=True)
+    return "".join("\t".join(map(_format_cell, row)) + "\n" for row in (columns, *rows))
+
+
+def _format_cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def to_cell(text: str, longest: int = LONGEST) -> str:
+    """Return a text on one line, shortened, without what a terminal or a page must not get."""
+    return display_text(" ".join(text.split()), longest)
+
+
+def shorten(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 4] + " ..."

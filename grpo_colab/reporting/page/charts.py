@@ -1,0 +1,278 @@
+"""The charts of a run's page, as the dicts of figures.py.
+
+A chart of plain metrics is an entry of CHARTS. Those that combine metrics, or that show more than lines, have a
+function each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any, Final, NamedTuple
+
+from grpo_colab.reporting.page.evaluation_reader import Side
+from grpo_colab.reporting.page.figures import (
+    Figure,
+    band,
+    describe_values,
+    figure,
+    first_sentences,
+    layer,
+    line,
+    table_columns,
+    with_step_marks,
+)
+from grpo_colab.reporting.page.html import display_text, unique_names
+from grpo_colab.reporting.page.metric_rows import (
+    VARIANCE,
+    Row,
+    all_keys,
+    downsample,
+    reward_keys,
+    values,
+    with_variance_share,
+)
+from grpo_colab.reporting.page.run_reader import RunData
+from grpo_colab.runs.records import reward_of_metric
+from grpo_colab.text import masked
+from grpo_colab.utils.files import number
+
+MOST_LINES: Final = 12  # of the charts that have a line per reward or per verdict
+MOST_OTHERS: Final = 24  # charts of metrics that are not known here
+MOST_MARKS: Final = 40  # steps with a warning
+
+
+class Chart(NamedTuple):
+    """A chart of metrics: its lines by their keys, and the area between two more keys as a band."""
+
+    title: str
+    lines: Mapping[str, str]  # key -> label
+    about: str = ""
+    band: tuple[str, str, str] | None = None  # lower key, upper key, label
+    percent: bool = False
+    smooth: bool = True
+
+
+SAME_REWARDS: Final = "A group whose completions all earn the same teaches nothing."
+LENGTHS: Final = ("completions/min_length", "completions/max_length", "shortest to longest")
+CLIPPED: Final = {"low": "below", "high": "above", "region": "either"}
+CHARTS: Final = (
+    Chart("Groups with variance", {VARIANCE: "share of groups"}, SAME_REWARDS, percent=True),
+    Chart("Completion length, tokens", {"completions/mean_length": "mean"}, band=LENGTHS),
+    Chart("Cut off at the limit", {"completions/clipped_ratio": "share of completions"}, percent=True),
+    Chart("KL divergence from the reference", {"kl": "KL"}),
+    Chart("Entropy", {"entropy": "entropy"}, "In nats a token: near 0 it always writes the same."),
+    Chart("Clipped ratios", {f"clip_ratio/{k}_mean": name for k, name in CLIPPED.items()}, "Share of tokens."),
+    Chart("Loss", {"loss": "loss"}, "GRPO's is near 0 by construction; the reward tells more."),
+    Chart("Gradient norm", {"grad_norm": "norm"}),
+    Chart("Learning rate", {"learning_rate": "learning rate"}, smooth=False),
+    Chart("Memory, GiB", {"memory/peak_gib": "most so far"}, smooth=False),
+    Chart("Drawings", {"distinct": "different", "new_samples": "sampled"}, "In one iteration of hindsight."),
+    Chart("Learnt from hindsight", {"pairs": "pairs of goal and program", "goal_rows": "rows of the goal"}),
+)
+STEP_PARTS: Final = {"time/generation_s": "generation", "time/reward_s": "rewards", "time/update_s": "update"}
+# Column of the accuracy chart's table -> field of a Side.
+RATES: Final = {"right": "accuracy", "low": "low", "high": "high", "last number": "lenient"}
+# Metrics with a chart of their own below, and those that say nothing in one.
+KNOWN: Final = re.compile(
+    r"step|epoch|reward|reward_std|reward/(max|min)|frac_reward_zero_std|step_time|sample_time|time/(generation|reward|update)_s|verdict/.*"
+    r"|rewards/.*/(mean|std)|completions/m(in|ax)_length"
+)
+
+
+def run_charts(run: RunData) -> list[Figure]:
+    """Return the charts for which a run has numbers, in the order of the page.
+
+    Those with "more" are shown only to a reader who asks for more.
+    """
+    rows = with_variance_share(run.metrics)
+    few = downsample(rows)
+    found = [
+        _reward_chart(rows, few),
+        _reward_parts_chart(rows, few),
+        _accuracy_chart(run),
+        _verdict_chart(rows, few),
+        _reward_parts_chart(rows, few, spread=True),
+        *(_metric_chart(chart, rows, few) for chart in CHARTS),
+        _step_time_chart(rows, few),
+        *_other_charts(rows, few),
+    ]
+    marks = _warning_steps(run)
+    return [with_step_marks(chart, marks) for chart in found if chart and chart["traces"]]
+
+
+def reward_label(key: str) -> str:
+    """Return how a reward is called on the page, from its key `rewards/NAME/mean`."""
+    statistic = "std" if key.endswith("/std") else "mean"
+    name = reward_of_metric(masked(key), statistic) or masked(key)
+    return display_text(name.replace("_", " "), 60)
+
+
+def _warning_steps(run: RunData) -> list[float]:
+    """Return the steps with a warning, without those that the run has not reached: they would squeeze the charts."""
+    steps = {step for row in run.warnings if (step := number(row.get("step"))) is not None}
+    return sorted(step for step in steps if 0 <= step <= run.steps)[:MOST_MARKS]
+
+
+def _metric_chart(chart: Chart, rows: Sequence[Row], few: Sequence[Row]) -> Figure | None:
+    """Return a chart of CHARTS, or None where the run has none of its metrics.
+
+    `rows` are described in words, `few` of them are drawn. A chart of zeros alone is for a reader who asks for more.
+    """
+    present = {key: label for key, label in chart.lines.items() if values(few, key)[1]}
+    if not present:
+        return None
+    traces, sentences = [], [chart.about]
+    for n, (key, label) in enumerate(present.items()):
+        traces += line(few, key, label, n, chart.smooth)
+        described = describe_values(rows, key, chart.percent)
+        sentences.append(f"{label.capitalize()}: {described}" if len(present) > 1 else described)
+    columns = {label: key for key, label in present.items()}
+    around = band(few, *chart.band) if chart.band else []
+    if chart.band and around:
+        traces = around + traces
+        columns |= {"least": chart.band[0], "most": chart.band[1]}
+    drawn = figure(chart.title, traces, sentences, table_columns(few, columns), chart.percent)
+    return {**drawn, "more": not any(any(trace["y"]) for trace in traces)}
+
+
+def _other_charts(rows: Sequence[Row], few: Sequence[Row]) -> list[Figure]:
+    """Return a chart for each metric that no other chart shows, for a reader who asks for more."""
+    shown = {key for chart in CHARTS for key in chart.lines}
+    others = [key for key in all_keys(rows) if key not in shown and not KNOWN.fullmatch(key)]
+    found = []
+    for key in others[:MOST_OTHERS]:
+        name = display_text(key, 80)
+        chart = _metric_chart(Chart(name, {key: name}), rows, few)
+        if chart:
+            found.append({**chart, "more": True})
+    return found
+
+
+def _reward_chart(rows: Sequence[Row], few: Sequence[Row]) -> Figure | None:
+    """Return the weighted reward with its standard deviation, and the best and the worst completion of each step."""
+    if not values(few, "reward")[1]:
+        return None
+    spread = [
+        {"step": row["step"], "low": row["reward"] - row["reward_std"], "high": row["reward"] + row["reward_std"]}
+        for row in few
+        if "reward" in row and "reward_std" in row
+    ]
+    traces = band(spread, "low", "high", "± one standard deviation")
+    for key, label, dash in (("reward/max", "best", "dashdot"), ("reward/min", "worst", "dot")):
+        steps, found = values(few, key)
+        if found:
+            dotted = {"color": "muted", "dash": dash, "width": 1.3}
+            traces.append({"x": steps, "y": found, "name": f"{label} completion", "mode": "lines", "line": dotted})
+    traces += line(few, "reward", "weighted sum of the rewards", 0)
+    columns = {"mean": "reward", "std": "reward_std", "best": "reward/max", "worst": "reward/min"}
+    return figure("Reward", traces, [describe_values(rows, "reward")], table_columns(few, columns))
+
+
+def _reward_parts_chart(rows: Sequence[Row], few: Sequence[Row], spread: bool = False) -> Figure:
+    """Return a line per reward: its mean per step, or its standard deviation where `spread` is set.
+
+    Rewards that never differ share a line, since one would hide the other.
+    """
+    alike: dict[tuple[float, ...], list[str]] = {}
+    for key in reward_keys(rows, "std" if spread else "mean"):
+        steps, found = values(rows, key)
+        alike.setdefault((*steps, *found), []).append(key)
+    drawn = list(alike.values())[:MOST_LINES]
+    labels = unique_names(" = ".join(map(reward_label, same[:5])) for same in drawn)
+    keys = {label: same[0] for label, same in zip(labels, drawn, strict=True)}
+    traces = [line(few, key, label, n)[-1] for n, (label, key) in enumerate(keys.items())]
+    sentences = ["The standard deviation over a step's completions."] if spread else []
+    sentences += first_sentences([f"{label}: {describe_values(rows, key)}" for label, key in keys.items()])
+    if len(alike) > len(drawn):
+        sentences.append(f"{len(alike) - len(drawn)} more are in metrics.jsonl.")
+    title = "Spread of its parts" if spread else "Its parts, unweighted"
+    return figure(title, traces, sentences, table_columns(few, keys))
+
+
+def _verdict_chart(rows: Sequence[Row], few: Sequence[Row]) -> Figure:
+    """Return the share of each verdict as stacked layers, "right" at the bottom, then the most frequent first."""
+    totals = {key: sum(values(rows, key)[1]) for key in all_keys(rows) if key.startswith("verdict/")}
+    keys = [key for key in totals if totals[key]]
+    keys.sort(key=lambda key: (key != "verdict/right", -totals[key]))
+    keys = keys[:MOST_LINES]
+    labels = unique_names(display_text(masked(key).removeprefix("verdict/").replace("_", " "), 60) for key in keys)
+    named = dict(zip(labels, keys, strict=True))
+    # a step that reuses the completions of the step before has no verdicts of its own
+    few = [row for row in few if any(key in row for key in keys)]
+    traces = [layer(few, key, label, n, smooth=True) for n, (label, key) in enumerate(named.items())]
+    sentences = first_sentences([f"{label}: {describe_values(rows, key, True)}" for label, key in named.items()])
+    top = {"yaxis": {"range": [0, 1.001]}}
+    return figure("Verdicts", traces, sentences, table_columns(few, named), percent=True, **top)
+
+
+def _accuracy_chart(run: RunData) -> Figure | None:
+    """Return the accuracy before and after with its interval; None where nothing or a single problem was evaluated."""
+    evaluation = run.evaluation
+    last = evaluation.step or run.steps or run.max_steps or 1
+    points: dict[float, tuple[str, Side]] = {}
+    if evaluation.n != 1:
+        points = {
+            step: (name, side)
+            for step, (name, side) in zip((0, last), evaluation.sides().items(), strict=True)
+            if side is not None
+        }
+    if not points:
+        return None
+    sides = [side for _, side in points.values()]
+    right: dict[str, Any] = {
+        "x": list(points),
+        "y": [side.accuracy for side in sides],
+        "name": "right, with 95 % interval",
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "color": "blue",
+            "thickness": 2,
+            "width": 7,
+            "array": [0 if side.high is None else side.high - side.accuracy for side in sides],
+            "arrayminus": [0 if side.low is None else side.accuracy - side.low for side in sides],
+        },
+        "mode": "lines+markers",
+        "marker": {"size": 10, "color": "blue"},
+        "line": {"dash": "dot", "color": "blue"},
+    }
+    lenient: dict[str, Any] = {
+        "x": list(points),
+        "y": [side.lenient for side in sides],
+        "name": "by the last number alone",
+        "mode": "markers",
+        "marker": {"size": 11, "symbol": "diamond-open", "color": "#d55e00"},
+    }
+    sentences = [f"{name.capitalize()}, step {step}: {_rate_text(side)}." for step, (name, side) in points.items()]
+    columns = {
+        name: {step: getattr(side, field) for step, (_, side) in points.items()} for name, field in RATES.items()
+    }
+    end = max(1, run.steps, *points)
+    ranges = {"yaxis": {"range": [-0.03, 1.05]}, "xaxis": {"range": [-0.05 * end, 1.05 * end]}}
+    return figure("Held-out accuracy", [right, lenient], sentences, columns, percent=True, **ranges)
+
+
+def _rate_text(side: Side) -> str:
+    if side.low is None or side.high is None:
+        return f"{100 * side.accuracy:.1f} %"
+    return f"{100 * side.accuracy:.1f} % ({100 * side.low:.1f} to {100 * side.high:.1f} %)"
+
+
+def _step_time_chart(rows: Sequence[Row], few: Sequence[Row]) -> Figure | None:
+    """Return the seconds per step, split into their parts where the run has measured them.
+
+    Hindsight measures the sampling alone; the rest of a step is learning.
+    """
+    parts = {key: label for key, label in STEP_PARTS.items() if values(few, key)[1]}
+    if not parts and values(few, "sample_time")[1]:
+        few = [{**row, "rest": row["step_time"] - row.get("sample_time", 0)} for row in few if "step_time" in row]
+        parts = {"sample_time": "sampling", "rest": "learning"}
+    if not parts:
+        return _metric_chart(Chart("Step time, s", {"step_time": "step time"}), rows, few)
+    traces = [layer(few, key, label, n) for n, (key, label) in enumerate(parts.items())]
+    sentences = [f"Whole: {describe_values(rows, 'step_time')}"] if values(rows, "step_time")[1] else []
+    means = ", ".join(f"{label} {fmean(values(few, key)[1]):.3g}" for key, label in parts.items())
+    columns = {**{label: key for key, label in parts.items()}, "step": "step_time"}
+    return figure("Step time, s", traces, [*sentences, f"On average {means}."], table_columns(few, columns))

@@ -1,0 +1,156 @@
+"""Charts as the plain dicts that Plotly's script draws: their lines, bands and layers, and what surrounds them.
+
+Each chart also says in words what it shows, for readers who do not see it, and has its values as a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from grpo_colab.reporting.curves import trend
+from grpo_colab.reporting.page.metric_rows import Row, values
+
+# Okabe and Ito's, as in document.js; "blue" is the stylesheet's, which is lighter in dark mode and black on paper.
+COLOURS: Final = ("blue", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#8c6bb1", "#777777")
+DASHES: Final = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+# Plotly's dashes as SVG's stroke-dasharray.
+STROKES: Final = {"dash": "8 5", "dot": "2 4", "dashdot": "8 4 2 4", "longdash": "14 5", "longdashdot": "14 4 2 4"}
+PATTERNS: Final = ("", "/", ".", "x", "-", "\\", "+", "|")
+FEWEST_TO_SMOOTH: Final = 8
+MOST_CELLS: Final = 50_000  # of a chart's table
+MOST_SENTENCES: Final = 8  # of a caption
+
+Trace = dict[str, Any]
+Figure = dict[str, Any]
+
+
+class LineStyle(NamedTuple):
+    """How a run's line looks: its colour, and its dash by Plotly's name."""
+
+    colour: str
+    dash: str
+
+    @property
+    def stroke(self) -> str:
+        """Return the dash as SVG's stroke-dasharray, an empty string for a solid line."""
+        return STROKES.get(self.dash, "")
+
+
+def line_style(n: int) -> LineStyle:
+    """Return the style of the n-th line. The first 42 differ."""
+    return LineStyle(COLOURS[n % len(COLOURS)], DASHES[n % len(DASHES)])
+
+
+def line(rows: Sequence[Row], key: str, label: str, n: int, smooth: bool = True) -> list[Trace]:
+    """Return the traces of the n-th line: the values faintly, and their moving mean; few values alone."""
+    steps, found = values(rows, key)
+    style = line_style(n)
+    trace = {"x": steps, "y": found, "name": label, "mode": "lines" if len(steps) > 1 else "markers"}
+    bold = {"color": style.colour, "dash": style.dash, "width": 2.2}
+    if not smooth or len(found) < FEWEST_TO_SMOOTH:
+        return [{**trace, "line": bold, "marker": {"color": style.colour}}]
+    faint = {"color": style.colour, "width": 1}
+    return [
+        {**trace, "line": faint, "opacity": 0.35, "showlegend": False, "legendgroup": label},
+        {**trace, "y": trend(found), "line": bold, "hoverinfo": "skip", "legendgroup": label},
+    ]
+
+
+def band(rows: Iterable[Row], low: str, high: str, label: str, n: int = 0) -> list[Trace]:
+    """Return the area between two keys as a trace; none where fewer than two rows have both."""
+    both = [row for row in rows if low in row and high in row]
+    if len(both) < 2:
+        return []
+    trace: Trace = {
+        "x": [row["step"] for row in (*both, *reversed(both))],
+        "y": [row[high] for row in both] + [row[low] for row in reversed(both)],
+    }
+    trace |= {"fill": "toself", "fillcolor": COLOURS[n], "line": {"width": 0}, "mode": "lines", "opacity": 0.16}
+    return [{**trace, "name": label, "hoverinfo": "skip"}]
+
+
+def layer(rows: Sequence[Row], key: str, label: str, n: int, smooth: bool = False) -> Trace:
+    """Return the n-th of the layers that are stacked on each other."""
+    steps, found = [row["step"] for row in rows], [row.get(key, 0.0) for row in rows]
+    colour = COLOURS[n % len(COLOURS)]
+    trace: Trace = {
+        "x": steps,
+        "y": trend(found) if smooth else found,
+        "name": label,
+        "stackgroup": "one",
+        "mode": "lines",
+        "line": {"width": 1, "color": colour},
+    }
+    shape = PATTERNS[n % len(PATTERNS)]
+    if shape:
+        trace["fillpattern"] = {"shape": shape, "fgcolor": colour, "fillmode": "replace", "size": 6, "solidity": 0.35}
+    return trace
+
+
+def table_columns(rows: Sequence[Row], keys: Mapping[str, str]) -> dict[str, dict[float, float]]:
+    """Return the values by step of each key that has any, under the names that `keys` gives: name -> key."""
+    columns = {name: dict(zip(*values(rows, key), strict=True)) for name, key in keys.items()}
+    return {name: column for name, column in columns.items() if column}
+
+
+def figure(
+    title: str,
+    traces: Sequence[Trace],
+    sentences: Iterable[str],
+    columns: Mapping[str, Mapping[float, float | None]],
+    percent: bool = False,
+    **layout: Any,
+) -> Figure:
+    """Return a chart over the steps, with its caption of `sentences` and its table of `columns`: name -> step -> value.
+
+    Every n-th step is left out of a table that would have more than MOST_CELLS; runs whose steps differ have a table
+    of mostly empty cells.
+    """
+    steps = sorted({step for column in columns.values() for step in column})
+    every = -(-len(steps) * len(columns) // MOST_CELLS)
+    if every > 1:
+        steps = steps[::every]
+        sentences = [*sentences, f"The table has one step in {every}."]
+    axis = {"tickformat": ".0%", "hoverformat": ".1%"} if percent else {"exponentformat": "e", "hoverformat": ".4g"}
+    layout["yaxis"] = {"rangemode": "tozero", **axis, **layout.get("yaxis", {})}
+    step_axis = {"title": {"text": "step", "standoff": 4}, "hoverformat": "d", "tickformat": "d"}
+    layout["xaxis"] = {**step_axis, **layout.get("xaxis", {})}
+    in_legend = sum("name" in trace and trace.get("showlegend", True) for trace in traces)
+    layout.setdefault("showlegend", in_legend > 1)
+    return {
+        "title": title,
+        "traces": list(traces),
+        "layout": layout,
+        "caption": " ".join(filter(None, sentences)),
+        "head": ["step", *columns],
+        "table": [[step, *(column.get(step) for column in columns.values())] for step in steps],
+    }
+
+
+def with_step_marks(chart: Figure, steps: Sequence[float]) -> Figure:
+    """Return the chart with a dotted vertical line at each of `steps`."""
+    dotted = {"color": "bad", "dash": "dot", "width": 1.2}
+    marks = [{"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": dotted} for x in steps]
+    return {**chart, "layout": {**chart["layout"], "shapes": marks}}
+
+
+def describe_values(rows: Sequence[Row], key: str, percent: bool = False) -> str:
+    """Say in a sentence where a metric began and ended, and its least and its most. One row has it at least."""
+    steps, found = values(rows, key)
+    form = "{:.0%}" if percent else "{:.3g}"
+    low, high = min(found), max(found)
+    if low == high:
+        return f"{form.format(low)} in {'every step' if len(found) > 1 else f'step {steps[0]:.0f}'}."
+    at_low, at_high = (f"step {steps[found.index(value)]:.0f}" for value in (low, high))
+    return (
+        f"{form.format(found[0])} at step {steps[0]:.0f}, {form.format(found[-1])} at step {steps[-1]:.0f}; "
+        f"least {form.format(low)} ({at_low}), most {form.format(high)} ({at_high})."
+    )
+
+
+def first_sentences(sentences: Sequence[str]) -> list[str]:
+    """Return the first MOST_SENTENCES, and one that counts the others."""
+    if len(sentences) <= MOST_SENTENCES:
+        return list(sentences)
+    return [*sentences[:MOST_SENTENCES], f"And {len(sentences) - MOST_SENTENCES} more."]

@@ -1,0 +1,66 @@
+"""The rows of metrics.jsonl as charts take them: which keys they have, and fewer of them where they are many."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Final
+
+from grpo_colab.runs.records import reward_of_metric
+
+Row = Mapping[str, float]
+
+MOST_POINTS: Final = 400  # of a line; a longer one becomes means of several steps
+VARIANCE: Final = "groups_with_variance"  # TRL logs its complement, frac_reward_zero_std
+
+
+def with_variance_share(metrics: Sequence[Row]) -> list[dict[str, float]]:
+    """Return copies of the rows that also have the share of groups whose rewards differ."""
+    return [
+        {**row, VARIANCE: 1 - row["frac_reward_zero_std"]} if "frac_reward_zero_std" in row else dict(row)
+        for row in metrics
+    ]
+
+
+def downsample(rows: Sequence[Row]) -> list[dict[str, float]]:
+    """Return at most MOST_POINTS rows, each the mean of as many steps as that takes.
+
+    A key with "min" or "max" in its name gets the minimum or the maximum of those steps.
+    """
+    every = -(-len(rows) // MOST_POINTS)
+    if every <= 1:
+        return [dict(row) for row in rows]
+    buckets = [rows[start : start + every] for start in range(0, len(rows), every)]
+    return [{**_merge(bucket), "step": bucket[-1]["step"]} for bucket in buckets]
+
+
+def _merge(rows: Sequence[Row]) -> dict[str, float]:
+    merged = {}
+    for key in all_keys(rows):
+        aggregate: Callable[[Iterable[float]], float] = fmean
+        extreme = re.search(r"(?:^|[/_])(min|max)(?:_|$)", key)
+        if extreme:
+            aggregate = min if extreme[1] == "min" else max
+        merged[key] = aggregate(values(rows, key)[1])
+    return merged
+
+
+def all_keys(rows: Iterable[Row]) -> list[str]:
+    """Return the keys of all rows, in the order in which they first come."""
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def reward_keys(rows: Iterable[Row], statistic: str = "mean") -> list[str]:
+    """Return the keys `rewards/NAME/STATISTIC` of the rows; the statistic is "mean" or "std"."""
+    return [key for key in all_keys(rows) if is_reward_key(key, statistic)]
+
+
+def is_reward_key(key: str, statistic: str = "mean") -> bool:
+    return reward_of_metric(key, statistic) is not None
+
+
+def values(rows: Iterable[Row], key: str) -> tuple[list[float], list[float]]:
+    """Return the steps that have a number under `key`, and those numbers."""
+    found = [(row["step"], row[key]) for row in rows if key in row]
+    return [step for step, _ in found], [value for _, value in found]

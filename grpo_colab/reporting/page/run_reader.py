@@ -1,0 +1,235 @@
+"""Read a run folder for its page, and find the run folders that a page is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from grpo_colab.errors import SettingError
+from grpo_colab.evaluation.evaluate import AFTER, BEFORE
+from grpo_colab.reporting.page.evaluation_reader import Answer, Evaluation, pair_answers, read_evaluation
+from grpo_colab.reporting.page.file_reader import FileReader, Limits
+from grpo_colab.runs.records import MOST_JSON, is_finished, weighted_reward, with_reward_keys
+from grpo_colab.runs.run import DRAW, Run
+from grpo_colab.runs.status import status
+from grpo_colab.text import without_secrets
+from grpo_colab.utils.files import MOST_READ, inside, is_file, number, read_json
+
+MOST_ANSWERS: Final = 50_000  # before and after each, and warnings
+MOST_LISTED: Final = 5000  # names in a draw.json that are looked for
+MOST_RUNS: Final = 100  # of a folder of drawings, on one page
+SHARED_FILES: Final = ("metrics.jsonl", "completions.jsonl", "warnings.jsonl", BEFORE, AFTER)
+
+
+@dataclass
+class RunData:
+    """A run as its page shows it. Everything in it was read from files that may be anyone's."""
+
+    run: Run
+    name: str  # the folder's, with as many folders above it as tell it from the other runs
+    state: str  # as `status` names it
+    steps: int  # done
+    max_steps: float | None
+    tripwire: dict[str, Any] | None  # what stopped the run, with "wire" and "step"
+    reward_failure: dict[str, Any] | None  # with "reward", "what" and "step"
+    recipe: dict[str, Any]  # the TOML file's tables, without secrets
+    environment: dict[str, Any]  # without secrets
+    metrics: list[dict[str, float]]  # a row per step, in order; finite numbers alone
+    completions: list[dict[str, Any]]
+    answers: dict[str, list[Answer]]  # "before" and "after": a row per held-out problem
+    evaluation: Evaluation
+    warnings: list[dict[str, Any]]  # in the order of their steps
+    pictures: dict[str, str]  # file name -> base64; empty where several runs share a page
+    notes: list[str]  # what is missing, left out, or cannot be read
+
+    def table(self, name: str) -> dict[str, Any]:
+        """Return a table of the recipe, empty where it has none."""
+        found = self.recipe.get(name)
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def title(self) -> str:
+        return str(self.recipe.get("name") or self.name)
+
+    @property
+    def model_name(self) -> str:
+        return str(self.table("model").get("model_name") or "an unknown model")
+
+    @property
+    def device_name(self) -> str:
+        device = self.environment.get("device")
+        return str((device.get("name") if isinstance(device, dict) else None) or "an unknown device")
+
+    @property
+    def task_name(self) -> str:
+        return str(self.evaluation.task or self.table("task").get("name", "an unknown task"))
+
+    @property
+    def has_problems(self) -> bool:
+        """Tell whether something is missing or went wrong."""
+        return bool(self.notes or self.tripwire or self.reward_failure or self.warnings)
+
+    @property
+    def duration(self) -> str:
+        """Return how long all steps took together, in minutes or hours."""
+        seconds = sum(min(max(row.get("step_time", 0.0), 0.0), 1e9) for row in self.metrics)
+        return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min"
+
+    @property
+    def resume_command(self) -> str:
+        """Return the command that goes on with the run, or with all runs of its folder of drawings."""
+        with contextlib.suppress(TypeError):  # from a draw.json that is none
+            return self.run.resume_command
+        return self.run.resume_command_alone
+
+    @functools.cached_property
+    def reward_weights(self) -> list[float]:
+        """Return the weight of each reward, in the order of the recipe."""
+        return [float(number(weight) or 0.0) for weight in self.table("rewards").values()]
+
+    def weighted_reward(self, rewards: Mapping[str, Any]) -> float:
+        """Return a completion's reward: the weighted sum, or the plain sum where the recipe has other rewards."""
+        return weighted_reward(rewards.values(), self.reward_weights)
+
+    @functools.cached_property
+    def answers_are_numbers(self) -> bool:
+        """Tell whether the task's answers are single numbers: then a completion is graded again within microseconds."""
+        from grpo_colab.tasks import Task, task_class
+
+        with contextlib.suppress(SettingError, TypeError):
+            return task_class(self.table("task").get("name", "")).grade is Task.grade
+        return False
+
+    def answer_pairs(self) -> list[tuple[Answer | None, Answer | None]]:
+        """Return what was answered before and after to the same problem, None where it was not asked."""
+        return pair_answers(self.answers)
+
+
+def find_runs(paths: Sequence[str | Path]) -> list[Run]:
+    """Return the runs in `paths`, each once. A folder that `grpo-colab draw` made stands for the runs in it.
+
+    Raises SettingError for a path that is neither, and for no path at all.
+    """
+    found: dict[Path, Run] = {}
+    for path in map(Path, paths):
+        if is_file(path / DRAW) and not is_file(path / "recipe.toml"):
+            runs = _runs_of_drawing(path)
+            if not runs:
+                raise SettingError(
+                    f"none of the runs that {DRAW} names has begun, so that there is nothing to show", place=path
+                )
+        else:
+            runs = [Run(path)]
+        found |= {run.path.resolve(): run for run in runs}
+    if not found:
+        raise SettingError(
+            "no run folder is given",
+            setting="RUN",
+            remedy="name at least one run folder, such as runs/2026-11-21-word-problems-tiny",
+        )
+    return list(found.values())
+
+
+def _runs_of_drawing(folder: Path) -> list[Run]:
+    """Return the runs that a folder's draw.json names, or all in it where it names none.
+
+    At most MOST_RUNS are taken, none outside of the folder, and none through a link.
+    """
+    names = (read_json(folder / DRAW, MOST_JSON) or {}).get("runs")
+    listed = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    candidates = list(dict.fromkeys(listed)) or sorted(path.name for path in folder.iterdir())
+    runs: list[Run] = []
+    for name in candidates[:MOST_LISTED]:
+        with contextlib.suppress(ValueError, OSError):  # SettingError is a ValueError: that run has not begun
+            runs.append(Run(inside(folder, name)))
+        if len(runs) == MOST_RUNS:
+            break
+    return runs
+
+
+def read_runs(runs: Sequence[Run], names: Sequence[str]) -> list[RunData]:
+    """Read several runs, and keep no more of all than of one. What small runs leave is for the big ones."""
+    limits = Limits(len(runs), {file: equal_share([_size(run.path / file) for run in runs]) for file in SHARED_FILES})
+    return [read_run(run, name, limits=limits) for run, name in zip(runs, names, strict=True)]
+
+
+def _size(path: Path) -> int:
+    with contextlib.suppress(OSError):
+        return path.lstat().st_size
+    return 0
+
+
+def equal_share(sizes: Sequence[int], total: int = MOST_READ) -> int:
+    """Return how many bytes each file may have at most for all to have `total` together."""
+    for n, size in enumerate(sorted(sizes)):
+        share = total // (len(sizes) - n)
+        if size > share:
+            return share
+        total -= size
+    return MOST_READ
+
+
+def read_run(
+    run: Run, name: str | None = None, evaluation: Mapping[str, Any] | None = None, limits: Limits | None = None
+) -> RunData:
+    """Read everything that a run folder tells.
+
+    `name` is what the page calls the run, the folder's name for None. `evaluation` is what evaluation.json will hold,
+    where it is not written yet. `limits` is how much is kept, as much as of a run alone for None.
+    """
+    limits = limits or Limits()
+    files = FileReader(run.path, limits)
+    recipe = files.recipe()
+    told = status(run.path)
+    begun = told["state"] != "not begun"
+    metrics = files.metrics(begun)
+    rows = files.rows("completions.jsonl", if_missing="No completions yet." if begun else "")
+    completions = [with_reward_keys(row) for row in rows]
+    answers = {side: files.rows(file, most=MOST_ANSWERS) for side, file in (("before", BEFORE), ("after", AFTER))}
+    given = files.json_object("evaluation.json") if evaluation is None else dict(evaluation)
+    evaluated = read_evaluation(given, answers, files.notes)
+    environment = _environment(files, begun)
+    warnings = without_secrets(files.rows("warnings.jsonl", most=MOST_ANSWERS))
+    pictures = files.pictures()
+    for folder in (run.checkpoints, run.adapter):
+        if folder.is_symlink():
+            files.notes.append(f"{folder.name} is a link, which is not followed.")
+    return RunData(
+        run=run,
+        name=name or run.path.resolve().name,
+        state=_state(told, evaluation),
+        steps=told["step"],
+        max_steps=number(told["max_steps"]),
+        tripwire=told["tripwire"],
+        reward_failure=told["reward_failure"],
+        recipe=recipe,
+        environment=environment,
+        metrics=metrics,
+        completions=completions,
+        answers=answers,
+        evaluation=evaluated,
+        warnings=sorted(warnings, key=lambda row: number(row.get("step")) or 0),
+        pictures=pictures if limits.runs == 1 else {},
+        notes=files.notes,
+    )
+
+
+def _environment(files: FileReader, begun: bool) -> dict[str, Any]:
+    """Return environment.json without the command, which may hold a token, and without other secrets."""
+    environment = files.json_object("environment.json") or {}
+    if begun and not environment and not (files.folder / "environment.json").exists():
+        files.notes.append("environment.json is missing: the device and the versions are not known.")
+    environment.pop("command", None)
+    found: dict[str, Any] = without_secrets(environment)
+    return found
+
+
+def _state(told: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> str:
+    """Return the run's state. A process that gives the evaluation is about to end the run, and holds its lock still."""
+    if is_finished(evaluation, number(told["max_steps"])):
+        return "finished"
+    return str(told["state"])

@@ -1,0 +1,250 @@
+"""When a checkpoint is due, how it is written whole, and when a run has to stop so that nothing is lost.
+
+A checkpoint is the trainer's own, written to a staging folder and then published by one rename (checkpoints.py). A run
+stops early because its hours are over, or at a signal: it saves, and the final evaluation follows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy
+import torch
+from accelerate.utils import gather_object
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from grpo_colab.errors import nearest, one_line
+from grpo_colab.runs import checkpoints
+from grpo_colab.runs.mirror import PATIENCE_S as MIRROR_PATIENCE_S
+from grpo_colab.runs.records import is_step_row
+from grpo_colab.training.signals import Signals, Stopped
+from grpo_colab.utils import files
+from grpo_colab.utils.console import warn
+
+if TYPE_CHECKING:
+    from grpo_colab.recipe.recipe import Recipe
+    from grpo_colab.runs.mirror import Mirror
+    from grpo_colab.runs.run import Run
+
+WINDOW: Final = 10  # steps from which a step's seconds and a checkpoint's value are estimated
+
+
+class LastStep(TrainerCallback):
+    """Remember the random states and counters at the end of each step, so that a broken step can be repeated exactly.
+
+    `folder` is the run's folder of checkpoints.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.states: tuple[Any, ...] | None = None
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        # the trainer's counters, such as the tokens seen so far
+        counters = {name: value for name, value in vars(state).items() if isinstance(value, int | float)}
+        self.states = (random.getstate(), numpy.random.get_state(), torch.get_rng_state(), cuda, counters)
+
+    def save(self, trainer: Any, together: bool) -> None:
+        """Write a checkpoint of the last whole step, unless there is one already.
+
+        Without `together`, when one of several processes may have stopped alone, none can be written: all of them
+        take part. Nor can one be written between two steps that share their completions, which no checkpoint holds.
+        """
+        if self.states is None or (trainer.args.world_size > 1 and not together):
+            return
+        python, arrays, tensors, cuda, counters = self.states
+        random.setstate(python)
+        numpy.random.set_state(arrays)
+        torch.set_rng_state(tensors)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        vars(trainer.state).update(counters)
+
+        step = trainer.state.global_step
+        newest = next(reversed(checkpoints.saved(self.folder)), None)
+        is_new = newest is None or checkpoints.step_of(newest) < step
+        if is_new and step % trainer.args.num_iterations == 0:
+            trainer.save_checkpoint()
+
+
+class CheckpointManager(TrainerCallback):
+    """Have checkpoints written in time and whole, and end the run before its hours do, or at a signal.
+
+    `deadline` is a moment by time.monotonic(), so that a clock that is set right does not matter. `costs` are the
+    seconds that a checkpoint (`save_s`) and an evaluation (`evaluation_s`) take. Afterwards `stopped_by` says why the
+    run ended before its last step, and `unsaved` why the last checkpoint could not be written.
+    """
+
+    def __init__(self, run: Run, recipe: Recipe, signals: Signals, deadline: float, mirror: Mirror | None) -> None:
+        self.run, self.recipe, self.signals, self.deadline, self.mirror = run, recipe, signals, deadline, mirror
+        kept = files.read_json(run.path / "clock.json") or {}
+        numbers = {key: value for key, value in kept.items() if files.number(value) is not None}
+        self.costs: dict[str, float] = {key: value for key, value in numbers.items() if 0 <= value < 1e9}
+        self.steps_s: deque[float] = deque(maxlen=WINDOW)
+        self.values: deque[float | None] = deque(maxlen=WINDOW)
+        self.stopped_by: str | None = None
+        self.unsaved: str | None = None
+        self.due = False
+        self.sampler: Any = None  # the trainer's, of the prompts
+        self.saved_at = self.step_began = time.monotonic()
+        self.saving_s = 0.0
+
+    @property
+    def staging(self) -> str:
+        """The folder that the trainer writes checkpoints to."""
+        return str(self.run.checkpoints / checkpoints.STAGING)
+
+    def record_cost(self, **costs_s: float) -> None:
+        """Keep what something took, in seconds, in the run folder: a resumed run need not measure it again."""
+        self.costs |= costs_s
+        with contextlib.suppress(OSError):
+            self.run.write_json("clock.json", self.costs)
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        metric = args.metric_for_best_model
+        self.values.extend(row.get(metric) for row in self.run.metrics() if row.get(metric) is not None)
+        # each epoch draws its order of prompts from the sampler's generator: draw those of the epochs that are over
+        for _ in range(int(state.epoch or 0)):
+            next(iter(self.sampler))
+        self.saved_at = self.step_began = time.monotonic()
+        self._follow_learning_rate(args.learning_rate, kwargs["optimizer"], kwargs["lr_scheduler"])
+
+    def _follow_learning_rate(self, wanted: float, optimizer: Any, schedule: Any) -> None:
+        """Scale a resumed schedule to the recipe's learning rate: it brings the one that it began with."""
+        rates = set(getattr(schedule, "base_lrs", ()))
+        if len(rates) != 1:
+            return
+        began_with = rates.pop()
+        if not began_with or began_with == wanted:
+            return
+        for index, group in enumerate(optimizer.param_groups):
+            group["initial_lr"] = schedule.base_lrs[index] = wanted
+            group["lr"] *= wanted / began_with
+            schedule._last_lr[index] = group["lr"]  # the trainer logs this one
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, model: Any, **kwargs: Any) -> None:
+        if args.world_size > 1 or state.global_step % args.num_iterations:
+            return
+        self.signals.breakable = True
+        # vLLM would not answer the evaluation after it was interrupted, so that its step is always waited for
+        vllm = getattr(model, "vllm_engine", None) is not None
+        step_s = max(self.steps_s, default=math.inf)
+        self.signals.step_ends = time.monotonic() + (0.0 if vllm else step_s)
+        if self.signals.count:  # the signal came while the last step was saved
+            self.signals.breakable = False
+            raise Stopped
+
+    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.signals.breakable = False
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+        now = time.monotonic()
+        self.steps_s.append(now - self.step_began - self.saving_s)
+        self.step_began, self.saving_s = now, 0.0
+        if self.mirror is not None:
+            self.mirror.poll()
+
+        # The last step is saved whatever the strategy, so that only the evaluation is left to lose. The first one
+        # is saved too: it tells what a checkpoint costs, and whether there is space for one.
+        last = state.global_step >= state.max_steps
+        by_time = 0 < self.recipe.budget.save_minutes * 60 <= now - self.saved_at
+        if last or (args.save_strategy != "no" and (by_time or state.global_step == 1 or control.should_save)):
+            self.due = True
+        reason = None
+        if self.signals.count:
+            reason = "a signal"
+        elif now + self.seconds_to_finish() > self.deadline:
+            reason = "budget.max_hours"
+        if args.world_size > 1:  # all processes stop and save at the same step when one of them has to
+            gathered = gather_object([(self.due, reason)])
+            self.due = any(due for due, _ in gathered)
+            reason = next((why for _, why in gathered if why), None)
+
+        # No checkpoint holds the completions that serve several steps, so that none is made between such steps.
+        control.should_save = False
+        if state.global_step % args.num_iterations == 0 or last:
+            if reason and not last:
+                self.stopped_by = reason
+                self.due = control.should_training_stop = True
+            control.should_save, self.due = self.due, False
+        return control
+
+    def seconds_to_finish(self) -> float:
+        """Return what must still fit before the deadline if another step is begun: it, two saves and the evaluation."""
+        step_s, save_s = max(self.steps_s), self.costs.get("save_s", 0.0)
+        mirror_s = MIRROR_PATIENCE_S if self.mirror is not None else 0.0
+        # the second save is the adapter's, and a trained policy's answers may be longer than those before
+        return step_s + 2 * save_s + 1.2 * self.costs.get("evaluation_s", 0.0) + mirror_s
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        metric = args.metric_for_best_model
+        if logs is None or not is_step_row(logs):
+            return
+        if metric in logs:
+            self.values.append(logs[metric])
+        elif not self.values and state.global_step == 1 and state.is_world_process_zero:
+            warn(f"grpo.metric_for_best_model = {metric!r}: no such metric{nearest(metric, logs)}", step=1)
+
+    def save(self, trainer: Any, write: Callable[[], None]) -> None:
+        """Have the trainer `write` a checkpoint to the staging folder, and publish it. A full disk ends no run."""
+        began, error = time.monotonic(), None
+        main, step = trainer.accelerator.is_main_process, trainer.state.global_step
+        if main:
+            try:
+                checkpoints.new_staging(self.run.checkpoints)
+            except OSError as caught:
+                error = one_line(caught)
+        error = self._first_error(error)
+        try:
+            if error is None:
+                write()
+        except Exception as caught:  # noqa: BLE001 - a full disk is an OSError, a SafetensorError, or just an Exception
+            error = one_line(caught)
+        error = self._first_error(error)
+        if main and error is None:
+            try:
+                self._publish(trainer, step)
+            except OSError as caught:
+                error = one_line(caught)
+        if main and error is not None:
+            with contextlib.suppress(OSError):
+                files.remove(Path(self.staging))
+            last = self.run.last_checkpoint()
+            kept = f"the last one is {last.name}" if last else "there is none yet"
+            warn(f"the checkpoint could not be written ({error}); {kept}, and the next is tried in time", step=step)
+        self.unsaved = error
+        trainer.accelerator.wait_for_everyone()
+        self.saved_at = time.monotonic()
+        self.saving_s = self.saved_at - began
+        if main and error is None:
+            self.record_cost(save_s=self.saving_s)
+
+    def _first_error(self, error: str | None) -> str | None:
+        """Wait for all processes, and return what went wrong in any of them."""
+        return next((text for text in gather_object([error]) if text), None)
+
+    def _publish(self, trainer: Any, step: int) -> None:
+        args, folder = trainer.args, self.run.checkpoints
+        self.run.to_disk()
+        # A mean over a window, for one lucky step is no best checkpoint; several iterations share their rewards.
+        values = [value for value in self.values if value is not None and math.isfinite(value)]
+        enough = len(self.values) >= min(WINDOW, trainer.state.max_steps // args.num_iterations)
+        value = fmean(values) if values and enough else None
+        staged = folder / checkpoints.STAGING / f"checkpoint-{step}"
+        checkpoints.seal(staged, folder, args.metric_for_best_model, value)
+        if args.save_total_limit:
+            being_copied = self.mirror.pinned if self.mirror else None
+            checkpoints.prune(folder, args.save_total_limit, args.greater_is_better, being_copied)
+        if self.mirror is not None:
+            self.mirror.request()

@@ -1,0 +1,194 @@
+"""Fit the policy by GRPO, and what may go wrong meanwhile.
+
+Out of memory, it goes on with a smaller micro-batch. A reward that breaks, a tripwire or a signal ends it after a
+checkpoint of the last whole step. Any other error is passed on, with the command that resumes the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from grpo_colab.errors import one_line
+from grpo_colab.policy.policy import Policy
+from grpo_colab.rewards import RewardError
+from grpo_colab.runs import checkpoints
+from grpo_colab.runs.resume import keep_recipe, rewind_to_checkpoint
+from grpo_colab.runs.run import writing_to
+from grpo_colab.training.distributed import broadcast_from_main, is_main_process
+from grpo_colab.training.preparation import prepare
+from grpo_colab.training.setup import Outcome
+from grpo_colab.training.tracking import tracked
+from grpo_colab.utils.console import info
+from grpo_colab.utils.memory import out_of_memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from grpo_colab.recipe.recipe import Recipe
+    from grpo_colab.runs.run import Run
+    from grpo_colab.training.checkpointing import CheckpointManager, LastStep
+    from grpo_colab.training.setup import GRPOSetup
+    from grpo_colab.training.tripwires import Tripped, Tripwires
+
+
+class GRPOLearner:
+    """Learn by GRPO: TRL's trainer, on the problems of the recipe's task."""
+
+    says_accuracy = True
+
+    def prepare(self, recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup:
+        """Check all that can be checked, fit the step to the device, and load the policy."""
+        return prepare(recipe, run, loaded)
+
+    def learn(self, setup: GRPOSetup, run: Run, manager: CheckpointManager) -> Outcome:
+        """Train from where the run folder is, with the recipe's trackers, until the end or a signal."""
+        if manager.costs and is_main_process():
+            manager.record_cost()
+        with tracked(run, setup.recipe):
+            step = fit(setup, run, manager)
+        return Outcome(step, run.solved)
+
+    def say_the_end(self, run: Run, recipe: Recipe, manager: CheckpointManager) -> None:
+        """Say that all is done, or what is left and how to resume."""
+        if run.finished:
+            if recipe.budget.stop_at_reward is not None:
+                info(f"Solved in step {run.last_step}." if run.solved else f"Not solved in {run.last_step} steps.")
+            info(f"Everything is in {run.path}")
+            return
+        steps, done = recipe.budget.max_steps, run.last_step
+        left = f"; {steps - done} steps are left" if done < steps else "; only its evaluation is left"
+        hours = (steps - done) * max(manager.steps_s, default=0.0) / 3600
+        time_left = f", about {hours:.1f} h" if hours >= 0.1 else f", about {60 * hours:.0f} min" if hours else ""
+        why = f" by {manager.stopped_by}" if manager.stopped_by else ""
+        last = run.last_checkpoint()
+        if manager.unsaved:
+            info(f"Warning: no checkpoint since {last.name if last else 'the beginning'}: {manager.unsaved}")
+        info(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: {run.resume_command}")
+
+
+def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager) -> int:
+    """Train, with ever smaller micro-batches when memory runs out. Returns the step that the saved adapter is of.
+
+    Raises SettingError for a tripwire, a reward that breaks, and a step that cannot be cut any further.
+    """
+    from grpo_colab.training.memory_fit import release_model, smaller  # they need torch, which unsloth must precede
+    from grpo_colab.training.trainer import build_trainer
+
+    while True:
+        trainer = build_trainer(setup, run, manager)
+        step = train_with(trainer, setup, run, manager)
+        if step is not None:
+            return step
+        setup = dataclasses.replace(setup, generation_batch=trainer.generation_batch)
+        release_model(trainer)
+        del trainer  # and with it all that it holds, before another is made
+        setup = smaller(setup)
+        info(f"Going on from step {run.last_step}.")
+        keep_recipe(run, setup.kept_recipe)
+
+
+def train_with(trainer: Any, setup: GRPOSetup, run: Run, manager: CheckpointManager) -> int | None:
+    """Train from the run's newest whole checkpoint, or from the start. Returns the step that the adapter is of.
+
+    Returns None when memory ran out and a smaller micro-batch can go on.
+    """
+    from grpo_colab.training.checkpointing import LastStep
+    from grpo_colab.training.memory_fit import can_be_cut
+    from grpo_colab.training.signals import Stopped
+    from grpo_colab.training.tripwires import Tripwires
+
+    with writing_to(run):
+        checkpoint = broadcast_from_main(rewind_to_checkpoint(run) if is_main_process() else None)
+    if checkpoint is not None and (run.solved or checkpoints.step_of(checkpoint) >= trainer.args.max_steps):
+        # only the evaluation is missing, and the trainer would add a step to a run that is done
+        setup.policy.load_adapter(checkpoint)
+        save_adapter(run, setup.policy)
+        return checkpoints.step_of(checkpoint)
+
+    last_step = LastStep(run.checkpoints)
+    tripwires = Tripwires(setup.recipe.tripwires, run, setup.policy)
+    tripwires.trainer = trainer
+    for callback in (last_step, manager, tripwires):
+        trainer.add_callback(callback)
+    with manager.signals.in_training():
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except (Exception, Stopped) as error:  # noqa: BLE001 - whatever it is, it is passed on
+            whole, tripped = end_early(error, trainer, manager, last_step, tripwires)
+            if tripped is None and not isinstance(error, Stopped):
+                has_weights = whole or run.last_checkpoint() is not None  # to go on from
+                if out_of_memory(error) and has_weights and can_be_cut(setup):
+                    return None
+                raise_with_remedy(error, setup, run, checkpoint)
+            manager.stopped_by = "a signal"
+    if tripwires.tripped is not None:
+        raise at_last_good(tripwires.tripped, run)
+    step = int(trainer.state.global_step)
+    if step:
+        save_adapter(run, setup.policy)
+    return step
+
+
+def end_early(
+    error: BaseException, trainer: Any, manager: CheckpointManager, last_step: LastStep, tripwires: Tripwires
+) -> tuple[bool, Tripped | None]:
+    """End a training that `error` broke off, with a checkpoint of the last whole step when its weights are still there.
+
+    Returns whether they are, and the tripwire that the error is.
+    """
+    from grpo_colab.training.signals import Stopped
+
+    whole = manager.signals.breakable or isinstance(error, Stopped)
+    manager.signals.breakable = False
+    trainer.callback_handler.on_train_end(trainer.args, trainer.state, trainer.control)  # as the trainer would
+    tripped = tripwires.explain(error) if isinstance(error, RuntimeError) else tripwires.tripped
+    if tripped is not None:
+        whole = tripped.record["last_good_step"] == trainer.state.global_step
+    if whole or isinstance(error, RewardError):
+        last_step.save(trainer, together=tripped is not None)
+    return whole, tripped
+
+
+def raise_with_remedy(error: BaseException, setup: GRPOSetup, run: Run, checkpoint: Path | None) -> NoReturn:
+    """Raise an error that ended the training, with what to do about it and the command that resumes the run."""
+    from grpo_colab.training.memory_fit import out_of_memory_error
+
+    if isinstance(error, pickle.UnpicklingError) and checkpoint is not None:
+        what = f"{checkpoint.name} holds what is no checkpoint's ({one_line(error)})"
+        raise run.error(what, f"remove it, and go on with: {run.resume_command}") from None
+    if isinstance(error, RewardError):
+        raise RewardError(f"{error}; once it is mended: {run.resume_command}", error.record) from error
+    if out_of_memory(error):
+        raise out_of_memory_error(error, setup, run) from error
+    error.add_note(f"Once it is mended: {run.resume_command}")
+    raise error
+
+
+def at_last_good(tripped: Tripped, run: Run) -> Tripped:
+    """Set the checkpoints of spoilt weights aside, and return the tripwire's error with the one to go on from."""
+    if is_main_process():
+        checkpoints.set_aside(run.checkpoints, after=tripped.record["last_good_step"])
+    last = run.last_checkpoint()
+    kept = f"the last good checkpoint is {last.name}" if last else "there was no checkpoint before it"
+    go_on = f"Go on, with the setting that you choose behind it: {run.resume_command}"
+    return tripped.replace(remedy=f"{tripped.remedy}; {kept}. {go_on}")
+
+
+def save_adapter(run: Run, policy: Policy) -> None:
+    """Save the adapter and load it again to compare. What is wrong with it is said, and kept in warnings.jsonl."""
+    if not is_main_process():
+        return
+    with writing_to(run):
+        (run.path / "evaluation.json").unlink(missing_ok=True)  # of an earlier stop: it must be of this adapter
+        policy.save(run.adapter)
+    samples = run.completions()[-4:]
+    troubles = policy.prove(run.adapter, [(row["prompt"], row["completion"]) for row in samples])
+    has_learnt = any(row.get("grad_norm") for row in run.metrics())
+    why = "" if has_learnt else "; no step had a gradient, since in no group did the rewards differ"
+    for trouble in troubles:
+        info(f"WARNING: the saved adapter: {trouble}{why}")
+    step = samples[-1]["step"] if samples else 0
+    if troubles:
+        run.append("warnings.jsonl", [{"step": step, "kind": "adapter", "text": text} for text in troubles])

@@ -1,0 +1,100 @@
+"""Make a step fit the memory: try the longest one first, and cut it into smaller micro-batches when it does not fit.
+
+A completion of full length may come only after a hundred steps. So before anything is asked or learnt, one step is
+tried at the longest prompt and the full completion length, where memory peaks. What does not fit is cut: the
+micro-batch, or the number of completions that are generated together. Neither changes what a step learns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from grpo_colab.errors import SettingError, one_line
+from grpo_colab.plan import GIB
+from grpo_colab.training.trainer import DryRunDone, build_dry_run
+from grpo_colab.utils.console import info
+from grpo_colab.utils.memory import free_memory, out_of_memory
+
+if TYPE_CHECKING:
+    from grpo_colab.runs.run import Run
+    from grpo_colab.training.setup import GRPOSetup
+
+
+def dry_run_longest_step(setup: GRPOSetup, longest: dict[str, Any]) -> GRPOSetup:
+    """Try one step on the row with the longest prompt, at full completion length, and return the setup cut to fit.
+
+    Nothing is learnt. Raises SettingError when not even the smallest micro-batch fits.
+    """
+    fits = False
+    while not fits:
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = build_dry_run(setup, longest, Path(folder))
+            try:
+                trainer.train()
+            except DryRunDone:
+                fits = True
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                if not can_be_cut(setup):
+                    raise out_of_memory_error(error, setup) from error
+            setup = dataclasses.replace(setup, generation_batch=trainer.generation_batch)
+            release_model(trainer)
+            del trainer  # and with it all that it holds, before another is made
+        if not fits:
+            setup = smaller(setup)
+    info(f"A step fits at the longest prompt and {setup.recipe.grpo['max_completion_length']} tokens{gpu_peak()}.")
+    return setup
+
+
+def gpu_peak() -> str:
+    """Return in words what the process has taken of a GPU at most, without vLLM's engine; empty without a GPU."""
+    return f", in {torch.cuda.max_memory_reserved() / GIB:.1f} GiB" if torch.cuda.is_available() else ""
+
+
+def release_model(trainer: Any) -> None:
+    """Take gradients, mixed precision and the reference adapter off the model that a trainer had."""
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    model.zero_grad()
+    if "ref" in model.peft_config:  # the next trainer makes it again, or takes it from its checkpoint
+        model.delete_adapter("ref")
+
+
+def can_be_cut(setup: GRPOSetup) -> bool:
+    """Tell whether a smaller micro-batch can be tried: one of several processes cannot, for the others wait for it."""
+    return setup.batch_plan.processes == 1 and setup.batch_plan.micro_batch > 1
+
+
+def smaller(setup: GRPOSetup) -> GRPOSetup:
+    """Return the setup with the next smaller micro-batch that divides the step."""
+    free_memory()
+    plan = setup.batch_plan
+    completions = plan.micro_batch * plan.accumulation
+    half = max(size for size in range(1, plan.micro_batch // 2 + 1) if completions % size == 0)
+    cut = dataclasses.replace(plan, micro_batch=half, accumulation=completions // half)
+    info(f"Out of memory with budget.micro_batch = {plan.micro_batch}: now {cut}, which learns the same from a step.")
+    if setup.recipe.grpo.get("loss_type") == "bnpo":
+        info("Warning: grpo.loss_type = 'bnpo' weighs by micro-batch, so that what it learns changes a little with it")
+    return dataclasses.replace(setup, batch_plan=cut)
+
+
+def out_of_memory_error(error: BaseException, setup: GRPOSetup, run: Run | None = None) -> SettingError:
+    """Return the refusal of a step that does not fit, when no smaller micro-batch can be tried from here."""
+    micro_batch = setup.batch_plan.micro_batch
+    ways = ["a smaller grpo.max_completion_length", "a smaller lora.r"]
+    if micro_batch > 1:
+        ways.insert(0, f"budget.micro_batch below {micro_batch}")
+    if getattr(setup.policy.model, "vllm_engine", None) is not None:
+        ways.append("a smaller model.gpu_memory_utilization")
+    resume = f". Go on with: {run.resume_command}" if run else ""
+    return SettingError(
+        f"out of memory ({one_line(error)})",
+        setting="budget.micro_batch",
+        value=micro_batch,
+        remedy=f"write {', or '.join(ways)} (`grpo-colab plan` says what each needs){resume}",
+    )

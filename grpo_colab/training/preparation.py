@@ -1,0 +1,205 @@
+"""Prepare a run: check all that can be checked, fit the step to the device, load the policy, lay out the problems.
+
+Nothing is written yet, and everything that is cheap to refuse is refused before the weights are loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grpo_colab.errors import SettingError, one_line
+from grpo_colab.evaluation import evaluate
+from grpo_colab.plan import GIB, BatchPlan, Unplanned, answers_at_once, plan, plan_batch
+from grpo_colab.policy.loading import load_policy
+from grpo_colab.policy.policy import Policy
+from grpo_colab.rewards import call_reward
+from grpo_colab.tasks import reward_columns
+from grpo_colab.training.distributed import broadcast_from_main, join_processes
+from grpo_colab.training.pretraining import pretrained
+from grpo_colab.training.setup import GRPOSetup
+from grpo_colab.training.tracking import check_trackers
+from grpo_colab.training.trainer import grpo_arguments
+from grpo_colab.utils.console import info
+from grpo_colab.utils.device import Machine, this_machine
+from grpo_colab.utils.stack import check_import_order, import_unsloth
+
+if TYPE_CHECKING:
+    from grpo_colab.recipe.recipe import Recipe
+    from grpo_colab.runs.run import Run
+    from grpo_colab.tasks import Problem, Task
+
+# Rewards that must pay a golden completion in full; the others judge by length or by another form.
+GOLDEN = ["correctness", "exact_answer", "soft_correctness", "integer", "strict_format", "soft_format", "tag_count"]
+# Rewards of the task's form, which should pay it at least something.
+FORM = ("think_format", "strict_format", "soft_format", "tag_count")
+
+
+def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup:
+    """Return what a run works with. `run` is the one that is resumed, `loaded` a policy that is there already.
+
+    Raises SettingError for what cannot work.
+    """
+    device = this_machine()
+    plan_batch(recipe, device.processes)  # refuses a step that does not divide among the processes
+    check_import_order()
+    task = recipe.load_task()
+    problems = training_problems(task, recipe)
+    held_out = evaluate.evaluation_problems(task, recipe)
+    import_stack(recipe, task, device)
+    check_arguments(recipe, device)
+
+    recipe, loading, batch_plan = fit_to_device(recipe, device, loaded, resumed=run is not None)
+    info(f"Loading {recipe.model['model_name']} on {device.name} ...")
+    policy = loaded or load_policy(loading, device, pretrained(recipe, device, run))
+    rows, longest = prompt_rows(policy, task, recipe, problems)
+    held_out = evaluate.fitting_problems(policy, recipe, task, held_out)
+    check_rewards(policy, task, recipe, problems)
+    info(f"{batch_plan}. {coverage(recipe, len(rows), len(problems) - len(rows))}")
+
+    setup = GRPOSetup(
+        recipe=recipe,
+        device=device,
+        task=task,
+        policy=policy,
+        held_out=held_out,
+        evaluation_batch=1,
+        rows=rows,
+        batch_plan=batch_plan,
+    )
+    steps_left = recipe.budget.max_steps - (run.last_step if run else 0)
+    if recipe.budget.rehearsal and steps_left > 0:
+        from grpo_colab.training.memory_fit import dry_run_longest_step
+
+        setup = dry_run_longest_step(setup, longest)
+    # after the dry run, which leaves less memory free
+    at_once = broadcast_from_main(answers_at_once(recipe, policy.model.config, device.free_bytes))
+    return dataclasses.replace(setup, evaluation_batch=at_once)
+
+
+def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
+    """Return the task's training problems. Raises SettingError when it has none."""
+    problems = task.problems("train", recipe.prompts.limit)
+    if not problems:
+        raise SettingError("it has no problem to train on", setting="task.name", value=task.name)
+    return problems
+
+
+def import_stack(recipe: Recipe, task: Task, device: Machine) -> None:
+    """Import Unsloth, then the recipe's rewards, whose modules may need it first, and join the other processes."""
+    import_unsloth()
+    recipe.check_rewards(task.reward_columns())
+    join_processes(device)
+
+
+def check_arguments(recipe: Recipe, device: Machine) -> None:
+    """Let TRL check its arguments before a model is loaded. Raises SettingError with what it says of them."""
+    import trl
+
+    if recipe.hindsight and recipe.hindsight.method != "grpo":
+        raise SettingError(
+            "is for `grpo-colab draw`, not for training", setting="hindsight.method", value=recipe.hindsight.method
+        )
+    check_trackers(recipe.grpo)
+    arguments = grpo_arguments(recipe, Path("checkpoints"), plan_batch(recipe, device.processes), device)
+    try:
+        trl.GRPOConfig(**arguments)
+    except (ValueError, TypeError, KeyError, ImportError) as error:
+        raise SettingError(f"TRL refuses it ({one_line(error)})", setting="[grpo]") from error
+
+
+def fit_to_device(
+    recipe: Recipe, device: Machine, loaded: Policy | None, resumed: bool
+) -> tuple[Recipe, Recipe, BatchPlan]:
+    """Return the recipe to keep, the one to load the model by, and the batch plan, as they fit this device.
+
+    The two recipes differ in [model]: it is kept as it was asked for, since another device may fit it otherwise.
+    Raises SettingError for what cannot fit, before any weights are here.
+    """
+    if loaded:
+        batch_plan = plan_batch(recipe, device.processes, loaded.model.config, device.free_bytes)
+        return recipe, recipe, broadcast_from_main(batch_plan)
+    try:
+        planned = broadcast_from_main(plan(recipe))
+        if resumed and planned.fits != "yes":
+            # the run's micro-batch was chosen where it began, perhaps on a larger device: choose it anew
+            anew = recipe.budget.model_copy(update={"micro_batch": 0})
+            planned = broadcast_from_main(plan(recipe.model_copy(update={"budget": anew})))
+    except Unplanned as error:
+        info(f"Without a plan of its memory: {error}")
+        return recipe, recipe, plan_batch(recipe, device.processes)
+
+    needs = f"{planned.bytes / GIB:.1f} of the {planned.memory / GIB:.1f} GiB of {planned.device}"
+    if planned.fits == "no":
+        raise SettingError(
+            f"needs {needs}, by `grpo-colab plan`",
+            setting="model.model_name",
+            value=recipe.model["model_name"],
+            remedy=f"make it fit by {'; or '.join(planned.advice)}",
+        )
+    tight = "; it may not fit, and is cut further if it does not" if planned.fits == "tight" else ""
+    info(f"It takes about {needs}{tight}; {planned.time}.")
+    for setting, value, why in planned.chosen:
+        if setting != "budget.micro_batch":  # the batch plan's own line says it
+            info(f"Chosen: {setting} = {value} ({why})")
+    return recipe.model_copy(update={"grpo": planned.recipe.grpo}), planned.recipe, planned.shape
+
+
+def prompt_rows(
+    policy: Policy, task: Task, recipe: Recipe, problems: Sequence[Problem]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the training set's rows whose prompts are short enough, and the one with the longest prompt.
+
+    A row is a dict of `prompt` and the columns of the rewards. Raises SettingError when every prompt is too long.
+    """
+    limit = recipe.prompts.max_prompt_tokens
+    columns = reward_columns(problems)
+    rows, sizes, too_long = [], [], []
+    for index, problem in enumerate(problems):
+        row = {"prompt": task.messages(problem), **{name: values[index] for name, values in columns.items()}}
+        size = policy.prompt_tokens(row["prompt"])
+        if size > limit:
+            too_long.append(size)
+            continue
+        rows.append(row)
+        sizes.append(size)
+    if not rows:
+        raise SettingError(
+            f"every prompt is longer; the shortest has {min(too_long)} tokens",
+            setting="task.max_prompt_tokens",
+            value=limit,
+        )
+    return rows, rows[sizes.index(max(sizes))]
+
+
+def check_rewards(policy: Policy, task: Task, recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """Refuse a reward of ours that does not pay a golden completion in full, after its way through the tokenizer.
+
+    A reward that cannot be earned is the commonest reason for a run that learns nothing. A user's own reward has no
+    known maximum; the guard asks it for a finite number or None.
+    """
+    golden = next((problem for problem in problems if problem.answer.strip().lstrip("-").isdigit()), problems[0])
+    tokens = policy.tokenizer(task.golden_completion(golden), add_special_tokens=False)["input_ids"]
+    text = policy.tokenizer.decode(tokens, skip_special_tokens=True)
+    columns = reward_columns([golden])
+    for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
+        paid = call_reward(function, [task.messages(golden)], [text], [tokens], columns)
+        if name in GOLDEN and paid[0] != 1.0:
+            raise SettingError(
+                f"pays {paid[0]} of 1.0 for a golden completion, so the policy could never earn it",
+                setting=f"rewards.{name}",
+                remedy=f"take it out with {name} = false, or change the task's format. The completion was {text!r}",
+            )
+        if name.startswith(FORM) and not paid[0]:
+            info(f"Warning: rewards.{name} pays nothing for {text!r}, which is the form that the task asks for")
+
+
+def coverage(recipe: Recipe, rows: int, too_long: int) -> str:
+    """Return in words how much of the training set the run sees."""
+    steps = recipe.budget.max_steps
+    prompts = steps * recipe.budget.prompts_per_step
+    left_out = f"; {too_long} left out as longer than {recipe.prompts.max_prompt_tokens} tokens" if too_long else ""
+    share = f"{prompts / rows:.0%} of {rows}" if prompts < rows else f"each of {rows} {prompts / rows:.1f} times"
+    return f"{steps} steps see {prompts} prompts ({share}{left_out})."

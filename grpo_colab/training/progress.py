@@ -1,0 +1,81 @@
+"""What a person sees while a run trains: a live table in a terminal, charts in a notebook, lines anywhere else.
+
+No display is worth a run: one that fails goes quiet. What a model wrote is never shown here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from grpo_colab.errors import one_line
+from grpo_colab.reporting.live import Charts, Lines, RunProgress, Table, live_terminal
+from grpo_colab.runs.records import is_step_row
+from grpo_colab.text import on_one_line
+from grpo_colab.utils.console import info
+from grpo_colab.utils.device import in_notebook
+
+if TYPE_CHECKING:
+    from grpo_colab.runs.run import Run
+
+
+class Progress(TrainerCallback):
+    """Shows how a run goes, where stderr is or in the notebook, on the main process alone.
+
+    With a `run`, what it had before it was resumed is shown, too, and its warnings are counted; then Progress belongs
+    after the callbacks that write them. Without, it works in anyone's script: `GRPOTrainer(callbacks=[Progress()])`.
+    """
+
+    def __init__(self, run: Run | None = None) -> None:
+        self.run = run
+        self.view: Lines | Table | Charts | None = None
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self._shielded(self._begin, args, state)
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        if logs is not None and is_step_row(logs):
+            self._shielded(self._step, {**logs, "step": state.global_step})
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._shielded(self._end)
+
+    def _begin(self, args: Any, state: TrainerState) -> None:
+        progress = RunProgress(
+            self.run, state.global_step, state.max_steps, getattr(args, "reward_weights", None) or ()
+        )
+        if in_notebook():
+            self.view = Charts(progress)
+        elif sys.stderr is not None:  # it is None in a process that was started without
+            self.view = Table(progress) if live_terminal() else Lines(progress)
+        if self.view is not None:
+            self.view.show()
+
+    def _step(self, row: Mapping[str, Any]) -> None:
+        if self.view is not None:
+            self.view.progress.add(row)
+            self.view.show()
+
+    def _end(self) -> None:
+        view, self.view = self.view, None
+        if view is not None:
+            view.progress.ended = True
+            view.end()
+
+    def _shielded(self, show: Callable[..., None], *arguments: Any) -> None:
+        try:
+            show(*arguments)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a front end raises; SystemExit is rich's
+            self.view = None
+            with contextlib.suppress(Exception, SystemExit):
+                if Table.present is not None:
+                    Table.present.close()
+            with contextlib.suppress(Exception):
+                info(f"Progress is shown no more ({on_one_line(one_line(error))}); the training goes on.")

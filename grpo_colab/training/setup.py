@@ -1,0 +1,64 @@
+"""What a run works with, made once before its first step and handed on as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from grpo_colab.plan import BatchPlan
+    from grpo_colab.policy.policy import Policy
+    from grpo_colab.recipe.recipe import Recipe
+    from grpo_colab.tasks import Problem, Task
+    from grpo_colab.utils.device import Machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A checked recipe with what it names: the device, the task, the loaded policy and the problems to evaluate.
+
+    `evaluation_batch` is the number of held-out problems that are answered together.
+    """
+
+    recipe: Recipe
+    device: Machine
+    task: Task
+    policy: Policy
+    held_out: list[Problem]
+    evaluation_batch: int
+
+    @property
+    def kept_recipe(self) -> Recipe:
+        """The recipe as the run folder keeps it."""
+        return self.recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOSetup(Setup):
+    """The same for GRPO, which has a training set, and cuts a step to fit the memory.
+
+    `rows` are the training set as TRL takes it: the prompt, and a column per keyword of the rewards. `batch_plan` says
+    how a step is cut into micro-batches. `generation_batch` is the number of completions that are generated together,
+    0 for all of a step's.
+    """
+
+    rows: list[dict[str, Any]]
+    batch_plan: BatchPlan
+    generation_batch: int = 0
+
+    @property
+    def kept_recipe(self) -> Recipe:
+        """The recipe with the micro-batch that was chosen: a resumed run begins with it."""
+        budget = self.recipe.budget.model_copy(update={"micro_batch": self.batch_plan.micro_batch})
+        return self.recipe.model_copy(update={"budget": budget})
+
+
+class Outcome(NamedTuple):
+    """What came of the learning.
+
+    `step` is that of the adapter to evaluate, 0 when there is none. `solved` says whether a completion has earned
+    budget.stop_at_reward, None when nothing was to be solved.
+    """
+
+    step: int
+    solved: bool | None

@@ -1,0 +1,186 @@
+"""`train(recipe)`: a recipe goes in, a run folder with a trained and evaluated adapter comes out.
+
+`run_with` is the one order of a run, whoever learns: GRPO, or hindsight for `draw`. What a run works with is made by
+its learner and preparation.py, what is kept of it is checkpointing.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from grpo_colab.evaluation import evaluate
+from grpo_colab.evaluation.statistics import summary
+from grpo_colab.plan import check_disk
+from grpo_colab.runs.environment import keep_environment
+from grpo_colab.runs.lock import locked
+from grpo_colab.runs.mirror import PATIENCE_S, Mirror
+from grpo_colab.runs.resume import is_first_process, keep_recipe, open_run
+from grpo_colab.runs.run import Run, free_path, writing_to
+from grpo_colab.training.distributed import broadcast_from_main, is_main_process
+from grpo_colab.training.grpo import GRPOLearner
+from grpo_colab.utils.console import info
+
+if TYPE_CHECKING:
+    from grpo_colab.policy.policy import Policy
+    from grpo_colab.recipe.recipe import Recipe
+    from grpo_colab.runs.records import AnswerRow
+    from grpo_colab.training.checkpointing import CheckpointManager
+    from grpo_colab.training.setup import Outcome, Setup
+
+
+SetupT = TypeVar("SetupT", bound="Setup")
+
+
+class Learner(Protocol[SetupT]):
+    """How a policy learns. Everything around it is the same for all: `run_with`."""
+
+    says_accuracy: bool  # whether the accuracy before and after is worth a line each
+
+    def prepare(self, recipe: Recipe, run: Run | None, loaded: Policy | None) -> SetupT:
+        """Check the recipe, load the policy and lay out the problems. `run` is the one that is resumed, if any."""
+        ...
+
+    def learn(self, setup: SetupT, run: Run, manager: CheckpointManager) -> Outcome:
+        """Learn from where the run folder is until the end, and save the adapter."""
+        ...
+
+    def say_the_end(self, run: Run, recipe: Recipe, manager: CheckpointManager) -> None:
+        """Say that all is done, or what is left and how to resume."""
+        ...
+
+
+def train(
+    recipe: Recipe | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | bool | None = None,
+    loaded: Policy | None = None,
+    trust_code: bool = False,
+) -> Run:
+    """Train `recipe` (the CPU default for None) by GRPO, evaluate it before and after, and return the run.
+
+    `out` chooses the run folder (runs/<date>-<recipe> otherwise). `resume` goes on with a run that was stopped, killed
+    or cut, from its last whole checkpoint: a run folder, or a copy in a mirror. It keeps its own recipe, or takes
+    `recipe`, whose task, model and adapter must be the same. True looks for an unfinished run of the recipe, as None
+    does in a notebook. `loaded` brings a policy that is loaded already, adapter and all. `trust_code` lets run what a
+    recipe's file, a run folder or a mirror names of others' code; once is enough. Raises SettingError for what cannot
+    work, before anything is downloaded or written.
+    """
+    return run_with(GRPOLearner(), recipe, out=out, resume=resume, loaded=loaded, trust_code=trust_code)
+
+
+def run_with(
+    learner: Learner[SetupT],
+    recipe: Recipe | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | bool | None = None,
+    loaded: Policy | None = None,
+    trust_code: bool = False,
+) -> Run:
+    """Live through one run: open it, prepare, evaluate, learn, evaluate, report. The arguments are those of `train`."""
+    began = time.monotonic()
+    with contextlib.ExitStack() as held:
+        run, recipe, path = open_run(recipe, out, resume, held, trust_code)
+        if run is None and is_first_process():
+            check_disk(recipe, path)
+        setup = learner.prepare(recipe, run, loaded)
+        if run is None:
+            run = create_run(setup, path, held, rename=out is None)
+        if is_main_process():
+            keep_recipe(run, setup.kept_recipe)
+            keep_environment(run, setup.recipe, setup.device)
+
+        # these need transformers, which must not be imported before unsloth
+        from grpo_colab.training.checkpointing import CheckpointManager
+        from grpo_colab.training.signals import Signals, Stopped
+
+        signals = held.enter_context(Signals())
+        deadline = began + 3600 * (recipe.budget.max_hours or math.inf)
+        mirror = Mirror(run.path, recipe.budget.mirror) if recipe.budget.mirror and is_main_process() else None
+        manager = CheckpointManager(run, setup.recipe, signals, deadline, mirror)
+        try:
+            before = evaluate_baseline(setup, run, manager)
+            if learner.says_accuracy:
+                info(f"Before: {accuracy_line(before)}")
+            outcome = learner.learn(setup, run, manager)
+            if outcome.step and broadcast_from_main(signals.count) < 2:
+                after = answer_held_out(setup)
+                if is_main_process():
+                    finish(run, setup.recipe, before, after, outcome)
+                if learner.says_accuracy:
+                    info(f"After:  {accuracy_line(after)}")
+        except Stopped:  # by a signal while nothing was unsaved
+            pass
+        finally:
+            with contextlib.suppress(Stopped):
+                if mirror is not None and (behind := mirror.finish(PATIENCE_S)):
+                    info(f"Warning: {behind}. To try again: {mirror.command}")
+        learner.say_the_end(run, setup.recipe, manager)
+    return run
+
+
+def create_run(setup: Setup, path: Path, held: contextlib.ExitStack, rename: bool) -> Run:
+    """Make the run folder and lock it, on the main process.
+
+    With `rename`, the next free name is taken when a run that began at the same time has taken `path`.
+    """
+    if is_main_process():
+        while rename and path.exists():
+            path = free_path(setup.recipe)
+        held.enter_context(locked(path))
+        Run.create(setup.kept_recipe, path)
+    return Run(broadcast_from_main(path))  # around midnight the processes may have chosen two names
+
+
+def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> list[AnswerRow]:
+    """Return the untrained policy's answers to the held-out problems.
+
+    A resumed run, whose policy is untrained no more, has them in its folder.
+    """
+    rows = run.answers(evaluate.BEFORE)
+    if [row["question"] for row in rows] == [problem.question for problem in setup.held_out]:
+        return rows
+    began = time.monotonic()
+    rows = answer_held_out(setup)
+    if is_main_process():
+        with writing_to(run):
+            run.write_lines(evaluate.BEFORE, rows)
+    manager.costs["evaluation_s"] = time.monotonic() - began
+    return rows
+
+
+def answer_held_out(setup: Setup) -> list[AnswerRow]:
+    """Return the policy's graded answers to the held-out problems, one dict per problem."""
+    return evaluate.answer(setup.policy, setup.recipe, setup.task, setup.held_out, setup.evaluation_batch)
+
+
+def accuracy_line(rows: list[AnswerRow]) -> str:
+    """Return in words how many of the answers are right."""
+    if len(rows) == 1:  # one image, or one example: there is no share of it
+        return f"answered greedily, {'right' if rows[0]['right'] else 'wrong'} ({rows[0]['verdict']})"
+    side = summary(rows)
+    low, high = side["ci95"]
+    return (
+        f"{side['accuracy']:.1%} of {len(rows)} held-out problems right (95 % interval {low:.1%} to {high:.1%}; "
+        f"{side['lenient_accuracy']:.1%} by the last number alone)"
+    )
+
+
+def finish(run: Run, recipe: Recipe, before: list[AnswerRow], after: list[AnswerRow], outcome: Outcome) -> None:
+    """Write the answers after the training, the pictures, the report, and evaluation.json."""
+    from grpo_colab.reporting import draw_drawings, draw_rewards, write_report
+
+    evaluation = evaluate.comparison(recipe, before, after, outcome.step)
+    if outcome.solved is not None:
+        evaluation["solved"] = outcome.solved
+    with writing_to(run):
+        run.write_lines(evaluate.AFTER, after)
+        draw_rewards(run, evaluation)
+        draw_drawings(run)
+        write_report(run, evaluation)
+        run.write_json("evaluation.json", evaluation)  # last: it marks the run as finished

@@ -1,0 +1,315 @@
+"""The trainer: trl.GRPOTrainer, or what Unsloth has made of it, with what a run needs mixed in.
+
+This is the one file that knows the private names of TRL's and transformers' trainers. Everything else asks the mixins.
+
+    CheckpointMixin         checkpoints are written whole, and read in full
+    StepTimingMixin         a step's seconds and memory, beside TRL's metrics
+    ChunkedGenerationMixin  completions are generated in smaller chunks when memory runs out
+    CompletionLogMixin      a step's completions with their rewards, as rows
+    DryRunMixin             one step at full length, from which nothing is learnt
+
+The class itself is put together in `build_trainer`, since `trl.GRPOTrainer` is whatever class Unsloth has put there by
+then, and Unsloth must be imported before trl.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grpo_colab.policy.policy import Policy
+from grpo_colab.recipe.schema import without_keys
+from grpo_colab.rewards import guard
+from grpo_colab.runs.records import rewards_of_each
+from grpo_colab.training.tracking import shield, table_arguments
+from grpo_colab.utils.memory import free_memory, out_of_memory
+
+if TYPE_CHECKING:
+    from trl import GRPOTrainer as Trainer  # the mixins' `super()`, once they are mixed in
+
+    from grpo_colab.plan import BatchPlan
+    from grpo_colab.recipe.recipe import Recipe
+    from grpo_colab.runs.run import Run
+    from grpo_colab.training.checkpointing import CheckpointManager
+    from grpo_colab.training.setup import GRPOSetup
+    from grpo_colab.utils.device import Machine
+else:
+    Trainer = object
+
+GIB = 2**30
+
+
+class CheckpointMixin(Trainer):
+    """Write checkpoints through the run's CheckpointManager, and read them in full. For any transformers trainer."""
+
+    checkpoint_manager: CheckpointManager
+    trained_policy: Policy
+
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint of the present step."""
+        self._save_checkpoint(self.model, trial=None)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        write = super()._save_checkpoint
+        self.checkpoint_manager.save(self, lambda: write(model, trial))
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self.checkpoint_manager.staging
+
+    def _load_from_checkpoint(self, path: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(path, model)
+        # transformers leaves the policy's adapter out when a reference adapter lies beside it
+        self.trained_policy.load_adapter(Path(path))
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        self.checkpoint_manager.sampler = super()._get_train_sampler(*args, **kwargs)
+        return self.checkpoint_manager.sampler
+
+
+class StepTimingMixin(Trainer):
+    """Log where a step's time goes, and how much memory it took.
+
+        time/generation_s   sampling the completions
+        time/reward_s       the reward functions
+        time/update_s       the rest of TRL's step_time: log probabilities, loss and gradients
+        memory/peak_gib     the most so far: of torch's allocator on a GPU, else what the process held after a step
+
+    Seconds are those of the main process. A step that learns from the completions of a step before generates nothing.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._spent_s = {"generation": 0.0, "reward": 0.0}
+        self._peak_bytes = 0
+        super().__init__(*args, **kwargs)
+
+    def _generate(self, *args: Any, **kwargs: Any) -> Any:
+        return self._count_time("generation", super()._generate, *args, **kwargs)
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Any:
+        return self._count_time("reward", super()._calculate_rewards, *args, **kwargs)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        metrics = self._metrics["train"]
+        steps_before = len(metrics["step_time"])
+        result = super().training_step(*args, **kwargs)
+        if len(metrics["step_time"]) > steps_before:  # this was the last of the step's micro-batches
+            update_s = max(0.0, metrics["step_time"][-1] - sum(self._spent_s.values()))
+            for name, seconds in {**self._spent_s, "update": update_s}.items():
+                metrics[f"time/{name}_s"].append(seconds)
+            self._spent_s = dict.fromkeys(self._spent_s, 0.0)
+            self._peak_bytes = max(self._peak_bytes, bytes_held())
+            metrics["memory/peak_gib"].append(self._peak_bytes / GIB)
+        return result
+
+    def _count_time(self, part: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return work(*args, **kwargs)
+        finally:
+            self._spent_s[part] += time.perf_counter() - began
+
+
+def bytes_held() -> int:
+    """Return the most that torch's allocator has held of the GPU, or without one what this process holds now."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved()
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
+class ChunkedGenerationMixin(Trainer):
+    """Generate a step's completions in smaller chunks once memory runs out.
+
+    `generation_batch` is the number of completions per chunk, 0 for all of a step's at once. It is halved whenever a
+    chunk does not fit, and stays so.
+    """
+
+    generation_batch = 0
+
+    def _generate_single_turn(self, prompt_ids: Any, images: Any, fields: Any, *rest: Any) -> Any:
+        generate = super()._generate_single_turn
+        if images or fields or self.use_vllm:  # vLLM makes chunks of its own
+            return generate(prompt_ids, images, fields, *rest)
+        while True:
+            size = self.generation_batch or len(prompt_ids)
+            try:
+                chunks = [
+                    generate(prompt_ids[start : start + size], images, fields, *rest)
+                    for start in range(0, len(prompt_ids), size)
+                ]
+                completions = [ids for chunk, _ in chunks for ids in chunk]
+                return completions, chunks[0][1]
+            except RuntimeError as error:
+                if size == 1 or not out_of_memory(error):
+                    raise
+            free_memory()
+            self.generation_batch = (size + 1) // 2
+            self._say_chunks(len(prompt_ids))
+
+    def _say_chunks(self, completions: int) -> None:
+        from grpo_colab.utils.console import info
+
+        info(
+            f"Out of memory: {self.generation_batch} of a step's {completions} completions are generated together "
+            "from now on."
+        )
+
+
+class CompletionLogMixin(Trainer):
+    """Hand out a step's completions from the log that TRL keeps for its own table, and add metrics to a step's."""
+
+    def step_completions(self) -> list[dict[str, Any]]:
+        """Return the newest completions, gathered from all processes, each with its prompt, rewards and advantage.
+
+        `prompt` is a text or a conversation, `completion` always a text. `rewards` holds what each reward paid,
+        unweighted, by its key; None when it could not judge. `extra` holds what rewards gave to `log_extra`.
+        """
+        log = self._logs
+        extra = {name: list(values) for name, values in log["extra"].items()}
+        rewards = rewards_of_each(log["rewards"])
+        columns = zip(log["prompt"], log["completion"], rewards, log["advantages"], strict=True)
+        rows = []
+        for index, (prompt, completion, paid, advantage) in enumerate(columns):
+            rows.append(
+                {
+                    "prompt": prompt,
+                    "completion": completion[-1]["content"] if isinstance(completion, list) else completion,
+                    "rewards": paid,
+                    "advantage": advantage,
+                    "extra": {name: values[index] for name, values in extra.items()},
+                }
+            )
+        return rows
+
+    def add_metrics(self, **values: float) -> None:
+        """Have these logged with the metrics of the present step."""
+        for name, value in values.items():
+            self._metrics["train"][name].append(value)
+
+
+class DryRunDone(Exception):
+    """The end of a dry run: no step follows."""
+
+
+class DryRunMixin(Trainer):
+    """Have `train` do one step's work at full length, learn nothing from it, and end with DryRunDone."""
+
+    def training_step(self, model: Any, inputs: Any, *rest: Any) -> Any:
+        import torch
+
+        if getattr(self, "generation_config", None) is not None:
+            self.generation_config.min_new_tokens = self.max_completion_length
+        # The optimiser's moments come with a step's end. In 8 bits they take a byte each; paged ones can make room.
+        optimiser = str(self.args.optim)
+        bytes_each = 0 if "paged" in optimiser else 2 if "8bit" in optimiser else 8
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        moments = torch.empty(bytes_each * trained, dtype=torch.uint8, device=self.args.device)
+        super().training_step(model, inputs, *rest)
+        del moments
+        raise DryRunDone
+
+    def _generate_single_turn(self, prompt_ids: Any, *rest: Any) -> Any:
+        """Fill each completion up: a policy that knows when to stop would hide what a long completion costs."""
+        completions, logprobs = super()._generate_single_turn(prompt_ids, *rest)
+        filler, length = prompt_ids[0][-1], self.max_completion_length
+        completions = [ids + [filler] * (length - len(ids)) for ids in completions]
+        return completions, logprobs and [each + each[-1:] * (length - len(each)) for each in logprobs]
+
+
+def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager) -> Any:
+    """Return the trainer of a run, with the recipe's arguments, those that follow from it, and the callbacks."""
+    import trl
+    from datasets import Dataset
+    from transformers.trainer_callback import PrinterCallback
+
+    from grpo_colab.training.callbacks import Alarms, RunLog, UntilSolved, prompt_key
+    from grpo_colab.training.progress import Progress
+
+    class GRPOTrainer(CheckpointMixin, StepTimingMixin, ChunkedGenerationMixin, CompletionLogMixin, trl.GRPOTrainer):
+        """The trainer of this run."""
+
+        checkpoint_manager = checkpoints
+        trained_policy = setup.policy
+        generation_batch = setup.generation_batch
+
+    recipe = setup.recipe
+    # the sampler draws whole steps of different prompts, so that with fewer rows than that there would be no step
+    rows = setup.rows * math.ceil(recipe.budget.prompts_per_step / len(setup.rows))
+    log = RunLog(run, {prompt_key(row["prompt"]): row["answer"] for row in setup.rows})
+    trainer = GRPOTrainer(
+        model=setup.policy.model,
+        processing_class=setup.policy.tokenizer,
+        reward_funcs=[guard(function, run.save_failure) for function in recipe.reward_functions()],
+        args=trl.GRPOConfig(**grpo_arguments(recipe, run.checkpoints, setup.batch_plan, setup.device)),
+        train_dataset=Dataset.from_list(rows),
+        callbacks=[log, Alarms(run), UntilSolved(recipe.budget.stop_at_reward), Progress(run)],
+    )
+    log.trainer = trainer
+    shield(trainer)
+    trainer.remove_callback(PrinterCallback)  # it prints each step's dict; Progress shows the same to a person
+    return trainer
+
+
+def build_dry_run(setup: GRPOSetup, longest: dict[str, Any], folder: Path) -> Any:
+    """Return a trainer whose `train` tries one step on the row `longest`; it reports to nobody and keeps nothing.
+
+    `folder` is an output folder that TRL asks for.
+    """
+    import trl
+    from datasets import Dataset
+
+    class DryRunTrainer(DryRunMixin, ChunkedGenerationMixin, trl.GRPOTrainer):
+        """The trainer of this dry run."""
+
+        generation_batch = setup.generation_batch
+
+    arguments = {
+        **grpo_arguments(setup.recipe, folder, setup.batch_plan, setup.device),
+        "report_to": "none",
+        "log_completions": False,
+        "save_strategy": "no",
+    }
+    return DryRunTrainer(
+        model=setup.policy.model,
+        processing_class=setup.policy.tokenizer,
+        reward_funcs=[_no_reward] * len(setup.recipe.rewards),
+        args=trl.GRPOConfig(**arguments),
+        train_dataset=Dataset.from_list([longest] * setup.batch_plan.prompts_per_step),
+    )
+
+
+def _no_reward(completions: list[Any], **columns: Any) -> list[float]:
+    return [0.0] * len(completions)
+
+
+def grpo_arguments(recipe: Recipe, output: Path, batch_plan: BatchPlan, device: Machine) -> dict[str, Any]:
+    """Return GRPOConfig's arguments: defaults that suit a run folder, the recipe's own, and what follows from them."""
+    defaults: dict[str, Any] = {
+        "save_strategy": "steps",
+        "save_steps": 20,
+        "save_total_limit": 2,
+        "metric_for_best_model": "reward",
+        "logging_nan_inf_filter": False,  # it shows an earlier loss in place of NaN, and hides it from the tripwire
+        "report_to": "none",
+        **table_arguments(recipe.grpo),
+        "disable_tqdm": True,
+        "bf16": False,  # with neither, Unsloth's trainer takes the precision of the model that it loaded
+        "fp16": False,
+        "use_cpu": device.kind == "cpu",
+        "ddp_find_unused_parameters": False,  # every matrix of an adapter is in every forward pass
+    }
+    derived: dict[str, Any] = {
+        "output_dir": str(output),
+        "max_steps": recipe.budget.max_steps,
+        "reward_weights": list(recipe.rewards.values()),
+        "logging_steps": 1,
+        **batch_plan.as_grpo(),
+    }
+    # without tokens: the trainer writes its arguments into every checkpoint
+    return {**defaults, **without_keys(recipe.grpo), **derived}

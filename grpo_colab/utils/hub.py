@@ -1,0 +1,54 @@
+"""Ask the model hub before a loader does, and say what a person can do when a model cannot be had from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grpo_colab.errors import one_line
+from grpo_colab.utils import files
+
+
+def is_local(name: str) -> bool:
+    """Tell a folder's name from a repository's, which is `owner/model`."""
+    return files.is_folder(name) or name[:1] in (".", "/", "~") or name.count("/") > 1 or "\\" in name
+
+
+def check_hub(name: str) -> None:
+    """Ask the hub for the model `name` once, since a loader asks a dozen times and waits a minute each time.
+
+    Raises OSError when the hub does not answer, and for the name of a folder that does not exist: the hub is never
+    asked about that, since a folder's name is nobody's business there, and may be taken there. What else the hub
+    refuses, the loader reports.
+    """
+    import httpx
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, is_offline_mode, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if is_local(name) and not files.is_folder(name):
+        raise FileNotFoundError("there is no such folder")
+    if files.is_folder(name) or is_offline_mode() or isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except (httpx.TransportError, HfHubHTTPError) as error:
+        if isinstance(error, httpx.TransportError) or error.response.status_code >= 500:
+            raise OSError(f"{constants.ENDPOINT} does not answer: {one_line(error)}") from error
+
+
+def is_gated(error: Exception) -> bool:
+    """Tell whether an error means that a model is gated; every loader's text for that has these two words."""
+    return "gated repo" in str(error)
+
+
+def not_loaded(name: str, error: Exception) -> dict[str, Any]:
+    """Return the fields of the SettingError for a model that could not be loaded."""
+    if is_gated(error):
+        problem = "is gated"
+        remedy = (
+            f"ask for access on https://huggingface.co/{name}, then set HF_TOKEN or run `hf auth login`; or write the "
+            f"name of an open copy, such as 'unsloth/{name.rpartition('/')[2]}'"
+        )
+    else:
+        problem = f"cannot be loaded ({one_line(error)})"
+        remedy = "write the name of a model on the hub that you can reach, or the folder of a copy"
+    return {"problem": problem, "setting": "model.model_name", "value": name, "remedy": remedy}
