@@ -21,10 +21,11 @@ from grpo_colab.rewards.grading import REASONS, Verdict, answer_block, grade, so
 
 
 def correctness_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
-    """1.0 where the number in the one closed answer block equals the gold number, else 0.0; None without a gold.
+    """Pay 1.0 where the number in the one closed answer block equals the gold number, else 0.0; None without a gold.
 
-    The block may say `$1,000.00` for the gold 1000: see `number_parser`. Where TRL passes `log_metric`, the share of each
-    verdict among the graded completions is logged as `verdict/<reason>`. Raises ValueError for a gold that is no number.
+    The block may say `$1,000.00` for the gold 1000: see `number_parser`. Where TRL passes `log_metric`, the share of
+    each verdict among the graded completions is logged as `verdict/<reason>`. Raises ValueError for a gold that is no
+    number.
     """
     pairs = graded_pairs("correctness_reward", completions, answer)
     verdicts = [None if gold is None else grade(text, gold) for text, gold in pairs]
