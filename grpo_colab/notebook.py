@@ -31,9 +31,9 @@ from grpo_colab.runs import checkpoints, mirror
 from grpo_colab.runs.lock import check_no_links
 from grpo_colab.runs.resume import restore_run
 from grpo_colab.runs.run import RUNS, Run
-from grpo_colab.training.tracking import within
 from grpo_colab.utils import files
 from grpo_colab.utils.console import info
+from grpo_colab.utils.timeouts import run_with_timeout
 from grpo_colab.utils.toml_reading import parse_toml
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def open_repository(hub: str) -> None:
             "the cell again, or leave the field empty",
         )
     with said_of(hub):
-        within(HUB_PATIENCE_S, HfApi().create_repo, hub, private=True, exist_ok=True)
+        run_with_timeout(HUB_PATIENCE_S, HfApi().create_repo, hub, private=True, exist_ok=True)
 
 
 @contextlib.contextmanager
@@ -197,7 +197,7 @@ def mirrored(run: Run, destination: str) -> None:
     """Copy a finished run where no copy of it is, or an older one: the wish came later, or the last copy failed."""
     copy: dict[str, Any] = {}
     with contextlib.suppress(Exception):  # whatever it is, the copying says it better
-        copy = within(HUB_PATIENCE_S, mirror.marker, f"{destination}/{run.path.name}")
+        copy = run_with_timeout(HUB_PATIENCE_S, mirror.marker, f"{destination}/{run.path.name}")
     last, state = run.last_checkpoint(), files.read_json(run.path / mirror.STATE) or {}
     older = (files.number(copy.get("step")) or 0) < (checkpoints.step_of(last) if last else 0)
     if state.get("destination") == destination:  # else another machine made the copy, and this run came from it
@@ -377,7 +377,7 @@ def take_home(run: Run, hub: str = "", download: bool = True) -> None:
     if hub := hub.strip():
         try:
             with said_of(hub):
-                within(PUSH_PATIENCE_S, push, run, hub)
+                run_with_timeout(PUSH_PATIENCE_S, push, run, hub)
         except SettingError as error:
             again = f"the adapter is in {archive}; to push it again: take_home(run, {hub!r}, download=False)"
             raise error.replace(remedy=f"{error.remedy}; {again}" if error.remedy else again) from error

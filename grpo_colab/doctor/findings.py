@@ -12,8 +12,8 @@ from typing import Any, Final, Literal, NamedTuple
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.text import masked, on_one_line
-from grpo_colab.training.tracking import within
 from grpo_colab.utils import hub
+from grpo_colab.utils.timeouts import run_with_timeout
 
 ANSWER_S = 5.0  # for an answer from outside
 LIMIT_S = 20.0  # for a whole check, with what it imports
@@ -94,7 +94,7 @@ def refused(error: Exception) -> Answer:
 def tried(limit_s: float, function: Callable[..., Any], *args: Any) -> Any:
     """Return what a function returns, or the exception that it raised. TimeoutError when it took longer."""
     try:
-        return within(limit_s, function, *args)
+        return run_with_timeout(limit_s, function, *args)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
         return error
 

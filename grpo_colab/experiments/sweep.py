@@ -15,7 +15,7 @@ from typing import Any
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.runs.run import Run
-from grpo_colab.training.tracking import trackers
+from grpo_colab.training.tracking import tracker_names
 from grpo_colab.utils.console import info
 from grpo_colab.utils.files import LONGEST_NAME
 
@@ -67,7 +67,7 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
             chosen["grpo"] = {**chosen.get("grpo", {}), "seed": seed}
             recipe = Recipe.load(source, **chosen).named_by(by_user)
             found[folder_name(f"{label}seed={seed}")] = recipe
-            if method_of(recipe) != "grpo" and (named := trackers(recipe.grpo)):
+            if method_of(recipe) != "grpo" and (named := tracker_names(recipe.grpo)):
                 raise SettingError(
                     "hindsight reports to no tracker",
                     setting="grpo.report_to",

@@ -19,7 +19,6 @@ from grpo_colab.runs.run import writing_to
 from grpo_colab.training.distributed import broadcast_from_main, is_main_process
 from grpo_colab.training.preparation import prepare
 from grpo_colab.training.setup import Outcome
-from grpo_colab.training.tracking import tracked
 from grpo_colab.utils.console import info
 from grpo_colab.utils.memory import out_of_memory
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from grpo_colab.runs.run import Run
     from grpo_colab.training.checkpointing import CheckpointManager, LastStep
     from grpo_colab.training.setup import GRPOSetup
+    from grpo_colab.training.tracking_callback import TrackerCallback
     from grpo_colab.training.tripwires import Tripped, Tripwires
 
 
@@ -46,8 +46,10 @@ class GRPOLearner:
         """Train from where the run folder is, with the recipe's trackers, until the end or a signal."""
         if manager.costs and is_main_process():
             manager.record_cost()
-        with tracked(run, setup.recipe):
-            step = fit(setup, run, manager)
+        from grpo_colab.training.tracking_callback import TrackerCallback  # it needs TRL, which unsloth must precede
+
+        with TrackerCallback(run, setup.recipe) as trackers:
+            step = fit(setup, run, manager, trackers)
         return Outcome(step, run.solved)
 
     def say_the_end(self, run: Run, recipe: Recipe, manager: CheckpointManager) -> None:
@@ -68,7 +70,7 @@ class GRPOLearner:
         info(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: {run.resume_command}")
 
 
-def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager) -> int:
+def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager, trackers: TrackerCallback) -> int:
     """Train, with ever smaller micro-batches when memory runs out. Returns the step that the saved adapter is of.
 
     Raises SettingError for a tripwire, a reward that breaks, and a step that cannot be cut any further.
@@ -77,7 +79,7 @@ def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager) -> int:
     from grpo_colab.training.trainer import build_trainer
 
     while True:
-        trainer = build_trainer(setup, run, manager)
+        trainer = build_trainer(setup, run, manager, trackers)
         step = train_with(trainer, setup, run, manager)
         if step is not None:
             return step

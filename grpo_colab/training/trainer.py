@@ -14,17 +14,20 @@ then, and Unsloth must be imported before trl.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grpo_colab.errors import one_line
 from grpo_colab.policy.policy import Policy
 from grpo_colab.recipe.schema import without_keys
 from grpo_colab.rewards import guard
 from grpo_colab.runs.records import rewards_of_each
-from grpo_colab.training.tracking import shield, table_arguments
+from grpo_colab.training.tracking import table_arguments
+from grpo_colab.utils import console
 from grpo_colab.utils.memory import free_memory, out_of_memory
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from grpo_colab.runs.run import Run
     from grpo_colab.training.checkpointing import CheckpointManager
     from grpo_colab.training.setup import GRPOSetup
+    from grpo_colab.training.tracking_callback import TrackerCallback
     from grpo_colab.utils.device import Machine
 else:
     Trainer = object
@@ -110,6 +114,74 @@ class StepTimingMixin(Trainer):
             return work(*args, **kwargs)
         finally:
             self._spent_s[part] += time.perf_counter() - began
+
+
+class TrackerMixin(Trainer):
+    """A mixin before trl.GRPOTrainer, which leaves all reporting to `trackers`: the class that mixes it in sets them.
+
+    Its completions go to the trackers too, and the table that TRL writes of them must not end the run: neither by a
+    full disk, nor by what it holds.
+    """
+
+    trackers: TrackerCallback
+    log_completions: bool  # whether TRL writes a table of them
+
+    def __init__(self, *, args: Any, callbacks: list[Any], **kwargs: Any) -> None:
+        args.report_to = []  # whatever the recipe names, and kubeflow, which transformers adds where it runs
+        super().__init__(args=args, callbacks=[self.trackers, *callbacks], **kwargs)
+
+    def log(self, logs: dict[str, Any], *arguments: Any) -> None:
+        """Log as TRL does, which writes the table to a file. A table that fails is left out from then on."""
+        # a step that has completions of its own: not one that shares those of a step before, nor the summary at the end
+        fresh = "reward" in self._metrics["train"]
+        tables = self.log_completions
+        self.log_completions = tables and fresh
+        try:
+            super().log(logs, *arguments)
+        except Exception as error:
+            if self._metrics["train"] or not self.log_completions:  # it was not at the table yet
+                raise
+            tables = False
+            console.warn(f"the table of completions is off for the rest of this run ({one_line(error)})")
+        finally:
+            self.log_completions = tables
+        if fresh and self.accelerator.is_main_process:
+            self.trackers.log_completions(self, tables)
+
+    def completion_columns(self) -> tuple[dict[str, list[Any]], list[Any], list[str]]:
+        """Return the step's completions as the columns of a table, their images, and which columns are rewards."""
+        logs = self._logs
+        columns = {
+            "step": [self.state.global_step] * len(logs["prompt"]),
+            "prompt": list(logs["prompt"]),
+            "completion": list(logs["completion"]),
+            **logs["rewards"],
+            **logs["extra"],
+            "advantage": logs["advantages"],
+        }
+        return columns, list(logs["images"]), list(logs["rewards"])
+
+
+@contextlib.contextmanager
+def timings_to(trackers: TrackerCallback) -> Iterator[None]:
+    """Have the seconds that TRL measures of each part of a step told to the trackers while the block runs.
+
+    TRL's timer has no hook: it calls the libraries of its own list of trackers, with no time limit. So its method that
+    does this is another one meanwhile, the only thing of others that is replaced.
+    """
+    from trl.extras.profiling import ProfilingContext
+
+    original = ProfilingContext._log_metrics
+
+    def log_metrics(timer: Any, duration: float) -> None:
+        if timer.is_main_process and timer.step is not None:  # of a trainer, and not of a part of it
+            trackers.log_timing({f"{timer.metric_prefix}: {timer.name}": duration}, timer.step)
+
+    ProfilingContext._log_metrics = log_metrics
+    try:
+        yield
+    finally:
+        ProfilingContext._log_metrics = original
 
 
 def bytes_held() -> int:
@@ -222,7 +294,7 @@ class DryRunMixin(Trainer):
         return completions, logprobs and [each + each[-1:] * (length - len(each)) for each in logprobs]
 
 
-def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager) -> Any:
+def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tracker_callback: TrackerCallback) -> Any:
     """Return the trainer of a run, with the recipe's arguments, those that follow from it, and the callbacks."""
     import trl
     from datasets import Dataset
@@ -231,9 +303,12 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager) ->
     from grpo_colab.training.callbacks import Alarms, RunLog, UntilSolved, prompt_key
     from grpo_colab.training.progress import Progress
 
-    class GRPOTrainer(CheckpointMixin, StepTimingMixin, ChunkedGenerationMixin, CompletionLogMixin, trl.GRPOTrainer):
+    class GRPOTrainer(
+        TrackerMixin, CheckpointMixin, StepTimingMixin, ChunkedGenerationMixin, CompletionLogMixin, trl.GRPOTrainer
+    ):
         """The trainer of this run."""
 
+        trackers = tracker_callback
         checkpoint_manager = checkpoints
         trained_policy = setup.policy
         generation_batch = setup.generation_batch
@@ -251,7 +326,6 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager) ->
         callbacks=[log, Alarms(run), UntilSolved(recipe.budget.stop_at_reward), Progress(run)],
     )
     log.trainer = trainer
-    shield(trainer)
     trainer.remove_callback(PrinterCallback)  # it prints each step's dict; Progress shows the same to a person
     return trainer
 
@@ -296,7 +370,6 @@ def grpo_arguments(recipe: Recipe, output: Path, batch_plan: BatchPlan, device: 
         "save_total_limit": 2,
         "metric_for_best_model": "reward",
         "logging_nan_inf_filter": False,  # it shows an earlier loss in place of NaN, and hides it from the tripwire
-        "report_to": "none",
         **table_arguments(recipe.grpo),
         "disable_tqdm": True,
         "bf16": False,  # with neither, Unsloth's trainer takes the precision of the model that it loaded

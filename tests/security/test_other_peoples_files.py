@@ -1002,7 +1002,7 @@ def test_how_to_go_on_is_said_whatever_lies_beside(drawing: Any, tmp_path: Path)
 
 @pytest.mark.parametrize("kept", [{}, {"id": 5}, {"id": None}, {"id": "../../x"}, {"id": ""}, {"id": "x" * 500}, []])
 def test_a_trackers_id_is_one(kept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from grpo_colab.training.tracking import kept_id
+    from grpo_colab.training.tracking_wandb_service import kept_id
 
     monkeypatch.delenv("WANDB_RUN_ID", raising=False)
     run = Run.create(Recipe.load(), tmp_path / "run")

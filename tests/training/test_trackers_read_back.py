@@ -40,6 +40,7 @@ ALONE = {
     "BROWSER": "true",  # what trackio opens its dashboard with
 }
 NAMES = ("WANDB_", "TRACKIO_", "TENSORBOARD_", "HF_TOKEN")  # of a user's own settings
+MEASURED = ("_prepare_inputs", "compute_loss", "correctness_reward")  # some of the parts of a step that TRL measures
 HOSTILE = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">```</pre>\x1b[31m\x00"
 # Its completions are hostile; from the third step on what it logs has no type that a table could hold.
 REWARD = f"""
@@ -216,6 +217,12 @@ def test_wandb_has_every_metric_and_the_recipe(trained: Trained, synced: WandbSe
     assert contains(synced.configs[key], trained.config(run))
 
 
+def test_wandb_has_what_trl_measures(trained: Trained, synced: WandbServer) -> None:
+    rows = synced.history[wandb_id(trained, "clean")]
+    for part in MEASURED:
+        assert len([row for row in rows if f"profiling/Time taken: GRPOTrainer.{part}" in row]) == 3, part
+
+
 @pytest.mark.parametrize(("run", "steps"), [("clean", (1, 2, 3)), ("hostile", (1, 2))])
 def test_wandb_has_the_completions_with_their_rewards(
     trained: Trained, synced: WandbServer, run: str, steps: tuple[int, ...]
@@ -377,6 +384,12 @@ def test_trackio_has_every_metric_at_its_step_and_the_recipe(
         told = {k: v for k, v in row.items() if k.startswith("train/")}
         assert equal(told, trained.metrics(run)[row["step"]])
     assert contains(tracked[name]["config"], trained.config(run))
+
+
+def test_trackio_has_what_trl_measures_of_each_step(tracked: dict[str, dict[str, Any]]) -> None:
+    for part in MEASURED:
+        rows = [row for row in tracked["clean"]["logs"] if f"profiling/Time taken: GRPOTrainer.{part}" in row]
+        assert [row["step"] for row in rows] == [0, 1, 2], part  # those that were done when it began
 
 
 @pytest.mark.parametrize(("run", "name", "steps"), [(*NAMED[0], (1, 2, 3)), (*NAMED[1], (1, 2))])

@@ -170,8 +170,9 @@ def test_a_server_that_works_gets_every_step_and_nothing_is_left(tried: Cases) -
 # What cannot be seen from outside: a call that hangs, tables that wandb refuses, trackers that are not there.
 ALONE = """
 import importlib, os, signal, sys
-import pandas, psutil, wandb
+import unsloth, pandas, psutil, wandb
 from grpo_colab.training import tracking
+from grpo_colab.training.tracking_wandb import wandb_tracker
 from grpo_colab.errors import SettingError
 
 before = *map(signal.getsignal, (signal.SIGINT, signal.SIGTERM)), sys.exit, sys.excepthook
@@ -182,13 +183,13 @@ def broken_off(**how):
     os.kill(os.getpid(), signal.SIGINT)
 wandb.init, init, argv = broken_off, wandb.init, sys.argv
 try:
-    with tracking.wandb_run(Run.create(recipe, "broken-off"), recipe):
+    with wandb_tracker(Run.create(recipe, "broken-off"), recipe):
         print("began")
 except KeyboardInterrupt:
     same = before == (*map(signal.getsignal, (signal.SIGINT, signal.SIGTERM)), sys.exit, sys.excepthook)
     print("broken off", same, sys.argv is argv, "WANDB_DATA_DIR" in os.environ, wandb.run)
 wandb.init = init
-with tracking.wandb_run(Run.create(recipe, "dead"), recipe):
+with wandb_tracker(Run.create(recipe, "dead"), recipe):
     (core,) = [child for child in psutil.Process().children() if child.name() == "wandb-core"]
     core.kill()
     core.wait()
@@ -198,14 +199,14 @@ with tracking.wandb_run(Run.create(recipe, "dead"), recipe):
     except Exception:
         import lightgbm  # one of those that it looks for
     print("imported")
-with tracking.wandb_run(run := Run.create(recipe, "run"), recipe):
+with wandb_tracker(run := Run.create(recipe, "run"), recipe) as tracker:
     print("handlers", before == (*map(signal.getsignal, (signal.SIGINT, signal.SIGTERM)), sys.exit, sys.excepthook))
     print("token", "token" in wandb.config["model"], wandb.config["name"])
-    direct = tracking.Direct(wandb)
+    table_guard = tracking.Guard("the table")
     mixed = pandas.DataFrame({"extra": ["a", 3]})
-    direct.log({"completions": direct.Table(dataframe=mixed)})
-    print("mixed", direct.shield.on, wandb.run is direct.run)
-    guard = tracking.Shield("wandb")
+    table_guard(tracker.log_completions, mixed, [], 1)
+    print("mixed", table_guard.on, wandb.run is tracker.run)
+    guard = tracking.Guard("wandb")
     guard(wandb.log, {"x": 1})
     print("on", guard.on)
     tracking.LIMIT_S = 1.0
@@ -221,9 +222,9 @@ for wrong in ("wandbb", "swanlab"):
     try:
         tracking.check_trackers({"report_to": [wrong]})
     except SettingError as error:
-        print(error)
+        print(error.setting, error.value, error.problem, error.remedy, sep=" | ")
 tracking.check_trackers({"report_to": ["wandb"]})
-print(tracking.trackers({}), "wandb" in tracking.trackers({"report_to": "all"}))
+print(tracking.tracker_names({}), "wandb" in tracking.tracker_names({"report_to": "all"}))
 
 tracking.LIMIT_S = 30.0
 train = importlib.import_module("grpo_colab.training.train").train
@@ -239,11 +240,11 @@ train(
     ),
     out="table",
 )
-from trl.extras import profiling
+from trl.extras.profiling import ProfilingContext
 from trl.trainer import grpo_trainer
-print("left", type(grpo_trainer.wandb).__name__, type(profiling.wandb).__name__)
+print("left", type(grpo_trainer.wandb).__name__, ProfilingContext._log_metrics.__module__)
 for sys.stderr in (None, open("/dev/full", "w", buffering=1)):
-    tracking.Shield("what fails where nobody can be told")(lambda: 1 / 0)
+    tracking.Guard("what fails where nobody can be told")(lambda: 1 / 0)
 sys.stderr = sys.__stderr__
 """
 
@@ -268,12 +269,15 @@ def test_what_hangs_is_left_what_cannot_work_is_refused_and_the_next_run_has_all
         "hung True",
         "gone []",
     ]
-    assert "'wandbb'" in out[6] and "did you mean 'wandb'" in out[6]
-    assert "grpo.report_to = ['swanlab']: swanlab is not installed" in out[7]
+    assert out[6].startswith(
+        "grpo.report_to | ['wandbb'] | wandbb: no such tracker | did you mean 'wandb'? There are: "
+    )
+    assert out[7].startswith("grpo.report_to | ['swanlab'] | swanlab is not installed (")
+    assert out[7].endswith('`pip install swanlab`, or write "none"')
     assert out[8] == "[] True"
     assert "Warning: wandb is off for the rest of this run (TimeoutError: no answer in 1 s)" in done.stderr
     assert "W&B is offline. Once it is done: wandb sync run/wandb/offline-run-" in done.stderr  # as was asked for
-    assert out[-1] == "left module module"  # TRL's own, for the next trainer of the same process
+    assert out[-1] == "left module trl.extras.profiling"  # TRL's own, for the next trainer of the same process
     # and afterwards there: its table of completions, at each of two steps of three, which have some of their own
     assert len([*tmp_path.glob("table/wandb/offline-run-*/files/media/table/completions_*.json")]) == 2, done.stderr
     shown = EventAccumulator(str(tmp_path / "table" / "tensorboard")).Reload()

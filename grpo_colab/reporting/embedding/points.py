@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.training.tracking import within
+from grpo_colab.utils.timeouts import run_with_timeout
 
 MODEL: Final = "all-MiniLM-L6-v2"
 PATIENCE_S: Final = 120.0  # to load the model, or to download its 90 MB
@@ -40,7 +40,7 @@ def embed_texts(texts: Sequence[str], words: Any, model: str | None) -> tuple[An
     try:
         if importlib.util.find_spec("sentence_transformers") is None:
             raise ImportError("sentence-transformers is not installed")
-        loaded = within(PATIENCE_S, _load_sentence_transformer, model or MODEL)
+        loaded = run_with_timeout(PATIENCE_S, _load_sentence_transformer, model or MODEL)
     except Exception as error:  # whatever a broken install, a hub or a folder without a model raises
         why = str(error) if type(error) is ImportError else f"{MODEL} cannot be loaded: {one_line(error)}"
         if model:
