@@ -84,7 +84,7 @@ class WandbTracker(WandBTracker):
         )
 
     def begin(self) -> bool:
-        """Begin the run online or else offline, and say which; False when it cannot be begun at all."""
+        """Begin the run online or else offline, and say which; False when it is disabled, or cannot be begun at all."""
         # before wandb reads it: what it reports about itself is waited for at Python's end, longer than the run's data
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         self.init_kwargs["id"] = kept_id(self.run_folder)
@@ -105,7 +105,7 @@ class WandbTracker(WandBTracker):
         if begun is None or begun.disabled:
             if why:
                 console.warn(f"W&B cannot be used{why}")
-            return begun is not None
+            return False
         self.sitting = self.run_folder.path / "wandb" / Path(begun.dir).parent.name
         later = f"W&B is offline{why}. Once it is done: {sync_line(self.run_folder)}"
         console.info(later if begun.offline else f"W&B: {begun.url}")
