@@ -64,7 +64,7 @@ class Signals:
         if not self.training:
             raise Stopped
         if self.count == 1:
-            info("\nStopping: saving, then evaluating (once more: saving alone).")
+            info("\nStopping: saving, then evaluating (once more: saving alone).", every_process=True)
         if self.breakable and (self.count > 1 or self.step_ends - time.monotonic() > PATIENCE_S):
             self.breakable = False
             raise Stopped

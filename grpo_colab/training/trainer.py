@@ -229,7 +229,8 @@ class ChunkedGenerationMixin(Trainer):
 
         info(
             f"Out of memory: {self.generation_batch} of a step's {completions} completions are generated together "
-            "from now on."
+            "from now on.",
+            every_process=True,
         )
 
 
@@ -313,6 +314,7 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
         trained_policy = setup.policy
         generation_batch = setup.generation_batch
 
+    GRPOTrainer.__name__ = trl.GRPOTrainer.__name__  # TRL's metrics hold it: Unsloth's class has another
     recipe = setup.recipe
     # the sampler draws whole steps of different prompts, so that with fewer rows than that there would be no step
     rows = setup.rows * math.ceil(recipe.budget.prompts_per_step / len(setup.rows))

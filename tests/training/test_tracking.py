@@ -269,9 +269,7 @@ def test_what_hangs_is_left_what_cannot_work_is_refused_and_the_next_run_has_all
         "hung True",
         "gone []",
     ]
-    assert out[6].startswith(
-        "grpo.report_to | ['wandbb'] | wandbb: no such tracker | did you mean 'wandb'? There are: "
-    )
+    assert out[6].startswith("grpo.report_to | ['wandbb'] | wandbb: no such tracker | did you mean 'wandb'")
     assert out[7].startswith("grpo.report_to | ['swanlab'] | swanlab is not installed (")
     assert out[7].endswith('`pip install swanlab`, or write "none"')
     assert out[8] == "[] True"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +14,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from grpo_colab import Recipe
 from grpo_colab.runs.run import Run
 from grpo_colab.training import tracking
-
-sys.path.insert(0, str(Path(__file__).parent))
-from refusals import refused
 
 pytestmark = pytest.mark.stack
 
@@ -161,7 +158,7 @@ def test_what_trl_measures_is_told_while_it_is_entered_and_of_trainers_alone(
 
 def test_a_tracker_that_is_not_there_is_refused() -> None:
     # without the sentences, which list what is installed and what transformers has
-    with refused("grpo.report_to", ["wandbb"], problem="wandbb", remedy="did you mean 'wandb'? There", snapshot=False):
+    with refused("grpo.report_to", ["wandbb"], problem="wandbb", remedy="did you mean 'wandb'", snapshot=False):
         tracking.check_trackers({"report_to": ["wandbb"]})
     if importlib.util.find_spec("swanlab") is None:
         with refused("grpo.report_to", "swanlab", problem="is not installed", remedy="pip install", snapshot=False):
