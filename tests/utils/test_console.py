@@ -51,7 +51,6 @@ def test_a_stderr_that_takes_nothing_costs_nothing(monkeypatch: pytest.MonkeyPat
 def test_a_bar_stays_whole_and_tqdm_is_not_imported_for_it() -> None:
     code = """if True:
         import sys
-from pathlib import Path
         from grpo_colab.utils import console
         console.info("before")
         assert "tqdm" not in sys.modules
