@@ -1,4 +1,4 @@
-"""The tiny models' cards: how they were made and what was measured, written by the run that made them."""
+"""Write the tiny models' cards: how the models were made and what was measured, filled in by the run that made them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,11 @@ Licence: Apache-2.0.
 
 
 def model_card(settings: Pretraining, facts: Mapping[str, float], measured: Mapping[str, float]) -> str:
-    """The card's Markdown. `facts`: parameters, minutes, threads, loss, measured_on; `measured`: as from `measure`."""
+    """Return the card of the word problem model as Markdown.
+
+    `facts` has its parameters, the minutes and CPU threads of the training, its last loss in nats per token, and
+    `measured_on`, the number of problems that `measured` is from. `measured` is what `measure` returns.
+    """
     return CARD.format(
         styles=", ".join(f"{style} {share:.0%}" for style, share in STYLE_SHARES.items()),
         rows=_rows(measured),
@@ -86,9 +90,13 @@ def model_card(settings: Pretraining, facts: Mapping[str, float], measured: Mapp
 
 
 def drawing_card(settings: DrawingPretraining, facts: Mapping[str, float], measured: Mapping[str, float]) -> str:
-    """The drawing model's: `facts` as above; `measured` as from `measure_drawing`."""
+    """Return the card of the drawing model as Markdown.
+
+    `facts` is as for `model_card`, and `measured` is what `measure_drawing` returns.
+    """
     return DRAWING_CARD.format(measurements=_rows(measured), **dataclasses.asdict(settings), **facts)
 
 
 def _rows(measured: Mapping[str, float]) -> str:
+    """Return the rows of a Markdown table, one per measure."""
     return "\n".join(f"| {name} | {value:.3f} |" for name, value in measured.items())
