@@ -140,7 +140,7 @@ def _need_no_secrets(settings: Mapping[str, Any], table: str, path: Path) -> Non
     """Raise SettingError for a token or another secret in a table of the file `path`."""
     for setting, _ in secrets_in(settings, table):
         raise SettingError(
-            "a key that opens something, and no file should hold one",
+            "is a secret, and no file may hold one",
             setting=setting,
             remedy="take the line out, and set HF_TOKEN in the environment, or run `hf auth login`",
             place=path.name,
@@ -159,7 +159,7 @@ def _recipe_name(content: Mapping[str, Any], path: Path) -> str:
         raise error.at(path.name) from None
     if not name or Path(name).name != name or len(name.encode()) > LONGEST_RECIPE_NAME:
         raise SettingError(
-            "names the run folder",
+            "cannot be a part of the run folder's name",
             setting="name",
             value=name,
             remedy=f"write a plain file name of at most {LONGEST_RECIPE_NAME} bytes",

@@ -197,7 +197,7 @@ _BOUNDS: Final = {
     "greater_than_equal": ("is too small", "write {ge} or more"),
     "greater_than": ("is too small", "write a number above {gt}"),
     "less_than_equal": ("is too large", "write {le} or less"),
-    "literal_error": ("is no such choice", "write {expected}"),
+    "literal_error": ("is not one of the choices", "write {expected}"),
 }
 _TYPES: Final = {
     "bool_type": "write true or false",

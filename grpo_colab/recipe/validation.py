@@ -93,7 +93,7 @@ def need_no_secrets(tables: Mapping[str, Any], rewards: Collection[str]) -> None
             found.append(f"rewards.{parse_reward(name).text}")
     if found:
         raise SettingError(
-            "a key that opens something, and a run writes its recipe down",
+            "is a secret, and a run writes its recipe to its folder",
             setting=found[0],
             remedy="take it out, and read it from the environment where it is used",
         )

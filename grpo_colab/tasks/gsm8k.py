@@ -56,7 +56,7 @@ class GSM8K(Task):
             rows = load_dataset(HUB_NAME, HUB_CONFIGURATION, split=split)
         except OSError as error:  # no network, no such repository, no access, no disk
             raise SettingError(
-                f"{HUB_NAME} cannot be had from the hub ({one_line(error)})",
+                f"{HUB_NAME} cannot be downloaded from the hub ({one_line(error)})",
                 setting="task.name",
                 value=self.name,
                 remedy="with a copy of its train.jsonl and test.jsonl, write task.path = their folder",
