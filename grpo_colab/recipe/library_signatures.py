@@ -88,6 +88,7 @@ def _package_folder(package: str) -> Path | None:
 
 @functools.cache
 def _parse(path: Path) -> ast.Module:
+    """Return the syntax tree of a source file, parsed once."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 

@@ -181,7 +181,7 @@ class Pretraining(Table):
 
 
 class Prompts(Table):
-    """The settings that every task has, beside its own."""
+    """The settings that every task has."""
 
     name: str = Field(description="the task's name")
     max_prompt_tokens: int = Field(256, ge=1, description="leave out longer prompts, and report how many")

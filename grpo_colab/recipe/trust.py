@@ -97,6 +97,7 @@ def remember(names: Iterable[str]) -> None:
 
 
 def _trusted_file() -> Path:
+    """Return the file with the names of trusted code, in the user's configuration folder."""
     return files.expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config") / "grpo_colab" / "trusted.txt"
 
 

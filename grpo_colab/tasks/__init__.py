@@ -61,6 +61,7 @@ class Task(ABC):
     }
 
     def __init__(self, *, system_prompt: str | None = None, seed: int = 0) -> None:
+        """Make a task; with system_prompt = None it has its class's own, with an empty text it has none."""
         self.system_prompt = self.default_system_prompt if system_prompt is None else system_prompt
         self.seed = seed
 
