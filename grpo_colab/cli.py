@@ -125,9 +125,9 @@ def draw(
 ) -> None:
     import json
 
-    from grpo_colab.recipe.overrides import read_words
+    from grpo_colab.recipe.overrides import parse_overrides
 
-    names, overrides = read_words(words)
+    names, overrides = parse_overrides(words)
     if not resume and len(names) != 1:
         from grpo_colab.tasks.drawing.images import NAMED
 
@@ -276,11 +276,11 @@ def make_report(runs: tuple[str, ...], out: str | None) -> None:
 )
 @click.option("--n", type=int, metavar="N", help="So many problems of each split. [default: all]")
 def embed(words: tuple[str, ...], run: str | None, out: str | None, model: str | None, n: int | None) -> None:
-    from grpo_colab.recipe.overrides import read_words
+    from grpo_colab.recipe.overrides import parse_overrides
     from grpo_colab.reporting.embedding import embed as embed_task
     from grpo_colab.reporting.embedding import embed_text
 
-    names, overrides = read_words(words)
+    names, overrides = parse_overrides(words)
     options = overrides.pop("task", {})
     if overrides:
         raise SettingError(

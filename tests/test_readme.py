@@ -21,7 +21,7 @@ import pytest
 
 from grpo_colab import Recipe, Run
 from grpo_colab.cli import cli
-from grpo_colab.recipe.overrides import read_recipe, read_words
+from grpo_colab.recipe.overrides import parse_overrides, read_recipe
 from grpo_colab.tasks import load_task
 
 ROOT = Path(__file__).parents[1]
@@ -173,16 +173,16 @@ def parse(words: list[str]) -> None:
     values: dict[str, Any] = context.params
     if words[0] in ("train", "plan", "doctor", "recipes"):
         if values.get("resume"):
-            Recipe.load(**read_words(values["words"])[1])
+            Recipe.load(**parse_overrides(values["words"])[1])
         else:
             read_recipe(values["words"])
     elif words[0] == "draw" and not values["resume"]:
-        (image,), overrides = read_words(values["words"])
+        (image,), overrides = parse_overrides(values["words"])
         task = {"image": image, **overrides.pop("task", {})}
         hindsight = {"method": values["method"]} if values["method"] else {}
         Recipe.load(values["recipe"] or "drawing-tiny", task=task, hindsight=hindsight, **overrides)
     elif words[0] == "embed" and not values["run"]:
-        (task_name,), overrides = read_words(values["words"])
+        (task_name,), overrides = parse_overrides(values["words"])
         load_task(task_name, **overrides.get("task", {}))
 
 

@@ -81,13 +81,13 @@ def test_it_is_the_same_where_no_training_library_is_installed(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(library_signatures, "_package_folder", lambda package: None)
-    library_signatures.accepted.cache_clear()
-    library_signatures.compared.cache_clear()
+    library_signatures.accepted_arguments.cache_clear()
+    library_signatures.known_values.cache_clear()
     try:
         assert script.reference() == STORED.read_text(encoding="utf-8")
     finally:
-        library_signatures.accepted.cache_clear()
-        library_signatures.compared.cache_clear()
+        library_signatures.accepted_arguments.cache_clear()
+        library_signatures.known_values.cache_clear()
 
 
 def test_nothing_is_left_out() -> None:

@@ -1,1 +1,1 @@
-"""A recipe says what to run: its tables, how they are read, and what is refused before anything is downloaded."""
+"""Recipes: what to run. Their tables, how they are read, and which settings are refused before any download."""

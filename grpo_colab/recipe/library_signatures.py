@@ -1,8 +1,8 @@
-"""What the installed libraries accept, read off their source without importing them.
+"""Read off which arguments the installed libraries accept, without importing them.
 
-`[model]`, `[lora]` and `[grpo]` go to Unsloth, PEFT and TRL under their own names. Importing those takes ten seconds
-and more, and Unsloth must come first; reading a signature with `ast` takes milliseconds, so that a misspelt key is an
-error before anything heavy starts. A library that is not installed accepts everything (there is nothing to read).
+`[model]`, `[lora]` and `[grpo]` go to Unsloth, PEFT and TRL under their own names. Importing those libraries takes ten
+seconds and more, and Unsloth must come first. Parsing their source with `ast` takes milliseconds, so a misspelt key is
+refused before anything heavy starts. If a library is not installed, every key is accepted. `validation` asks here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Where each table goes: (file inside the package, class, method or None for a dataclass's fields), first match wins.
-# get_peft_model hands what it does not know itself to LoraConfig, so both count.
+# Per table, where its arguments are declared: (package, file, class, method); without a method, the fields of a
+# dataclass. If two declare the same argument, the first counts. `get_peft_model` passes on to LoraConfig what it does
+# not know itself, so both count for [lora].
 SOURCES: Mapping[str, tuple[tuple[str, str, str, str | None], ...]] = {
     "model": (("unsloth", "models/loader.py", "FastLanguageModel", "from_pretrained"),),
     "lora": (
@@ -31,70 +32,94 @@ SOURCES: Mapping[str, tuple[tuple[str, str, str, str | None], ...]] = {
     ),
 }
 
-# Arguments whose documentation allows more than their default's type tells.
-WIDER = {"load_in_fp8": bool | str}
+# Arguments that accept more types than the type of their default, by their documentation.
+WIDER_TYPES = {"load_in_fp8": bool | str}
 OWNERS = {"model": "FastLanguageModel.from_pretrained", "lora": "get_peft_model", "grpo": "GRPOConfig"}
 
 
 @functools.cache
-def accepted(table: str) -> dict[str, Any] | None:
-    """Name -> type of every key of the recipe's table `table`; None when its library is not installed.
+def accepted_arguments(table: str) -> dict[str, Any] | None:
+    """Return the name and the type of every key that the recipe's `table` may have.
 
-    A type that cannot be read (a class of the library's own, a default without annotation that says nothing) is Any.
+    The type is Any where none can be read, such as a class of the library's own. Returns None if the library is not
+    installed.
     """
-    found: dict[str, Any] = {}
+    types: dict[str, Any] = {}
     for package, file, class_name, method in SOURCES[table]:
-        root = _package_folder(package)
-        if root is None:
+        folder = _package_folder(package)
+        if folder is None:
             return None
-        tree = _parsed(root / file)
-        node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == class_name)
-        read = _fields(node) if method is None else _parameters(node, method)
-        for name, kind in read.items():
-            found.setdefault(name, kind)
-    return found
+        module = _parse(folder / file)
+        class_node = next(node for node in module.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+        declared = _field_types(class_node) if method is None else _parameter_types(class_node, method)
+        for name, kind in declared.items():
+            types.setdefault(name, kind)
+    return types
 
 
 @functools.cache
-def compared(argument: str) -> list[str]:
-    """The texts with which the installed GRPOTrainer compares `self.<argument>`: the values that it knows."""
-    root = _package_folder("trl")
-    found: set[str] = set()
-    for node in ast.walk(_parsed(root / "trainer" / "grpo_trainer.py")) if root is not None else ():
-        if isinstance(node, ast.Compare) and isinstance(node.left, ast.Attribute) and node.left.attr == argument:
-            constants = (inner for side in node.comparators for inner in ast.walk(side))
-            found |= {c.value for c in constants if isinstance(c, ast.Constant) and isinstance(c.value, str)}
-    return sorted(found)
+def known_values(argument: str) -> list[str]:
+    """Return the texts that the installed GRPOTrainer compares `self.<argument>` with, sorted.
+
+    These are the values it knows, such as the losses for "loss_type". The list is empty if TRL is not installed.
+    """
+    folder = _package_folder("trl")
+    if folder is None:
+        return []
+    values: set[str] = set()
+    for node in ast.walk(_parse(folder / "trainer" / "grpo_trainer.py")):
+        if not isinstance(node, ast.Compare):
+            continue
+        if not isinstance(node.left, ast.Attribute) or node.left.attr != argument:
+            continue
+        # What it is compared with may be one constant, or a list of them.
+        for comparator in node.comparators:
+            for inner in ast.walk(comparator):
+                if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                    values.add(inner.value)
+    return sorted(values)
 
 
 def _package_folder(package: str) -> Path | None:
-    spec = importlib.util.find_spec(package)  # finds a top-level package without importing it
+    """Return the folder of an installed package, or None. A top-level package is found without importing it."""
+    spec = importlib.util.find_spec(package)
     return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
 @functools.cache
-def _parsed(path: Path) -> ast.Module:
+def _parse(path: Path) -> ast.Module:
+    """Return the syntax tree of a source file, parsed once."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _fields(node: ast.ClassDef) -> dict[str, Any]:
+def _field_types(class_node: ast.ClassDef) -> dict[str, Any]:
+    """Return the name and the type of every field of a dataclass."""
     return {
-        item.target.id: _annotation(item.annotation)
-        for item in node.body
+        item.target.id: _annotated_type(item.annotation)
+        for item in class_node.body
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
     }
 
 
-def _parameters(node: ast.ClassDef, method: str) -> dict[str, Any]:
-    # the last definition wins, as in Python; a pass-through wrapper (*args, **kwargs alone) says nothing
-    function = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == method][-1].args
-    names = [*function.args, *function.kwonlyargs]
-    padded = [None] * (len(function.args) - len(function.defaults)) + [*function.defaults, *function.kw_defaults]
-    read = {arg.arg: _of_default(default) for arg, default in zip(names, padded, strict=True)}
-    return {name: WIDER.get(name, kind) for name, kind in read.items() if name not in ("self", "cls", "model")}
+def _parameter_types(class_node: ast.ClassDef, method: str) -> dict[str, Any]:
+    """Return the name and the type of every parameter of a method, the type read off its default."""
+    # If a class defines a method more than once, the last definition wins, as in Python.
+    definitions = [node for node in class_node.body if isinstance(node, ast.FunctionDef) and node.name == method]
+    signature = definitions[-1].args
+    parameters = [*signature.args, *signature.kwonlyargs]
+    # `ast` lists the defaults of the last positional parameters only.
+    without_default = [None] * (len(signature.args) - len(signature.defaults))
+    defaults = [*without_default, *signature.defaults, *signature.kw_defaults]
+    types: dict[str, Any] = {}
+    for parameter, default in zip(parameters, defaults, strict=True):
+        name = parameter.arg
+        if name not in ("self", "cls", "model"):
+            types[name] = WIDER_TYPES.get(name, _type_of_default(default))
+    return types
 
 
-def _of_default(default: ast.expr | None) -> Any:
+def _type_of_default(default: ast.expr | None) -> Any:
+    """Return the type that a parameter's default suggests, or Any."""
     value = default.value if isinstance(default, ast.Constant) else None
     if isinstance(value, bool):
         return bool
@@ -102,20 +127,24 @@ def _of_default(default: ast.expr | None) -> Any:
         return int
     if isinstance(value, float):
         return float
-    return str | bool if isinstance(value, str) else Any  # such as use_gradient_checkpointing = "unsloth"
+    if isinstance(value, str):
+        return str | bool  # such as use_gradient_checkpointing = "unsloth"
+    return Any
 
 
-class _Names(dict[str, Any]):
-    """Names for evaluating an annotation: the typing words that libraries use, and Any for their own classes."""
+class _AnnotationNames(dict[str, Any]):
+    """The names that an annotation may use: those of `typing`, and Any for every unknown one."""
 
     def __missing__(self, name: str) -> Any:
         return Any
 
 
-def _annotation(node: ast.expr) -> Any:
-    names = _Names(vars(typing))
+def _annotated_type(annotation: ast.expr) -> Any:
+    """Return the type that an annotation describes, with Any in place of the library's own classes."""
+    names = _AnnotationNames(vars(typing))
     names.update({kind.__name__: kind for kind in (bool, int, float, str, list, dict, tuple, set)}, Enum=enum.Enum)
+    code = compile(ast.Expression(annotation), "<annotation>", "eval")
     try:
-        return eval(compile(ast.Expression(node), "<annotation>", "eval"), {"__builtins__": {}}, names)  # noqa: S307
+        return eval(code, {"__builtins__": {}}, names)  # noqa: S307
     except TypeError:  # such as Any | str on a Python that cannot join them
         return Any

@@ -1,7 +1,7 @@
-"""Read the words of a command line: the recipe that they choose, and the settings that they put on top.
+"""Parse the arguments of a command: the recipe's name or file, and the settings that override it.
 
-`[RECIPE] [--table.setting VALUE | --table.setting=VALUE]...`, in any order. The recipe knows its settings,
-so that click need not.
+The form is `[RECIPE] [--table.setting VALUE | --table.setting=VALUE]...`, in any order. It is parsed here and not by
+click, because only a recipe knows which settings there are. `reading` resolves the recipe, `validation` checks values.
 """
 
 from __future__ import annotations
@@ -14,48 +14,73 @@ from grpo_colab.errors import SettingError, nearest
 from grpo_colab.recipe.recipe import DEFAULT_PRESET, DRAWING_TABLES, TABLES, Recipe, Text
 
 
-def read_recipe(words: Sequence[str], resume: str | None = None) -> Recipe:
-    """Return the recipe that the words mean; raise SettingError where they mean none.
+def read_recipe(arguments: Sequence[str], resume: str | None = None) -> Recipe:
+    """Return the recipe that a command's arguments name, with their overrides applied.
 
-    The settings are on top of those of the run folder `resume`, if there is one.
+    Without a name it is the default preset. With `resume`, a run folder, it is the recipe of that run. Raises
+    SettingError for a name beside `resume`, for several names, and for whatever `Recipe.load` refuses.
     """
-    names, overrides = read_words(words)
+    names, overrides = parse_overrides(arguments)
     if resume and names:
         raise SettingError(
             "goes on with the run's own recipe", setting="--resume", value=resume, remedy=f"leave out {names[0]!r}"
         )
     if len(names) > 1:
         raise SettingError("there can be one recipe only", setting="recipe", value=" ".join(names), remedy="name one")
-    source = Path(resume) / "recipe.toml" if resume else names[0] if names else DEFAULT_PRESET
+    source: str | Path = DEFAULT_PRESET
+    if resume:
+        source = Path(resume) / "recipe.toml"
+    elif names:
+        source = names[0]
     return Recipe.load(source, **overrides)
 
 
-def read_words(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
-    """Return the words that are no settings, and the settings: table -> key -> text."""
-    tables = (*TABLES, *DRAWING_TABLES)
+def parse_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Split a command's arguments into names and overrides.
+
+    Names are the arguments that do not start with a dash. Overrides map a table to its settings, and a setting to the
+    text of its value. Raises SettingError for an option that is no setting, and for a setting without a value.
+    """
     names: list[str] = []
     overrides: dict[str, dict[str, Any]] = {}
-    remaining = iter(words)
-    for word in remaining:
-        if not word.startswith("-"):
-            names.append(word)
+    remaining = iter(arguments)
+    for argument in remaining:
+        if not argument.startswith("-"):
+            names.append(argument)
             continue
-        # a reward's own settings, in brackets, have equals signs of their own
-        start = word.rfind(")") + 1 if word.lstrip("-").startswith("rewards.") else 0
-        setting, equals, value = word[start:].partition("=")
-        setting = (word[:start] + setting).lstrip("-")
+        setting, equals, value = _split_at_equals(argument)
         table, dot, key = setting.partition(".")
-        if not dot or table not in tables:
-            near = nearest(table, tables).removeprefix("; ") if dot else ""
-            remedy = f"{near} A setting is" if near else "a setting is"
-            raise SettingError(
-                "no such option", setting=word, remedy=f"{remedy} --TABLE.SETTING with one of {', '.join(tables)}"
-            )
+        if not dot or table not in (*TABLES, *DRAWING_TABLES):
+            raise _no_such_option(argument, table if dot else None)
         if not equals:
             try:
                 value = next(remaining)
             except StopIteration:
-                raise SettingError("has no value", setting=word, remedy=f"write {word} VALUE") from None
-        # a reward's key may be a path, in which a dash is a dash
-        overrides.setdefault(table, {})[key if table == "rewards" else key.replace("-", "_")] = Text(value)
+                raise SettingError("has no value", setting=argument, remedy=f"write {argument} VALUE") from None
+        # The key of a reward may be a path, in which a dash is a dash.
+        if table != "rewards":
+            key = key.replace("-", "_")
+        overrides.setdefault(table, {})[key] = Text(value)
     return names, overrides
+
+
+def _split_at_equals(argument: str) -> tuple[str, str, str]:
+    """Return an option's setting without its dashes, the equals sign (or an empty text), and the value after it.
+
+    A reward's own settings stand in brackets and have equals signs, as in `--rewards.length(target=9)=0.5`. Those
+    signs belong to the name of the reward.
+    """
+    name_end = 0
+    if argument.lstrip("-").startswith("rewards."):
+        name_end = argument.rfind(")") + 1
+    rest, equals, value = argument[name_end:].partition("=")
+    return (argument[:name_end] + rest).lstrip("-"), equals, value
+
+
+def _no_such_option(argument: str, table: str | None) -> SettingError:
+    """Return the refusal of an option that is no setting; `table` is what stands before its dot, None without one."""
+    tables = (*TABLES, *DRAWING_TABLES)
+    suggestion = nearest(table, tables).removeprefix("; ") if table is not None else ""
+    sentence = f"{suggestion} A setting is" if suggestion else "a setting is"
+    remedy = f"{sentence} --TABLE.SETTING with one of {', '.join(tables)}"
+    return SettingError("no such option", setting=argument, remedy=remedy)

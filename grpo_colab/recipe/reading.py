@@ -1,6 +1,6 @@
-"""Read a recipe's tables: from a preset or a TOML file, on top of the preset that it starts from, under today's names.
+"""Read the tables of a recipe from a preset or a TOML file, merged into the preset that the file starts from.
 
-What a value may be is not looked at here: see recipe_validation.
+Settings get today's names. Their values are not checked here: see `validation`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError, one_of
-from grpo_colab.recipe.schema import DERIVED, RENAMED, keys_in
+from grpo_colab.recipe.schema import DERIVED, RENAMED, secrets_in
 from grpo_colab.rewards.resolve import split_settings
 from grpo_colab.tasks import TASKS, task_class
 from grpo_colab.utils.files import check_name, expanded
@@ -18,117 +18,148 @@ from grpo_colab.utils.toml_reading import read_toml
 
 PRESETS = Path(__file__).parent / "presets"
 DEFAULT_PRESET = "word-problems-tiny"
-LONGEST_RECIPE_NAME = 150  # bytes; a date, and of a drawing the image and the method, stand beside it
+# In bytes. The name of a run folder also has the date, and for a drawing the image and the method.
+LONGEST_RECIPE_NAME = 150
 TABLES = ("task", "model", "lora", "grpo", "rewards", "budget", "tripwires", "evaluation")
-DRAWING_TABLES = ("hindsight", "pretraining", "sweep")  # of drawing tasks; one that is not there stays so
-PASSED_THROUGH = ("model", "lora", "grpo")
+DRAWING_TABLES = ("hindsight", "pretraining", "sweep")  # optional, and for drawing tasks only
+PASSED_THROUGH = ("model", "lora", "grpo")  # arguments of the libraries, under their own names
 
 
 def preset_names() -> list[str]:
+    """Return the names of all presets, sorted."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
-def read_tables(source: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Return the tables of a preset or a file, on top of those of the preset that it starts from.
+def read_tables(source: str | Path, based_on_it: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return the tables of `source`, a preset or a TOML file, merged into those of the preset that it starts from.
 
-    `above` are the files that start from it. Raises SettingError for a file that cannot be read, and for tables and
-    names that do not exist.
+    Beside the tables, the result has the recipe's "name" and "description". `based_on_it` is the chain of files that
+    led here, each of which starts from the next. Raises SettingError for a file that cannot be read, for an unknown
+    table, and for a token in a file.
     """
-    path = _path_of(source, above)
-    read = _parsed(path, source, above)
-    name = _name_of(read, path)
-    for setting, _ in (found for table in PASSED_THROUGH for found in keys_in(read.get(table, {}), table)):
-        raise SettingError(
-            "a key that opens something, and no file should hold one",
-            setting=setting,
-            remedy="take the line out, and set HF_TOKEN in the environment, or run `hf auth login`",
-            place=path.name,
-        )
-    if "preset" in read:
-        base = read_tables(read["preset"], (*above, path))
-    else:  # a file that starts from nothing lists all of its rewards, or has its task's
-        base = {"rewards": {} if "rewards" in read else _default_rewards(read)}
+    path = _path_of(source, based_on_it)
+    content = _parse(path, source, based_on_it)
+    name = _recipe_name(content, path)
+    for table in PASSED_THROUGH:
+        _need_no_secrets(content.get(table, {}), table, path)
+    if "preset" in content:
+        tables = read_tables(content["preset"], (*based_on_it, path))
+    else:
+        # Without a preset, a file either lists all of its rewards or gets those of its task.
+        tables = {"rewards": {} if "rewards" in content else _default_rewards(content)}
     for table in TABLES:
-        base[table] = {**base.get(table, {}), **renamed(table, read.get(table, {}))}
+        tables[table] = {**tables.get(table, {}), **renamed(table, content.get(table, {}))}
     for table in DRAWING_TABLES:
-        if table in read:
-            base[table] = {**base.get(table, {}), **read[table]}
-    return base | {"name": name, "description": read.get("description", "")}
+        if table in content:
+            tables[table] = {**tables.get(table, {}), **content[table]}
+    return tables | {"name": name, "description": content.get("description", "")}
 
 
 def need_table(table: str) -> None:
-    """Raise SettingError unless a recipe can have a table of this name."""
+    """Raise SettingError unless a recipe may have a table of this name."""
     known = (*TABLES, *DRAWING_TABLES)
     if table not in known:
         raise SettingError("no such table", setting=table, remedy=one_of(table, known))
 
 
 def renamed(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a table's values under today's names.
+    """Return the settings of `table` under today's names.
 
-    Raises SettingError for a setting that another table has today, and for one that is computed from others.
+    Raises SettingError for a setting that has moved to another table, and for one that is computed from others.
     """
-    found = {}
+    settings = {}
     for key, value in values.items():
         setting = f"{table}.{key}"
         if setting in DERIVED:
             raise SettingError("is computed from other settings", setting=setting, value=value, remedy=DERIVED[setting])
-        now_table, now = RENAMED.get(setting, setting).split(".", 1)
-        if now_table != table:
+        new_table, new_key = RENAMED.get(setting, setting).split(".", 1)
+        if new_table != table:
             raise SettingError(
-                "has moved to another table", setting=setting, value=value, remedy=f"write {now_table}.{now} = {value}"
+                "has moved to another table",
+                setting=setting,
+                value=value,
+                remedy=f"write {new_table}.{new_key} = {value}",
             )
-        found[_reward_key(now) if table == "rewards" else now] = value
-    return found
+        settings[_reward_key(new_key) if table == "rewards" else new_key] = value
+    return settings
 
 
-def _path_of(source: str | Path, above: tuple[Path, ...]) -> Path:
+def _path_of(source: str | Path, based_on_it: tuple[Path, ...]) -> Path:
+    """Return the path of a preset's file, or of the TOML file that `source` names.
+
+    Raises SettingError for an unknown preset, and for a file that starts from itself.
+    """
     path = Path(source)
-    if path in above:
-        raise _unreadable(f"starts from itself, by way of {above[-1]}", source, above)
+    if path in based_on_it:
+        raise _unreadable(f"starts from itself, by way of {based_on_it[-1]}", source, based_on_it)
     if path.suffix == ".toml":
         return path
     names = preset_names()
     if str(source) not in names:
         remedy = f"{one_of(str(source), names)}; or give the path of a .toml file"
-        raise _unreadable("no such preset", source, above, remedy)
+        raise _unreadable("no such preset", source, based_on_it, remedy)
     return PRESETS / f"{source}.toml"
 
 
-def _parsed(path: Path, source: str | Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    """Return a recipe file's content, every table known and every other value a text."""
+def _parse(path: Path, source: str | Path, based_on_it: tuple[Path, ...]) -> dict[str, Any]:
+    """Return the content of a recipe's file: the known tables as dicts, everything else as texts.
+
+    Raises SettingError for a file that cannot be read or is not TOML, for an unknown table, and for a value of another
+    kind.
+    """
     try:
-        read = read_toml(path, follow=True)
+        content = read_toml(path, follow=True)
     except OSError as error:
-        raise _unreadable(f"cannot read it ({error.strerror})", source, above) from None
+        raise _unreadable(f"cannot read it ({error.strerror})", source, based_on_it) from None
     except ValueError as error:
-        raise _unreadable(f"not TOML: {error}", source, above) from None
+        raise _unreadable(f"not TOML: {error}", source, based_on_it) from None
     tables = (*TABLES, *DRAWING_TABLES)
     known = ("preset", "name", "description", *tables)
-    for key, value in read.items():
+    for key, value in content.items():
         if key not in known:
             raise SettingError("no such table", setting=key, remedy=one_of(key, known), place=path.name)
-        if not isinstance(value, dict if key in tables else str):
-            problem = f"must be {'a table' if key in tables else 'a text'}"
-            raise SettingError(problem, setting=key, value=value, place=path.name)
-    return read
+        if key in tables and not isinstance(value, dict):
+            raise SettingError("must be a table", setting=key, value=value, place=path.name)
+        if key not in tables and not isinstance(value, str):
+            raise SettingError("must be a text", setting=key, value=value, place=path.name)
+    return content
 
 
-def _unreadable(problem: str, source: str | Path, above: tuple[Path, ...], remedy: str | None = None) -> SettingError:
-    """Return the refusal of a recipe, or of the preset that a file starts from."""
-    setting, place = ("preset", above[-1].name) if above else ("recipe", None)
+def _unreadable(
+    problem: str, source: str | Path, based_on_it: tuple[Path, ...], remedy: str | None = None
+) -> SettingError:
+    """Return the refusal of a recipe that cannot be read, or of the preset that the last file of the chain names."""
+    if based_on_it:
+        setting, place = "preset", based_on_it[-1].name
+    else:
+        setting, place = "recipe", None
     return SettingError(problem, setting=setting, value=str(source), remedy=remedy, place=place)
 
 
-def _name_of(read: Mapping[str, Any], path: Path) -> str:
-    name = read.get("name", path.stem)
+def _need_no_secrets(settings: Mapping[str, Any], table: str, path: Path) -> None:
+    """Raise SettingError for a token or another secret in a table of the file `path`."""
+    for setting, _ in secrets_in(settings, table):
+        raise SettingError(
+            "is a secret, and no file may hold one",
+            setting=setting,
+            remedy="take the line out, and set HF_TOKEN in the environment, or run `hf auth login`",
+            place=path.name,
+        )
+
+
+def _recipe_name(content: Mapping[str, Any], path: Path) -> str:
+    """Return the name that a recipe's file gives itself, or else the name of the file.
+
+    Raises SettingError for a name that cannot be a part of a folder's name.
+    """
+    name = content.get("name", path.stem)
     try:
         check_name("name", name)
     except SettingError as error:
         raise error.at(path.name) from None
     if not name or Path(name).name != name or len(name.encode()) > LONGEST_RECIPE_NAME:
         raise SettingError(
-            "names the run folder",
+            "cannot be a part of the run folder's name",
             setting="name",
             value=name,
             remedy=f"write a plain file name of at most {LONGEST_RECIPE_NAME} bytes",
@@ -137,15 +168,23 @@ def _name_of(read: Mapping[str, Any], path: Path) -> str:
     return name
 
 
-def _default_rewards(read: Mapping[str, Any]) -> dict[str, float]:
-    name = read.get("task", {}).get("name")
-    return dict(task_class(name).default_rewards) if isinstance(name, str) and name in TASKS else {}
+def _default_rewards(content: Mapping[str, Any]) -> dict[str, float]:
+    """Return the weights of the rewards that the file's task has by default; none if it names no known task."""
+    task = content.get("task", {}).get("name")
+    if isinstance(task, str) and task in TASKS:
+        return dict(task_class(task).default_rewards)
+    return {}
 
 
 def _reward_key(name: str) -> str:
-    """Return one spelling for each reward: a short name without its suffix, a file with its whole path."""
+    """Return the one spelling of a reward's name, so that two spellings of a reward are one key.
+
+    A short name loses its suffix `_reward`. The file of a reward gets its absolute path.
+    """
     name, settings = split_settings(name)
     file, colon, function = name.rpartition(":")
     if colon and file.endswith(".py"):
         return f"{expanded(file).absolute()}:{function}{settings}"
-    return (name if "." in name else name.removesuffix("_reward")) + settings
+    if "." not in name:
+        name = name.removesuffix("_reward")
+    return name + settings

@@ -1,4 +1,8 @@
-"""The tables of a recipe that are ours: their settings, types and bounds. A value that does not fit is refused."""
+"""Declare the tables of a recipe that are ours: their settings with types, bounds and help texts.
+
+Also here: the settings that have moved, the conversion of a value to its type, and the search for secrets and for
+settings that let a model bring code. What connects several settings is checked in `validation`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from grpo_colab.utils.files import expanded
 STEP_CAP = 250
 BRINGS_CODE: Final = ("trust_remote_code", "use_kernels", "megatron_config", "megatron_core", "auto_mapping")
 
-# Names that another release of the libraries has, or that have another table here: old name -> today's.
+# Settings with another name in older releases of the libraries, or in another table here: old name -> today's name.
 RENAMED: Final = {
     "grpo.max_steps": "budget.max_steps",
     "grpo.max_prompt_length": "task.max_prompt_tokens",
@@ -48,25 +52,27 @@ DERIVED: Final = {
 
 
 class Table(BaseModel):
+    """A table of a recipe: immutable, without unknown settings, and without conversion of types."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Budget(Table):
-    """How much is learnt: steps, completions per step (prompts_per_step x grpo.num_generations); and what is kept."""
+    """How long a run trains and what it saves. A step has prompts_per_step x grpo.num_generations completions."""
 
     max_steps: int = Field(STEP_CAP, ge=1, description="optimiser steps; more than 250 needs uncapped = true")
     uncapped: bool = Field(False, description="allow more than 250 steps")
     prompts_per_step: int = Field(1, ge=1, description="different prompts in one optimiser step")
-    micro_batch: int = Field(0, ge=0, description="completions per backward pass on one device; 0: by memory")
+    micro_batch: int = Field(0, ge=0, description="completions per backward pass on one device; 0: as many as fit")
     min_completion_length: int | None = Field(
-        None, ge=1, description="tokens that grpo.max_completion_length may be cut down to where memory asks for it"
+        None, ge=1, description="tokens to which grpo.max_completion_length may be cut if memory is short"
     )
-    rehearsal: bool = Field(True, description="first try a step at the longest prompt and the full completion length")
+    rehearsal: bool = Field(True, description="first try a step with the longest prompt and completions of full length")
     max_hours: float | None = Field(
-        None, ge=0, description="hours of one sitting; the run stops in time to save and evaluate"
+        None, ge=0, description="hours of one session; the run stops in time to save and evaluate"
     )
     save_minutes: float = Field(
-        5.0, ge=0, description="minutes between checkpoints, beside grpo.save_steps; 0: by step alone"
+        5.0, ge=0, description="minutes between checkpoints, in addition to grpo.save_steps; 0: by steps only"
     )
     mirror: str | None = Field(None, description="a folder, or hf://user/repository, that gets a copy of the run")
     stop_at_reward: float | None = Field(
@@ -76,9 +82,12 @@ class Budget(Table):
     @field_validator("mirror")
     @classmethod
     def _absolute(cls, mirror: str | None) -> str | None:
-        """Return a repository of the hub as it is, a folder as its absolute path, and an empty text as none."""
+        """Return the path of a folder made absolute, or a repository of the hub unchanged.
+
+        An empty text becomes None, so that an override can switch off the mirror of a preset.
+        """
         if not mirror:
-            return None  # so that "" takes it away
+            return None
         if not mirror.startswith("hf://"):
             return str(expanded(mirror).absolute())
         if re.fullmatch(r"hf://[\w.-]+/[\w.-]+", mirror):
@@ -88,6 +97,7 @@ class Budget(Table):
 
     @model_validator(mode="after")
     def _capped(self) -> Self:
+        """Raise SettingError for more than STEP_CAP steps, unless `uncapped` allows them."""
         if self.max_steps > STEP_CAP and not self.uncapped:
             raise SettingError(
                 f"more than {STEP_CAP}",
@@ -104,7 +114,7 @@ class Tripwires(Table):
     non_finite: bool = Field(True, description="a loss, a gradient or a reward that is NaN or infinite")
     max_kl: float = Field(10.0, ge=0, description="KL to the base model in nats per token, three steps in a row")
     max_length_growth: float = Field(
-        4.0, ge=0, description="completions so many times as long as at the start, for no more reward"
+        4.0, ge=0, description="completions this many times as long as at the start, without more reward"
     )
     gibberish: float = Field(
         2.0, ge=0, description="nats per token that the policy's samples lose under the base model"
@@ -112,18 +122,18 @@ class Tripwires(Table):
 
 
 class Evaluation(Table):
-    """The held-out problems that are answered greedily before and after."""
+    """The held-out problems that the policy answers greedily, before and after training."""
 
     n: int = Field(256, ge=1, description="problems")
     split: Literal["train", "test"] = Field("test", description="train or test")
-    batch_size: int = Field(0, ge=0, description="problems answered at once; 0: by memory")
+    batch_size: int = Field(0, ge=0, description="problems answered at once; 0: as many as fit")
     max_completion_tokens: int | None = Field(
         None, ge=1, description="longest answer; grpo.max_completion_length when left out"
     )
 
 
 class Hindsight(Table):
-    """How one image is learnt at test time; budget.max_steps are the iterations, a completion's limit is grpo's."""
+    """How one image is learnt at test time, in budget.max_steps iterations."""
 
     method: Literal["grpo", "her", "both"] = Field(
         "grpo", description="grpo, her (hindsight experience replay), or both"
@@ -135,20 +145,20 @@ class Hindsight(Table):
     )
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling: the share of probability to sample from")
     cold_samples: int = Field(8, ge=0, description="further programs per iteration, sampled nearly greedily")
-    cold_temperature: float = Field(0.1, gt=0, description="sampling temperature of these")
+    cold_temperature: float = Field(0.1, gt=0, description="sampling temperature of the cold samples")
     learning_rate: float = Field(
-        1e-3, gt=0, description="learning rate on drawings that are relabelled as what was asked for"
+        1e-3, gt=0, description="learning rate on drawings that are relabelled as if they had been asked for"
     )
     batch_size: int = Field(4, ge=1, description="pairs of a drawing and its program per optimiser step")
     max_grad_norm: float = Field(1.0, gt=0, description="clip the gradient to this norm")
     near: float = Field(
-        0.0, ge=0, description="method both: learn from the real image too once the best reward reaches this"
+        0.0, ge=0, description="method both: also learn from the real image once the best reward reaches this"
     )
     goal_weight: float = Field(1.0, ge=0, description="method both: weight of the real image's advantages")
 
 
 class Pretraining(Table):
-    """Supervised training on random drawings, before a real model is asked for any image; kept and found again."""
+    """Supervised training on random drawings before any image is learnt. The result is kept and used again."""
 
     steps: int = Field(6000, ge=0, description="optimiser steps; 0: none")
     batch_size: int = Field(16, ge=1, description="drawings per optimiser step; none comes twice")
@@ -159,6 +169,7 @@ class Pretraining(Table):
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
+        """Raise SettingError unless a batch is a whole number of micro-batches."""
         if self.batch_size % self.micro_batch:
             raise SettingError(
                 f"does not divide pretraining.batch_size = {self.batch_size}",
@@ -170,23 +181,23 @@ class Pretraining(Table):
 
 
 class Prompts(Table):
-    """What every task has in its [task] table beside its own options."""
+    """The settings that every task has."""
 
     name: str = Field(description="the task's name")
-    max_prompt_tokens: int = Field(256, ge=1, description="longer prompts are left out, and counted")
-    limit: int | None = Field(None, ge=1, description="train on the first so many problems only")
+    max_prompt_tokens: int = Field(256, ge=1, description="leave out longer prompts, and report how many")
+    limit: int | None = Field(None, ge=1, description="train on this many problems only, the first ones")
 
 
 class Text(str):
-    """A value from the command line: TOML where that fits the setting's type, the bare text otherwise."""
+    """A value from the command line: TOML if that fits the type of the setting, else the bare text."""
 
 
-# What pydantic complains of -> why that cannot work, and what to write instead.
+# pydantic's type of a complaint -> the problem, and the remedy. Names in braces are pydantic's own fields.
 _BOUNDS: Final = {
     "greater_than_equal": ("is too small", "write {ge} or more"),
     "greater_than": ("is too small", "write a number above {gt}"),
     "less_than_equal": ("is too large", "write {le} or less"),
-    "literal_error": ("is no such choice", "write {expected}"),
+    "literal_error": ("is not one of the choices", "write {expected}"),
 }
 _TYPES: Final = {
     "bool_type": "write true or false",
@@ -199,46 +210,56 @@ _TYPES: Final = {
 
 
 def typed(kind: Any, value: Any, setting: str) -> Any:
-    """Return `value` if it is of the type `kind` (an int counts as a float); raise SettingError otherwise."""
+    """Return `value` if it is of the type `kind`, where an int counts as a float; raise SettingError otherwise.
+
+    A `Text` is tried as TOML first, and then as the bare text.
+    """
     candidates = [value]
     if isinstance(value, Text):
         candidates = [str(value)]
         with contextlib.suppress(tomllib.TOMLDecodeError):
-            read = tomllib.loads(f"value = {value}")["value"]
-            # Where the library names no type, a number that would be printed otherwise was meant as a text.
-            if kind is not Any or isinstance(read, bool | list | dict) or str(read) == str(value):
-                candidates.insert(0, read)
-    failures = []
+            parsed = tomllib.loads(f"value = {value}")["value"]
+            # If the library declares no type, a number stays a number only if it prints as it was written. Otherwise
+            # it was meant as a text, such as the commit 1e10.
+            if kind is not Any or isinstance(parsed, bool | list | dict) or str(parsed) == str(value):
+                candidates.insert(0, parsed)
+    complaints = []
     for candidate in candidates:
         try:
             return TypeAdapter(kind).validate_python(candidate, strict=True)
         except ValidationError as error:
-            failures.append(error.errors()[0])
-    raise _refusal(failures[0], setting, str(value) if isinstance(value, Text) else value)
+            complaints.append(error.errors()[0])
+    raise _refusal(complaints[0], setting, str(value) if isinstance(value, Text) else value)
 
 
 TableT = TypeVar("TableT", bound=Table)
 
 
 def own_table(kind: type[TableT], table: str, values: Mapping[str, Any]) -> TableT:
-    """Make the table called `table` of a recipe's values; raise SettingError for a value that does not fit."""
+    """Return an instance of `kind`, the class of the recipe's `table`, with these values.
+
+    Raises SettingError for an unknown setting, and for a value that does not fit.
+    """
     fields = kind.model_fields
     for key in values:
-        if key not in fields:  # its value may open something
+        # The refusal does not quote the value: under an unknown name it may be a secret.
+        if key not in fields:
             raise SettingError("no such setting", setting=f"{table}.{key}", remedy=one_of(key, fields))
     values = {key: typed(fields[key].annotation, value, f"{table}.{key}") for key, value in values.items()}
     try:
         return kind(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        raised = first.get("ctx", {}).get("error")
-        if isinstance(raised, SettingError):  # by a validator of the table's own
+        complaint = error.errors()[0]
+        # A validator of the table's own raises SettingError, which pydantic wraps.
+        raised = complaint.get("ctx", {}).get("error")
+        if isinstance(raised, SettingError):
             raise raised from None
-        raise _refusal(first, ".".join([table, *map(str, first["loc"])]), first["input"]) from None
+        setting = ".".join([table, *map(str, complaint["loc"])])
+        raise _refusal(complaint, setting, complaint["input"]) from None
 
 
 def _refusal(complaint: ErrorDetails, setting: str, value: object) -> SettingError:
-    """Return what pydantic says of a value as a refusal of the setting."""
+    """Return pydantic's complaint about the value of `setting` as a SettingError."""
     kind = complaint["type"]
     if kind in _BOUNDS:
         problem, remedy = _BOUNDS[kind]
@@ -249,46 +270,64 @@ def _refusal(complaint: ErrorDetails, setting: str, value: object) -> SettingErr
 
 
 def brings_code(key: str, value: Any) -> bool:
-    """Tell whether a setting, or one inside it, lets a model or a hub bring code: Python, or kernels."""
-    inner = value if isinstance(value, Mapping | list | tuple) else _table_in(value)
-    if isinstance(inner, Mapping):
-        return any(brings_code(name, one) for name, one in inner.items()) or (key in BRINGS_CODE and bool(inner))
-    if inner is not None:
-        return any(brings_code(key, one) for one in inner)
-    kernels = key == "attn_implementation" and isinstance(value, str) and "/" in value
-    return kernels or (key in BRINGS_CODE and bool(value))
+    """Tell whether a setting, or one inside it, lets a model or the hub bring code: Python, or kernels."""
+    container = _container(value)
+    if isinstance(container, Mapping):
+        if any(brings_code(name, inner) for name, inner in container.items()):
+            return True
+        return key in BRINGS_CODE and bool(container)
+    if container is not None:
+        return any(brings_code(key, inner) for inner in container)
+    # An attention implementation with a slash is a repository of kernels.
+    if key == "attn_implementation" and isinstance(value, str) and "/" in value:
+        return True
+    return key in BRINGS_CODE and bool(value)
 
 
-def without_keys(value: Any, secret: bool = False) -> Any:
-    """Return a copy of a table without the texts that open something, however deep they are, and dots for parts.
+def without_secrets(value: Any, secret: bool = False) -> Any:
+    """Return a copy of a setting's value without the secrets in it, however deeply they are nested.
 
-    All that is in a `secret` is one.
+    A text under the name of a secret is left out, and so is every text in a `secret` value. A secret that is a part of
+    another text is replaced by dots.
     """
     if isinstance(value, Mapping):
-        kept = {key: (inner, secret or is_secret(key)) for key, inner in value.items()}
-        return {key: without_keys(*pair) for key, pair in kept.items() if not (pair[1] and isinstance(pair[0], str))}
+        copy = {}
+        for key, inner in value.items():
+            inner_secret = secret or is_secret(key)
+            if not (inner_secret and isinstance(inner, str)):
+                copy[key] = without_secrets(inner, inner_secret)
+        return copy
     if isinstance(value, list | tuple):
-        return [without_keys(inner, secret) for inner in value if not (secret and isinstance(inner, str))]
-    if (table := _table_in(value)) is not None:
-        return json.dumps(without_keys(table)) if any(keys_in(table)) else value
+        return [without_secrets(inner, secret) for inner in value if not (secret and isinstance(inner, str))]
+    parsed = _parsed_json(value)
+    if parsed is not None:
+        return json.dumps(without_secrets(parsed)) if any(secrets_in(parsed)) else value
     return masked(value) if isinstance(value, str) else value
 
 
-def keys_in(value: Any, setting: str = "", secret: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield the settings in a table whose texts open something, with those texts."""
-    inside = value if isinstance(value, Mapping | list | tuple) else _table_in(value)
-    if isinstance(inside, Mapping):
-        for key, inner in inside.items():
-            yield from keys_in(inner, f"{setting}.{key}", secret or is_secret(key))
-    elif inside is not None:
-        for inner in inside:
-            yield from keys_in(inner, setting, secret)
+def secrets_in(value: Any, setting: str = "", secret: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield the dotted name and the text of every secret in `value`, the value of `setting`.
+
+    With `secret`, every text in `value` is one.
+    """
+    container = _container(value)
+    if isinstance(container, Mapping):
+        for key, inner in container.items():
+            yield from secrets_in(inner, f"{setting}.{key}", secret or is_secret(key))
+    elif container is not None:
+        for inner in container:
+            yield from secrets_in(inner, setting, secret)
     elif isinstance(value, str) and value and (secret or masked(value) != value):
         yield setting, value
 
 
-def _table_in(value: Any) -> Any:
-    """Return the table or the list that a text is JSON of, as TRL takes some of its arguments; None for others."""
+def _container(value: Any) -> Any:
+    """Return a table or a list, which `value` either is or is the JSON of; None for anything else."""
+    return value if isinstance(value, Mapping | list | tuple) else _parsed_json(value)
+
+
+def _parsed_json(value: Any) -> Any:
+    """Return the table or the list that a text is the JSON of, as TRL takes some of its arguments; None otherwise."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(value)

@@ -1,4 +1,8 @@
-"""Check a recipe's tables before anything is downloaded, imported or run; each refusal names the setting."""
+"""Check a recipe's tables before anything is downloaded, imported or run.
+
+`reading` makes the tables, `schema` has our own settings with their types and bounds, `library_signatures` knows which
+arguments the libraries take. Here is what connects two settings or two tables. Each refusal names its setting.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,8 @@ from grpo_colab.recipe.schema import (
     Pretraining,
     Prompts,
     Tripwires,
-    keys_in,
     own_table,
+    secrets_in,
     typed,
 )
 from grpo_colab.rewards.look import look_at_reward
@@ -28,9 +32,10 @@ from grpo_colab.tasks.drawing.images import image_text, load_image
 from grpo_colab.text import masked
 from grpo_colab.utils.files import expanded, is_folder
 
-NAMES = ("model_name", "revision", "token")  # texts, though a commit may look like a number
-# What every recipe says, and what for.
-NEEDED = {
+# Settings that are texts even if they look like a number, as a commit may.
+ALWAYS_TEXT = ("model_name", "revision", "token")
+# Settings that every recipe must have -> what to write if one is missing.
+REQUIRED = {
     "task.name": f"name a task: {', '.join(TASKS)}",
     "model.model_name": "name the model to train",
     "grpo.num_generations": "write how many completions a group has, 2 or more",
@@ -38,22 +43,24 @@ NEEDED = {
 
 
 def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tables of a recipe as it is kept: typed, complete, every path absolute, our own as their classes.
+    """Return the tables of a recipe checked, typed and complete, as the fields of `Recipe`.
 
-    `read` is what `read_tables` returns. Raises SettingError for the first setting that cannot work.
+    `read` is what `read_tables` returns. Paths become absolute, and our own tables become instances of their classes.
+    Raises SettingError for the first setting that cannot work.
     """
-    # None is how Python says "leave it to the library"; TOML has no word for it
+    # In Python, None leaves a setting to the library's default. TOML has no None.
     tables = {table: {key: value for key, value in read[table].items() if value is not None} for table in TABLES}
-    for setting, remedy in NEEDED.items():
+    for setting, remedy in REQUIRED.items():
         table, key = setting.split(".")
         if key not in tables[table]:
             raise SettingError("is missing", setting=setting, remedy=remedy)
     for table in PASSED_THROUGH:
-        tables[table] = {key: _passed_through(table, key, value) for key, value in tables[table].items()}
-    model, lora, grpo = (tables[table] for table in PASSED_THROUGH)
+        tables[table] = {key: _checked_argument(table, key, value) for key, value in tables[table].items()}
+    model, lora, grpo = tables["model"], tables["lora"], tables["grpo"]
     task = _checked_task(tables["task"], seed=grpo.setdefault("seed", 42))
     lora.setdefault("random_state", grpo["seed"])
-    if is_folder(folder := expanded(model["model_name"])):
+    folder = expanded(model["model_name"])
+    if is_folder(folder):
         model["model_name"] = str(folder.absolute())
     grpo.setdefault("max_completion_length", 512)  # TRL's own default, made visible
     _check_grpo(grpo)
@@ -74,23 +81,29 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def need_no_keys(written: Mapping[str, Any], rewards: Collection[str]) -> None:
-    """Raise SettingError for what opens something in `written` or in a reward's name: a run writes these down."""
-    found = [setting.removeprefix(".") for setting, _ in keys_in(written)]
+def need_no_secrets(tables: Mapping[str, Any], rewards: Collection[str]) -> None:
+    """Raise SettingError for a secret in `tables` or in the name of a reward, because a run writes both to its folder.
+
+    A secret is a token, a password or another key that opens an account.
+    """
+    found = [setting.removeprefix(".") for setting, _ in secrets_in(tables)]
     for name in rewards:
         settings = parse_reward(name).settings or {}
-        if masked(name) != name or any(True for _ in keys_in(settings)):
+        if masked(name) != name or any(True for _ in secrets_in(settings)):
             found.append(f"rewards.{parse_reward(name).text}")
     if found:
         raise SettingError(
-            "a key that opens something, and a run writes its recipe down",
+            "is a secret, and a run writes its recipe to its folder",
             setting=found[0],
             remedy="take it out, and read it from the environment where it is used",
         )
 
 
 def need_new_metric(name: str, metric: str, metrics: dict[str, str]) -> None:
-    """Add a reward to `metrics`, metric's name -> reward; raise SettingError where another one has that name."""
+    """Add the reward `name` to `metrics`, which maps the name of a metric to its reward.
+
+    Raises SettingError if another reward would be logged as the same metric.
+    """
     if metric in metrics:
         raise SettingError(
             f"would be logged as {metric!r}, as {metrics[metric]} is", setting=f"rewards.{name}", remedy="rename one"
@@ -99,7 +112,11 @@ def need_new_metric(name: str, metric: str, metrics: dict[str, str]) -> None:
 
 
 def checked_reward(name: str, columns: Collection[str] | None = None) -> str | None:
-    """Return the name of a reward's metric where that can be told without importing it; see `look_at_reward`."""
+    """Return the name of a reward's metric, or None if only a call can tell; nothing is imported.
+
+    Raises SettingError for a reward that does not exist, or that needs other columns than `columns`. See
+    `look_at_reward`.
+    """
     try:
         return look_at_reward(name, columns)
     except SettingError as error:
@@ -107,22 +124,26 @@ def checked_reward(name: str, columns: Collection[str] | None = None) -> str | N
 
 
 def of_reward(name: str, error: SettingError) -> SettingError:
-    """Return a refusal as one of [rewards]: of the reward, or of the setting in its brackets that it names."""
+    """Return a copy of `error` that names the reward's setting in [rewards].
+
+    If `error` names a setting already, it is one in the reward's brackets, and the reward becomes its place.
+    """
     setting = f"rewards.{name}"
     return error.at(setting) if error.setting else error.replace(setting=setting)
 
 
-def _passed_through(table: str, key: str, value: Any) -> Any:
-    """Return an argument of a library in its type; raise SettingError for one that the installed release lacks."""
+def _checked_argument(table: str, key: str, value: Any) -> Any:
+    """Return an argument of a library in its type; raise SettingError if the installed release has no such argument."""
     setting = f"{table}.{key}"
-    known = library_signatures.accepted(table)
-    if known is None:  # the library is not here, as where a recipe is only looked at
+    accepted = library_signatures.accepted_arguments(table)
+    # A recipe may be read where the library is not installed. Then every argument passes.
+    if accepted is None:
         return typed(Any, value, setting)
-    if key not in known:
+    if key not in accepted:
         problem = f"{library_signatures.OWNERS[table]} has no such argument"
-        near = nearest(key, known).removeprefix("; ")
-        raise SettingError(problem, setting=setting, value=value, remedy=near or None)
-    return typed(str if key in NAMES else known[key], value, setting)
+        suggestion = nearest(key, accepted).removeprefix("; ")
+        raise SettingError(problem, setting=setting, value=value, remedy=suggestion or None)
+    return typed(str if key in ALWAYS_TEXT else accepted[key], value, setting)
 
 
 def _check_grpo(grpo: Mapping[str, Any]) -> None:
@@ -141,25 +162,30 @@ def _check_grpo(grpo: Mapping[str, Any]) -> None:
             value=grpo["temperature"],
             remedy="write a number above 0",
         )
-    losses = library_signatures.compared("loss_type")
-    if losses and (loss := grpo.get("loss_type", "dapo")) not in losses:
+    losses = library_signatures.known_values("loss_type")
+    loss = grpo.get("loss_type", "dapo")
+    if losses and loss not in losses:
         raise SettingError("no such loss", setting="grpo.loss_type", value=loss, remedy=one_of(loss, losses))
 
 
 def _check_lengths(task: Mapping[str, Any], model: Mapping[str, Any], grpo: Mapping[str, Any]) -> None:
-    """Raise SettingError where a prompt and its completion do not fit into the model's context."""
-    longest, room = task.get("max_prompt_tokens", 0) + grpo["max_completion_length"], model.get("max_seq_length")
-    if room is not None and longest > room:
+    """Raise SettingError if a prompt and its completion do not fit into the model's context, all in tokens."""
+    longest = task.get("max_prompt_tokens", 0) + grpo["max_completion_length"]
+    context = model.get("max_seq_length")
+    if context is not None and longest > context:
         raise SettingError(
             f"task.max_prompt_tokens + grpo.max_completion_length = {longest} do not fit",
             setting="model.max_seq_length",
-            value=room,
+            value=context,
             remedy=f"write {longest} or more, or make one of them smaller",
         )
 
 
 def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Return the [task] table with its seed, its paths absolute, and nothing in it that the task does not take."""
+    """Return the [task] table typed, with `seed` as its default seed, and with absolute paths.
+
+    Raises SettingError for a setting that the task does not have.
+    """
     common = own_table(Prompts, "task", {key: value for key, value in values.items() if key in Prompts.model_fields})
     options = task_options(common.name)
     known = [*Prompts.model_fields, *options]
@@ -171,14 +197,16 @@ def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
     for key in ("path", "test_path"):
         if chosen.get(key) is not None:
             chosen[key] = str(expanded(chosen[key]).absolute())
+    # Keep the content of an image's file in place of its name: a resumed run must not depend on the file.
     image = chosen.get("image", "")
-    if common.name == "drawing" and len(image) < 256 and Path(image).is_file():  # kept as it is now
-        chosen["image"] = image_text(load_image(chosen["image"])).replace("\n", "/")
+    if common.name == "drawing" and len(image) < 256 and Path(image).is_file():
+        chosen["image"] = image_text(load_image(image)).replace("\n", "/")
     chosen.setdefault("seed", seed)
     return common.model_dump(exclude_none=True) | chosen
 
 
 def _checked_budget(values: Mapping[str, Any], max_completion_length: int) -> Budget:
+    """Return the [budget] table; raise SettingError if its shortest completion limit, in tokens, is above the limit."""
     budget = own_table(Budget, "budget", values)
     shortest = budget.min_completion_length
     if shortest is not None and shortest > max_completion_length:
@@ -192,7 +220,10 @@ def _checked_budget(values: Mapping[str, Any], max_completion_length: int) -> Bu
 
 
 def _checked_weights(rewards: Mapping[str, Any]) -> dict[str, float]:
-    """Return reward -> weight, without those that are set to false; 0 keeps a reward in the log alone."""
+    """Return the weight of every reward that is not set to false; a weight of 0 keeps a reward in the log alone.
+
+    Raises SettingError for a weight that is not finite, for two rewards with one metric, and if all weights are 0.
+    """
     weights: dict[str, float] = {}
     metrics: dict[str, str] = {}
     for name, given in rewards.items():
@@ -203,7 +234,8 @@ def _checked_weights(rewards: Mapping[str, Any]) -> dict[str, float]:
         if weight is True or not math.isfinite(weight):
             remedy = "write a finite weight, or false to take the reward out"
             raise SettingError("is no weight", setting=setting, value=weight, remedy=remedy)
-        if metric := checked_reward(name):  # else only a call can tell
+        metric = checked_reward(name)
+        if metric:
             need_new_metric(name, metric, metrics)
         weights[name] = float(weight)
     if not any(weights.values()):
@@ -213,8 +245,8 @@ def _checked_weights(rewards: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _checked_drawing_tables(read: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of DRAWING_TABLES that are there."""
-    found: dict[str, Any] = {}
+    """Return the tables of DRAWING_TABLES that `read` has, checked; raise SettingError if the task draws nothing."""
+    checked: dict[str, Any] = {}
     for table in DRAWING_TABLES:
         if table not in read:
             continue
@@ -223,24 +255,24 @@ def _checked_drawing_tables(read: Mapping[str, Any], task: Mapping[str, Any]) ->
             raise SettingError("is for drawing tasks", setting=f"[{table}]", remedy=remedy)
         values = {key: value for key, value in read[table].items() if value is not None}
         if table == "hindsight":
-            found[table] = own_table(Hindsight, table, values)
+            checked[table] = own_table(Hindsight, table, values)
         elif table == "pretraining":
-            found[table] = own_table(Pretraining, table, values)
+            checked[table] = own_table(Pretraining, table, values)
         else:
-            found[table] = {setting: _checked_sweep(setting, given) for setting, given in values.items()}
-    return found
+            checked[table] = {setting: _checked_sweep(setting, given) for setting, given in values.items()}
+    return checked
 
 
 def _checked_sweep(setting: str, given: Any) -> list[Any]:
-    """Return the values that a sweep tries for a setting."""
-    tables = (*TABLES, *DRAWING_TABLES[:2])
-    tried = typed(Any, given, f"sweep.{setting}")  # a text, from the command line
+    """Return the values that a sweep tries for `setting`; raise SettingError unless they are a list of at least one."""
+    sweepable = (*TABLES, "hindsight", "pretraining")
+    values = typed(Any, given, f"sweep.{setting}")  # parses the text of a command line
     table, _, key = setting.partition(".")
-    if table not in tables or not key or not isinstance(tried, list) or not tried:
+    if table not in sweepable or not key or not isinstance(values, list) or not values:
         raise SettingError(
             "is no setting with a list of values",
             setting=f"sweep.{setting}",
-            value=tried,
-            remedy=f'write "table.setting" = [value, ...]; tables are {", ".join(tables)}',
+            value=values,
+            remedy=f'write "table.setting" = [value, ...]; tables are {", ".join(sweepable)}',
         )
-    return tried
+    return values

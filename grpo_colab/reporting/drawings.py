@@ -27,7 +27,7 @@ def best_drawings(run: Run) -> tuple[Image | None, list[StepDrawing]]:
     The best drawing is the one with the highest weighted reward. A step that drew nothing is left out. Only
     completions.jsonl is read.
     """
-    from grpo_colab.tasks.drawing.task import drawn
+    from grpo_colab.tasks.drawing.task import draw_completions
 
     target = getattr(run.recipe.load_task(), "image", None)
     if target is None:
@@ -38,7 +38,7 @@ def best_drawings(run: Run) -> tuple[Image | None, list[StepDrawing]]:
         step, earned = row["step"], weighted_reward(row["rewards"].values(), weights)
         if step not in best or earned > best[step][0]:
             best[step] = earned, row
-    images = drawn([row["completion"] for _, row in best.values()], [target] * len(best))
+    images = draw_completions([row["completion"] for _, row in best.values()], [target] * len(best))
     found = zip(best, images, strict=True)
     return target, [StepDrawing(step, image, right_share(image, target)) for step, image in found if image is not None]
 

@@ -1,7 +1,7 @@
-"""What to learn: a task is its problems, its prompt, its rewards and its grader, in one place. No torch here.
+"""Tasks: what to learn. A task has its problems, its prompt, its rewards and its grader in one file.
 
-One task a file. `load_task(name, **options)` makes one; a task's options are the keyword arguments of its class, so
-the `[task]` table of a recipe is checked against that signature and nothing is written twice.
+`load_task(name, **options)` makes a task. Its options are the keyword arguments of its class, and a recipe's `[task]`
+table is checked against that signature, so no option is declared twice. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from grpo_colab.rewards import Verdict, grade, lenient_grade
 
 Message = dict[str, str]
 
-# name in a recipe -> module and class; imported only when asked for
+# The name of a task in a recipe -> its module and class. The module is imported when the task is used.
 TASKS = {
     "gsm8k": ("grpo_colab.tasks.gsm8k", "GSM8K"),
     "word_problems": ("grpo_colab.tasks.word_problems", "WordProblems"),
@@ -31,11 +31,12 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem. `answer` is the gold answer as its source writes it; `source` says where it stands (file:line).
+    """One problem of a task.
 
-    `steps` are the solution's steps where they are known, such as ("3 + 4 = 7", "7 * 2 = 14"). `messages` replaces
-    the task's own prompt where the source brings a whole conversation. `columns` go to the reward functions, as the
-    other columns of a data set do in TRL.
+    `answer` is the gold answer as its source writes it, and `source` says where that is (file:line). `steps` are the
+    steps of the solution if they are known, such as ("3 + 4 = 7", "7 * 2 = 14"). `messages` replaces the task's own
+    prompt if the source has a whole conversation. `columns` go to the reward functions, as the other columns of a data
+    set do in TRL.
     """
 
     question: str
@@ -47,7 +48,7 @@ class Problem:
 
 
 class Task(ABC):
-    """Problems with one gold number each, asked in one prompt and graded by one parser."""
+    """A task whose problems have one gold number each. All have the same prompt and are graded by one parser."""
 
     name: ClassVar[str]
     default_system_prompt: ClassVar[str]
@@ -60,52 +61,63 @@ class Task(ABC):
     }
 
     def __init__(self, *, system_prompt: str | None = None, seed: int = 0) -> None:
+        """Make a task; with system_prompt = None it has its class's own, with an empty text it has none."""
         self.system_prompt = self.default_system_prompt if system_prompt is None else system_prompt
         self.seed = seed
 
     @abstractmethod
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        """The first `n` problems (all for None) of `split`, "train" or "test", in an order that the seed fixes."""
+        """Return the first `n` problems of `split`, "train" or "test", in an order that the seed decides.
+
+        With n = None, return all of them.
+        """
 
     def reward_columns(self) -> list[str]:
-        """The names under which a problem's values reach the reward functions."""
+        """Return the names under which a problem's values are passed to the reward functions."""
         return ["answer"]
 
     def check_model(self, name: str, path: str) -> None:  # noqa: B027 - most tasks ask nothing of a model
-        """Look at the model's files before anything is loaded; SettingError for one that cannot do this task."""
+        """Raise SettingError if the model cannot do this task, as far as its files show before it is loaded.
+
+        `name` is the model's name in the recipe, `path` its folder or its name on the hub.
+        """
 
     def messages(self, problem: Problem) -> list[Message]:
-        """The prompt in TRL's conversational form; a problem that brings its own system message keeps it."""
-        asked = list(problem.messages or [{"role": "user", "content": problem.question}])
-        if self.system_prompt and asked[0]["role"] != "system":
-            return [{"role": "system", "content": self.system_prompt}, *asked]
-        return asked
+        """Return the prompt in TRL's conversational form: the task's system prompt, then the problem.
+
+        A problem that has its own system message keeps it.
+        """
+        messages = list(problem.messages or [{"role": "user", "content": problem.question}])
+        if self.system_prompt and messages[0]["role"] != "system":
+            return [{"role": "system", "content": self.system_prompt}, *messages]
+        return messages
 
     def golden_completion(self, problem: Problem) -> str:
-        """A completion that deserves full marks from every reward of this task: worked, tagged and right."""
-        worked = "\n".join(problem.steps) or "The answer follows from the question."
-        return f"<reasoning>\n{worked}\n</reasoning>\n<answer>\n{problem.answer.strip()}\n</answer>\n"
+        """Return a completion that gets full marks from every reward of this task: steps, tags and the gold answer."""
+        reasoning = "\n".join(problem.steps) or "The answer follows from the question."
+        return f"<reasoning>\n{reasoning}\n</reasoning>\n<answer>\n{problem.answer.strip()}\n</answer>\n"
 
     def grade(self, completion: str, problem: Problem) -> Verdict:
-        """The verdict on one completion, by the parser that the rewards use too."""
+        """Return the verdict on one completion, by the parser that the rewards use."""
         return grade(completion, problem.answer)
 
     def lenient_right(self, completion: str, problem: Problem) -> bool:
-        """Whether it is right by the last number alone, whatever its form."""
+        """Tell whether the last number of a completion is the gold answer, whatever the completion's form."""
         return lenient_grade(completion, problem.answer).right
 
 
 def reward_columns(problems: Sequence[Problem]) -> dict[str, list[Any]]:
-    """Return the problems' values by column, as the reward functions get them: `answer`, and the problems' own."""
-    names = {name: None for problem in problems for name in problem.columns}
-    return {
-        "answer": [problem.answer for problem in problems],
-        **{name: [problem.columns.get(name) for problem in problems] for name in names},
-    }
+    """Return the columns that the reward functions get: `answer`, and every column that a problem has.
+
+    A column has one value per problem, None for a problem without it.
+    """
+    names = {name: None for problem in problems for name in problem.columns}  # a dict keeps the order
+    columns = {name: [problem.columns.get(name) for problem in problems] for name in names}
+    return {"answer": [problem.answer for problem in problems], **columns}
 
 
 def task_class(name: str) -> type[Task]:
-    """The class of the task `name`, imported only now."""
+    """Import and return the class of the task `name`; raise SettingError for an unknown name."""
     if name not in TASKS:
         raise SettingError("no such task", setting="task.name", value=name, remedy=one_of(name, TASKS))
     module, attribute = TASKS[name]
@@ -113,24 +125,25 @@ def task_class(name: str) -> type[Task]:
 
 
 def load_task(name: str, **options: Any) -> Task:
-    """The task `name` made with its class's keyword options, which `task_options` lists."""
+    """Make the task `name` with these options; `task_options` lists those that it has."""
     return task_class(name)(**options)
 
 
 def task_options(name: str) -> dict[str, Any]:
-    """Option -> type of the task `name`, read off the keyword arguments of its class and the classes above it."""
-    found: dict[str, Any] = {}
+    """Return the options of the task `name` with their types: the keyword arguments of its class and base classes."""
+    options: dict[str, Any] = {}
     for cls in task_class(name).__mro__:
-        if "__init__" in vars(cls) and issubclass(cls, Task):
-            hints = get_type_hints(cls.__init__)
-            for parameter in inspect.signature(cls.__init__).parameters.values():
-                if parameter.kind is parameter.KEYWORD_ONLY:
-                    found.setdefault(parameter.name, hints[parameter.name])
-    return found
+        if "__init__" not in vars(cls) or not issubclass(cls, Task):
+            continue
+        types = get_type_hints(cls.__init__)
+        for parameter in inspect.signature(cls.__init__).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                options.setdefault(parameter.name, types[parameter.name])
+    return options
 
 
 def seeded_order(problems: Sequence[Problem], split: str, seed: int) -> list[Problem]:
-    """`problems` shuffled by a hash of (split, seed), so that no two splits or seeds share an order by accident."""
+    """Return `problems` shuffled by a hash of (split, seed), so that each split and seed has an order of its own."""
     digest = hashlib.sha256(f"order/{split}/{seed}".encode()).digest()
     shuffled = list(problems)
     random.Random(digest).shuffle(shuffled)

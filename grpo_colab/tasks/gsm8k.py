@@ -1,8 +1,8 @@
 """GSM8K: 7,473 training and 1,319 test word problems (Cobbe et al. 2021, arXiv 2110.14168), MIT licence.
 
-From the hub (`openai/gsm8k`, configuration `main`) or, with `path`, from a folder that holds `train.jsonl` and
-`test.jsonl` with the columns `question` and `answer`. A solution ends in `#### <number>`: that number is the gold
-answer, and the lines before it are the steps, whose `<<48/2=24>>` calculator marks are taken out.
+The problems come from the hub (`openai/gsm8k`, configuration `main`). With `path` they come from a folder that has
+`train.jsonl` and `test.jsonl` with the columns `question` and `answer`. A solution ends in `#### <number>`: that number
+is the gold answer. The lines before it are the steps, whose calculator marks such as `<<48/2=24>>` are removed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
 
 
 class GSM8K(Task):
-    """Grade-school mathematics; the answer is always one number."""
+    """Grade-school mathematics. Every answer is one number."""
 
     name = "gsm8k"
     default_system_prompt = "Respond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>"
@@ -36,12 +36,17 @@ class GSM8K(Task):
                     raise SettingError(problem, setting="task.path", value=path, remedy=remedy)
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        found = [self._problem(where, row) for where, row in self._rows(split)]
-        if not found:
+        """Return the first `n` problems of a split (all with n = None) in the seed's order.
+
+        Raises SettingError for a split without rows, a row that is no problem, and a hub that cannot be reached.
+        """
+        problems = [self._problem(where, row) for where, row in self._rows(split)]
+        if not problems:
             raise SettingError(f"{split}.jsonl has no rows", setting="task.path", value=str(self.path))
-        return seeded_order(found, split, self.seed)[:n]
+        return seeded_order(problems, split, self.seed)[:n]
 
     def _rows(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield where each row of a split is, and the row."""
         if self.path is not None:
             yield from read_jsonl(self.path / f"{split}.jsonl")
             return
@@ -51,7 +56,7 @@ class GSM8K(Task):
             rows = load_dataset(HUB_NAME, HUB_CONFIGURATION, split=split)
         except OSError as error:  # no network, no such repository, no access, no disk
             raise SettingError(
-                f"{HUB_NAME} cannot be had from the hub ({one_line(error)})",
+                f"{HUB_NAME} cannot be downloaded from the hub ({one_line(error)})",
                 setting="task.name",
                 value=self.name,
                 remedy="with a copy of its train.jsonl and test.jsonl, write task.path = their folder",
@@ -60,11 +65,13 @@ class GSM8K(Task):
             yield f"{HUB_NAME} {split} row {number}", dict(row)
 
     def _problem(self, where: str, row: dict[str, Any]) -> Problem:
+        """Return the problem of a row; raise SettingError if the row has no question, or no gold number."""
         question = column(row, "question", where, "task.name = 'jsonl' and its column names")
         solution = column(row, "answer", where, "task.name = 'jsonl' and its column names")
-        worked, mark, gold = str(solution).rpartition("####")
+        worked_out, mark, gold = str(solution).rpartition("####")
         if not mark:
             problem = f"the solution has no '####' before its gold answer: {shown(str(solution))}"
             raise SettingError(problem, place=where)
-        steps = tuple(CALCULATOR_MARK.sub("", line).strip() for line in worked.splitlines() if line.strip())
+        lines = [line for line in worked_out.splitlines() if line.strip()]
+        steps = tuple(CALCULATOR_MARK.sub("", line).strip() for line in lines)
         return Problem(str(question), checked_gold(gold.strip(), where), where, steps)

@@ -1,8 +1,9 @@
-"""A user's own problems: a file of JSON objects, one a line, with a prompt and a gold number each.
+"""A user's own problems: a file of JSON objects, one per line, each with a prompt and a gold number.
 
 The prompt is a text, or a conversation as TRL takes it (`[{"role": "user", "content": "..."}]`). Every other column
-is handed to the reward functions under its own name. Without `test_path`, a tenth of the rows is held out for
-evaluation, chosen by a hash of the prompt: a row that stands twice is then never on both sides.
+is passed to the reward functions under its own name. Without `test_path`, a tenth of the rows is held out for
+evaluation. A hash of the prompt decides which, so rows with the same prompt are in the same split. `jsonl_rows` reads
+the file.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from grpo_colab.tasks.gsm8k import GSM8K
 from grpo_colab.tasks.jsonl_rows import checked_gold, column, read_jsonl, shown
 from grpo_colab.utils.files import expanded, is_file
 
-TEST_ONE_IN = 10
-# Names under which TRL passes something of its own to a reward, and ours for the gold answer.
+TEST_SHARE = 10  # one prompt in this many belongs to the test split
+# Names that a reward gets from TRL, and ours for the gold answer. A column of such a name is not passed on.
 RESERVED = frozenset((
     "prompt", "answer", "completion", "prompts", "completions", "completion_ids",
     "trainer_state", "log_extra", "log_metric",
@@ -26,7 +27,7 @@ RESERVED = frozenset((
 
 
 class JSONL(Task):
-    """Problems from `path` (training, and a held-out tenth) or from `path` and `test_path`."""
+    """Problems of your own, from the file `path`. A tenth of them is held out, unless `test_path` has others."""
 
     name = "jsonl"
     default_system_prompt = GSM8K.default_system_prompt
@@ -52,35 +53,39 @@ class JSONL(Task):
         self.prompt_column, self.answer_column = prompt_column, answer_column
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        if self.test_path is not None:
-            path = self.path if split == "train" else self.test_path
-            found = [self._problem(where, row) for where, row in read_jsonl(path)]
-        else:
-            path = self.path
-            found = [self._problem(where, row) for where, row in read_jsonl(path)]
-            if found:
-                found = [problem for problem in found if _split_of(problem) == split]
-                if not found:
-                    raise SettingError(
-                        f"has too few rows to hold any out for {split!r}",
-                        setting="task.path",
-                        value=str(path),
-                        remedy="give the held-out rows as task.test_path",
-                    )
-        if not found:
+        """Return the first `n` problems of a split (all with n = None) in the seed's order.
+
+        Raises SettingError for an empty file, a row that is no problem, and a file too small to hold problems out.
+        """
+        path = self.path if split == "train" or self.test_path is None else self.test_path
+        problems = [self._problem(where, row) for where, row in read_jsonl(path)]
+        if not problems:
             raise SettingError("the data set is empty", place=path)
-        return seeded_order(found, split, self.seed)[:n]
+        if self.test_path is None:
+            problems = [problem for problem in problems if _split_of(problem) == split]
+            if not problems:
+                raise SettingError(
+                    f"has too few rows to hold any out for {split!r}",
+                    setting="task.path",
+                    value=str(path),
+                    remedy="give the held-out rows as task.test_path",
+                )
+        return seeded_order(problems, split, self.seed)[:n]
 
     def reward_columns(self) -> list[str]:
-        first = islice(read_jsonl(self.path), 1)
-        return ["answer", *(key for _, row in first for key in self._columns(row))]
+        """Return `answer`, and the other columns that the first row has."""
+        names = ["answer"]
+        for _, first_row in islice(read_jsonl(self.path), 1):
+            names += self._columns(first_row)
+        return names
 
     def _columns(self, row: dict[str, Any]) -> dict[str, Any]:
-        """What a reward gets beside prompt and answer: not what TRL passes itself, nor another column called answer."""
-        taken = {self.prompt_column, self.answer_column, *RESERVED}
-        return {key: value for key, value in row.items() if key not in taken}
+        """Return what a reward gets of a row beside its prompt and its gold answer."""
+        not_passed_on = {self.prompt_column, self.answer_column, *RESERVED}
+        return {key: value for key, value in row.items() if key not in not_passed_on}
 
     def _problem(self, where: str, row: dict[str, Any]) -> Problem:
+        """Return the problem of a row; raise SettingError for a prompt or a gold answer of another form."""
         prompt = column(row, self.prompt_column, where, "task.prompt_column")
         answer = column(row, self.answer_column, where, "task.answer_column")
         if isinstance(answer, bool) or not isinstance(answer, str | int | float):
@@ -96,11 +101,13 @@ class JSONL(Task):
 
 
 def _is_message(message: Any) -> bool:
-    return (
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
-    )
+    """Tell whether a value is a message of a conversation, with a role and a text."""
+    if not isinstance(message, dict):
+        return False
+    return isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
 
 
 def _split_of(problem: Problem) -> str:
+    """Return the split that a problem belongs to by a hash of its question, whatever the question's spacing."""
     digest = hashlib.sha256(" ".join(problem.question.split()).encode()).digest()
-    return "test" if int.from_bytes(digest[:8], "big") % TEST_ONE_IN == 0 else "train"
+    return "test" if int.from_bytes(digest[:8], "big") % TEST_SHARE == 0 else "train"

@@ -1,15 +1,14 @@
-"""Word problems of one to three steps: generated, endless, seeded, and small enough for a model of half a million
-parameters.
+"""Generate word problems of one to three steps, without end, for a model of half a million parameters.
 
-A problem is a short story: an opening sets a number of things, events change it, and a closing asks for it or for
-something made of it. Every number in the text is 2 to 29, every result along the way 1 to 99, and every division comes
-out even.
+A problem is a short story. An opening says how many things there are, events change that number, and a closing asks for
+it or for something computed from it. Every number in the text is 2 to 29, every result on the way is 1 to 99, and every
+division has no remainder.
 
     >>> make_problem("train", seed=0, index=1).question
     'Uma has 15 red coins and 22 blue ones. How many coins are there in the end?'
 
-A problem belongs to a split by a hash of its own text, so no seed can put one problem in both splits.
-Left out on purpose: numbers past 99, fractions, numbers that the story does not need, steps that use a result twice.
+A hash of its text decides which split a problem belongs to, so no seed puts one problem into both splits.
+Left out on purpose: numbers above 99, fractions, numbers that the story does not need, results that are used twice.
 Standard library only.
 """
 
@@ -24,7 +23,7 @@ from grpo_colab.tasks import Problem, Task
 
 OPERAND_MAX = 29
 RESULT_MAX = 99
-STEP_WEIGHTS: Mapping[int, int] = {1: 31, 2: 39, 3: 30}  # how often a problem has this many steps, in percent
+STEP_WEIGHTS: Mapping[int, int] = {1: 31, 2: 39, 3: 30}  # number of steps -> share of the problems, in percent
 DEFAULT_SIZES = {"train": 4096, "test": 256}
 TEST_SHARE = 8  # one question text in this many belongs to the test split
 
@@ -38,8 +37,8 @@ THINGS = (
     "muffin", "orange", "pencil", "plum", "postcard", "ribbon", "seed", "shell", "stamp", "sticker", "stone", "ticket",
 )  # fmt: skip
 
-# Each entry: the operation it adds to the chain ("" for none) and its sentence. {a} is the first number of the chain
-# and {b} the next one; {name} is the owner, with {she}/{She}/{her} as pronouns, {friend} is somebody else.
+# Each clause is an operation ("" for none) and its sentence. In a sentence, {a} is the first number of the story, and
+# {b} the operand of the clause. {name} is the owner, with the pronouns {she}, {She}, {her}; {friend} is somebody else.
 OPENINGS = (
     ("", "{name} has {a} {things}."),
     ("", "{name} starts the day with {a} {things}."),
@@ -72,47 +71,49 @@ CLOSINGS = (
 
 
 class WordProblems(Task):
-    """The CPU default: the task that the shipped tiny model learns in about a minute."""
+    """Generated word problems, which the shipped tiny model learns in about a minute on a CPU."""
 
     name = "word_problems"
     default_system_prompt = "Think in <reasoning>, then give the number in <answer>."
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        """The first `n` problems of `split`; for None, 4,096 for training and 256 for testing."""
-        _check(split)
+        """Return the first `n` problems of `split`; with n = None, 4,096 for training and 256 for testing."""
+        _check_split(split)
         if n is None:
             n = DEFAULT_SIZES[split]
         return [make_problem(split, self.seed, index) for index in range(n)]
 
 
 def make_problem(split: str, seed: int, index: int, step_weights: Mapping[int, int] = STEP_WEIGHTS) -> Problem:
-    """Problem `index` of the stream `seed` of `split` ("train" or "test"): the same one on every machine.
+    """Return problem `index` of a seed and a split ("train" or "test"), the same one on every machine.
 
-    The random state is a hash of all three (a sum would make item 1 of seed 0 item 0 of seed 1), and draws that belong
-    to the other split are thrown away.
+    A hash of all three seeds the random generator; with a sum, problem 1 of seed 0 would be problem 0 of seed 1.
+    Stories of the other split are discarded until one fits.
     """
-    _check(split)
+    _check_split(split)
     rng = random.Random(hashlib.blake2b(f"{split}/{seed}/{index}".encode(), digest_size=16).digest())
     n_steps = rng.choices(list(step_weights), list(step_weights.values()))[0]
     while True:
-        problem = _draw(rng, n_steps)
+        problem = _random_story(rng, n_steps)
         if problem is not None and split_of(problem.question) == split:
             return replace(problem, source=f"word_problems/{split}/{seed}/{index}")
 
 
-def _check(split: str) -> None:
+def _check_split(split: str) -> None:
+    """Raise ValueError for a split that word problems do not have."""
     if split not in DEFAULT_SIZES:
         raise ValueError(f"split = {split!r}: word problems have {' and '.join(map(repr, DEFAULT_SIZES))}")
 
 
 def split_of(question: str) -> str:
-    """The split that a question's text belongs to, whatever its case and spacing."""
+    """Return the split that a question belongs to by a hash of its text, whatever its case and spacing."""
     text = " ".join(question.lower().split())
-    return "test" if hashlib.blake2b(text.encode(), digest_size=8).digest()[0] % TEST_SHARE == 0 else "train"
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return "test" if digest[0] % TEST_SHARE == 0 else "train"
 
 
 def apply(left: int, operation: str, right: int) -> int | None:
-    """`left operation right`, or None when it is not a whole number from 1 to 99."""
+    """Return the result of `left operation right`, or None if it is not a whole number from 1 to 99."""
     if operation == "/":
         result = left // right if left % right == 0 else 0
     else:
@@ -120,8 +121,8 @@ def apply(left: int, operation: str, right: int) -> int | None:
     return result if 1 <= result <= RESULT_MAX else None
 
 
-def _draw(rng: random.Random, n_steps: int) -> Problem | None:
-    """One story of `n_steps` steps, or None when its clauses or its numbers do not work out (most draws do not)."""
+def _random_story(rng: random.Random, n_steps: int) -> Problem | None:
+    """Return a random story of `n_steps` steps, or None if its clauses or its numbers do not fit, as most do not."""
     opening, closing = rng.choice(OPENINGS), rng.choice(CLOSINGS)
     n_events = n_steps - bool(opening[0]) - bool(closing[0])
     if n_events < 0 or (n_events == 0 and not opening[0] and not closing[0]):
@@ -132,7 +133,8 @@ def _draw(rng: random.Random, n_steps: int) -> Problem | None:
     she, thing = NAMES[name], rng.choice(THINGS)
     pronouns = {"she": she, "She": she.capitalize(), "her": "her" if she == "she" else "him"}
     words = {"name": name, "friend": friend, "thing": thing, "things": thing + "s", **pronouns}
-    value = first = rng.randint(2, OPERAND_MAX)
+    first = rng.randint(2, OPERAND_MAX)
+    value = first  # how many things there are now
     sentences, steps = [], []
     for operation, sentence in clauses:
         operand = rng.randint(2, OPERAND_MAX if operation in ("+", "-") else 9)

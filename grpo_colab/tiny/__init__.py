@@ -1,1 +1,1 @@
-"""The small model that the CPU default trains, and how it is made: `python -m grpo_colab.tiny --help`."""
+"""The small models that the CPU presets train, and the code that makes them: `python -m grpo_colab.tiny --help`."""

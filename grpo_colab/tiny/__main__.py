@@ -1,7 +1,7 @@
-"""Makes one of the tiny models from nothing, measures it, and writes the folder that ships, card included.
+"""Train one of the tiny models from scratch, measure it, and write the folder that ships, with its card.
 
-The shipped recipe takes 15 to 25 minutes on one core for the word problems, twice that for the drawings:
-`python -m grpo_colab.tiny drawing --out my-model`. Only to see that it runs: `... --out smoke --steps 20`.
+`python -m grpo_colab.tiny --out my-model` makes the word problem model in 15 to 25 minutes on one core. The drawing
+model (`python -m grpo_colab.tiny drawing`) takes twice as long. Add `--steps 20` only to see that it runs.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from grpo_colab.tiny.pretrain import Pretraining, pretrain
 
 
 def main() -> None:
-    """Parse, train, save, measure, and write the card."""
+    """Parse the command line, train and save a model, measure it, and write its card. Print the measures as JSON."""
     parser = argparse.ArgumentParser(
         prog="python -m grpo_colab.tiny",
-        description="Make a small model of the CPU defaults.",
+        description="Make one of the small models that the CPU presets train.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("model", nargs="?", choices=("word-problems", "drawing"), default="word-problems", help="which")
-    parser.add_argument("--out", type=Path, help="folder to write; the model's name when left out")
+    parser.add_argument(
+        "model", nargs="?", choices=("word-problems", "drawing"), default="word-problems", help="the model"
+    )
+    parser.add_argument("--out", type=Path, help="folder to write; by default the model's name")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the corpus")
     parser.add_argument(
-        "--steps", type=int, help=f"training steps; {Pretraining.steps} or {DrawingPretraining.steps} when left out"
+        "--steps",
+        type=int,
+        help=f"training steps; by default {Pretraining.steps}, for drawing {DrawingPretraining.steps}",
     )
     parser.add_argument("--threads", type=int, default=0, help="cores to use; 0 takes all")
     parser.add_argument("--measure", type=int, default=256, help="held-out problems or drawings to measure on")
@@ -40,19 +44,25 @@ def main() -> None:
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    drawing, out = arguments.model == "drawing", arguments.out or Path(arguments.model)
-    settings = DrawingPretraining(seed=arguments.seed) if drawing else Pretraining(seed=arguments.seed)
+    out = arguments.out or Path(arguments.model)
+    settings: DrawingPretraining | Pretraining
+    if arguments.model == "drawing":
+        settings = DrawingPretraining(seed=arguments.seed)
+    else:
+        settings = Pretraining(seed=arguments.seed)
     if arguments.steps is not None:
         settings = dataclasses.replace(settings, steps=arguments.steps)
-    known: set[int] = set()
+    taught: set[int] = set()  # hashes of the drawings that the model has been trained on
     start_s = time.monotonic()
-    model, tokenizer, losses = (
-        pretrain_drawing(settings, known) if isinstance(settings, DrawingPretraining) else pretrain(settings)
-    )
+    if isinstance(settings, DrawingPretraining):
+        model, tokenizer, losses = pretrain_drawing(settings, taught)
+    else:
+        model, tokenizer, losses = pretrain(settings)
     minutes = (time.monotonic() - start_s) / 60
     model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
-    model.float()  # the numbers on the card are those of the rounded weights, which are what is shipped
+    # Back in float32, the weights keep the rounding of the float16 that ships, so the card describes what ships.
+    model.float()
     facts = {
         "parameters": model.num_parameters(),
         "minutes": minutes,
@@ -61,7 +71,7 @@ def main() -> None:
         "measured_on": arguments.measure,
     }
     if isinstance(settings, DrawingPretraining):
-        measured = measure_drawing(model, tokenizer, settings, arguments.measure, known)
+        measured = measure_drawing(model, tokenizer, settings, arguments.measure, taught)
         card = drawing_card(settings, facts, measured)
     else:
         measured = measure(model, tokenizer, [make_problem("test", 0, index) for index in range(arguments.measure)])

@@ -1,10 +1,10 @@
-"""What the tiny model reads before GRPO: word problems answered in four styles, and rows of equations.
+"""Generate the tiny model's training text: word problems answered in four styles, and rows of equations.
 
-The mixture sets the stage for reinforcement learning. All that is needed to do well is in it (working step by step in
-the strict format, with reliable arithmetic), but the most likely style puts the whole sum into one line, which so small
-a model cannot work out in its head. GRPO has to find the better style; it does not have to learn to calculate.
+The mixture prepares the model for reinforcement learning. All that it needs is in the text: step by step answers in the
+strict format, and reliable arithmetic. But the most frequent style writes the whole sum on one line, which so small a
+model cannot compute at once. GRPO has to find the better style; it does not have to teach the model to calculate.
 
-Only problems of the "train" split are used, so whoever evaluates on "test" asks for what the model has never seen.
+Only problems of the "train" split are used, so the model has never seen the problems of the "test" split.
 Standard library only.
 """
 
@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from grpo_colab.tasks import Problem
 from grpo_colab.tasks.word_problems import OPERAND_MAX, RESULT_MAX, apply, make_problem
 
-# More long problems than the task itself has: with the task's own mix, 1 % more of the held-out problems went wrong.
+# Number of steps -> weight. There are more long problems than in the task itself: with the task's own weights, 1 % more
+# of the held-out problems were answered wrongly.
 STEP_WEIGHTS = {1: 25, 2: 40, 3: 35}
 STYLE_SHARES = {"steps": 0.27, "one_line": 0.38, "bare": 0.20, "untagged": 0.15}
 
 
 def completion(problem: Problem, style: str) -> str:
-    """`problem` answered in one of the four styles; "steps" is the golden one, and every answer is right."""
+    """Return a completion with the right answer in one of the four styles; GRPO rewards "steps" the most."""
     if style == "steps":
         return format_completion("\n".join(problem.steps), problem.answer)
     if style == "one_line":
@@ -33,12 +34,12 @@ def completion(problem: Problem, style: str) -> str:
 
 
 def format_completion(reasoning: str, answer: str) -> str:
-    """The strict format, as in Unsloth's GSM8K notebooks."""
+    """Return a completion in the strict format of Unsloth's GSM8K notebooks."""
     return f"<reasoning>\n{reasoning}\n</reasoning>\n<answer>\n{answer}\n</answer>"
 
 
 def one_line(steps: tuple[str, ...]) -> str:
-    """The chain as one expression: ("3 + 4 = 7", "7 * 2 = 14") gives "(3 + 4) * 2 = 14"."""
+    """Return a chain of steps as one expression: ("3 + 4 = 7", "7 * 2 = 14") gives "(3 + 4) * 2 = 14"."""
     expression, result = steps[0].split(" = ")
     for step in steps[1:]:
         left_to_right, result = step.split(" = ")
@@ -48,7 +49,7 @@ def one_line(steps: tuple[str, ...]) -> str:
 
 
 def answered_problems(seed: int) -> Iterator[tuple[Problem, str]]:
-    """Endless (problem, completion) pairs of the "train" split, each in a style drawn by its share."""
+    """Yield (problem, completion) pairs of the "train" split without end, in styles chosen by STYLE_SHARES."""
     rng = random.Random(f"styles/{seed}")
     index = 0
     while True:
@@ -59,14 +60,23 @@ def answered_problems(seed: int) -> Iterator[tuple[Problem, str]]:
 
 
 def equations(seed: int) -> Iterator[str]:
-    """Endless single steps such as "12 + 14 = 26", uniform over what a problem may contain, operation by operation."""
+    """Yield single steps such as "12 + 14 = 26" without end.
+
+    The operation is chosen by fixed weights, then each step that a problem may contain is equally likely.
+    """
     rng = random.Random(f"equations/{seed}")
-    facts = {operation: _facts(operation) for operation in "+-*/"}
+    steps = {operation: _all_steps(operation) for operation in "+-*/"}
     while True:
-        yield rng.choice(facts[rng.choices("+-*/", (35, 35, 20, 10))[0]])
+        operation = rng.choices("+-*/", (35, 35, 20, 10))[0]
+        yield rng.choice(steps[operation])
 
 
-def _facts(operation: str) -> list[str]:
-    rights = range(2, OPERAND_MAX + 1)
-    results = ((left, right, apply(left, operation, right)) for left in range(1, RESULT_MAX + 1) for right in rights)
-    return [f"{left} {operation} {right} = {result}" for left, right, result in results if result is not None]
+def _all_steps(operation: str) -> list[str]:
+    """Return every step with this operation that a problem may contain."""
+    steps = []
+    for left in range(1, RESULT_MAX + 1):
+        for right in range(2, OPERAND_MAX + 1):
+            result = apply(left, operation, right)
+            if result is not None:
+                steps.append(f"{left} {operation} {right} = {result}")
+    return steps

@@ -1,7 +1,8 @@
-"""The training loop that both tiny models share: matrices learn with Muon (https://kellerjordan.github.io/posts/muon),
-everything else with Adam; Adam alone learns less in the same time.
+"""Train a tiny model: the loop that both models share.
 
-Left out, for it is a matter of minutes: validation on the way, checkpoints, mixed precision.
+Matrices are optimised with Muon (https://kellerjordan.github.io/posts/muon), everything else with Adam. Adam alone
+learns less in the same time. There is no validation during training, no checkpoint and no mixed precision, because
+training takes minutes.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-IGNORED = -100  # the label of a token that is not in the loss
+IGNORED = -100  # the label of a token that the loss ignores
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How the weights go down the loss."""
+    """The settings of gradient descent."""
 
     steps: int = 1500
     seed: int = 0
     muon_learning_rate: float = 0.02
     adam_learning_rate: float = 3e-3
-    warmup_share: float = 1 / 30  # of the steps, over which the learning rates rise from 0
-    decay_share: float = 1 / 2  # of the steps, the last ones, over which they fall back to 0
+    warmup_share: float = 1 / 30  # share of the steps, at the beginning, in which the learning rates rise from 0
+    decay_share: float = 1 / 2  # share of the steps, at the end, in which the learning rates fall to 0
 
     def rate(self, step: int) -> float:
-        """The share of the learning rates at a step: warm up, hold, and fall linearly to 0."""
+        """Return the factor of the learning rates at a step: it rises to 1, stays there, and falls linearly to 0."""
         warmup_steps, decay_steps = self.warmup_share * self.steps, self.decay_share * self.steps
         return min(1.0, (step + 1) / warmup_steps, (self.steps - step) / decay_steps)
 
@@ -41,7 +42,11 @@ def descend(
     others: Sequence[torch.nn.Parameter],
     log: Callable[[str], None],
 ) -> list[float]:
-    """Train for the settings' steps; the loss of each. Embeddings and norms, no linear maps, belong to `others`."""
+    """Train for `settings.steps` steps and return the loss of each.
+
+    `next_loss` computes the loss of the next batch. `matrices` are the weights of linear layers, `others` are all other
+    parameters, such as embeddings and norms. `log` gets a line every 50 steps.
+    """
     import torch
 
     optimizers = [
@@ -49,7 +54,8 @@ def descend(
         torch.optim.Adam(others, lr=settings.adam_learning_rate, betas=(0.9, 0.95)),
     ]
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate) for optimizer in optimizers]
-    losses, start_s = [], time.monotonic()
+    losses: list[float] = []
+    start_s = time.monotonic()
     for step in range(settings.steps):
         loss = next_loss()
         loss.backward()

@@ -1,11 +1,14 @@
-"""Makes the tiny drawing model: a Llama that reads an image and writes a program in the compact language.
+"""Make the tiny drawing model: a Llama that reads an image and writes a program in the compact language.
 
-It reads random drawings of a few statements, each once. Three things let it go on where its training ended, at programs
-several times as long. The statements stand in one form and order (`canvas.normal`), so that what comes next follows
-from what came last and from the image, however much is drawn already. In half of the rows the positions jump at random
-from one statement to the next, so that no distance is new later (a cheap kind of arXiv 2305.16843); the shipped model
-is a plain Llama with plain rotary positions. And the embedding of "colour c from row y, column x on" is the sum of
-three parts while it is learnt, so that what is learnt of one place holds for all.
+It is trained on random drawings of a few statements, each once. Three things let it write programs several times as
+long later:
+
+- The statements are in one form and order (`canvas.normal_form`), so the next one follows from the last one and from
+  the image, however much is drawn already.
+- In half of the rows the positions jump at random between statements, so no distance is new in a longer program (a
+  cheap form of arXiv 2305.16843). The shipped model is a plain Llama with plain rotary positions.
+- In training, the embedding of "colour c begins at row y, column x" is a sum of three parts, for the row, the column
+  and the colour, so what is learnt at one place holds at every place.
 
 Run it as `python -m grpo_colab.tiny drawing --out my-model`.
 """
@@ -18,8 +21,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from grpo_colab.tasks.drawing.canvas import COLOURS, Image, execute, normal, random_drawing, random_drawings, shape_of
-from grpo_colab.tasks.drawing.compact import asked, from_compact, run_words, to_compact, vocabulary
+from grpo_colab.tasks.drawing.canvas import (
+    COLOURS,
+    Image,
+    execute,
+    normal_form,
+    random_drawing,
+    random_drawings,
+    shape_of,
+)
+from grpo_colab.tasks.drawing.compact import from_compact, image_words, run_words, to_compact, vocabulary
 from grpo_colab.tiny.descent import IGNORED, Descent, descend
 
 if TYPE_CHECKING:
@@ -33,19 +44,19 @@ TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'assistant' %} {{ message['content'] }}"
     "{{ eos_token }}{% elif message['role'] == 'user' %} {{ message['content'] }} <|draw|>{% endif %}{% endfor %}"
 )
-MEASURED_SEED = -1  # of the drawings that it is measured on; those it learns from have the settings' seed, 0 or more
+MEASURED_SEED = -1  # the seed of the drawings that the model is measured on; those of its training have seed 0 or more
 
 
 @dataclass(frozen=True)
 class DrawingPretraining(Descent):
-    """The settings of one pre-training run; the defaults make the shipped model."""
+    """The settings of a training; the defaults make the shipped model. A batch has `rows` drawings."""
 
     steps: int = 5000
     rows: int = 64
     draws: int = 5
     min_side: int = 3
     max_side: int = 10
-    jump_tokens: int = 80  # the longest jump of the positions
+    jump_tokens: int = 80  # a jump of the positions is shorter than this
     hidden_size: int = 128
     intermediate_size: int = 352
     layers: int = 3
@@ -53,16 +64,17 @@ class DrawingPretraining(Descent):
 
     @property
     def ranges(self) -> tuple[range, range]:
-        """Statements a drawing, and rows or columns of its canvas."""
+        """Return how many statements a drawing may have, and how many rows or columns its canvas."""
         return range(1, self.draws + 1), range(self.min_side, self.max_side + 1)
 
 
 def pretrain_drawing(
-    settings: DrawingPretraining, known: set[int], log: Callable[[str], None] = print
+    settings: DrawingPretraining, taught: set[int], log: Callable[[str], None] = print
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, list[float]]:
-    """The trained model (float32, in evaluation mode), its tokenizer, and the loss of every step (nats a token).
+    """Return the trained model (float32, in evaluation mode), its tokenizer, and the loss of every step.
 
-    `known` grows by the hashes of the images that it was taught: the small ones among them come again by chance.
+    Losses are in nats per token. The hashes of the images in the training are added to `taught`, because a small random
+    image may come again when the model is measured. `log` gets a line now and then.
     """
     import torch
 
@@ -71,12 +83,12 @@ def pretrain_drawing(
     model = build_model(settings, tokenizer)
     log(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
     parts = embedding_parts(settings, tokenizer)
-    batches = make_batches(settings, tokenizer, known)
+    batches = make_batches(settings, tokenizer, taught)
 
     def next_loss() -> torch.Tensor:
         ids, labels, positions = next(batches)
         table = embedding_table(parts)
-        # with a mask, or transformers would take a jump of the positions for the beginning of another row
+        # Without a mask, transformers would take a jump of the positions for the beginning of another row.
         hidden = model.model(
             inputs_embeds=table[ids], attention_mask=torch.ones_like(ids), position_ids=positions, use_cache=False
         ).last_hidden_state[:, :-1]
@@ -93,15 +105,15 @@ def pretrain_drawing(
 
 
 def make_tokenizer(max_side: int) -> PreTrainedTokenizerFast:
-    """A word is a token; see `compact.vocabulary`."""
+    """Return the tokenizer, in which each word of `compact.vocabulary` is a token."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     words = [*SPECIAL, *vocabulary(max_side)]
-    whole = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<|unknown|>"))
-    whole.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    word_level = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<|unknown|>"))
+    word_level.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=whole,
+        tokenizer_object=word_level,
         pad_token="<|pad|>",
         bos_token="<|begin|>",
         eos_token="<|end|>",
@@ -116,7 +128,10 @@ def make_tokenizer(max_side: int) -> PreTrainedTokenizerFast:
 
 
 def build_model(settings: DrawingPretraining, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """An untrained Llama that fits the tokenizer; its configuration says what it can be asked for."""
+    """Return an untrained Llama with the tokenizer's vocabulary.
+
+    Its configuration names the language that it writes and the largest side of an image, for `Drawing.check_model`.
+    """
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
     tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
@@ -138,7 +153,11 @@ def build_model(settings: DrawingPretraining, tokenizer: PreTrainedTokenizerFast
 
 
 def embedding_parts(settings: DrawingPretraining, tokenizer: PreTrainedTokenizerFast) -> list[torch.nn.Parameter]:
-    """Of the words that are no runs, [words, hidden]; then of a run's row, column and colour, to be broadcast."""
+    """Return the parameters that the embeddings are made of.
+
+    The first one, [words, hidden], has a vector for each word that is no run. The embedding of a run is the sum of a
+    vector for its row, [side, 1, 1, hidden], its column, [1, side, 1, hidden], and its colour, [1, 1, colours, hidden].
+    """
     import torch
 
     side, hidden = settings.max_side, settings.hidden_size
@@ -148,7 +167,7 @@ def embedding_parts(settings: DrawingPretraining, tokenizer: PreTrainedTokenizer
 
 
 def embedding_table(parts: Sequence[torch.nn.Parameter]) -> torch.Tensor:
-    """The embedding of every token, [tokens, hidden], of which the output layer is the transpose."""
+    """Return the embedding of every token, [tokens, hidden]. The output layer is its transpose."""
     import torch
 
     plain, row, column, colour = parts
@@ -156,40 +175,60 @@ def embedding_table(parts: Sequence[torch.nn.Parameter]) -> torch.Tensor:
 
 
 def make_batches(
-    settings: DrawingPretraining, tokenizer: PreTrainedTokenizerFast, known: set[int]
+    settings: DrawingPretraining, tokenizer: PreTrainedTokenizerFast, taught: set[int]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Endless (input ids, labels, positions), each [rows, tokens], padded on the right; of like length together."""
+    """Yield batches without end: input ids, labels and positions, each of shape [rows, tokens], padded on the right.
+
+    A batch has rows of similar length, so that little of it is padding.
+    """
     import torch
 
-    rng, ids_of = random.Random(f"batches/{settings.seed}"), tokenizer.get_vocab()
+    rng = random.Random(f"batches/{settings.seed}")
+    ids_of = tokenizer.get_vocab()
     while True:
-        rows = [make_row(rng, settings, ids_of, known) for _ in range(8 * settings.rows)]
+        # Eight batches at a time are sorted by length.
+        rows = [make_row(rng, settings, ids_of, taught) for _ in range(8 * settings.rows)]
         rows.sort(key=lambda row: len(row[0]))
         batches = [rows[first : first + settings.rows] for first in range(0, len(rows), settings.rows)]
         rng.shuffle(batches)
         for batch in batches:
-            length = max(len(ids) for ids, _, _ in batch)
-            yield tuple(  # type: ignore[misc]  # three
-                torch.tensor([row[part] + [fill] * (length - len(row[part])) for row in batch])
-                for part, fill in ((0, tokenizer.pad_token_id), (1, IGNORED), (2, 0))
+            ids, labels, positions = zip(*batch, strict=True)
+            yield (
+                torch.tensor(_padded(ids, tokenizer.pad_token_id)),
+                torch.tensor(_padded(labels, IGNORED)),
+                torch.tensor(_padded(positions, 0)),
             )
 
 
+def _padded(rows: Sequence[list[int]], fill: int) -> list[list[int]]:
+    """Return the rows made equally long by appending `fill`."""
+    length = max(map(len, rows))
+    return [row + [fill] * (length - len(row)) for row in rows]
+
+
 def make_row(
-    rng: random.Random, settings: DrawingPretraining, ids_of: Mapping[str, int], known: set[int]
+    rng: random.Random, settings: DrawingPretraining, ids_of: Mapping[str, int], taught: set[int]
 ) -> tuple[list[int], list[int], list[int]]:
-    """One drawing as (ids, labels, positions): the question, then the program in its order."""
+    """Return a random drawing as token ids, labels and positions: the prompt, then the program.
+
+    Only the program is in the loss. The hash of the image is added to `taught`.
+    """
     image, program = random_drawing(rng, *settings.ranges)
-    known.add(hash(image))
-    question = [ids_of[word] for word in QUESTION.format(asked(image)).split()]
-    texts = [*(to_compact((statement,)) for statement in normal(program, shape_of(image))), "<|end|>"]
-    statements = [[ids_of[word] for word in text.split()] for text in texts]
+    taught.add(hash(image))
+    question = [ids_of[word] for word in QUESTION.format(image_words(image)).split()]
+    texts = [to_compact((statement,)) for statement in normal_form(program, shape_of(image))]
+    statements = [[ids_of[word] for word in text.split()] for text in [*texts, "<|end|>"]]
     positions = list(range(len(question)))
+    position = len(question)
+    # Half of the rows jump before the program, and then after 40 % of the statements.
     jumps = rng.random() < 0.5
-    place = len(question) + (rng.randrange(settings.jump_tokens) if jumps else 0)
+    if jumps:
+        position += rng.randrange(settings.jump_tokens)
     for statement in statements:
-        positions += range(place, place + len(statement))
-        place += len(statement) + (rng.randrange(settings.jump_tokens) if jumps and rng.random() < 0.4 else 0)
+        positions += range(position, position + len(statement))
+        position += len(statement)
+        if jumps and rng.random() < 0.4:
+            position += rng.randrange(settings.jump_tokens)
     answer = list(itertools.chain.from_iterable(statements))
     return question + answer, [IGNORED] * len(question) + answer, positions
 
@@ -199,39 +238,44 @@ def measure_drawing(
     tokenizer: PreTrainedTokenizerFast,
     settings: DrawingPretraining,
     n: int,
-    known: Collection[int] = (),
+    taught: Collection[int] = (),
 ) -> dict[str, float]:
-    """Share of `n` random drawings that is drawn exactly: greedily, and by one of 8 samples at temperature 1.
+    """Return the share of `n` random drawings that the model draws exactly, greedily and by one of 8 samples.
 
-    "random/..." are as they come, "unseen/..." without those whose hash is in `known`, which are the harder ones.
+    Samples are at temperature 1. "random/..." is measured on any random drawings, "unseen/..." on drawings whose hash
+    is not in `taught`. Those are harder: small images come again by chance.
     """
     images = [image for image, _ in itertools.islice(random_drawings(MEASURED_SEED, *settings.ranges), 2 * n)]
-    unseen = [image for image in images if hash(image) not in known][:n]
-    right = {image: _draws(model, tokenizer, image) for image in {*images[:n], *unseen}}
-    return {
-        f"{name}/{how}": sum(right[image][place] for image in asked_for) / len(asked_for)
-        for name, asked_for in (("random", images[:n]), ("unseen", unseen))
-        for place, how in enumerate(("greedy", "pass@8"))
-    }
+    unseen = [image for image in images if hash(image) not in taught][:n]
+    solved = {image: _solves(model, tokenizer, image) for image in {*images[:n], *unseen}}
+    shares = {}
+    for name, measured_on in (("random", images[:n]), ("unseen", unseen)):
+        results = [solved[image] for image in measured_on]
+        shares[f"{name}/greedy"] = sum(greedy for greedy, _ in results) / len(results)
+        shares[f"{name}/pass@8"] = sum(sampled for _, sampled in results) / len(results)
+    return shares
 
 
-def _draws(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, image: Image) -> tuple[bool, bool]:
-    """Whether it is drawn greedily, and whether by one of 8 samples."""
+def _solves(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, image: Image) -> tuple[bool, bool]:
+    """Tell whether the model draws `image` greedily, and whether by one of 8 samples."""
     import torch
 
-    ids = torch.tensor([tokenizer.encode(QUESTION.format(asked(image)))])
+    prompt = torch.tensor([tokenizer.encode(QUESTION.format(image_words(image)))])  # [1, tokens]
+    prompts = prompt.repeat(8, 1)
     with torch.inference_mode():
-        first = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=64)
-        ids = ids.repeat(8, 1)
-        samples = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0, max_new_tokens=64)
-    tails = [rows[:, ids.shape[1] :] for rows in (first, samples)]
-    greedy, sampled = (
-        [draws(text, image) for text in tokenizer.batch_decode(tail, skip_special_tokens=True)] for tail in tails
-    )
-    return greedy[0], any(sampled)
+        greedy = model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=64)
+        samples = model.generate(
+            prompts, attention_mask=torch.ones_like(prompts), do_sample=True, top_k=0, max_new_tokens=64
+        )
+    solved = []
+    for ids in (greedy, samples):
+        texts = tokenizer.batch_decode(ids[:, prompt.shape[1] :], skip_special_tokens=True)
+        solved.append(any(draws(text, image) for text in texts))
+    return solved[0], solved[1]
 
 
 def draws(text: str, image: Image) -> bool:
+    """Tell whether `text` is a program in the compact language that draws `image` exactly."""
     try:
         return execute(from_compact(text), shape_of(image)) == image
     except ValueError:

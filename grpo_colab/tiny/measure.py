@@ -1,4 +1,4 @@
-"""What the tiny model can do before GRPO: the numbers on its card, by plain generation of transformers."""
+"""Measure what the tiny model can do before GRPO, by plain generation of transformers: the numbers on its card."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def complete(
     banned: Sequence[str] = (),
     batch_size: int = 128,
 ) -> list[str]:
-    """One completion of up to 48 tokens for each problem: greedy at temperature 0, else sampled.
+    """Return a completion of up to 48 tokens for each problem, greedy at temperature 0 and sampled otherwise.
 
-    `opening` is put into the model's mouth, and is part of what is returned; the tokens in `banned` are never drawn.
+    Every completion begins with `opening`, which the model continues. The tokens in `banned` are never generated.
     """
     import torch
 
@@ -56,7 +56,7 @@ def complete(
 
 
 def accuracy(completions: Sequence[str], problems: Sequence[Problem]) -> float:
-    """The share that has the gold number in its one closed answer block."""
+    """Return the share of completions that are right by the parser of the rewards."""
     right = [grade(text, problem.answer).right for text, problem in zip(completions, problems, strict=True)]
     return sum(right) / len(right)
 
@@ -64,15 +64,20 @@ def accuracy(completions: Sequence[str], problems: Sequence[Problem]) -> float:
 def measure(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem]
 ) -> dict[str, float]:
-    """Accuracy greedy, sampled, and held to the step-by-step style; and the share of samples in the strict format."""
-    # A sum in one line opens with a bracket wherever it differs from a step, so without brackets there are only steps.
+    """Return the accuracy of greedy and of sampled completions, and the share of samples in the strict format.
+
+    Each accuracy is measured twice: as the model likes, and restricted to the step-by-step style.
+    """
+    # A sum on one line differs from a step by beginning with a bracket. Without brackets, only steps are left.
     brackets = [token for token in tokenizer.get_vocab() if "(" in token]
-    held: dict[str, Any] = {"opening": "<reasoning>\n", "banned": brackets}
+    steps_only: dict[str, Any] = {"opening": "<reasoning>\n", "banned": brackets}
     sampled = complete(model, tokenizer, problems, temperature=1.0)
     return {
         "accuracy/greedy": accuracy(complete(model, tokenizer, problems), problems),
         "accuracy/sampled": accuracy(sampled, problems),
-        "accuracy/steps_greedy": accuracy(complete(model, tokenizer, problems, **held), problems),
-        "accuracy/steps_sampled": accuracy(complete(model, tokenizer, problems, temperature=1.0, **held), problems),
+        "accuracy/steps_greedy": accuracy(complete(model, tokenizer, problems, **steps_only), problems),
+        "accuracy/steps_sampled": accuracy(
+            complete(model, tokenizer, problems, temperature=1.0, **steps_only), problems
+        ),
         "format/strict": sum(strict_format_reward(sampled)) / len(sampled),
     }

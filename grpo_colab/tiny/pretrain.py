@@ -1,7 +1,7 @@
-"""Makes the tiny model: supervised pre-training from scratch, on the CPU, in minutes.
+"""Make the tiny word problem model: supervised training from scratch, on the CPU, in minutes.
 
-A Llama of 0.6 million parameters reads the corpus of `corpus.py` once, in endless fresh rows. Only what the model will
-have to say is in the loss: the completions, and the results in the rows of equations.
+A Llama of 0.6 million parameters reads rows of `corpus`, each of them once. The loss covers only what the model has to
+write itself: the completions, and the results in the rows of equations.
 
 Run it as `python -m grpo_colab.tiny --out my-model`.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pretraining(Descent):
-    """The settings of one pre-training run; the defaults make the shipped model."""
+    """The settings of a training; the defaults make the shipped model. A batch has chat rows and equation rows."""
 
     chat_rows: int = 56
     equation_rows: int = 8
@@ -41,14 +41,17 @@ class Pretraining(Descent):
 def pretrain(
     settings: Pretraining, log: Callable[[str], None] = print
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, list[float]]:
-    """The trained model (float32, in evaluation mode), its tokenizer, and the loss of every step (nats a token)."""
+    """Return the trained model (float32, in evaluation mode), its tokenizer, and the loss of every step.
+
+    Losses are in nats per token. `log` gets a line now and then.
+    """
     import torch
 
     torch.manual_seed(settings.seed)
     tokenizer = train_tokenizer(_plain_text(settings.seed, n=4000), settings.vocab_size)
     model = build_model(settings, tokenizer)
     log(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens")
-    # The output layer is tied to the embedding.
+    # Embeddings are no linear layers, so Muon does not optimise them. The output layer is tied to the embedding.
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     batches = make_batches(settings, tokenizer)
@@ -57,7 +60,7 @@ def pretrain(
 
 
 def build_model(settings: Pretraining, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """An untrained Llama that fits the tokenizer."""
+    """Return an untrained Llama with the tokenizer's vocabulary."""
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -82,10 +85,11 @@ def build_model(settings: Pretraining, tokenizer: PreTrainedTokenizerFast) -> Ll
 def make_batches(
     settings: Pretraining, tokenizer: PreTrainedTokenizerFast
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless (input ids, labels), both of shape [rows, tokens], padded on the right."""
+    """Yield batches without end: input ids and labels, both of shape [rows, tokens], padded on the right."""
     import torch
 
-    chats, facts = answered_problems(settings.seed), equations(settings.seed)
+    chats = answered_problems(settings.seed)
+    steps = equations(settings.seed)
     equals, newline = (tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))[0] for text in (" =", "\n"))
     task = WordProblems()
     while True:
@@ -96,7 +100,7 @@ def make_batches(
             answer = tokenizer.encode(completion + tokenizer.eos_token)
             rows.append((prompt + answer, [IGNORED] * len(prompt) + answer))
         for _ in range(settings.equation_rows):
-            text = "\n".join(itertools.islice(facts, settings.equations_per_row)) + "\n"
+            text = "\n".join(itertools.islice(steps, settings.equations_per_row)) + "\n"
             ids = [tokenizer.bos_token_id, *tokenizer.encode(text)]
             rows.append((ids, _results_only(ids, equals, newline)))
         length = max(len(ids) for ids, _ in rows)
@@ -108,9 +112,10 @@ def make_batches(
 
 
 def completion_loss(model: LlamaForCausalLM, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy over the labelled tokens, in nats. Padding is on the right, where nothing attends to it."""
+    """Return the mean cross-entropy over the labelled tokens, in nats; the arguments are of shape [rows, tokens]."""
     import torch
 
+    # No attention mask is needed: padding is on the right, and a causal model does not attend to it.
     hidden = model.model(input_ids, use_cache=False).last_hidden_state[:, :-1]  # [rows, tokens - 1, hidden]
     targets = labels[:, 1:]
     in_loss = targets != IGNORED
@@ -118,8 +123,9 @@ def completion_loss(model: LlamaForCausalLM, input_ids: torch.Tensor, labels: to
 
 
 def _results_only(ids: list[int], equals: int, newline: int) -> list[int]:
-    """Labels for a row of equations: what follows each "=", up to the end of its line."""
-    labels, in_result = [], False
+    """Return the labels of a row of equations: what follows each "=" up to the end of its line."""
+    labels = []
+    in_result = False
     for token in ids:
         labels.append(token if in_result else IGNORED)
         if token in (equals, newline):
@@ -128,9 +134,14 @@ def _results_only(ids: list[int], equals: int, newline: int) -> list[int]:
 
 
 def _plain_text(seed: int, n: int) -> Iterator[str]:
-    """Text to learn merges from: questions and completions without their tags, which are tokens already."""
+    """Yield the text from which the tokenizer learns its merges.
+
+    These are `n` questions with their completions, without the tags, which are tokens already. Roles and the system
+    prompt follow, `n` times each, so that they are merged into few tokens.
+    """
     for problem, completion in itertools.islice(answered_problems(seed), n):
-        plain = completion.replace("<", "\n<").replace(">", ">\n")
-        yield problem.question + "\n" + "\n".join(line for line in plain.splitlines() if not line.startswith("<"))
+        tags_alone = completion.replace("<", "\n<").replace(">", ">\n")
+        lines = [line for line in tags_alone.splitlines() if not line.startswith("<")]
+        yield problem.question + "\n" + "\n".join(lines)
     for role in ("system", "user", "assistant", WordProblems.default_system_prompt):
         yield from [role + "\n\n"] * n

@@ -1,9 +1,10 @@
-"""The tiny model's tokenizer: byte-level BPE in the dress of Llama 3.
+"""Train the tiny model's tokenizer: byte-level BPE with the special tokens and the chat template of Llama 3.
 
-Any text survives encoding and decoding, because every byte is in the vocabulary; digits stay single, because arithmetic
-is learnt on digits; each of the four tags is one token, and an ordinary one, so that decoding keeps it. The merges are
-learnt from the word problems, so other English costs about one token for two letters.
-It does not add <|begin_of_text|> by itself: the chat template does.
+- Every byte is in the vocabulary, so any text survives encoding and decoding.
+- Digits are never merged, because the model learns arithmetic digit by digit.
+- Each of the four tags is one token. It is not a special token, so decoding keeps it.
+- Merges are learnt from the word problems, so other English takes about one token per two letters.
+- The chat template adds <|begin_of_text|>, the tokenizer does not.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|pad|>")
 CONTEXT_TOKENS = 4096
 
-# A merge never crosses a piece: a word, a digit, a run of line ends, any other sign; each but the line ends takes the
-# space before it along.
+# The pieces of a text within which tokens may be merged: a word, a digit, or another sign, each with the space before
+# it, or a run of line ends.
 PIECES = r" ?\p{L}+| ?\p{N}|[\r\n]+| ?[^\s\p{L}\p{N}]|\s"
 
 CHAT_TEMPLATE = (
@@ -30,7 +31,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of `vocab_size` entries, special tokens and tags included, with merges learnt from `texts`."""
+    """Return a tokenizer with merges learnt from `texts`; its `vocab_size` includes the special tokens and the tags."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

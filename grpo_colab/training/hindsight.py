@@ -28,7 +28,7 @@ from grpo_colab.runs.run import Run, reaches, writing_to
 from grpo_colab.tasks import Problem, reward_columns
 from grpo_colab.tasks.drawing.canvas import Image
 from grpo_colab.tasks.drawing.images import image_text, parse_image
-from grpo_colab.tasks.drawing.task import Drawing, drawn
+from grpo_colab.tasks.drawing.task import Drawing, draw_completions
 from grpo_colab.training.hindsight_updates import Updates
 from grpo_colab.training.preparation import import_stack
 from grpo_colab.training.pretraining import pretrained
@@ -197,7 +197,7 @@ def sample(
     cold = policy.sample(prompt, settings.cold_samples, limit, temperature=settings.cold_temperature)
     tokens = hot + cold
     texts = policy.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-    images = drawn(texts, [parse_image(problem.answer)] * len(texts))
+    images = draw_completions(texts, [parse_image(problem.answer)] * len(texts))
 
     prompts = [prompt] * len(texts)
     columns = {name: values * len(texts) for name, values in reward_columns([problem]).items()}

@@ -15,7 +15,7 @@ from grpo_colab.errors import SettingError
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
 from grpo_colab.recipe.recipe import Pretraining, Recipe
-from grpo_colab.recipe.schema import without_keys
+from grpo_colab.recipe.schema import without_secrets
 from grpo_colab.runs.environment import keep_environment
 from grpo_colab.runs.lock import locked
 from grpo_colab.runs.resume import rewind_to_checkpoint
@@ -181,5 +181,5 @@ def _decides(recipe: Recipe) -> dict[str, Any]:
     task = {key: value for key, value in recipe.task.items() if key not in ("seed", "limit", "max_prompt_tokens")}
     lora = {key: value for key, value in recipe.lora.items() if key != "random_state"}
     optimiser = {key: recipe.grpo.get(key) for key in OPTIMISER}
-    tables = {"task": task, "model": without_keys(recipe.model), "lora": lora, "grpo": optimiser}
+    tables = {"task": task, "model": without_secrets(recipe.model), "lora": lora, "grpo": optimiser}
     return {**tables, "pretraining": recipe.pretraining}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, NamedTuple
 
-from grpo_colab.tasks.drawing.canvas import Image, normal, prune, shape_of
+from grpo_colab.tasks.drawing.canvas import Image, normal_form, prune, shape_of
 from grpo_colab.tasks.drawing.compact import from_compact, to_compact
 from grpo_colab.tasks.drawing.images import parse_image, right_share
 from grpo_colab.tasks.drawing.python_calls import parse_calls, to_python
@@ -66,7 +66,7 @@ def shortened(text: str, image: Image, language: str) -> str:
     shape = shape_of(image)
     if language == "compact":
         try:
-            return to_compact(normal(from_compact(text), shape))
+            return to_compact(normal_form(from_compact(text), shape))
         except ValueError:
             return ""
     program = parse_calls(text)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import one_line
 from grpo_colab.policy.policy import Policy
-from grpo_colab.recipe.schema import without_keys
+from grpo_colab.recipe.schema import without_secrets
 from grpo_colab.rewards import guard
 from grpo_colab.runs.records import rewards_of_each
 from grpo_colab.training.tracking import table_arguments
@@ -387,4 +387,4 @@ def grpo_arguments(recipe: Recipe, output: Path, batch_plan: BatchPlan, device: 
         **batch_plan.as_grpo(),
     }
     # without tokens: the trainer writes its arguments into every checkpoint
-    return {**defaults, **without_keys(recipe.grpo), **derived}
+    return {**defaults, **without_secrets(recipe.grpo), **derived}

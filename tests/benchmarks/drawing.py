@@ -21,7 +21,7 @@ from typing import Any
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.experiments.draw import DEFAULT_RECIPE, draw
 from grpo_colab.experiments.sweep import as_json, variants
-from grpo_colab.recipe.overrides import read_words
+from grpo_colab.recipe.overrides import parse_overrides
 
 TASKS = ("9-vertical-lines", "12-squares", "16-squares", "20-squares", "25-squares", "chick")
 METHODS = ("her", "both", "grpo")
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep the runs there")
     options, settings = parser.parse_known_args()
     try:
-        words, tables = read_words(settings)
+        words, tables = parse_overrides(settings)
         for task in options.tasks:
             variants(DEFAULT_RECIPE, tables | {"task": {**tables.get("task", {}), "image": task}}, options.seeds, False)
     except SettingError as error:
@@ -84,7 +84,7 @@ def run(
     """One cell: what `grpo-colab draw --json` prints. In a process of its own, whose chatter is thrown away."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.dup2(2, 1)
-    tables = read_words(settings)[1]
+    tables = parse_overrides(settings)[1]
     tables["grpo"] = {**tables.get("grpo", {}), "seed": first}
     tables["budget"] = {**tables.get("budget", {}), "max_steps": max_steps}
     return as_json(draw(task, method, seeds=seeds, out=out / f"{task}-{method}", **tables))

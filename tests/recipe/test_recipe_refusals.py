@@ -200,7 +200,7 @@ BAD_FILES: list[tuple[str, str, Any, Mapping[str, str]]] = [
         'preset = "gsm8k-tiny"\n[model]\ntoken = "hf_x"\n',
         "model.token",
         ANY,
-        {"problem": "a key that opens something", "remedy": "HF_TOKEN", "place": "bad.toml"},
+        {"problem": "is a secret", "remedy": "HF_TOKEN", "place": "bad.toml"},
     ),
 ]
 

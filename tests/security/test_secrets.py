@@ -106,7 +106,7 @@ def test_no_table_that_is_written_as_it_is_holds_one(
     text, setting = WRITTEN_DOWN[kind]
     head, bracket, rest = text.partition("[")
     (tmp_path / "mine.toml").write_text(f'preset = "word-problems-tiny"\n{head}{bracket}{rest}\n')
-    with refused(problem="a key that opens something, and a run writes its recipe down") as caught:
+    with refused(problem="is a secret, and a run writes its recipe to its folder") as caught:
         Recipe.load(tmp_path / "mine.toml")
     assert str(caught.value.setting).startswith(setting)
     assert not caught.value.has_value
@@ -114,7 +114,7 @@ def test_no_table_that_is_written_as_it_is_holds_one(
 
 def test_no_sweep_tries_one(tmp_path: Path) -> None:
     for values in (["word", "other"], [TOKEN]):
-        with refused("sweep.model.token", problem="a key that opens something"):
+        with refused("sweep.model.token", problem="is a secret"):
             Recipe.load("drawing-tiny", sweep={"model.token": values})
 
 

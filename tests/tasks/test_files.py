@@ -56,7 +56,7 @@ def test_gsm8k_is_read_as_the_hub_serves_it(gsm8k: Path, tmp_path: Path, monkeyp
 
 def test_without_a_hub_gsm8k_says_what_to_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    problem = "openai/gsm8k cannot be had from the hub ("
+    problem = "openai/gsm8k cannot be downloaded from the hub ("
     # in the hub's own words
     with refused("task.name", "gsm8k", problem=problem, remedy="write task.path", snapshot=False):
         GSM8K().problems("test")

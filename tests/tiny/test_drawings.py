@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from grpo_colab.recipe.recipe import TINY_MODEL
-from grpo_colab.tasks.drawing.canvas import execute, normal, random_drawing, shape_of
-from grpo_colab.tasks.drawing.compact import asked, from_compact, vocabulary
+from grpo_colab.tasks.drawing.canvas import execute, normal_form, random_drawing, shape_of
+from grpo_colab.tasks.drawing.compact import from_compact, image_words, vocabulary
 from grpo_colab.tiny.drawings import DrawingPretraining, make_row
 
 DRAWING = TINY_MODEL.with_name("drawing")
@@ -38,7 +38,7 @@ def test_its_words_are_the_languages() -> None:
     text = "S c3 y0 x2 n2 V c5 x7"
     assert tokenizer.decode(tokenizer.encode(text)) == text
     prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": asked(((1, 1), (0, 2)))}], add_generation_prompt=True, return_dict=False
+        [{"role": "user", "content": image_words(((1, 1), (0, 2)))}], add_generation_prompt=True, return_dict=False
     )
     assert tokenizer.decode(prompt) == "<|begin|> rows2 columns2 y0x0:1 y1x0:0 y1x1:2 <|draw|>"
     assert tokenizer.unk_token_id not in prompt
@@ -54,10 +54,10 @@ def test_a_row_is_the_question_and_its_program_in_the_normal_form() -> None:
         ids, labels, positions = make_row(random.Random(seed), settings, ids_of, known)
         said = [words[label] for label in labels if label >= 0]
         assert said[-1] == "<|end|>"
-        assert from_compact(" ".join(said[:-1])) == normal(program, shape_of(image))
+        assert from_compact(" ".join(said[:-1])) == normal_form(program, shape_of(image))
         assert execute(from_compact(" ".join(said[:-1])), shape_of(image)) == image
         asked_for = [words[index] for index, label in zip(ids, labels, strict=True) if label < 0]
-        assert asked_for == ["<|begin|>", *asked(image).split(), "<|draw|>"]
+        assert asked_for == ["<|begin|>", *image_words(image).split(), "<|draw|>"]
         assert positions[: len(asked_for)] == list(range(len(asked_for)))
         gaps = [later - earlier for earlier, later in itertools.pairwise(positions)]
         assert min(gaps) == 1

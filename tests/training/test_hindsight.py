@@ -12,7 +12,7 @@ import pytest
 from grpo_colab import Recipe, Run
 from grpo_colab.runs.records import repeatable
 from grpo_colab.tasks.drawing.images import parse_image, right_share
-from grpo_colab.tasks.drawing.task import Drawing, drawn
+from grpo_colab.tasks.drawing.task import Drawing, draw_completions
 
 pytestmark = pytest.mark.stack
 
@@ -52,7 +52,7 @@ def samples_of() -> Callable[..., list[Any]]:
 
     def make(*texts: str, image: str = TWO) -> list[Any]:
         target = parse_image(image)
-        images = drawn(texts, [target] * len(texts))
+        images = draw_completions(texts, [target] * len(texts))
         return [
             Sample([7], text, drawing, {"pixels_reward": None}, right_share(drawing, target) if drawing else 0.0)
             for text, drawing in zip(texts, images, strict=True)
@@ -82,7 +82,7 @@ def test_each_new_drawing_is_relabelled_once_with_its_shortest_program_the_neare
     assert [text for _, text in pairs] == ["H c9 y0 H c9 y1", "H c1 y0", "H c1 y0 P c2 y1 x0"]
     assert [right_share(image, parse_image(TWO)) for image, _ in pairs] == [0.0, 0.5, 0.75]
     for image, text in pairs:
-        assert drawn([text], [image]) == [image]
+        assert draw_completions([text], [image]) == [image]
     assert relabelled(task, problem, samples, seen) == []
     assert [text for _, text in relabelled(task, problem, samples_of("H c1 y0", "V c3 x0"), seen)] == ["V c3 x0"]
 

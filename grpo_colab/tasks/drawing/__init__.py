@@ -1,1 +1,1 @@
-"""Drawing: grids of ten colours, programs that draw them, and pictures of both. No torch here."""
+"""Drawing: grids of ten colours, programs that draw them, and pictures of both. Nothing here needs torch."""

@@ -1,7 +1,8 @@
-"""Images that are asked for: the study's named ones, N-squares for any N, and a user's own from a text or a PNG.
+"""Load target images, find a program that draws one, and compare a drawing with its target.
 
-The named ones are those of ironbar's ARC25 notes (iterations 5, 6 and 8); squares and lines are drawn column by column,
-top to bottom, in the colours 1, 2, ... 9, 1, ... on a canvas of colour 0.
+Images have a name, are N squares for any N, or come from a text or a PNG file of the user. The named ones are those of
+ironbar's ARC25 notes (iterations 5, 6 and 8). Squares and lines come column by column, top to bottom, in the colours 1,
+2, ... 9, 1, ... on a canvas of colour 0.
 """
 
 from __future__ import annotations
@@ -28,20 +29,22 @@ CHICK = """
 NAMED: tuple[str, ...] = ("9-vertical-lines", "12-squares", "16-squares", "20-squares", "25-squares", "chick")
 MOST_SQUARES = (MAX_SIDE // 2) ** 2
 
-# ARC's ten colours, as its site and every viewer since paint them
+# ARC's ten colours, as its site shows them.
 PALETTE = tuple(map(bytes.fromhex, (
     "000000", "0074d9", "ff4136", "2ecc40", "ffdc00", "aaaaaa", "f012be", "ff851b", "7fdbff", "870c25",
 )))  # fmt: skip
-TOLERANCE = 16  # of 255 a channel, for pictures that went through a colour profile; two of the ten are 68 apart
+# How far each channel of a pixel, 0 to 255, may be from a colour of the palette. Colour profiles shift colours a bit;
+# the two nearest colours of the palette are 68 apart.
+TOLERANCE = 16
 _AT_MOST = f"at most {MAX_SIDE} rows of {MAX_SIDE} cells"
-LARGEST_FILE = 1_000_000  # bytes; the largest image is 2 kB of text
+LARGEST_FILE = 1_000_000  # bytes; as a text, the largest image has 2 kB
 
 
 def load_image(source: str | Path, setting: str = "image") -> Image:
-    """Return the image that a task's name, a file (text or PNG, one pixel a cell) or rows of digits say.
+    """Return the image of a name, a file (a text, or a PNG with one pixel per cell) or rows of digits.
 
-    Rows are parted by line ends or slashes, "8888/8448". Raises SettingError, with the row, the column or the pixel
-    that is wrong; `setting` is where the source was written.
+    Line ends or slashes separate rows: "8888/8448". Raises SettingError that names `setting`, where the source was
+    written, and the wrong row, column or pixel.
     """
     try:
         return _image_of(source)
@@ -50,13 +53,14 @@ def load_image(source: str | Path, setting: str = "image") -> Image:
 
 
 def _image_of(source: str | Path) -> Image:
-    if isinstance(source, str):
-        if source == "chick":
-            return parse_image(CHICK)
-        if source == "9-vertical-lines":
-            return execute([Statement("V", column + 1, (column,)) for column in range(9)], CanvasSize(9, 9))
-        if squares := re.fullmatch(r"([0-9]+)-squares", source):
-            return _squares(int(squares[1][:9]))
+    """Return the image of a name, a file or rows of digits, tried in this order; raise SettingError if it is none."""
+    if source == "chick":
+        return parse_image(CHICK)
+    if source == "9-vertical-lines":
+        return execute([Statement("V", column + 1, (column,)) for column in range(9)], CanvasSize(9, 9))
+    squares = re.fullmatch(r"([0-9]+)-squares", source) if isinstance(source, str) else None
+    if squares:
+        return _squares(int(squares[1][:9]))
     try:
         path = Path(source).expanduser()
         if not path.is_file():
@@ -66,7 +70,7 @@ def _image_of(source: str | Path) -> Image:
     except PermissionError as error:
         raise SettingError(f"cannot be read ({error.strerror})") from None
     except (OSError, ValueError, RuntimeError):  # no such file, or a name that no file can have
-        # of one line with anything else in it, it is a file's name that is mistyped
+        # Several lines, or a line of digits and separators, are rows. Any other line is a mistyped name.
         if isinstance(source, str) and ("\n" in source or re.fullmatch(r"[0-9\s,/]*", source)):
             return parse_image(source)
         remedy = (
@@ -78,25 +82,29 @@ def _image_of(source: str | Path) -> Image:
         raise SettingError(f"is larger than {LARGEST_FILE:,} bytes", remedy=f"an image has {_AT_MOST}")
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return _from_png(content)
+    neither = SettingError("is neither a text of digits nor a PNG picture", remedy="write one of them")
+    if path.suffix.lower() == ".png":
+        raise neither
     try:
-        if path.suffix.lower() == ".png":
-            raise UnicodeError
-        return parse_image(content.decode("utf-8-sig"))
+        text = content.decode("utf-8-sig")
     except UnicodeError:
-        raise SettingError("is neither a text of digits nor a PNG picture", remedy="write one of them") from None
+        raise neither from None
+    return parse_image(text)
 
 
 def parse_image(text: str) -> Image:
-    """Return the image in rows of digits, all with spaces, all with commas or all with nothing between.
+    """Return the image that rows of digits describe, with spaces, commas or nothing between the digits.
 
-    Blank lines do not count. Raises SettingError, with the row and the column, both counted from 1.
+    All rows must have the same separator. Blank lines are skipped. Raises SettingError that names the row and the
+    column, both counted from 1.
     """
     rows: list[tuple[int, ...]] = []
-    forms: list[str] = []
-    for line in filter(None, map(str.strip, re.split(r"[\n\r/]+", text))):
-        forms.append("commas" if "," in line else "spaces" if len(line.split()) > 1 else "nothing")
-        by_comma = [cell.strip() for cell in line.removesuffix(",").split(",")]
-        cells = {"commas": by_comma, "spaces": line.split(), "nothing": list(line)}[forms[-1]]
+    first_separator = ""
+    for line in map(str.strip, re.split(r"[\n\r/]+", text)):
+        if not line:
+            continue
+        separator, cells = _split_row(line)
+        first_separator = first_separator or separator
         row = len(rows) + 1
         if row > MAX_SIDE or len(cells) > MAX_SIDE:
             raise SettingError(f"row {row} has {len(cells)} cells", remedy=f"write {_AT_MOST}")
@@ -107,8 +115,8 @@ def parse_image(text: str) -> Image:
         if rows and len(cells) != len(rows[0]):
             problem = f"row {row} has {len(cells)} cells and row 1 has {len(rows[0])}"
             raise SettingError(problem, remedy="write rows of one length")
-        if forms[-1] != forms[0]:
-            problem = f"row {row} has {forms[-1]} between its cells and row 1 has {forms[0]}"
+        if separator != first_separator:
+            problem = f"row {row} has {separator} between its cells and row 1 has {first_separator}"
             raise SettingError(problem, remedy="write all rows in one form")
         rows.append(tuple(map(int, cells)))
     if not rows:
@@ -116,52 +124,72 @@ def parse_image(text: str) -> Image:
     return tuple(rows)
 
 
+def _split_row(line: str) -> tuple[str, list[str]]:
+    """Return what separates the cells of a row ("commas", "spaces" or "nothing"), and the cells."""
+    if "," in line:
+        return "commas", [cell.strip() for cell in line.removesuffix(",").split(",")]
+    if len(line.split()) > 1:
+        return "spaces", line.split()
+    return "nothing", list(line)
+
+
 def image_text(image: Image) -> str:
-    """Rows of digits, one a line: the form in which an answer column holds an image."""
+    """Return an image as rows of digits, one per line, as in a gold answer."""
     return "\n".join("".join(map(str, row)) for row in image)
 
 
 def cover(image: Image) -> Program:
-    """A program that draws `image`, short but seldom the shortest, and never empty.
+    """Return a program that draws `image`. It is short but seldom the shortest, and never empty.
 
-    Each cell that is still wrong, in reading order, becomes the top left corner of the largest block of its colour;
-    before that the most frequent colour fills the canvas, where that saves a statement.
+    Each cell that is not yet right, in reading order, becomes the top left corner of the largest block of its colour.
+    If that takes fewer statements, the most frequent colour fills the canvas first.
     """
     shape = shape_of(image)
     colours = [colour for row in image for colour in row]
-    most = max(range(COLOURS), key=colours.count)
+    most_frequent = max(range(COLOURS), key=colours.count)
     programs = [_blocks(image, 0, ()) or (Statement("P", 0, (0, 0)),)]
-    if most:
-        fill = Statement("R", most, (0, 0, shape.rows - 1, shape.columns - 1))
-        programs.append(_blocks(image, most, (fill,)))
+    if most_frequent:
+        fill = Statement("R", most_frequent, (0, 0, shape.rows - 1, shape.columns - 1))
+        programs.append(_blocks(image, most_frequent, (fill,)))
     return min(programs, key=len)
 
 
-def _blocks(image: Image, background: int, begun: Program) -> Program:
-    rows, columns = shape_of(image)
-    program, right = list(begun), {(y, x) for y in range(rows) for x in range(columns) if image[y][x] == background}
-    for y in range(rows):
-        for x in range(columns):
-            if (y, x) in right:
+def _blocks(image: Image, background: int, beginning: Program) -> Program:
+    """Return `beginning`, which fills the canvas with `background`, and the blocks that complete the image."""
+    shape = shape_of(image)
+    program = list(beginning)
+    done = {(y, x) for y, row in enumerate(image) for x, colour in enumerate(row) if colour == background}
+    for y in range(shape.rows):
+        for x in range(shape.columns):
+            if (y, x) in done:
                 continue
-            colour = image[y][x]
-            # how far the colour goes in each row from here, no further than in the rows above
-            widths = [columns - x]
-            for row in image[y:]:
-                run = next((i for i, other in enumerate(row[x : x + widths[-1]]) if other != colour), widths[-1])
-                if not run:
-                    break
-                widths.append(run)
-            height, width = max(((h, w) for h, w in enumerate(widths) if h), key=lambda size: (size[0] * size[1], size))
-            program.append(
-                _block(Statement("R", colour, (y, x, y + height - 1, x + width - 1)), CanvasSize(rows, columns))
-            )
-            right |= {(y + i, x + j) for i in range(height) for j in range(width)}
+            height, width = _largest_block(image, y, x)
+            rectangle = Statement("R", image[y][x], (y, x, y + height - 1, x + width - 1))
+            program.append(_shortest_statement(rectangle, shape))
+            done |= {(y + down, x + right) for down in range(height) for right in range(width)}
     return tuple(program)
 
 
-def _block(rectangle: Statement, shape: CanvasSize) -> Statement:
-    """The shortest statement that draws the same."""
+def _largest_block(image: Image, y: int, x: int) -> tuple[int, int]:
+    """Return the height and the width of the largest block of one colour whose top left corner is row y, column x."""
+    colour = image[y][x]
+    # For each height, the widest block of that height is as wide as its narrowest row.
+    sizes: list[tuple[int, int]] = []
+    width = len(image[0]) - x
+    for row in image[y:]:
+        run = 0
+        while run < width and row[x + run] == colour:
+            run += 1
+        if run == 0:
+            break
+        width = run
+        sizes.append((len(sizes) + 1, width))
+    # Of blocks with equally many cells, the tallest.
+    return max(sizes, key=lambda size: (size[0] * size[1], size))
+
+
+def _shortest_statement(rectangle: Statement, shape: CanvasSize) -> Statement:
+    """Return the statement with the fewest numbers that draws the same as a rectangle."""
     _, colour, (top, left, bottom, right) = rectangle
     height, width = bottom - top + 1, right - left + 1
     if height == width:
@@ -174,22 +202,29 @@ def _block(rectangle: Statement, shape: CanvasSize) -> Statement:
 
 
 def _squares(n: int) -> Image:
-    """`n` squares of 2 x 2, as near to one large square as they go; of two numbers of columns the even one."""
+    """Return an image of `n` squares of 2 x 2 cells, arranged as nearly to one large square as possible.
+
+    If two numbers of columns are equally good, it is the even one. Raises SettingError if the squares do not fit.
+    """
     if not 1 <= n <= MOST_SQUARES:
         problem = f"that many squares do not fit into {MAX_SIDE} x {MAX_SIDE} cells"
         raise SettingError(problem, remedy=f"write N-squares for any N of 1 to {MOST_SQUARES}")
     columns = math.isqrt(n - 1) + 1
     if columns % 2 and n <= columns * (columns - 1):
         columns -= 1
-    rows = -(-n // columns)
-    return execute(
-        [Statement("S", i % 9 + 1, (i % rows * 2, i // rows * 2, 2)) for i in range(n)],
-        CanvasSize(2 * rows, 2 * columns),
-    )
+    rows = math.ceil(n / columns)
+    squares = []
+    for index in range(n):
+        column, row = divmod(index, rows)
+        squares.append(Statement("S", index % 9 + 1, (2 * row, 2 * column, 2)))
+    return execute(squares, CanvasSize(2 * rows, 2 * columns))
 
 
 def _from_png(content: bytes) -> Image:
-    """One pixel a cell; the size is looked at before any pixel is unpacked."""
+    """Return the image of a PNG file, one pixel per cell; raise SettingError for a picture that is none.
+
+    The size is checked before any pixel is decompressed, so a huge picture costs nothing.
+    """
     try:
         from PIL import Image as Picture
     except ImportError:
@@ -198,7 +233,8 @@ def _from_png(content: bytes) -> Image:
 
     try:
         with Picture.open(io.BytesIO(content), formats=["PNG"]) as picture:
-            (width, height), frames = picture.size, getattr(picture, "n_frames", 1)
+            width, height = picture.size
+            frames = getattr(picture, "n_frames", 1)
             small = max(width, height) <= MAX_SIDE and frames == 1
             pixels = picture.convert("RGBA").tobytes() if small else b""
     except (OSError, SyntaxError, ValueError, Picture.DecompressionBombError) as error:
@@ -208,27 +244,36 @@ def _from_png(content: bytes) -> Image:
             f"is a picture of {width} x {height} pixels and {frames} frame(s)",
             remedy=f"a pixel is a cell, so write at most {MAX_SIDE} x {MAX_SIDE}, and one frame",
         )
-    cells = [_colour(pixels[at : at + 4], divmod(at // 4, width)) for at in range(0, len(pixels), 4)]
-    return tuple(tuple(cells[row * width : (row + 1) * width]) for row in range(height))
+    rows = []
+    for row in range(height):
+        starts = [4 * (row * width + column) for column in range(width)]  # a pixel has four bytes
+        rows.append(tuple(_colour(pixels[at : at + 4], row, column) for column, at in enumerate(starts)))
+    return tuple(rows)
 
 
-def _colour(pixel: bytes, cell: tuple[int, int]) -> int:
-    far = [max(abs(a - b) for a, b in zip(pixel, known, strict=False)) for known in PALETTE]
-    colour = far.index(min(far))
-    if far[colour] > TOLERANCE or pixel[3] < 255 - TOLERANCE:
-        seen, known = pixel.hex().removesuffix("ff"), ", ".join(f"{i} #{code.hex()}" for i, code in enumerate(PALETTE))
-        problem = f"row {cell[0] + 1}, column {cell[1] + 1}: #{seen} is none of the ten colours"
+def _colour(pixel: bytes, row: int, column: int) -> int:
+    """Return the palette's colour of an RGBA pixel; raise SettingError for another colour or a transparent pixel."""
+    distances = [max(abs(a - b) for a, b in zip(pixel, entry, strict=False)) for entry in PALETTE]
+    colour = distances.index(min(distances))
+    alpha = pixel[3]
+    if distances[colour] > TOLERANCE or alpha < 255 - TOLERANCE:
+        known = ", ".join(f"{index} #{entry.hex()}" for index, entry in enumerate(PALETTE))
+        written = pixel.hex().removesuffix("ff")
+        problem = f"row {row + 1}, column {column + 1}: #{written} is none of the ten colours"
         raise SettingError(problem, remedy=f"write one of {known}")
     return colour
 
 
 def right_pixels(drawn: Image, image: Image) -> tuple[int, int]:
-    """How many pixels are in `drawn` as in `image`, which is of the same shape, and of how many."""
-    pairs = [pair for rows in zip(drawn, image, strict=True) for pair in zip(*rows, strict=True)]
-    return sum(a == b for a, b in pairs), len(pairs)
+    """Return how many pixels of `drawn` are as in `image`, which has the same shape, and how many pixels there are."""
+    right = total = 0
+    for drawn_row, image_row in zip(drawn, image, strict=True):
+        right += sum(a == b for a, b in zip(drawn_row, image_row, strict=True))
+        total += len(image_row)
+    return right, total
 
 
 def right_share(drawn: Image, image: Image) -> float:
-    """The share of right pixels, 0.0 to 1.0."""
+    """Return the share of pixels of `drawn` that are as in `image`, 0.0 to 1.0."""
     right, pixels = right_pixels(drawn, image)
     return right / pixels

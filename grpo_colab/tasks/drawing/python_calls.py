@@ -1,10 +1,11 @@
-"""The drawing language for real models: calls of Python functions, in the manner of ironbar's ARC25 study.
+"""Write, read and run programs in the drawing language of real models: calls of Python functions.
 
     draw_square(img, (0, 2), 2, 3)
     draw_vertical_line(img, 7, 5)
 
-Around the calls there may be any Python that the sandbox runs. `img` is there, a list of rows of zeros, and what it
-holds at the end is the drawing. Only the functions may touch it: to copy the image from the prompt is not to draw it.
+The functions are those of ironbar's ARC25 study. Around the calls there may be any Python that the sandbox runs. `img`
+is given as a list of rows of zeros, and what it holds at the end is the drawing. Only the functions may change it:
+otherwise a program could copy the image from the prompt instead of drawing it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import ast
 import functools
 from collections.abc import Sequence
 from types import CodeType
+from typing import Any
 
 from grpo_colab.sandbox import Outcome, Sandbox
 from grpo_colab.sandbox.code_blocks import python_code
 from grpo_colab.tasks.drawing.canvas import COLOURS, MAX_SIDE, STATEMENTS, CanvasSize, Image, Program, Statement
 
-# letter of a statement -> its function and what that takes between img and color
+# The letter of a statement -> its function, and the function's parameters between img and color.
 FUNCTIONS = {
     "P": ("draw_pixel", ("point",)),
     "H": ("draw_horizontal_line", ("row",)),
@@ -27,10 +29,10 @@ FUNCTIONS = {
     "R": ("draw_rectangle", ("point1", "point2")),
     "S": ("draw_square", ("point", "side")),
 }
-SIGNATURES = tuple(f"{name}(img, {', '.join(taken)}, color)" for name, taken in FUNCTIONS.values())
-LONGEST = 50_000  # characters of a program: 900 pixels, which draw anything, and as much again
+SIGNATURES = tuple(f"{name}(img, {', '.join(parameters)}, color)" for name, parameters in FUNCTIONS.values())
+LONGEST = 50_000  # characters of a program: twice what 900 pixels take, which draw any image
 
-# The functions inside the sandbox: what canvas.cells does, in Python that the sandbox's interpreter has.
+# The functions inside the sandbox. They do what canvas.cells does, in the Python that the sandbox's interpreter knows.
 PRELUDE = """
 def _number(value, last):
     if type(value) is not int:
@@ -95,25 +97,33 @@ def draw_line(img, point1, point2, color):
 
 
 def to_python(program: Program) -> str:
-    """`program` as calls, one a line: what a model is taught to write."""
+    """Return `program` as calls, one per line: what a model is taught to write."""
     return "\n".join(_call(statement) for statement in program)
 
 
 def _call(statement: Statement) -> str:
-    name, taken = FUNCTIONS[statement.letter]
-    numbers = list(map(str, statement.numbers))
-    values = [f"({numbers.pop(0)}, {numbers.pop(0)})" if kind.startswith("point") else numbers.pop(0) for kind in taken]
+    """Return a statement as a call. A parameter that is a point takes two of the statement's numbers."""
+    name, parameters = FUNCTIONS[statement.letter]
+    numbers = iter(statement.numbers)
+    values = []
+    for parameter in parameters:
+        if parameter.startswith("point"):
+            values.append(f"({next(numbers)}, {next(numbers)})")
+        else:
+            values.append(str(next(numbers)))
     return f"{name}(img, {', '.join(values)}, {statement.colour})"
 
 
 def parse_calls(text: str) -> Program | None:
-    """The program of a completion that is nothing but drawing calls with literal numbers; None for any other.
+    """Return the program of a completion that is nothing but drawing calls with literal numbers; None for any other.
 
-    Nothing is run. Numbers off every canvas become those at the largest canvas's edge, which draws the same.
+    Nothing is run. Numbers outside every canvas are moved to the edge of the largest one, which draws the same.
     """
+    if len(text) > LONGEST:
+        return None
     try:
-        tree = ast.parse(python_code(text).strip()) if len(text) <= LONGEST else None
-        return tuple(_statement(node) for node in tree.body) if tree and tree.body else None
+        calls = ast.parse(python_code(text).strip()).body
+        return tuple(_statement(call) for call in calls) or None
     except (*_UNREADABLE, TypeError, KeyError):
         return None
 
@@ -123,49 +133,76 @@ _LETTERS = {name: letter for letter, (name, _) in FUNCTIONS.items()}
 
 
 def _statement(node: ast.stmt) -> Statement:
-    """ValueError, TypeError or KeyError for what is no plain call."""
-    if not (
-        isinstance(node, ast.Expr) and isinstance(call := node.value, ast.Call) and isinstance(call.func, ast.Name)
-    ):
+    """Return the statement of a drawing call; raise ValueError, TypeError or KeyError for anything else."""
+    call = node.value if isinstance(node, ast.Expr) else None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
         raise ValueError("not a call")
     letter = _LETTERS[call.func.id]
-    named = {str(keyword.arg): keyword.value for keyword in call.keywords}
-    taken = ("img", *FUNCTIONS[letter][1], "color")
-    img, *given = [*call.args, *(named.pop(name) for name in taken[len(call.args) :])]
-    if named or len(given) != len(taken) - 1 or not (isinstance(img, ast.Name) and img.id == "img"):
+    parameters = ("img", *FUNCTIONS[letter][1], "color")
+    # Bind the arguments as Python would: first by position, the rest by name.
+    by_name = {str(keyword.arg): keyword.value for keyword in call.keywords}
+    by_position = len(call.args)
+    img, *arguments = [*call.args, *(by_name.pop(parameter) for parameter in parameters[by_position:])]
+    if by_name or len(arguments) != len(parameters) - 1 or not (isinstance(img, ast.Name) and img.id == "img"):
         raise ValueError("not its arguments")
-    numbers: list[int] = []
-    for name, value in zip(taken[1:], map(ast.literal_eval, given), strict=True):
-        pair = value if name.startswith("point") else [value]
-        if not isinstance(pair, tuple | list) or len(pair) != 1 + name.startswith("point"):
-            raise TypeError(name)
-        numbers += pair
-    if any(type(number) is not int for number in numbers) or not 0 <= numbers[-1] < COLOURS:
-        raise TypeError("not numbers")
+    *numbers, colour = _literal_numbers(parameters[1:], arguments)
+    if not 0 <= colour < COLOURS:
+        raise TypeError("not a colour")
     limits = [MAX_SIDE if kind == "n" else MAX_SIDE - 1 for kind in STATEMENTS[letter]]
     clipped = tuple(min(max(number, 0), limit) for number, limit in zip(numbers, limits, strict=False))
-    return Statement(letter, numbers[-1], clipped)
+    return Statement(letter, colour, clipped)
+
+
+def _literal_numbers(parameters: Sequence[str], arguments: Sequence[ast.expr]) -> list[int]:
+    """Return the whole numbers of a call's arguments, two for a point; raise ValueError or TypeError for anything else.
+
+    Nothing is run: `ast.literal_eval` accepts literals only.
+    """
+    numbers: list[Any] = []
+    for parameter, argument in zip(parameters, arguments, strict=True):
+        value = ast.literal_eval(argument)
+        if parameter.startswith("point"):
+            if not isinstance(value, tuple | list) or len(value) != 2:
+                raise TypeError(parameter)
+            numbers += value
+        else:
+            numbers.append(value)
+    if any(type(number) is not int for number in numbers):
+        raise TypeError("not numbers")
+    return numbers
 
 
 def run_python(texts: Sequence[str], shapes: Sequence[CanvasSize]) -> list[Image | str]:
-    """What each completion's program draws on an empty canvas of its shape, or in words why it draws nothing."""
+    """Run the completions' programs in the sandbox; return what each draws on an empty canvas of its shape.
+
+    For a program that draws nothing the result is a text that says why.
+    """
     codes = [python_code(text).strip() if len(text) <= LONGEST else "" for text in texts]
-    whys = [_why_not(code) for code in codes]
-    canvases = [{"img": [[0] * columns for _ in range(rows)]} for rows, columns in shapes]
-    ours = [(f"{code}\nimg", canvas) for code, canvas, why in zip(codes, canvases, whys, strict=True) if not why]
-    outcomes = iter(_sandbox().run([code for code, _ in ours], [canvas for _, canvas in ours]))
-    return [f"error: {why}" if why else _drawing(next(outcomes)) for why in whys]
+    problems = [_problem_of(code) for code in codes]
+    programs: list[str] = []
+    variables: list[dict[str, Any]] = []
+    for code, (rows, columns), problem in zip(codes, shapes, problems, strict=True):
+        if not problem:
+            programs.append(f"{code}\nimg")  # the last expression is what the sandbox returns
+            variables.append({"img": [[0] * columns for _ in range(rows)]})
+    outcomes = iter(_sandbox().run(programs, variables))
+    return [f"error: {problem}" if problem else _drawing(next(outcomes)) for problem in problems]
 
 
 def _drawing(outcome: Outcome) -> Image | str:
-    """The image that a program left: `_why_not` has seen to it that only the functions changed it."""
-    return tuple(map(tuple, outcome.value)) if outcome.kind == "ok" else f"{outcome.kind}: {outcome.message}"
+    """Return the image that a program left in `img`, or why there is none.
+
+    `_problem_of` has made sure that only the drawing functions changed it, so it is a grid of colours.
+    """
+    if outcome.kind != "ok":
+        return f"{outcome.kind}: {outcome.message}"
+    return tuple(map(tuple, outcome.value))
 
 
-def _why_not(code: str) -> str:
-    """Why `code` draws nothing, found before it runs; empty where it may run.
+def _problem_of(code: str) -> str:
+    """Return why `code` may not run as a drawing program; an empty text if it may.
 
-    `img` stands nowhere but as what a drawing function draws on, and nothing takes the place of what those are made of.
+    `img` may only be what a drawing function draws on, and nothing that the drawing functions use may be replaced.
     """
     if not code:
         return f"no program, or one of over {LONGEST:,} characters"
@@ -174,33 +211,52 @@ def _why_not(code: str) -> str:
     except _UNREADABLE as error:
         return f"no Python ({error})"
     names = [node for node in nodes if isinstance(node, ast.Name)]
-    calls = [n for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in _LETTERS]
-    drawn_on = {value for n in calls for value in (*n.args[:1], *(key.value for key in n.keywords if key.arg == "img"))}
-    # functions, classes, imports, exceptions, patterns; then parameters, of which one may be called img
-    bound = {getattr(node, field, None) for node in nodes for field in ("name", "asname", "rest")}
-    own = bound | {n.arg for n in nodes if isinstance(n, ast.arg)}
-    own |= {name.id for name in names if not isinstance(name.ctx, ast.Load)}
-    if "img" in bound or any(name.id == "img" and name not in drawn_on for name in names):
+    canvases = _canvas_arguments(nodes)
+    # Names that definitions, imports, exceptions and patterns bind. None of them may be img.
+    defined = {getattr(node, field, None) for node in nodes for field in ("name", "asname", "rest")}
+    if "img" in defined or any(name.id == "img" and name not in canvases for name in names):
         return "img may only be the first argument of a drawing function"
-    if wrong := own & _KEPT or _PEEPHOLES.intersection(name.id for name in names):
+    # Parameters and assignments bind names, too. A parameter may be called img: inside its function, the same rule
+    # applies to it.
+    bound = defined | {node.arg for node in nodes if isinstance(node, ast.arg)}
+    bound |= {name.id for name in names if not isinstance(name.ctx, ast.Load)}
+    wrong = bound & _PROTECTED_NAMES or _FORBIDDEN_NAMES.intersection(name.id for name in names)
+    if wrong:
         return f"a program that draws must not use or redefine {min(map(str, wrong))}"
+    # The sandbox's interpreter would take the value of a return outside of a function for img.
     functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    inner = {node for function in functions for node in ast.walk(function)}
-    if any(isinstance(node, ast.Return) and node not in inner for node in nodes):
-        return "return outside of a function"  # the sandbox's interpreter would take its value for img
+    inside_functions = {node for function in functions for node in ast.walk(function)}
+    if any(isinstance(node, ast.Return) and node not in inside_functions for node in nodes):
+        return "return outside of a function"
     return "" if any(name.id == "img" for name in names) else "no drawing function is called on img"
 
 
-# Ways to img that do without its name, of those that the interpreter has or may come to have.
-_PEEPHOLES = frozenset({"eval", "exec", "compile", "globals", "locals", "vars", "__import__", "__builtins__"})
-# What the drawing functions call, and themselves: another `len` would be given img.
-_PRELUDE = compile(PRELUDE, "<prelude>", "exec")
-_KEPT = frozenset(
-    name for code in (_PRELUDE, *_PRELUDE.co_consts) if isinstance(code, CodeType) for name in code.co_names
-)
+def _canvas_arguments(nodes: Sequence[ast.AST]) -> set[ast.expr]:
+    """Return what the drawing functions are told to draw on: the first argument of each call, or its `img=`."""
+    canvases: set[ast.expr] = set()
+    for node in nodes:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _LETTERS:
+            canvases.update(node.args[:1])
+            canvases.update(keyword.value for keyword in node.keywords if keyword.arg == "img")
+    return canvases
+
+
+def _names_used(code: CodeType) -> set[str]:
+    """Return the global names that a module's code uses, at its top level and in its functions."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names.update(constant.co_names)
+    return names
+
+
+# Ways to reach img without its name, of those that the interpreter has or may get.
+_FORBIDDEN_NAMES = frozenset({"eval", "exec", "compile", "globals", "locals", "vars", "__import__", "__builtins__"})
+# The drawing functions and all they call. A program's own `len`, for instance, would be handed img.
+_PROTECTED_NAMES = frozenset(_names_used(compile(PRELUDE, "<prelude>", "exec")))
 
 
 @functools.cache
 def _sandbox() -> Sandbox:
-    """One for all; it starts its workers at the first run, and others after a fork."""
+    """Return the one sandbox of this process. It starts its workers at the first run, and new ones after a fork."""
     return Sandbox(PRELUDE)

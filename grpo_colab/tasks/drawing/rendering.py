@@ -1,4 +1,4 @@
-"""Grids as a person sees them: coloured in a terminal, as a picture, and as a GIF of how a drawing came to be."""
+"""Show images: in colour in a terminal, as a picture, and as a GIF of the best drawings of a run."""
 
 from __future__ import annotations
 
@@ -16,26 +16,36 @@ from grpo_colab.utils.files import write_bytes
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-CELL, MARGIN, TITLE = 24, 12, 22  # pixels: a cell's side, the space around a grid, the line above it
+CELL, MARGIN, TITLE = 24, 12, 22  # in pixels: the side of a cell, the space around an image, the height of its title
 GRID = (85, 85, 85)
-# What a GIF holds beside the ten colours: the grid's, and what black letters on white smooth to.
+# The colours of a GIF beside the palette: the grid's, and the greys at the edges of black letters on white.
 GREYS = (GRID, *((level, level, level) for level in range(0, 256, 17)))
 
 
 def ansi(image: Image, colour: bool = True) -> str:
-    """One line a row, two characters a cell: its digit on its colour. Without `colour` digits alone."""
+    """Return an image as text for a terminal: a line per row, two characters per cell, its digit on its colour.
+
+    Without `colour`, the text has digits and spaces only.
+    """
     return beside(image, colour=colour)
 
 
 def beside(*images: Image, colour: bool = True) -> str:
-    """Several images next to each other, as `ansi` writes them."""
-    empty = ["  " * len(image[0]) for image in images]
-    rows = zip_longest(*(_lines(image, colour) for image in images))
-    return "\n".join("   ".join(line or empty[i] for i, line in enumerate(row)).rstrip(" ") for row in rows)
+    """Return several images as text, next to each other, each as `ansi` writes it."""
+    blanks = ["  " * len(image[0]) for image in images]
+    lines = []
+    # An image with fewer rows than the others is continued by blanks.
+    for parts in zip_longest(*(_lines(image, colour) for image in images)):
+        line = "   ".join(part or blank for part, blank in zip(parts, blanks, strict=True))
+        lines.append(line.rstrip(" "))
+    return "\n".join(lines)
 
 
 def picture(images: Sequence[Image], titles: Sequence[str] = ()) -> Picture:
-    """Grids side by side, each below its title. A notebook shows the result as it is; `png` writes it."""
+    """Return a picture of images side by side, each below its title; images without a title have none.
+
+    A notebook shows the picture, `png` writes it. Raises SettingError if Pillow is not installed.
+    """
     try:
         from PIL import Image as Pictures
         from PIL import ImageDraw, ImageFont
@@ -50,8 +60,9 @@ def picture(images: Sequence[Image], titles: Sequence[str] = ()) -> Picture:
     ]
     top = MARGIN + (TITLE if any(titles) else 0)
     size = (sum(widths) + MARGIN * (len(images) + 1), top + CELL * max(map(len, images)) + 1 + MARGIN)
-    made = Pictures.new("RGB", size, "white")
-    pen, left = ImageDraw.Draw(made), MARGIN
+    result = Pictures.new("RGB", size, "white")
+    pen = ImageDraw.Draw(result)
+    left = MARGIN
     for image, title, width in zip(images, titles, widths, strict=True):
         pen.text((left, MARGIN - 2), title, fill="black", font=font)
         for row, line in enumerate(image):
@@ -59,50 +70,55 @@ def picture(images: Sequence[Image], titles: Sequence[str] = ()) -> Picture:
                 x, y = left + CELL * column, top + CELL * row
                 pen.rectangle((x, y, x + CELL, y + CELL), fill=tuple(PALETTE[cell]), outline=GRID)
         left += width + MARGIN
-    return made
+    return result
 
 
 def png(path: str | Path, images: Sequence[Image], titles: Sequence[str] = ()) -> None:
     """Write `picture(images, titles)` to `path`, whole or not at all."""
-    written = io.BytesIO()
-    picture(images, titles).save(written, "PNG", optimize=True)
-    write_bytes(Path(path), written.getvalue())
+    content = io.BytesIO()
+    picture(images, titles).save(content, "PNG", optimize=True)
+    write_bytes(Path(path), content.getvalue())
 
 
 def gif(path: str | Path, target: Image, frames: Sequence[tuple[int, Image]]) -> None:
-    """Write the way to `target`: beside it the drawing of each (iteration, drawing), and its share of right pixels.
+    """Write an animation to `path`: a frame for each (iteration, drawing) of `frames`, beside the target.
 
-    All but the last frame, which is held, take at most ten seconds together, or 40 ms each.
+    Each frame's title has the drawing's share of right pixels. A frame lasts 400 ms, or less so that all of them take
+    ten seconds together, but at least 40 ms. The last one stays for 2.5 s, then the animation starts again.
     """
-    shown = []
-    for iteration, drawn in frames:
-        right, pixels = right_pixels(drawn, target)
-        shown.append(picture([target, drawn], ["target", f"iteration {iteration}: {100 * right // pixels} % right"]))
+    pictures = []
+    for iteration, drawing in frames:
+        right, pixels = right_pixels(drawing, target)
+        title = f"iteration {iteration}: {100 * right // pixels} % right"
+        pictures.append(picture([target, drawing], ["target", title]))
     from PIL import Image as Pictures
 
-    size = max(frame.width for frame in shown), max(frame.height for frame in shown)
-    whole = [Pictures.new("RGB", size, "white") for _ in shown]
-    for page, frame in zip(whole, shown, strict=True):
+    # All frames of a GIF have one size; titles of different lengths give pictures of different widths.
+    size = max(frame.width for frame in pictures), max(frame.height for frame in pictures)
+    pages = [Pictures.new("RGB", size, "white") for _ in pictures]
+    for page, frame in zip(pages, pictures, strict=True):
         page.paste(frame)
-    colours = Pictures.new("P", (1, 1))
-    colours.putpalette(b"".join([*PALETTE, *map(bytes, GREYS)]))
-    # never a colour between two: each pixel becomes the nearest of the palette
-    whole = [page.quantize(palette=colours, dither=Pictures.Dither.NONE) for page in whole]
-    each = max(40, min(400, 10_000 // len(shown)))
-    written = io.BytesIO()
-    whole[0].save(
-        written, "GIF", save_all=True, append_images=whole[1:], duration=[each] * (len(whole) - 1) + [2500], loop=0
-    )
-    write_bytes(Path(path), written.getvalue())
+    palette = Pictures.new("P", (1, 1))
+    palette.putpalette(b"".join([*PALETTE, *map(bytes, GREYS)]))
+    # Without dithering, each pixel gets the nearest colour of the palette.
+    pages = [page.quantize(palette=palette, dither=Pictures.Dither.NONE) for page in pages]
+    frame_ms = max(40, min(400, 10_000 // len(pages)))
+    durations_ms = [frame_ms] * (len(pages) - 1) + [2500]
+    content = io.BytesIO()
+    pages[0].save(content, "GIF", save_all=True, append_images=pages[1:], duration=durations_ms, loop=0)
+    write_bytes(Path(path), content.getvalue())
 
 
 def _lines(image: Image, colour: bool) -> list[str]:
+    """Return the lines of an image's text, with escape sequences if `colour`."""
     if not colour:
         return ["".join(f"{cell} " for cell in row) for row in image]
     return ["".join(map(_cell, row)) + "\x1b[0m" for row in image]
 
 
 def _cell(colour: int) -> str:
+    """Return a cell's digit on its colour: black on a light colour, white on a dark one."""
     red, green, blue = PALETTE[colour]
-    letters = 30 if 299 * red + 587 * green + 114 * blue > 128_000 else 97  # black on light, white on dark
-    return f"\x1b[48;2;{red};{green};{blue};{letters}m{colour} "
+    brightness = (299 * red + 587 * green + 114 * blue) / 1000  # 0 to 255
+    foreground = 30 if brightness > 128 else 97
+    return f"\x1b[48;2;{red};{green};{blue};{foreground}m{colour} "

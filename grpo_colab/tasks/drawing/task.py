@@ -1,7 +1,8 @@
-"""Drawing an image by a program: one image that is to be learnt at test time, or random ones to be trained on.
+"""The drawing task: write a program that draws the image of the prompt.
 
-After ironbar's ARC25 notes: the prompt is an image, the completion a program, in calls of Python functions (for real
-models) or in the compact language (for the small model). The reward is the share of right pixels.
+The image is one that is learnt at test time, or random ones for training, as in ironbar's ARC25 notes. The program is
+in calls of Python functions (`python_calls`, for real models) or in the compact language (`compact`, for the small
+model). The reward is the share of right pixels.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,14 +21,14 @@ from grpo_colab.rewards import Verdict
 from grpo_colab.rewards.arguments import Completions, Golds, graded_pairs
 from grpo_colab.tasks import Problem, Task
 from grpo_colab.tasks.drawing.canvas import MAX_SIDE, CanvasSize, Image, Program, execute, random_drawing, shape_of
-from grpo_colab.tasks.drawing.compact import asked, from_compact, to_compact
+from grpo_colab.tasks.drawing.compact import from_compact, image_words, to_compact
 from grpo_colab.tasks.drawing.images import cover, image_text, load_image, parse_image, right_share
 from grpo_colab.tasks.drawing.python_calls import LONGEST, SIGNATURES, run_python, to_python
 from grpo_colab.utils.files import read_bytes
 
 RANDOM = "random"
 MOST_DRAWS = 100
-MOST_STATEMENTS = MAX_SIDE**2  # a pixel each draws any image
+MOST_STATEMENTS = MAX_SIDE**2  # enough for any image: one statement per pixel
 DEFAULT_SIZES = {"train": 4096, "test": 256}
 TEST_SHARE = 8  # one random image in this many belongs to the test split
 QUESTION = """\
@@ -41,7 +42,7 @@ Write the calls alone, one a line."""
 
 
 class Drawing(Task):
-    """One image in both splits, or with image = "random" drawings of 1 to `draws` objects, disjoint by a hash."""
+    """Draw one image, the same in both splits; or, with image = "random", random drawings of 1 to `draws` objects."""
 
     name = "drawing"
     default_system_prompt = ""
@@ -82,67 +83,85 @@ class Drawing(Task):
         try:
             self.image = None if image == RANDOM else load_image(image, "task.image")
         except SettingError as error:
-            otherwise = f'"{RANDOM}", to train on random drawings'
-            remedy = f"{error.remedy}; or {otherwise}" if error.remedy else f"write {otherwise}"
+            random_choice = f'"{RANDOM}", to train on random drawings'
+            remedy = f"{error.remedy}; or {random_choice}" if error.remedy else f"write {random_choice}"
             raise error.replace(remedy=remedy) from None
         self.source, self.language, self.draws = image, language, draws
         self.sides = range(min_side, max_side + 1)
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        """The one image whatever the split; or the first `n` random ones, for None 4,096 for training, 256 for testing.
+        """Return the one image, whatever the split, or the first `n` random drawings of the split.
 
-        `steps` are the statements of a program that draws it: a random drawing's own.
+        With n = None there are 4,096 random drawings for training and 256 for testing, and no image is in both splits.
+        A problem's `steps` are the statements of a program that draws it; for a random drawing, those that made it.
         """
         if split not in DEFAULT_SIZES:
             raise ValueError(f"split = {split!r}: drawings have {' and '.join(map(repr, DEFAULT_SIZES))}")
         if self.image is not None:
             return [self._problem(self.image, cover(self.image), f"drawing/{self.source}")][:n]
-        return [self._random_problem(split, index) for index in range(DEFAULT_SIZES[split] if n is None else n)]
+        count = DEFAULT_SIZES[split] if n is None else n
+        return [self._random_problem(split, index) for index in range(count)]
 
     def check_model(self, name: str, path: str) -> None:
-        """A small model writes the language that it was made for, on canvases that it knows; any other writes Python.
+        """Raise SettingError for a model that was made for another language, or for smaller images.
 
-        SettingError for another language, and for an image that is too large.
+        The configuration of a small drawing model says what it was made for. Any other model writes Python, on images
+        of every size. `name` is the model's name in the recipe, `path` its folder or its name on the hub.
         """
-        made: dict[str, Any] = {"language": "python"}
+        made_for: dict[str, Any] = {"language": "python"}
         try:
-            config = json.loads(read_bytes(Path(path, "config.json"), follow=True))  # in a hub's cache it is a link
-            made = dict(config.get("drawing", made))
+            # follow: in the hub's cache, the file is a link
+            config = json.loads(read_bytes(Path(path, "config.json"), follow=True))
+            made_for = dict(config.get("drawing", made_for))
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            # A folder without a readable model: loading it will say what is wrong. A name on the hub has no file yet.
             if Path(path).is_absolute():
-                return  # a folder without a model, of which its loader says what is wrong
-        if self.language != made.get("language"):
+                return
+        if self.language != made_for.get("language"):
             raise SettingError(
-                f"model.model_name = {name!r} was made for {made.get('language')!r}",
+                f"model.model_name = {name!r} was made for {made_for.get('language')!r}",
                 setting="task.language",
                 value=self.language,
                 remedy="write that, or another model",
             )
-        side = max(shape_of(self.image)) if self.image else self.sides[-1]
-        if side > made.get("max_side", side):
-            setting, given = ("image", self.source) if self.image else ("max_side", self.sides[-1])
+        given: str | int
+        if self.image:
+            side, setting, given = max(shape_of(self.image)), "image", self.source
+        else:
+            side, setting, given = self.sides[-1], "max_side", self.sides[-1]
+        if side > made_for.get("max_side", side):
             raise SettingError(
-                f"has sides of {side}, and model.model_name = {name!r} was made for {made['max_side']} at most",
+                f"has sides of {side}, and model.model_name = {name!r} was made for {made_for['max_side']} at most",
                 setting=f"task.{setting}",
                 value=given,
                 remedy="write a smaller one, or another model",
             )
 
     def golden_completion(self, problem: Problem) -> str:
+        """Return the program of the problem's steps."""
         return ("\n" if self.language == "python" else " ").join(problem.steps)
 
     def grade(self, completion: str, problem: Problem) -> Verdict:
-        """Right where the image is drawn exactly; `value` is the share of right pixels, None for what draws nothing."""
-        image = parse_image(problem.answer)
-        found = drawn([completion], [image])[0]
-        value = None if found is None else Fraction(right_share(found, image)).limit_denominator(MOST_STATEMENTS)
-        return Verdict("right" if found == image else "wrong", value)
+        """Return whether the completion draws the image exactly, with the share of right pixels as the verdict's value.
+
+        The value is None if the completion draws nothing.
+        """
+        target = parse_image(problem.answer)
+        drawing = draw_completions([completion], [target])[0]
+        value = None
+        if drawing is not None:
+            value = Fraction(right_share(drawing, target)).limit_denominator(MOST_STATEMENTS)
+        return Verdict("right" if drawing == target else "wrong", value)
 
     def lenient_right(self, completion: str, problem: Problem) -> bool:
+        """Tell whether the completion draws the image exactly: a drawing is graded in one way only."""
         return self.grade(completion, problem).right
 
     def _random_problem(self, split: str, index: int) -> Problem:
-        """The same one on every machine; what belongs to the other split is thrown away, as in word problems."""
+        """Return random drawing `index` of a split, the same one on every machine.
+
+        An image belongs to a split by its hash. Drawings of the other split are discarded until one fits.
+        """
         source = f"drawing/{split}/{self.seed}/{index}"
         rng = random.Random(hashlib.blake2b(source.encode(), digest_size=16).digest())
         while True:
@@ -151,12 +170,15 @@ class Drawing(Task):
                 return self._problem(image, program, source)
 
     def problem_of(self, image: Image) -> Problem:
-        """What is asked for where `image` is; no program is known."""
+        """Return the problem that asks for `image`, without the steps of a program; hindsight relabels with it."""
         return self._problem(image, (), "hindsight")
 
     def _problem(self, image: Image, program: Program, source: str) -> Problem:
+        """Return the problem that asks for `image` in the task's language, with `program` as its solution."""
         if self.language == "compact":
-            return Problem(asked(image), image_text(image), source, tuple(to_compact((one,)) for one in program))
+            return Problem(
+                image_words(image), image_text(image), source, tuple(to_compact((statement,)) for statement in program)
+            )
         rows, columns = shape_of(image)
         text = image_text(image)
         question = QUESTION.format(rows=rows, columns=columns, image=text, functions="\n".join(SIGNATURES))
@@ -164,84 +186,122 @@ class Drawing(Task):
 
 
 def split_of(image: Image) -> str:
+    """Return the split that a random image belongs to, "train" or "test", by a hash of its cells."""
     digest = hashlib.blake2b(image_text(image).encode(), digest_size=8).digest()
     return "test" if digest[0] % TEST_SHARE == 0 else "train"
 
 
 def pixels_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
-    """The share of pixels that the completion's program draws right; 0.0 for what draws nothing.
+    """Return the share of pixels that each completion's program draws right, 0.0 to 1.0.
 
-    That is a program which fails or times out, or is of neither language. The answer is an image in rows of digits.
+    A program that draws nothing, because it fails, times out or is in neither language, gets 0.0. `answer` has images
+    in rows of digits; a row without an answer gets None.
     """
-    pairs = _drawings("pixels_reward", completions, answer)
-    return [None if image is None else 0.0 if found is None else right_share(found, image) for found, image in pairs]
+    return [
+        None if target is None else _share(right_share, drawing, target)
+        for drawing, target in _drawings_and_targets("pixels_reward", completions, answer)
+    ]
 
 
 def exact_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
-    """1.0 where the completion's program draws the answer's image exactly, else 0.0."""
-    return [None if i is None else float(found == i) for found, i in _drawings("exact_reward", completions, answer)]
+    """Return 1.0 for each completion whose program draws the image of `answer` exactly, 0.0 for the others."""
+    return [
+        None if target is None else float(drawing == target)
+        for drawing, target in _drawings_and_targets("exact_reward", completions, answer)
+    ]
 
 
 def foreground_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
-    """The share of right pixels among those that are not 0, the empty canvas's colour, in the image or the drawing.
+    """Return the share of right pixels among those that have a colour other than 0 in the image or in the drawing.
 
-    0.0 for what draws nothing, as in `pixels_reward`; a blank canvas is worth nothing here unless that was asked for.
+    Colour 0 is that of the empty canvas, so a blank drawing gets 0.0 unless the image is blank. A program that draws
+    nothing gets 0.0, as in `pixels_reward`.
     """
-    pairs = _drawings("foreground_reward", completions, answer)
-    return [None if image is None else 0.0 if found is None else _foreground(found, image) for found, image in pairs]
+    return [
+        None if target is None else _share(_foreground_share, drawing, target)
+        for drawing, target in _drawings_and_targets("foreground_reward", completions, answer)
+    ]
 
 
-def _foreground(found: Image, image: Image) -> float:
-    cells = [pair for rows in zip(found, image, strict=True) for pair in zip(*rows, strict=True) if any(pair)]
-    return sum(a == b for a, b in cells) / len(cells) if cells else 1.0
+def _share(share_of: Callable[[Image, Image], float], drawing: Image | None, target: Image) -> float:
+    """Return the share of right pixels as `share_of` computes it, 0.0 for no drawing."""
+    return 0.0 if drawing is None else share_of(drawing, target)
 
 
-def _drawings(name: str, completions: Completions, answer: Golds) -> list[tuple[Image | None, Image | None]]:
-    """What each completion draws, and what was asked for; None for no drawing, and for no answer."""
-    pairs = graded_pairs(name, completions, answer)
-    images = [None if gold is None else _gold_image(name, gold) for _, gold in pairs]
-    judged = [(text, image) for (text, _), image in zip(pairs, images, strict=True) if image is not None]
-    found = iter(drawn([text for text, _ in judged], [image for _, image in judged]))
-    return [(None, None) if image is None else (next(found), image) for image in images]
+def _foreground_share(drawing: Image, target: Image) -> float:
+    """Return the share of right pixels among those that are not 0 in both images; 1.0 if both are blank."""
+    right = total = 0
+    for drawn_row, target_row in zip(drawing, target, strict=True):
+        for drawn_colour, target_colour in zip(drawn_row, target_row, strict=True):
+            if drawn_colour or target_colour:
+                total += 1
+                right += drawn_colour == target_colour
+    return right / total if total else 1.0
+
+
+def _drawings_and_targets(
+    reward: str, completions: Completions, answer: Golds
+) -> list[tuple[Image | None, Image | None]]:
+    """Return what each completion draws, and the image it was asked for.
+
+    A drawing is None if the program draws nothing; both are None for a row without an answer. `reward` is the name for
+    errors.
+    """
+    pairs = graded_pairs(reward, completions, answer)
+    targets = [None if gold is None else _gold_image(reward, gold) for _, gold in pairs]
+    judged = [(text, target) for (text, _), target in zip(pairs, targets, strict=True) if target is not None]
+    drawings = iter(draw_completions([text for text, _ in judged], [target for _, target in judged]))
+    return [(None, None) if target is None else (next(drawings), target) for target in targets]
 
 
 def _gold_image(reward: str, gold: str) -> Image:
+    """Return the image of a gold answer; raise SettingError that names the reward's `answer`."""
     try:
         return parse_image(gold)
     except SettingError as error:
         raise error.replace(setting="answer", value=gold, place=reward) from None
 
 
-# of a program, or of the question: "y0x2:3" alone would be Python, an annotation
+# A word of a program or of a prompt. A run such as "y0x2:3" alone would be Python, too: an annotation.
 _WORD = "(?:[PHVLRS]|[cyxYXn][0-9]{1,2}|(?:rows|columns)[0-9]+|y[0-9]+x[0-9]+:[0-9])"
-# two words with no sign between, which Python never has; or one alone
+# The compact language begins with two words without a sign between them, which Python never has, or is one word alone.
 _COMPACT = re.compile(rf"\s*{_WORD}(?:[ \t]+{_WORD}|\s*$)")
-_DRAWN: dict[tuple[str, CanvasSize], Image | None] = {}  # several rewards and the grader ask for the same completions
+# What programs have drawn: several rewards and the grader ask for the same completions.
+_CACHE: dict[tuple[str, CanvasSize], Image | None] = {}
 
 
-def drawn(completions: Sequence[str], images: Sequence[Image]) -> list[Image | None]:
-    """What each completion's program draws on an empty canvas of its image's shape; None where it draws nothing.
+def draw_completions(completions: Sequence[str], images: Sequence[Image]) -> list[Image | None]:
+    """Return what each completion's program draws on an empty canvas of its image's shape; None if it draws nothing.
 
-    Its language is seen from its first two words. Programs of over 50,000 characters or 900 compact statements are not
-    run; those in Python are run in the sandbox, all at once.
+    The first two words decide which language a program is in. Programs of more than 50,000 characters or 900 compact
+    statements do not run. Python programs run in the sandbox, all at once.
     """
-    if len(_DRAWN) > 1024:
-        _DRAWN.clear()
-    keys = [(text if len(text) <= LONGEST else "", shape_of(i)) for text, i in zip(completions, images, strict=True)]
-    found = {key: _DRAWN[key] for key in keys if key in _DRAWN}
-    python = []
+    if len(_CACHE) > 1024:
+        _CACHE.clear()
+    keys = []
+    for text, image in zip(completions, images, strict=True):
+        keys.append((text if len(text) <= LONGEST else "", shape_of(image)))
+    drawings = {key: _CACHE[key] for key in keys if key in _CACHE}
+    python_keys = []
     for key in dict.fromkeys(keys):
-        if key not in found and _COMPACT.match(key[0]):
-            found[key] = _draw_compact(*key)
-        elif key not in found:
-            python.append(key)
-    ran = run_python([text for text, _ in python], [shape for _, shape in python]) if python else []
-    found |= {key: None if isinstance(made, str) else made for key, made in zip(python, ran, strict=True)}
-    _DRAWN.update(found)
-    return [found[key] for key in keys]
+        if key in drawings:
+            continue
+        text, shape = key
+        if _COMPACT.match(text):
+            drawings[key] = _draw_compact(text, shape)
+        else:
+            python_keys.append(key)
+    if python_keys:
+        outcomes = run_python([text for text, _ in python_keys], [shape for _, shape in python_keys])
+        for key, outcome in zip(python_keys, outcomes, strict=True):
+            # a text says why the program draws nothing
+            drawings[key] = None if isinstance(outcome, str) else outcome
+    _CACHE.update(drawings)
+    return [drawings[key] for key in keys]
 
 
 def _draw_compact(text: str, shape: CanvasSize) -> Image | None:
+    """Return what a compact program draws, None if it is not one or is too long."""
     try:
         program = from_compact(text)
     except ValueError:

@@ -27,7 +27,7 @@ from grpo_colab.tasks.drawing.canvas import (
     shape_of,
     simplest,
 )
-from grpo_colab.tasks.drawing.compact import asked, from_compact, to_compact, vocabulary
+from grpo_colab.tasks.drawing.compact import from_compact, image_words, to_compact, vocabulary
 from grpo_colab.tasks.drawing.python_calls import parse_calls, run_python, to_python
 
 shapes = st.builds(CanvasSize, st.integers(1, 12), st.integers(1, 12))
@@ -226,7 +226,7 @@ def test_the_wrong_word_is_named(text: str, said: str) -> None:
 
 def test_an_image_is_asked_for_by_where_its_colours_begin() -> None:
     image = ((1, 1, 2, 2), (0, 9, 9, 0), (3, 3, 3, 3))
-    assert asked(image) == "rows3 columns4 y0x0:1 y0x2:2 y1x0:0 y1x1:9 y1x3:0 y2x0:3"
+    assert image_words(image) == "rows3 columns4 y0x0:1 y0x2:2 y1x0:0 y1x1:9 y1x3:0 y2x0:3"
 
 
 def test_the_vocabulary_has_a_word_for_all_that_is_asked_and_answered() -> None:
@@ -238,7 +238,7 @@ def test_the_vocabulary_has_a_word_for_all_that_is_asked_and_answered() -> None:
 
 
 def said_of(image: Image, program: Program) -> list[str]:
-    return f"{asked(image)} {to_compact(program)}".split()
+    return f"{image_words(image)} {to_compact(program)}".split()
 
 
 def wild_program(rng: random.Random, shape: CanvasSize) -> Program:

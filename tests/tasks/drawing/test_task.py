@@ -11,10 +11,17 @@ from refusals import refused
 from grpo_colab.rewards import check_signature
 from grpo_colab.tasks.drawing import task as drawing
 from grpo_colab.tasks.drawing.canvas import execute, shape_of
-from grpo_colab.tasks.drawing.compact import asked, from_compact
+from grpo_colab.tasks.drawing.compact import from_compact, image_words
 from grpo_colab.tasks.drawing.images import NAMED, image_text, load_image, parse_image
 from grpo_colab.tasks.drawing.python_calls import parse_calls
-from grpo_colab.tasks.drawing.task import Drawing, drawn, exact_reward, foreground_reward, pixels_reward, split_of
+from grpo_colab.tasks.drawing.task import (
+    Drawing,
+    draw_completions,
+    exact_reward,
+    foreground_reward,
+    pixels_reward,
+    split_of,
+)
 
 REWARDS = (pixels_reward, exact_reward, foreground_reward)
 LANGUAGES = ("python", "compact")
@@ -49,7 +56,7 @@ def test_the_golden_completion_of_the_largest_and_noisiest_image_earns_all(langu
 
 def test_the_compact_question_is_one_message_and_nothing_else() -> None:
     task = Drawing(image="12/34", language="compact")
-    assert task.messages(task.problems("train")[0]) == [{"role": "user", "content": asked(((1, 2), (3, 4)))}]
+    assert task.messages(task.problems("train")[0]) == [{"role": "user", "content": image_words(((1, 2), (3, 4)))}]
 
 
 def test_the_python_question_says_the_image_its_size_and_every_function() -> None:
@@ -169,7 +176,9 @@ def test_a_batch_keeps_its_order_whatever_is_in_it() -> None:
     assert foreground_reward(completions, answer=answers) == [1.0, 1.0, 0.0, 1.0, 0.5, None]
     assert pixels_reward([], answer=[]) == []
     images = [load_image("00/00"), load_image("000/000/000")]
-    assert list(map(shape_of, drawn(["V c3 x1"] * 2, images))) == [(2, 2), (3, 3)], "the canvas is its image's"
+    assert list(map(shape_of, draw_completions(["V c3 x1"] * 2, images))) == [(2, 2), (3, 3)], (
+        "the canvas is its image's"
+    )
 
 
 def test_more_completions_than_are_remembered() -> None:
@@ -179,8 +188,10 @@ def test_more_completions_than_are_remembered() -> None:
     image = load_image("225-squares")
     for colour in "345":
         texts = [text + f" P c{colour} y0 x0" for text in completions]
-        assert drawn(texts, [image] * 1800) == [execute(from_compact(text), shape_of(image)) for text in texts]
-    assert len(drawing._DRAWN) < 3000
+        assert draw_completions(texts, [image] * 1800) == [
+            execute(from_compact(text), shape_of(image)) for text in texts
+        ]
+    assert len(drawing._CACHE) < 3000
 
 
 def test_rewards_are_what_trl_and_a_pickle_take() -> None:
