@@ -31,7 +31,7 @@ MOST_FILES: Final = 10_000  # that a manifest may name
 _NAME: Final = re.compile(r"checkpoint-[0-9]{1,15}")
 
 
-class Expected(NamedTuple):
+class Fingerprint(NamedTuple):
     """What a manifest says that a file must be."""
 
     bytes: int
@@ -118,12 +118,12 @@ def manifest(checkpoint: Path) -> dict[str, Any]:
     return read_json(checkpoint / MANIFEST) or {}
 
 
-def contents(checkpoint: Path) -> dict[str, Expected] | None:
+def contents(checkpoint: Path) -> dict[str, Fingerprint] | None:
     """Return what each file must be, by its manifest; None where that is damaged, or names a file elsewhere."""
     return listed(checkpoint, manifest(checkpoint))
 
 
-def listed(checkpoint: Path, about: Mapping[str, Any]) -> dict[str, Expected] | None:
+def listed(checkpoint: Path, about: Mapping[str, Any]) -> dict[str, Fingerprint] | None:
     """Return what each file of a checkpoint must be, by the content `about` of its manifest; None for a damaged one."""
     files = about.get("files")
     if not isinstance(files, dict) or not 0 < len(files) <= MOST_FILES:
@@ -141,7 +141,7 @@ def listed(checkpoint: Path, about: Mapping[str, Any]) -> dict[str, Expected] | 
             inside(checkpoint, name)
         except ValueError:
             return None
-        found[name] = Expected(size, digest)
+        found[name] = Fingerprint(size, digest)
     return found
 
 
@@ -156,7 +156,7 @@ def damage(checkpoint: Path) -> str | None:
     return next((text for text in troubles if text), None)
 
 
-def trouble(checkpoint: Path, name: str, expected: Expected, bytes_too: bool = True) -> str | None:
+def trouble(checkpoint: Path, name: str, expected: Fingerprint, bytes_too: bool = True) -> str | None:
     """Say in words what is wrong with one file of a checkpoint; None for one that is as expected.
 
     Without `bytes_too` its size alone is checked.

@@ -31,7 +31,7 @@ from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.runs import checkpoints, mirror
 from grpo_colab.runs.checkpoints import MANIFEST, damage, saved, seal
 from grpo_colab.runs.lock import locked
-from grpo_colab.runs.mirror.restore import read_recipes
+from grpo_colab.runs.mirror.lookup import read_recipes
 from grpo_colab.runs.resume import open_run, rewind_to_checkpoint
 from grpo_colab.runs.run import Run, check_free
 from grpo_colab.utils.files import append, write_json
