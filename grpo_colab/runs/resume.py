@@ -131,8 +131,7 @@ def _find_unfinished(recipe: Recipe, out: str | Path | None, held: ExitStack) ->
 
     Runs here (in `out` if it is given, else in runs/) are tried before those in the recipe's mirror.
     """
-    local_runs = sorted(RUNS.iterdir()) if RUNS.is_dir() else []
-    for path in unfinished(recipe, [Path(out)] if out else local_runs):
+    for path in unfinished(recipe, [Path(out)] if out else _local_folders()):
         try:
             _lock(path, held)
         except SettingError:
@@ -142,6 +141,10 @@ def _find_unfinished(recipe: Recipe, out: str | Path | None, held: ExitStack) ->
     if recipe.budget.mirror and is_first_process():
         return _restore_unfinished(recipe, recipe.budget.mirror, out, held)
     return None
+
+
+def _local_folders() -> list[Path]:
+    return sorted(RUNS.iterdir()) if RUNS.is_dir() else []
 
 
 def _restore_unfinished(recipe: Recipe, destination: str, out: str | Path | None, held: ExitStack) -> Run | None:

@@ -78,7 +78,8 @@ class Run:
     def create(cls, recipe: Recipe, out: str | Path | None = None) -> Run:
         """Make a run folder with the recipe in it, and return the run.
 
-        The folder is `out`, or else runs/<date>-<recipe>, with -2, -3, ... where that exists. Raises SettingError for a folder that is not empty or cannot be written.
+        The folder is `out`, or else runs/<date>-<recipe>, with -2, -3, ... where that exists. Raises SettingError for
+        a folder that is not empty or cannot be written.
         """
         path = free_path(recipe) if out is None else Path(out)
         check_free(path)

@@ -103,7 +103,7 @@ def _copy_checkpoint(source: Path, copy: FolderCopy) -> str | None:
     try:
         manifest = read_bytes(source / MANIFEST)
         about = json.loads(manifest)
-        files = checkpoints.listed(source, about if isinstance(about, dict) else {})
+        files = checkpoints.parse_manifest(source, about if isinstance(about, dict) else {})
     except (OSError, ValueError, RecursionError):
         files = None
     if files is None:
@@ -125,13 +125,13 @@ def _copy_checkpoint(source: Path, copy: FolderCopy) -> str | None:
     copy.remove(name for name in own if name not in new)
     for name, expected in files.items():
         # A killed child may have copied some of the files: those stay.
-        if checkpoints.trouble(there, name, expected) is None:
+        if checkpoints.file_problem(there, name, expected) is None:
             continue
         problems = copy.put(source / name, prefix + name, expected)
-        problem = checkpoints.trouble(there, name, expected)
+        problem = checkpoints.file_problem(there, name, expected)
         if problem:
             if problems:  # the source has changed: what is wrong there says more
-                problem = checkpoints.trouble(source, name, expected) or problems[0]
+                problem = checkpoints.file_problem(source, name, expected) or problems[0]
             copy.remove_checkpoints([source.name])
             return problem
     copy.put_bytes(manifest, manifest_name, manifest_fingerprint)

@@ -179,7 +179,7 @@ def checkpoint_fingerprints(checkpoint: Path) -> dict[str, Fingerprint]:
 
     The names are relative to the run folder. Returns an empty dict for a damaged manifest.
     """
-    files = checkpoints.contents(checkpoint)
+    files = checkpoints.fingerprints(checkpoint)
     if not files:
         return {}
     prefix = f"checkpoints/{checkpoint.name}/"
@@ -255,7 +255,7 @@ def checkpoint_names(checkpoint: Path) -> list[str]:
 
     Returns an empty list for a damaged manifest.
     """
-    files = checkpoints.contents(checkpoint)
+    files = checkpoints.fingerprints(checkpoint)
     if not files:
         return []
     return [f"checkpoints/{checkpoint.name}/{name}" for name in (*files, checkpoints.MANIFEST)]

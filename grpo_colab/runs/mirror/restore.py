@@ -238,7 +238,7 @@ def _check_checkpoint(checkpoint: Path, prefix: str, sizes: dict[str, int]) -> t
 
     Returns the first problem, None where there is none, and the names of its files in its folder, the manifest last.
     """
-    files = checkpoints.contents(checkpoint)
+    files = checkpoints.fingerprints(checkpoint)
     if files is None:
         return f"{MANIFEST} cannot be read", []
     for name, expected in files.items():
