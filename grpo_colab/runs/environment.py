@@ -38,7 +38,9 @@ def keep_environment(run: Run, recipe: Recipe, machine: Machine) -> None:
     changed = [f"{name} {before.get(name)} -> {value}" for name, value in after.items() if before.get(name) != value]
     if changed:
         changes = on_one_line(", ".join(changed))
-        info(f"Warning: this run began elsewhere, so that it goes on, but not to the last digit: {changes}")
+        info(
+            f"Warning: this run began in another environment, so its metrics will differ in the last digits: {changes}"
+        )
 
 
 def _compared_values(environment: dict[str, Any]) -> dict[str, Any]:

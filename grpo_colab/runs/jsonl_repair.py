@@ -78,7 +78,7 @@ def rewind(path: Path, done: int) -> str | None:
 
         what = f"{_count_lines(damaged)} damaged, and left out" if damaged else "its lines were out of order"
         try:
-            return f"{path.name}: {what}; the file as it was is {_rewrite(path, kept).name}"
+            return f"{path.name}: {what}; the original is kept as {_rewrite(path, kept).name}"
         except OSError:
             if not in_order:
                 raise

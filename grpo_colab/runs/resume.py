@@ -71,7 +71,7 @@ def _with_length_of(run: Run, recipe: Recipe) -> Recipe:
     length = run.recipe.grpo["max_completion_length"]
     shorter = length < recipe.grpo["max_completion_length"]
     cut = f", with completions of {length} tokens" if shorter else ""
-    info(f"Going on with {run.path}, an unfinished run of this recipe{cut} (resume=False begins another).")
+    info(f"Resuming {run.path}, an unfinished run of this recipe{cut} (resume=False starts another).")
     return recipe.model_copy(update={"grpo": {**recipe.grpo, "max_completion_length": length}})
 
 
@@ -172,7 +172,9 @@ def restore_run(source: str, out: str | Path | None = None) -> Run:
     """
     if not mirror.is_mirror(source):
         if out is not None:
-            raise SettingError("goes on in its own folder", setting="--resume", value=source, remedy="leave out --out")
+            raise SettingError(
+                "is resumed in its own folder", setting="--resume", value=source, remedy="leave out --out"
+            )
         return Run(source)
     source = mirror.find(source)
     path = Path(out) if out else RUNS / source.rstrip("/").rpartition("/")[2]
@@ -181,7 +183,7 @@ def restore_run(source: str, out: str | Path | None = None) -> Run:
         while not (path / "recipe.toml").is_file():
             time.sleep(0.2)
     elif not (path / "recipe.toml").is_file():
-        info(f"Bringing {source} back to {path} ...")
+        info(f"Restoring {source} to {path} ...")
         mirror.restore(source, path)
     else:
         _check_same_run(source, path)
@@ -195,10 +197,10 @@ def _check_same_run(source: str, path: Path) -> None:
     copied_step = copy.get("step") or 0
     if mirror.identity(path) != copy.get("id") or own_step < copied_step:
         raise SettingError(
-            f"{str(path)!r} is there already, and is another run, or not as far",
+            f"{str(path)!r} exists already, and is another run or has fewer steps",
             setting="--resume",
             value=source,
-            remedy=f"go on with that by --resume {quote(path)}, or choose a folder for this one by --out",
+            remedy=f"resume that one with --resume {quote(path)}, or choose another folder with --out",
         )
 
 
@@ -253,9 +255,9 @@ def rewind_to_checkpoint(run: Run) -> Path | None:
     """
     checkpoint, problems = checkpoints.newest_whole(run.checkpoints)
     for problem in problems:
-        info(f"{problem}; it is set aside, and the one before is taken")
+        info(f"{problem}; it is set aside, and the previous one is used")
     if checkpoint is None and run.last_step:
-        info(f"Warning: {run.path} has no whole checkpoint, so that it begins again at its first step")
+        info(f"Warning: {run.path} has no whole checkpoint, so training starts again at the first step")
     for note in run.rewind_to(checkpoint):
         info(on_one_line(f"Warning: {note}"))
     return checkpoint

@@ -70,9 +70,9 @@ class Run:
         with contextlib.suppress(OSError, ValueError):  # a path that no file can have
             is_file, is_link = recipe.is_file(), recipe.is_symlink()
         if is_link:
-            raise self.error("its recipe.toml is a link, which is not followed", "copy it there")
+            raise self.error("its recipe.toml is a link, which is not followed", "put the file itself there")
         if not is_file:
-            raise self.error("no recipe.toml there, so it is no run folder")
+            raise self.error("has no recipe.toml, so it is no run folder")
 
     @classmethod
     def create(cls, recipe: Recipe, out: str | Path | None = None) -> Run:
@@ -272,13 +272,13 @@ class Run:
             damages = [jsonl_repair.rewind(self.path / name, done) for name in GROWING]
         except OSError as error:
             raise self.error(
-                f"cannot go back to step {done} ({one_line(error)})", "make space, or put right what is there"
+                f"cannot be rewound to step {done} ({one_line(error)})", "free some space, or move what is in the way"
             ) from None
         notes = [damage for damage in damages if damage]
         if checkpoint is not None:
             lost = self._restore_metrics(checkpoint, done)
             if lost:
-                notes.append(f"metrics.jsonl: the {lost:,} lines that were lost are put back from {checkpoint.name}")
+                notes.append(f"metrics.jsonl: the {lost:,} lines that were lost are restored from {checkpoint.name}")
         return notes
 
     def _remove_leftovers(self) -> None:
@@ -340,7 +340,7 @@ def writing_to(run: Run) -> Iterator[None]:
         if not isinstance(error, OSError) and "os error" not in str(error):
             raise
         raise run.error(
-            f"cannot be written to ({one_line(error)})", f"make space, and go on with: {run.resume_command}"
+            f"cannot be written to ({one_line(error)})", f"free some space, then resume with: {run.resume_command}"
         ) from error
 
 

@@ -50,10 +50,10 @@ def test_a_folder_with_something_in_it_is_not_taken(tmp_path: Path) -> None:
 def test_what_is_no_run_folder_is_named(tmp_path: Path) -> None:
     with refused("run", "", remedy="name a run folder"):
         Run("")
-    with refused(place=f"run '{tmp_path}'", problem="no recipe.toml there"):
+    with refused(place=f"run '{tmp_path}'", problem="has no recipe.toml"):
         Run(tmp_path)
     (tmp_path / "recipe.toml").symlink_to("elsewhere.toml")
-    with refused(place=f"run '{tmp_path}'", problem="its recipe.toml is a link", remedy="copy it there"):
+    with refused(place=f"run '{tmp_path}'", problem="its recipe.toml is a link", remedy="put the file itself there"):
         Run(tmp_path)
 
 

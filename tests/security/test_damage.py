@@ -171,7 +171,7 @@ def test_damaged_rows_are_left_out_said_and_gone_on_without(
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning: metrics.jsonl")]
     assert len(said) <= 2
     if damage == "a bad byte":
-        assert "1 line was damaged, and left out; the file as it was is damaged-metrics.jsonl" in said[0]
+        assert "1 line was damaged, and left out; the original is kept as damaged-metrics.jsonl" in said[0]
         assert (run.path / "damaged-metrics.jsonl").is_file()
         assert run.completions()[-1]["step"] == 4
         assert len(run.completions()) >= len(whole.completions()) - 1  # what follows the damage is there
@@ -257,7 +257,7 @@ def test_what_is_set_aside_overwrites_nothing(stopped: Run) -> None:
     DAMAGED_ROWS["a bad byte"](stopped.path / "metrics.jsonl")
     was = (stopped.path / "metrics.jsonl").read_bytes()
     (note, _) = stopped.rewind_to(checkpoints.saved(stopped.checkpoints)[-1])
-    assert note.endswith("the file as it was is damaged-metrics-3.jsonl")
+    assert note.endswith("the original is kept as damaged-metrics-3.jsonl")
     assert (stopped.path / "damaged-metrics-3.jsonl").read_bytes() == was
     assert (stopped.path / "damaged-metrics.jsonl").read_text() == "theirs"
 
