@@ -50,7 +50,7 @@ class AnswerRow(TypedDict):
     verdict: str
     lenient_right: bool
     rewards: dict[str, float | None]  # as in CompletionRow
-    source: NotRequired[str]  # the file and line of the problem
+    source: NotRequired[str]  # where the problem comes from, such as file:line
     answer: NotRequired[str]  # the gold answer
 
 

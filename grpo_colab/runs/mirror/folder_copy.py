@@ -98,9 +98,9 @@ class FolderCopy:
     def _checkpoints_without_list(self, run: Path) -> dict[str, tuple[Fingerprint, ...]]:
         """Return the list for a copy by an earlier release, whose marker has no fingerprints.
 
-        Only checkpoints that the run has too are listed, since another may be a person's own. Such a one stays until
-        somebody deletes it, even if the mirror once made it. Other files need no listing: where they are the run's, or
-        the beginning of what the run's have become, they are replaced.
+        Only checkpoints that the run has too are listed. Any other checkpoint may be a person's own, and stays until
+        somebody deletes it. Files outside checkpoints are not listed: they are replaced where they equal the run's file
+        or are the beginning of it.
         """
         names: dict[str, tuple[Fingerprint, ...]] = {}
         for path in checkpoints.saved(self.path / "checkpoints"):
@@ -148,7 +148,7 @@ class FolderCopy:
     def claim(self, files: Mapping[str, tuple[Path, Fingerprint]], all_or_none: bool = False) -> list[str]:
         """List files that are about to be written, and write the marker. Return a problem for each foreign name.
 
-        `files` has for each name the source in the run and its fingerprint. A name under which a foreign file stands is
+        `files` has for each name the source in the run and its fingerprint. A name that a foreign file has is
         not listed; with `all_or_none`, no other new name is listed then either.
         """
         before, problems = dict(self.names), []
