@@ -1,1 +1,1 @@
-"""A run folder: what a run leaves behind, how it is read, resumed and copied."""
+"""Write, read, resume and mirror run folders."""

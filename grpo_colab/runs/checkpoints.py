@@ -1,12 +1,12 @@
-"""Checkpoints that are complete or absent: a manifest has the size and SHA-256 of each file, and one rename publishes.
+"""Write, check, choose and delete checkpoints. A checkpoint is there completely or not at all.
 
     checkpoints/
-        checkpoint-40/  the trainer's files, and manifest.json: when it was saved, its value, and what each file must be
+        checkpoint-40/  the trainer's files, and manifest.json: the time, the value, and each file's size and SHA-256
         .new/           the staging folder: a checkpoint that is being written; never read
 
-A manifest, and the folder itself, may have come from anywhere. So the names in it must stay in their checkpoint, a link
-is no checkpoint, and nothing is written or deleted through a link. Nothing here knows the trainer. Standard library
-only.
+A checkpoint is written to the staging folder, and one rename publishes it. A manifest, and the folder itself, may have
+come from anywhere. So the names in a manifest must stay in their checkpoint, a link is no checkpoint, and nothing is
+written or deleted through a link. Nothing here knows the trainer. Standard library only.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ from grpo_colab.utils.files import inside, number, read_json, regular_files, rem
 
 MANIFEST: Final = "manifest.json"
 STAGING: Final = ".new"
-# How a checkpoint is renamed that no run may go on from:
-DAMAGED: Final = "damaged-"  # it is not what its manifest says
+# A checkpoint that no run may resume from is renamed with one of these prefixes.
+DAMAGED: Final = "damaged-"  # its files are not those in its manifest
 SPOILT: Final = "spoilt-"  # it is whole, but a tripwire found its weights bad
-MOST_FILES: Final = 10_000  # that a manifest may name
+MOST_FILES: Final = 10_000  # in one manifest
 _NAME: Final = re.compile(r"checkpoint-[0-9]{1,15}")
 
 
-class Expected(NamedTuple):
-    """What a manifest says that a file must be."""
+class Fingerprint(NamedTuple):
+    """The size of a file in bytes and its SHA-256 in hexadecimal, by which it is recognised."""
 
     bytes: int
     sha256: str
 
 
 def seal(staged: Path, folder: Path, metric: str | None = None, value: float | None = None) -> Path:
-    """Publish `staged`, a folder called checkpoint-<step>, as a checkpoint in `folder`; return the checkpoint.
+    """Write the manifest of `staged`, a folder named checkpoint-<step>, and publish it in `folder`.
 
-    `value` is the value of `metric` by which `best` chooses. Everything is on the disk before the one rename that makes
-    it a checkpoint. Where that fails, by a full disk for example, OSError is raised, and there is no such checkpoint.
+    Returns the checkpoint there. `value` is the value of `metric` by which `best` chooses. Everything is flushed to the
+    disk before the rename that publishes. Raises OSError where that fails, for example on a full disk; then there is no
+    such checkpoint.
     """
-    _need_no_link(folder, staged.parent, staged)
+    _check_no_link(folder, staged.parent, staged)
     files = {}
     for path in sorted(regular_files(staged)):
         if path == staged / MANIFEST:
@@ -58,8 +59,8 @@ def seal(staged: Path, folder: Path, metric: str | None = None, value: float | N
 
 
 def publish(staged: Path, folder: Path) -> Path:
-    """Rename a sealed folder to its place in `folder`, and return that. A checkpoint of the same step is replaced."""
-    _need_no_link(folder, staged.parent, staged)
+    """Move a staged checkpoint that has its manifest into `folder`, and return it. Replaces one of the same step."""
+    _check_no_link(folder, staged.parent, staged)
     to_disk(staged)
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / staged.name
@@ -67,30 +68,31 @@ def publish(staged: Path, folder: Path) -> Path:
     staged.rename(final)
     to_disk(folder)
     with contextlib.suppress(OSError):
-        staged.parent.rmdir()  # the staging folder, where it is empty
+        staged.parent.rmdir()  # the staging folder, if it is empty
     return final
 
 
 def new_staging(folder: Path) -> Path:
-    """Make an empty staging folder in `folder`, and return it. What stood in its place is removed.
+    """Make an empty staging folder in `folder`, and return it. Whatever was at its path is deleted.
 
-    Raises OSError where `folder` is itself a link, or cannot be written.
+    Raises OSError where `folder` is a link or cannot be written.
     """
-    _need_no_link(folder)
+    _check_no_link(folder)
     staging = folder / STAGING
     remove(staging)
     staging.mkdir(parents=True)
     return staging
 
 
-def _need_no_link(*paths: Path) -> None:
+def _check_no_link(*paths: Path) -> None:
+    """Raise OSError where one of these paths is a link."""
     for path in paths:
         if path.is_symlink():
             raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path))
 
 
 def is_name(name: str) -> bool:
-    """Tell whether a folder of that name can be a checkpoint."""
+    """Tell whether this is a checkpoint's name: checkpoint-<step>."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -100,31 +102,38 @@ def step_of(checkpoint: Path) -> int:
 
 
 def saved(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, damaged or not, oldest first; no links, and no folders without a manifest."""
+    """Return the checkpoints in a folder, damaged or not, oldest first.
+
+    Links and folders without a manifest do not count.
+    """
     if folder.is_symlink() or not folder.is_dir():
         return []
-    found: list[Path] = []
+    candidates: list[Path] = []
     with contextlib.suppress(PermissionError):
-        found = [path for path in folder.iterdir() if is_name(path.name) and not path.is_symlink()]
-    return sorted((path for path in found if _is_file(path / MANIFEST)), key=step_of)
+        candidates = [path for path in folder.iterdir() if is_name(path.name) and not path.is_symlink()]
+    found = [path for path in candidates if _is_regular_file(path / MANIFEST)]
+    return sorted(found, key=step_of)
 
 
-def _is_file(path: Path) -> bool:
+def _is_regular_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
 
 def manifest(checkpoint: Path) -> dict[str, Any]:
-    """Return the content of manifest.json; empty where it cannot be read."""
+    """Return the content of a checkpoint's manifest.json; an empty dict where it cannot be read."""
     return read_json(checkpoint / MANIFEST) or {}
 
 
-def contents(checkpoint: Path) -> dict[str, Expected] | None:
-    """Return what each file must be, by its manifest; None where that is damaged, or names a file elsewhere."""
-    return listed(checkpoint, manifest(checkpoint))
+def fingerprints(checkpoint: Path) -> dict[str, Fingerprint] | None:
+    """Return the fingerprints of a checkpoint's files by name, from its manifest; None for a damaged manifest."""
+    return parse_manifest(checkpoint, manifest(checkpoint))
 
 
-def listed(checkpoint: Path, about: Mapping[str, Any]) -> dict[str, Expected] | None:
-    """Return what each file of a checkpoint must be, by the content `about` of its manifest; None for a damaged one."""
+def parse_manifest(checkpoint: Path, about: Mapping[str, Any]) -> dict[str, Fingerprint] | None:
+    """Return the fingerprints in `about`, the content of a checkpoint's manifest; None for a damaged manifest.
+
+    A manifest is also damaged if it names the manifest itself or a file outside the checkpoint.
+    """
     files = about.get("files")
     if not isinstance(files, dict) or not 0 < len(files) <= MOST_FILES:
         return None
@@ -141,100 +150,113 @@ def listed(checkpoint: Path, about: Mapping[str, Any]) -> dict[str, Expected] | 
             inside(checkpoint, name)
         except ValueError:
             return None
-        found[name] = Expected(size, digest)
+        found[name] = Fingerprint(size, digest)
     return found
 
 
 def damage(checkpoint: Path) -> str | None:
-    """Read every byte of a checkpoint, and say in words what is wrong with it; None for a whole one.
-
-    Where the manifest itself is damaged, no other file is looked at.
-    """
-    if (found := contents(checkpoint)) is None:
+    """Compare every byte of a checkpoint with its manifest. Return the first problem found; None for a whole one."""
+    files = fingerprints(checkpoint)
+    if files is None:
         return f"{MANIFEST} cannot be read"
-    troubles = (trouble(checkpoint, name, expected) for name, expected in found.items())
-    return next((text for text in troubles if text), None)
+    for name, expected in files.items():
+        problem = file_problem(checkpoint, name, expected)
+        if problem:
+            return problem
+    return None
 
 
-def trouble(checkpoint: Path, name: str, expected: Expected, bytes_too: bool = True) -> str | None:
-    """Say in words what is wrong with one file of a checkpoint; None for one that is as expected.
+def file_problem(checkpoint: Path, name: str, expected: Fingerprint, bytes_too: bool = True) -> str | None:
+    """Compare one file of a checkpoint with its fingerprint. Return what is wrong with it; None for nothing.
 
-    Without `bytes_too` its size alone is checked.
+    Without `bytes_too`, only its size is compared.
     """
-    said = on_one_line(name)
+    shown = on_one_line(name)
     try:
         path = inside(checkpoint, name)
-        if (size := path.lstat().st_size) != expected.bytes:
-            return f"{said} has {size:,} of {expected.bytes:,} bytes"
+        size = path.lstat().st_size
+        if size != expected.bytes:
+            return f"{shown} has {size:,} of {expected.bytes:,} bytes"
         if bytes_too and sha256(path) != expected.sha256:
-            return f"{said} is not what was written"
+            return f"{shown} is not what was written"
     except (FileNotFoundError, NotADirectoryError):
-        return f"{said} is missing"
+        return f"{shown} is missing"
     except (OSError, ValueError) as error:
-        return f"{said} cannot be read ({on_one_line(error)})"
+        return f"{shown} cannot be read ({on_one_line(error)})"
     return None
 
 
 def sizes_are_right(checkpoint: Path) -> bool:
-    """Tell whether all files have the sizes in the manifest: a check of milliseconds, which misses changed bytes."""
-    found = contents(checkpoint) or {}
-    return bool(found) and not any(trouble(checkpoint, name, it, bytes_too=False) for name, it in found.items())
+    """Tell whether all files have the sizes in the manifest. This takes milliseconds, and misses changed bytes."""
+    files = fingerprints(checkpoint)
+    if not files:
+        return False
+    return not any(file_problem(checkpoint, name, expected, bytes_too=False) for name, expected in files.items())
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """Return the newest whole checkpoint, and what is wrong with each newer one.
+    """Return the newest whole checkpoint, None for none, and what is wrong with each newer one.
 
-    The newer ones are renamed to `damaged-<name>`, so that they are neither read nor counted again.
+    The newer ones are renamed to damaged-<name>, so that they are neither read nor counted again.
     """
-    troubles: list[str] = []
+    problems: list[str] = []
     for checkpoint in reversed(saved(folder)):
-        trouble = damage(checkpoint)
-        if trouble is None:
-            return checkpoint, troubles
-        troubles.append(f"{checkpoint.name} is damaged: {trouble}")
-        _aside(checkpoint, DAMAGED)
-    return None, troubles
+        problem = damage(checkpoint)
+        if problem is None:
+            return checkpoint, problems
+        problems.append(f"{checkpoint.name} is damaged: {problem}")
+        _rename_aside(checkpoint, DAMAGED)
+    return None, problems
 
 
 def set_aside(folder: Path, after: int) -> None:
-    """Rename the checkpoints after a step to `spoilt-<name>`."""
+    """Rename the checkpoints of later steps than `after` to spoilt-<name>."""
     for checkpoint in saved(folder):
         if step_of(checkpoint) > after:
-            _aside(checkpoint, SPOILT)
+            _rename_aside(checkpoint, SPOILT)
 
 
 def spoilt(folder: Path) -> set[str]:
-    """Return the names of the checkpoints that were set aside as spoilt, and have not been written anew since."""
+    """Return the names of the checkpoints that were set aside as spoilt and have not been written again since."""
     aside = {path.name.removeprefix(SPOILT) for path in folder.glob(f"{SPOILT}*")}
     return aside - {path.name for path in saved(folder)}
 
 
-def _aside(checkpoint: Path, prefix: str) -> None:
+def _rename_aside(checkpoint: Path, prefix: str) -> None:
+    """Put a prefix before a checkpoint's name. Replaces what has that name already."""
     aside = checkpoint.with_name(f"{prefix}{checkpoint.name}")
     remove(aside)
     checkpoint.rename(aside)
 
 
 def greater_is_better(grpo: Mapping[str, Any]) -> bool:
-    """Tell whether more of grpo.metric_for_best_model is better: by the recipe, or else by transformers' own rule."""
-    return bool(grpo.get("greater_is_better", not str(grpo.get("metric_for_best_model", "reward")).endswith("loss")))
+    """Tell whether a greater value of grpo.metric_for_best_model is better.
+
+    `grpo` is the recipe's table. Where it does not set greater_is_better, the rule is that of transformers: less is
+    better for a metric whose name ends in "loss".
+    """
+    metric = str(grpo.get("metric_for_best_model", "reward"))
+    return bool(grpo.get("greater_is_better", not metric.endswith("loss")))
 
 
 def best(folder: Path, greater_is_better: bool = True) -> Path | None:
-    """Return the checkpoint with the best value in its manifest, the newer of equals; None while none has a value."""
+    """Return the checkpoint with the best value in its manifest, the newest of equals; None while none has a value."""
     return best_of(saved(folder), greater_is_better)
 
 
 def best_of(found: Iterable[Path], greater_is_better: bool = True) -> Path | None:
-    """Return the best of these checkpoints, as `best` does. What is no finite number is no value."""
+    """Return the best of these checkpoints, as `best` does. Values that are no finite numbers do not count."""
     sign = 1.0 if greater_is_better else -1.0
-    values = [(number(manifest(path).get("value")), path) for path in found]
-    worth = [(sign * value, path) for value, path in values if value is not None]
-    return max(worth, key=lambda pair: (pair[0], step_of(pair[1])))[1] if worth else None
+    scores: dict[Path, float] = {}
+    for checkpoint in found:
+        value = number(manifest(checkpoint).get("value"))
+        if value is not None:
+            scores[checkpoint] = sign * value
+    return max(scores, key=lambda checkpoint: (scores[checkpoint], step_of(checkpoint)), default=None)
 
 
 def prune(folder: Path, keep: int, greater_is_better: bool = True, also: Path | None = None) -> None:
-    """Delete all but the last `keep` checkpoints, the best one, and `also`, which may be being copied."""
+    """Delete all checkpoints but the last `keep`, the best one, and `also`, which a mirror may be copying."""
     kept = {*saved(folder)[-max(1, keep) :], best(folder, greater_is_better), also}
     for checkpoint in saved(folder):
         if checkpoint not in kept:
@@ -242,9 +264,9 @@ def prune(folder: Path, keep: int, greater_is_better: bool = True, also: Path | 
 
 
 def delete(checkpoint: Path) -> None:
-    """Delete a checkpoint; of a link, the link alone.
+    """Delete a checkpoint. Of a link, only the link is deleted.
 
-    The manifest goes first, since what is half deleted must not look like a damaged checkpoint.
+    The manifest goes first, so that a partly deleted checkpoint does not look like a damaged one.
     """
     if not checkpoint.is_symlink() and checkpoint.is_dir():
         (checkpoint / MANIFEST).unlink(missing_ok=True)

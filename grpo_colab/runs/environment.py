@@ -1,4 +1,4 @@
-"""environment.json: the machine, the versions and the seeds that a run began with."""
+"""Write environment.json, the machine, versions and seeds of a run, and compare it when the run is resumed."""
 
 from __future__ import annotations
 
@@ -21,32 +21,33 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "b
 
 
 def keep_environment(run: Run, recipe: Recipe, machine: Machine) -> None:
-    """Write environment.json, or warn of what has changed since the run began.
+    """Write environment.json for a new run. For a resumed one, warn of what has changed since it began.
 
-    A damaged one is set aside and written anew. Raises SettingError where it cannot be written.
+    A damaged file is set aside and written anew. Raises SettingError where it cannot be written.
     """
-    path, now = run.path / "environment.json", environment(recipe, machine)
-    began = files.read_json(path)
-    if began is None:
+    path, current = run.path / "environment.json", environment(recipe, machine)
+    original = files.read_json(path)
+    if original is None:
         with writing_to(run):
             if os.path.lexists(path):
-                info(
-                    f"Warning: environment.json cannot be read; it is set aside as {jsonl_repair.set_aside(path).name}"
-                )
-            run.write_json("environment.json", now)
+                aside = jsonl_repair.set_aside(path)
+                info(f"Warning: environment.json cannot be read; it is set aside as {aside.name}")
+            run.write_json("environment.json", current)
         return
-    before, after = _flat(began), _flat(now)
+    before, after = _compared_values(original), _compared_values(current)
     changed = [f"{name} {before.get(name)} -> {value}" for name, value in after.items() if before.get(name) != value]
     if changed:
-        also = on_one_line(", ".join(changed))
-        info(f"Warning: this run began elsewhere, so that it goes on, but not to the last digit: {also}")
+        changes = on_one_line(", ".join(changed))
+        info(
+            f"Warning: this run began in another environment, so its metrics will differ in the last digits: {changes}"
+        )
 
 
-def _flat(environment: dict[str, Any]) -> dict[str, Any]:
+def _compared_values(environment: dict[str, Any]) -> dict[str, Any]:
     """Return the versions, the device's name and the number of processes; None for what a damaged file lacks."""
-    versions, device = (
-        found if isinstance(found := environment.get(key), dict) else {} for key in ("versions", "device")
-    )
+    versions, device = environment.get("versions"), environment.get("device")
+    versions = versions if isinstance(versions, dict) else {}
+    device = device if isinstance(device, dict) else {}
     return {**versions, "device": device.get("name"), "processes": environment.get("processes")}
 
 

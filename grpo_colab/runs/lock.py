@@ -1,7 +1,7 @@
-"""The lock of a run folder: one process trains there, and others can tell which.
+"""Lock a run folder, so that one process at a time trains there and others can tell which one.
 
-The lock is the operating system's, by filelock, and is freed however its process ends. The text in the file says for
-people which process holds it.
+filelock uses a lock of the operating system, which is released however its process ends. The text in the lock file only
+tells people which process holds it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOCK = ".lock"
 
 
 class Holder(NamedTuple):
-    """The process that trains a run, as the run's lock tells it. What cannot be told is None."""
+    """Whether a process trains a run, its id and its host, as the run's lock tells them. What is not known is None."""
 
     running: bool | None
     pid: int | None = None
@@ -32,10 +32,11 @@ class Holder(NamedTuple):
 
 
 def holder(path: Path) -> Holder:
-    """Tell whether a process trains in a run folder now, and which one. The lock stays as it was."""
+    """Tell whether a process trains in a run folder now, and which one. The lock is left as it was."""
     lock = path / LOCK
     try:
-        if not stat.S_ISREG(lock.lstat().st_mode):  # to try a lock empties the file, be it another's
+        # Trying a lock truncates the file, so a link to somebody else's file must not be tried.
+        if not stat.S_ISREG(lock.lstat().st_mode):
             return Holder(None)
     except OSError:
         return Holder(False)
@@ -47,17 +48,18 @@ def holder(path: Path) -> Holder:
             return Holder(False)
         except Timeout:
             with files.open_to_read(lock) as file:
-                text = re.match(r"(\d{1,20}) on (\S+)", file.read(500).decode(errors="replace"))
-            return Holder(True, int(text[1]) if text else None, text[2] if text else None)
-    except (ImportError, OSError):  # another person's run, a read-only disk
+                text = file.read(500).decode(errors="replace")
+            match = re.match(r"(\d{1,20}) on (\S+)", text)
+            return Holder(True, int(match[1]), match[2]) if match else Holder(True)
+    except (ImportError, OSError):  # no filelock, another person's run, a read-only disk
         return Holder(None)
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, so that no other process trains there; SettingError when one does.
+    """Hold the lock of a run folder, which is made if it is missing.
 
-    The folder is made where it is missing.
+    Raises SettingError where another process holds the lock, or the folder has links out of it or cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -69,10 +71,11 @@ def locked(path: Path) -> Iterator[None]:
     try:
         path.mkdir(parents=True, exist_ok=True)
         check_no_links(path)
-        with files.open_to_change(path / LOCK, os.O_CREAT):  # some releases of filelock would follow a link there
+        # Make the file without following a link; some releases of filelock would follow one.
+        with files.open_to_change(path / LOCK, os.O_CREAT):
             pass
-        lock.acquire(timeout=1)  # longer than a look at the lock takes
-    except (Timeout, RuntimeError):  # RuntimeError: this very thread holds it
+        lock.acquire(timeout=1)  # `holder` in another process holds the lock for a shorter time
+    except (Timeout, RuntimeError):  # RuntimeError: this thread holds it already
         by = "another process"
         with contextlib.suppress(OSError):
             by = f"process {on_one_line(files.read_bytes(path / LOCK, 200).decode(errors='replace'))}"
@@ -82,7 +85,7 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise unwritable(path, error) from None
     try:
-        # for people; the lock is the system's
+        # This text is for people only.
         with contextlib.suppress(OSError), files.open_to_change(path / LOCK) as file:
             file.truncate(0)
             file.write(f"{os.getpid()} on {platform.node()}".encode())
@@ -92,10 +95,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def check_no_links(path: Path) -> None:
-    """Raise SettingError for a run folder with a link that leads out of it: a run writes through none."""
+    """Raise SettingError for a run folder that has a link out of it, since writing a run would follow the link."""
     root = path.resolve()
     for folder, folders, names in os.walk(path, followlinks=False):
-        if Path(folder).name == "wandb" and Path(folder).parent == path:  # W&B's own, which links to its logs
+        if Path(folder).name == "wandb" and Path(folder).parent == path:  # W&B itself makes links to its logs there
             folders.clear()
             continue
         for name in (*folders, *names):

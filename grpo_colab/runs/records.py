@@ -1,9 +1,9 @@
-"""The rows of a run folder's .jsonl files: their types, which of them are read, and what they say.
+"""Define the rows of a run folder's .jsonl files, read them, and answer questions about them.
 
-What counts as a step, what a completion or a step has earned, which metrics repeat from run to run, under which key a
-reward is kept, and when a run is finished: each is decided here, once.
+Decided here, once for the package: what counts as a step, the reward of a completion and of a step, which metrics are
+the same in a repeated run, the key of a reward, and when a run is finished.
 
-Rows that are not what this package writes are left out when a file is read. Nothing here needs torch.
+Rows that this package could not have written are left out when a file is read. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from grpo_colab.rewards.resolve import reward_key
 from grpo_colab.utils.files import MOST_KEPT, MOST_READ, number, read_objects
 from grpo_colab.utils.json_rows import MOST_ROWS
 
-MOST: Final = 1e30  # of a metric: its square, and a sum of a million of them, are numbers still
-MOST_JSON: Final = 1 << 23  # bytes of a JSON file: in memory it is thirty times as big
+MOST: Final = 1e30  # of a metric, so that its square and sums of a million of them stay finite
+MOST_JSON: Final = 1 << 23  # bytes of a JSON file, which takes thirty times as much in memory
 TIMES_AND_MEMORY: Final = re.compile(r"time/.*|memory/.*|step_time|sample_time|train_runtime")
 
-# A line of metrics.jsonl: the number of its `step`, and numbers (or None) under TRL's names. No TypedDict can list
-# these, since some hold the name of a reward: `reward_of_metric` tells which.
+# A line of metrics.jsonl: its `step`, and numbers or None under TRL's names. A TypedDict cannot list these names, since
+# some contain the name of a reward (see `reward_of_metric`).
 MetricsRow = dict[str, Any]
 Row = TypeVar("Row", bound=Mapping[str, Any])
 
@@ -32,13 +32,13 @@ class CompletionRow(TypedDict):
     """A line of completions.jsonl: one completion of one training step."""
 
     step: int
-    prompt: Any  # a conversation of messages; a text in folders of others
+    prompt: Any  # a list of chat messages; in folders by other programs also a text
     completion: str
     rewards: dict[str, float | None]  # unweighted, by `reward_key`, in the order of the recipe's [rewards]
-    group: NotRequired[int]  # completions of one prompt in one step share it
+    group: NotRequired[int]  # the same number for all completions of one prompt in one step
     answer: NotRequired[str | None]
     advantage: NotRequired[float]
-    extra: NotRequired[dict[str, Any]]  # what rewards gave to log_extra, by column
+    extra: NotRequired[dict[str, Any]]  # values that rewards passed to log_extra, by column
 
 
 class AnswerRow(TypedDict):
@@ -50,12 +50,12 @@ class AnswerRow(TypedDict):
     verdict: str
     lenient_right: bool
     rewards: dict[str, float | None]  # as in CompletionRow
-    source: NotRequired[str]  # where the problem stands
+    source: NotRequired[str]  # where the problem comes from, such as file:line
     answer: NotRequired[str]  # the gold answer
 
 
 class WarningRow(TypedDict):
-    """A line of warnings.jsonl."""
+    """A line of warnings.jsonl: one thing that looked wrong at a training step."""
 
     step: int
     kind: str
@@ -63,38 +63,41 @@ class WarningRow(TypedDict):
 
 
 class Limit(NamedTuple):
-    """How much of a .jsonl file is read; of a larger one, parts that are spread evenly over it."""
+    """How much of a .jsonl file is read. Of a larger file, parts spread evenly over it are read."""
 
     bytes: int
     rows: int
 
 
-OWN: Final = Limit(MOST_KEPT, 16 * MOST_ROWS)  # of a run that is trained here
-SHARED: Final = Limit(MOST_READ, MOST_ROWS)  # of a folder that anyone may have written
+OWN: Final = Limit(MOST_KEPT, 16 * MOST_ROWS)  # for a run that is trained here
+SHARED: Final = Limit(MOST_READ, MOST_ROWS)  # for a folder that anyone may have written
 
 
 def read_metrics(path: Path, limit: Limit = OWN) -> list[MetricsRow]:
-    """Return the rows that have a step, each without values that are no number, or beyond 1e30. NaN is kept."""
-    return [
-        {key: value for key, value in row.items() if value is None or _is_metric(value)}
-        for row in read_objects(path, *limit).rows
-        if is_step_number(row.get("step"))
-    ]
+    """Return the rows of metrics.jsonl that have a step.
+
+    Values that are no number or at least 1e30 in size are left out of their row. NaN, infinity and None are kept.
+    """
+    found = []
+    for row in read_objects(path, *limit).rows:
+        if is_step_number(row.get("step")):
+            found.append({key: value for key, value in row.items() if value is None or _is_metric(value)})
+    return found
 
 
 def read_completions(path: Path, limit: Limit = OWN) -> list[CompletionRow]:
-    """Return the rows that are whole, with the present key for each reward."""
+    """Return the complete rows of completions.jsonl, with the present key for each reward."""
     return [with_reward_keys(row) for row in read_objects(path, *limit).rows if is_completion(row)]
 
 
 def read_answers(path: Path, limit: Limit = OWN) -> list[AnswerRow]:
-    """Return the rows that are whole and have the same rewards as the first one."""
+    """Return the complete rows of an evaluation's .jsonl file that have the same rewards as the first one."""
     found = [row for row in read_objects(path, *limit).rows if is_answer(row)]
     return [row for row in found if row["rewards"].keys() == found[0]["rewards"].keys()]
 
 
 def is_completion(row: Mapping[str, Any]) -> TypeGuard[CompletionRow]:
-    """Tell whether a row has all that every line of completions.jsonl must have."""
+    """Tell whether a row has all required keys of a `CompletionRow`, with values of their types."""
     return (
         is_step_number(row.get("step"))
         and _is_prompt(row.get("prompt"))
@@ -104,7 +107,7 @@ def is_completion(row: Mapping[str, Any]) -> TypeGuard[CompletionRow]:
 
 
 def is_answer(row: Mapping[str, Any]) -> TypeGuard[AnswerRow]:
-    """Tell whether a row has all that an evaluation is computed from."""
+    """Tell whether a row has all required keys of an `AnswerRow`, with values of their types."""
     texts, truths = ("question", "completion", "verdict"), ("right", "lenient_right")
     return (
         all(isinstance(row.get(key), str) for key in texts)
@@ -116,7 +119,8 @@ def is_answer(row: Mapping[str, Any]) -> TypeGuard[AnswerRow]:
 def with_reward_keys(row: Row) -> Row:
     """Return a row of completions.jsonl with the present key for each reward.
 
-    Earlier versions wrote the functions' names there: `correctness_reward`, where all other files have `correctness`.
+    Earlier versions wrote the names of the functions there: `correctness_reward`, where all other files have
+    `correctness`.
     """
     rewards = row.get("rewards")
     if not isinstance(rewards, dict) or all(name == reward_key(name) for name in rewards):
@@ -124,21 +128,25 @@ def with_reward_keys(row: Row) -> Row:
     return cast(Row, {**row, "rewards": {reward_key(name): value for name, value in rewards.items()}})
 
 
-def rewards_of_each(paid: Mapping[str, Iterable[float]]) -> list[dict[str, float | None]]:
-    """Return the rewards of each completion, by key.
+def rewards_of_each(by_function: Mapping[str, Iterable[float]]) -> list[dict[str, float | None]]:
+    """Return the rewards of each completion, by reward key.
 
-    `paid` has a value per completion for each reward function, by the function's name, as TRL keeps it. NaN, by which
-    TRL says that a reward did not judge, becomes None.
+    `by_function` is TRL's table: for each reward function, by its name, one value per completion. NaN, which TRL writes
+    where a reward could not judge a completion, becomes None.
     """
-    keys = [reward_key(name) for name in paid]
-    return [
-        {key: None if math.isnan(value) else value for key, value in zip(keys, values, strict=True)}
-        for values in zip(*paid.values(), strict=True)
-    ]
+    keys = [reward_key(name) for name in by_function]
+    found = []
+    for values in zip(*by_function.values(), strict=True):
+        rewards = zip(keys, values, strict=True)
+        found.append({key: None if math.isnan(value) else value for key, value in rewards})
+    return found
 
 
 def reward_of_metric(metric: str, of: str = "mean") -> str | None:
-    """Return the key of the reward that TRL's metric `rewards/<function>/<of>` is about; None for other metrics."""
+    """Return the reward key in the name of TRL's metric rewards/<function>/<of>; None for other metrics.
+
+    `of` is the statistic: "mean" or "std".
+    """
     head, tail = "rewards/", f"/{of}"
     if not (metric.startswith(head) and metric.endswith(tail) and len(metric) > len(head) + len(tail)):
         return None
@@ -146,10 +154,10 @@ def reward_of_metric(metric: str, of: str = "mean") -> str | None:
 
 
 def weighted_reward(rewards: Iterable[float | None], weights: Sequence[float]) -> float:
-    """Return what a completion earns: the sum of its rewards, each times its weight. None adds nothing, as in TRL.
+    """Return the reward of a completion: the sum of its rewards times their weights. None adds nothing, as in TRL.
 
-    Both are in the order of the recipe's [rewards]. Where there is not a weight for each reward, since a recipe cannot
-    be read, it is the plain sum.
+    Rewards and weights are in the order of the recipe's [rewards]. Where their numbers differ, because the recipe
+    cannot be read, every weight is 1.
     """
     values = [number(value) or 0.0 for value in rewards]
     if len(weights) != len(values):
@@ -158,32 +166,38 @@ def weighted_reward(rewards: Iterable[float | None], weights: Sequence[float]) -
 
 
 def step_reward(row: Mapping[str, Any]) -> float | None:
-    """Return the mean of what the completions of a step earned, by its line of metrics.
+    """Return the mean weighted reward of a step's completions, from its line of metrics.
 
-    None for a step without completions of its own: with grpo.num_iterations above 1, several steps share them.
+    Returns None for a step without completions of its own: with grpo.num_iterations above 1, several steps share them.
     """
     return number(row.get("reward"))
 
 
 def is_step_row(row: Mapping[str, Any]) -> bool:
-    """Tell whether what the trainer logs is of a step, and not the summary after the last one."""
+    """Tell whether a row that the trainer logs is about a step. The summary after the last step is not."""
     return "loss" in row
 
 
 def repeatable(rows: Iterable[Mapping[str, Any]]) -> list[MetricsRow]:
-    """Return metrics without times and memory: runs of one recipe and seed share the rest to the last digit."""
+    """Return metrics without times and memory. The rest repeats exactly with the recipe and the seed."""
     return [{key: value for key, value in row.items() if not TIMES_AND_MEMORY.fullmatch(key)} for row in rows]
 
 
 def steps_logged(state: Mapping[str, Any] | None) -> list[MetricsRow]:
-    """Return the steps' metrics from a checkpoint's trainer_state.json, as metrics.jsonl has them."""
+    """Return the metrics of each step in a checkpoint's trainer_state.json, in the format of metrics.jsonl.
+
+    `state` is the content of that file, None where it cannot be read.
+    """
     log = (state or {}).get("log_history")
-    rows = [row for row in log if isinstance(row, dict)] if isinstance(log, list) else []
-    return [{"step": row["step"], **row} for row in rows if is_step_number(row.get("step")) and is_step_row(row)]
+    found = []
+    for row in log if isinstance(log, list) else []:
+        if isinstance(row, dict) and is_step_number(row.get("step")) and is_step_row(row):
+            found.append({"step": row["step"], **row})
+    return found
 
 
 def sound_evaluation(found: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the content of evaluation.json; None where a value is of another type or range than we write."""
+    """Return the content of evaluation.json, given as `found`; None where a value has a wrong type or range."""
     if found is None:
         return None
     kinds: Mapping[str, Callable[[Any], bool]] = {
@@ -198,10 +212,10 @@ def sound_evaluation(found: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def is_finished(evaluation: Mapping[str, Any] | None, max_steps: float | None) -> bool:
-    """Tell whether a run is finished: its last adapter is evaluated, after all steps or once it was solved.
+    """Tell whether a run is finished: whether its final adapter is evaluated, after all steps or after it was solved.
 
-    `evaluation` is the content of evaluation.json. One without a step is from a release that evaluated at the end
-    alone. `max_steps` is budget.max_steps, None where the recipe cannot be read.
+    `evaluation` is the content of evaluation.json, None for none. An evaluation without a step is by an earlier
+    release, which evaluated only at the end. `max_steps` is budget.max_steps, None where the recipe cannot be read.
     """
     if evaluation is None:
         return False
@@ -210,64 +224,68 @@ def is_finished(evaluation: Mapping[str, Any] | None, max_steps: float | None) -
 
 
 def is_step_number(value: Any) -> bool:
-    """Tell whether a value can be the number of a step."""
+    """Tell whether a value can be the number of a step: a whole number below 1e30 in size."""
     return isinstance(value, int) and number(value) is not None and abs(value) < MOST
 
 
 def last_step(rows: Iterable[Mapping[str, Any]]) -> int:
-    """Return the last step of these lines of metrics, 0 where there are none."""
+    """Return the last step of these lines of metrics, 0 for no lines."""
     return max((row["step"] for row in rows), default=0)
 
 
 def sound_number(value: Any) -> float | None:
-    """Return a number below 1e30 as it is, and None for all else: what is computed from it is a number, too."""
+    """Return a finite number below 1e30 in size unchanged, and None for anything else. See `MOST`."""
     return value if number(value) is not None and abs(value) < MOST else None
 
 
 def share(value: Any) -> float | None:
-    """Return a number from 0 to 1 as it is, and None for all else."""
+    """Return a number from 0 to 1 unchanged, and None for anything else."""
     return value if number(value) is not None and 0 <= value <= 1 else None
 
 
 def count(value: Any) -> int | None:
-    """Return a whole number from 0 to 1e30 as it is, and None for all else."""
+    """Return a whole number from 0 to 1e30 unchanged, and None for anything else."""
     return value if is_step_number(value) and value >= 0 else None
 
 
 def _is_metric(value: Any) -> bool:
+    """Tell whether a value is a number below 1e30 in size, NaN or infinite."""
     if isinstance(value, int):
         return abs(value) < MOST
     return isinstance(value, float) and not MOST <= abs(value) < float("inf")
 
 
 def _is_prompt(value: Any) -> bool:
-    """Tell whether a value is a text, or a conversation of messages."""
+    """Tell whether a value is a text or a list of chat messages."""
     if isinstance(value, str):
         return True
-    return isinstance(value, list) and all(isinstance(one, dict) and isinstance(one.get("role"), str) for one in value)
+    if not isinstance(value, list):
+        return False
+    return all(isinstance(message, dict) and isinstance(message.get("role"), str) for message in value)
 
 
 def _are_rewards(value: Any) -> bool:
+    """Tell whether a value is a dict whose values are finite numbers or None."""
     return isinstance(value, dict) and all(one is None or number(one) is not None for one in value.values())
 
 
 def _is_side(value: Any) -> bool:
-    """Tell whether a value is one side of evaluation.json. Keys may be missing."""
+    """Tell whether a value is one side of evaluation.json, "before" or "after". Keys may be missing."""
     if not isinstance(value, dict):
         return False
-    limits = value.get("ci95", [0, 1])
-    rates = [value.get(key, 0) for key in ("accuracy", "lenient_accuracy")]
-    paid = value.get("rewards", {})
-    whole = isinstance(limits, list) and len(limits) == 2 and _are_rewards(paid)
-    return whole and all(share(one) is not None for one in (*rates, *limits))
+    interval = value.get("ci95", [0, 1])
+    if not isinstance(interval, list) or len(interval) != 2 or not _are_rewards(value.get("rewards", {})):
+        return False
+    shares = [value.get("accuracy", 0), value.get("lenient_accuracy", 0), *interval]
+    return all(share(one) is not None for one in shares)
 
 
 def _is_test(value: Any) -> bool:
     """Tell whether a value is the paired test of evaluation.json. Keys may be missing."""
     if not isinstance(value, dict):
         return False
-    counts = all(_is_count(value.get(key, 0)) for key in ("gained", "lost"))
-    return counts and share(value.get("p_value", 1)) is not None
+    are_counts = all(_is_count(value.get(key, 0)) for key in ("gained", "lost"))
+    return are_counts and share(value.get("p_value", 1)) is not None
 
 
 def _is_count(value: Any) -> bool:

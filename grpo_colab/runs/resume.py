@@ -1,9 +1,10 @@
-"""Find the run to go on with, or the folder for a new one; bring a run back from its mirror, and rewind it."""
+"""Open the run that `train` works on: resume it, restore it from a mirror, or choose the folder for a new one."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from grpo_colab.utils.toml_reading import parse_toml
 
 
 def is_first_process() -> bool:
-    """Tell whether this is the first of the processes that torchrun started, before they have met."""
+    """Tell whether this is rank 0 of the processes that torchrun started. Works before they are connected."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -32,39 +33,52 @@ def open_run(
     held: ExitStack,
     trust_code: bool = False,
 ) -> tuple[Run | None, Recipe, Path]:
-    """Return the run to go on with, its recipe and its folder; no run, but a free folder, where a new one begins.
+    """Return the run to resume, its recipe and its folder; for a new run None, its recipe and a free folder.
 
-    The run is locked until `held` ends. `resume` is a run folder, or a copy of one in a mirror; True for the newest
-    unfinished run of the recipe, here or in its mirror; or False for a new run. None means True in a notebook, which
-    is run again after it was cut, and False elsewhere. Raises SettingError for what cannot go on, and for other
-    people's code that came with a file, unless `trust_code`.
+    `resume` is a run folder, or a copy of one in a mirror. True stands for the newest unfinished run of the recipe,
+    here or in its mirror, and False for a new run. None means True in a notebook, which is executed again after an
+    interruption, and False elsewhere. A run to resume is locked until `held` is closed. Raises SettingError for what
+    cannot be resumed, and for other people's code that came with a file, unless `trust_code`.
     """
-    run, recipe, path = _opened(recipe, out, resume, held)
-    if running := check_trust(recipe, trust_code):
-        info(running)
+    run, recipe, path = _open(recipe, out, resume, held)
+    trusted_code = check_trust(recipe, trust_code)
+    if trusted_code:
+        info(trusted_code)
     return run, recipe, path
 
 
-def _opened(
+def _open(
     recipe: Recipe | None, out: str | Path | None, resume: str | Path | bool | None, held: ExitStack
 ) -> tuple[Run | None, Recipe, Path]:
+    """Do what `open_run` says, without checking other people's code."""
     if isinstance(resume, str | Path):
-        run, recipe = _named(recipe, out, resume, held)
+        run, recipe = _open_named(recipe, out, resume, held)
         return run, recipe, run.path
     recipe = recipe or Recipe.load()
     if resume or (resume is None and in_notebook()):
-        found = _found(recipe, out, held)
-        if found is not None:
-            length = found.recipe.grpo["max_completion_length"]  # which memory may have cut
-            cut = f", with completions of {length} tokens" if length < recipe.grpo["max_completion_length"] else ""
-            info(f"Going on with {found.path}, an unfinished run of this recipe{cut} (resume=False begins another).")
-            recipe = recipe.model_copy(update={"grpo": {**recipe.grpo, "max_completion_length": length}})
-            return found, _changed(found, recipe), found.path
+        unfinished_run = _find_unfinished(recipe, out, held)
+        if unfinished_run is not None:
+            recipe = _with_length_of(unfinished_run, recipe)
+            return unfinished_run, _recipe_to_resume(unfinished_run, recipe), unfinished_run.path
     return None, recipe, _new_path(recipe, out)
 
 
-def _named(recipe: Recipe | None, out: str | Path | None, resume: str | Path, held: ExitStack) -> tuple[Run, Recipe]:
-    """Return the run that the user named, locked, and its recipe; SettingError where nothing is left to do."""
+def _with_length_of(run: Run, recipe: Recipe) -> Recipe:
+    """Return the recipe with the run's max_completion_length, and tell the user that the run is resumed.
+
+    The run's length is shorter than the recipe's where the device had too little memory.
+    """
+    length = run.recipe.grpo["max_completion_length"]
+    shorter = length < recipe.grpo["max_completion_length"]
+    cut = f", with completions of {length} tokens" if shorter else ""
+    info(f"Resuming {run.path}, an unfinished run of this recipe{cut} (resume=False starts another).")
+    return recipe.model_copy(update={"grpo": {**recipe.grpo, "max_completion_length": length}})
+
+
+def _open_named(
+    recipe: Recipe | None, out: str | Path | None, resume: str | Path, held: ExitStack
+) -> tuple[Run, Recipe]:
+    """Lock the run that the user named, and return it with its recipe. Raises SettingError for a finished run."""
     if not str(resume).strip():
         raise SettingError(
             "is empty, as an unset variable leaves it",
@@ -74,24 +88,31 @@ def _named(recipe: Recipe | None, out: str | Path | None, resume: str | Path, he
         )
     files.check_name("--resume", resume)
     run = restore_run(str(resume), out)
-    for hold in (False, True):  # twice: the process that held it may just have finished it
-        if hold:
-            _hold(run.path, held)
-        if run.finished and (recipe is None or recipe.budget.max_steps <= run.recipe.budget.max_steps):
-            raise SettingError(
-                "is finished, and evaluated",
-                setting="--resume",
-                value=str(resume),
-                remedy="start another run with --out",
-            )
-    return run, _changed(run, recipe or run.recipe)
+    # Check before and after locking: the process that held the lock may just have finished the run.
+    _check_unfinished(run, recipe, resume)
+    _lock(run.path, held)
+    _check_unfinished(run, recipe, resume)
+    return run, _recipe_to_resume(run, recipe or run.recipe)
+
+
+def _check_unfinished(run: Run, recipe: Recipe | None, resume: str | Path) -> None:
+    """Raise SettingError for a finished run, unless the recipe asks for more steps than it had."""
+    if run.finished and (recipe is None or recipe.budget.max_steps <= run.recipe.budget.max_steps):
+        raise SettingError(
+            "is finished, and evaluated",
+            setting="--resume",
+            value=str(resume),
+            remedy="start another run with --out",
+        )
 
 
 def _new_path(recipe: Recipe, out: str | Path | None) -> Path:
-    """Return the folder for a new run, once its name, its mirror and the disk space are checked."""
+    """Return the folder for a new run. Rank 0 raises SettingError where it or its copy in the mirror is not free."""
     first = is_first_process()
-    there = mirror.recipes(recipe.budget.mirror) if recipe.budget.mirror and not out and first else ()
-    path = Path(out) if out else free_path(recipe, taken=there)
+    taken: Collection[str] = ()
+    if recipe.budget.mirror and not out and first:
+        taken = mirror.recipes(recipe.budget.mirror)
+    path = Path(out) if out else free_path(recipe, taken=taken)
     if first:
         check_free(path)
         if recipe.budget.mirror:
@@ -99,72 +120,97 @@ def _new_path(recipe: Recipe, out: str | Path | None) -> Path:
     return path
 
 
-def _hold(path: Path, held: ExitStack) -> None:
+def _lock(path: Path, held: ExitStack) -> None:
+    """Lock a run folder until `held` is closed. Rank 0 does it for all processes."""
     if is_first_process():
         held.enter_context(locked(path))
 
 
-def _found(recipe: Recipe, out: str | Path | None, held: ExitStack) -> Run | None:
-    """Return an unfinished run of the recipe that no process is training: one here, or else one from its mirror."""
-    here = [Path(out)] if out else sorted(RUNS.iterdir()) if RUNS.is_dir() else []
-    for path in unfinished(recipe, here):
+def _find_unfinished(recipe: Recipe, out: str | Path | None, held: ExitStack) -> Run | None:
+    """Return an unfinished run of the recipe that no process is training, locked; None where there is none.
+
+    Runs here (in `out` if it is given, else in runs/) are tried before those in the recipe's mirror.
+    """
+    for path in unfinished(recipe, [Path(out)] if out else _local_folders()):
         try:
-            _hold(path, held)
+            _lock(path, held)
         except SettingError:
             continue
-        if not Run(path).finished:  # by the process that held it until now
+        if not Run(path).finished:  # the process that held the lock may just have finished it
             return Run(path)
     if recipe.budget.mirror and is_first_process():
-        for name, text in mirror.recipes(recipe.budget.mirror).items():
-            path = Path(out) if out else RUNS / name
-            try:
-                same = not path.exists() and Recipe.model_validate(parse_toml(text)).repeats(recipe)
-            except ValueError:  # of another release, which cannot be read
-                continue
-            if same and not (run := restore_run(f"{recipe.budget.mirror}/{name}", path)).finished:
-                _hold(run.path, held)
-                return run
+        return _restore_unfinished(recipe, recipe.budget.mirror, out, held)
+    return None
+
+
+def _local_folders() -> list[Path]:
+    return sorted(RUNS.iterdir()) if RUNS.is_dir() else []
+
+
+def _restore_unfinished(recipe: Recipe, destination: str, out: str | Path | None, held: ExitStack) -> Run | None:
+    """Restore the newest unfinished run of the recipe from its mirror, and return it locked; None for no such run."""
+    for name, text in mirror.recipes(destination).items():
+        path = Path(out) if out else RUNS / name
+        try:
+            wanted = not path.exists() and Recipe.model_validate(parse_toml(text)).repeats(recipe)
+        except ValueError:  # a recipe of another release, which this one cannot read
+            continue
+        if not wanted:
+            continue
+        run = restore_run(f"{destination}/{name}", path)
+        if not run.finished:
+            _lock(run.path, held)
+            return run
     return None
 
 
 def restore_run(source: str, out: str | Path | None = None) -> Run:
-    """Return the run in the folder `source`. Where that is a copy in a mirror, bring the run back first.
+    """Return the run in the folder `source`. Where that is a copy in a mirror, restore the run first.
 
-    It is brought to the folder `out`, or to runs/. Raises SettingError where there is another run in that folder
-    already, or the same run with fewer steps.
+    It is restored to the folder `out`, or to runs/. Raises SettingError where that folder has another run, or the same
+    run with fewer steps.
     """
     if not mirror.is_mirror(source):
         if out is not None:
-            raise SettingError("goes on in its own folder", setting="--resume", value=source, remedy="leave out --out")
+            raise SettingError(
+                "is resumed in its own folder", setting="--resume", value=source, remedy="leave out --out"
+            )
         return Run(source)
     source = mirror.find(source)
     path = Path(out) if out else RUNS / source.rstrip("/").rpartition("/")[2]
     if not is_first_process():
-        while not (path / "recipe.toml").is_file():  # which comes by one rename; if it does not, torchrun ends this one
+        # Wait until rank 0 has restored the run, which appears by one rename. If it fails, torchrun ends this process.
+        while not (path / "recipe.toml").is_file():
             time.sleep(0.2)
     elif not (path / "recipe.toml").is_file():
-        info(f"Bringing {source} back to {path} ...")
+        info(f"Restoring {source} to {path} ...")
         mirror.restore(source, path)
     else:
-        copy, last = mirror.marker(source), Run(path).last_checkpoint()
-        here, there = checkpoints.step_of(last) if last else 0, copy.get("step") or 0
-        if mirror.identity(path) != copy.get("id") or here < there:
-            raise SettingError(
-                f"{str(path)!r} is there already, and is another run, or not as far",
-                setting="--resume",
-                value=source,
-                remedy=f"go on with that by --resume {quote(path)}, or choose a folder for this one by --out",
-            )
+        _check_same_run(source, path)
     return Run(path)
 
 
-def _changed(run: Run, recipe: Recipe) -> Recipe:
-    """Return the recipe that a run goes on with: `recipe`, with the run's name and the micro-batch that it began with.
+def _check_same_run(source: str, path: Path) -> None:
+    """Raise SettingError unless the folder `path` has the run that `source` is a copy of, with no fewer steps."""
+    copy, last = mirror.marker(source), Run(path).last_checkpoint()
+    own_step = checkpoints.step_of(last) if last else 0
+    copied_step = copy.get("step") or 0
+    if mirror.identity(path) != copy.get("id") or own_step < copied_step:
+        raise SettingError(
+            f"{str(path)!r} exists already, and is another run or has fewer steps",
+            setting="--resume",
+            value=source,
+            remedy=f"resume that one with --resume {quote(path)}, or choose another folder with --out",
+        )
+
+
+def _recipe_to_resume(run: Run, recipe: Recipe) -> Recipe:
+    """Return `recipe` with the name and the micro-batch that the run began with.
 
     Raises SettingError for a recipe of another task, model or adapter.
     """
-    began = run.recipe
-    now, then = recipe.public(), began.public()
+    original = run.recipe
+    now, then = recipe.public(), original.public()
     for table in ("task", "model", "lora"):
         if now[table] != then[table]:
             raise SettingError(
@@ -173,36 +219,45 @@ def _changed(run: Run, recipe: Recipe) -> Recipe:
                 value=str(run.path),
                 remedy="start another run with --out",
             )
-    # as memory had it when the run began, unless it is given, or does not divide what is new
-    micro_batch = recipe.budget.micro_batch or began.budget.micro_batch
-    share = recipe.completions_per_step // int(os.environ.get("WORLD_SIZE", "1"))
-    if micro_batch == began.budget.micro_batch and micro_batch and share % micro_batch:
+    # The first session chose the micro-batch by the memory of its device. It is kept, unless the recipe sets another
+    # one, or it does not divide the recipe's completions per process.
+    micro_batch = recipe.budget.micro_batch or original.budget.micro_batch
+    completions = recipe.completions_per_step // int(os.environ.get("WORLD_SIZE", "1"))
+    if micro_batch == original.budget.micro_batch and micro_batch and completions % micro_batch:
         micro_batch = 0
     budget = recipe.budget.model_copy(update={"micro_batch": micro_batch})
-    return recipe.model_copy(update={"budget": budget, "name": began.name})
+    return recipe.model_copy(update={"budget": budget, "name": original.name})
 
 
 def keep_recipe(run: Run, recipe: Recipe) -> None:
-    """Write the recipe that a run goes on with, once all is checked.
+    """Write the recipe of a resumed run, once everything is checked.
 
-    Where the evaluation, or what is graded in it, is another one, the answers from before training are dropped.
+    Where the evaluation, its token limit or the rewards have changed, the answers from before training are deleted:
+    they have to be generated and graded again.
     """
-    began = run.recipe
+    original = run.recipe
     with writing_to(run):
-        asked = [(r.evaluation, r.max_completion_tokens, r.rewards) for r in (began, recipe)]
-        if asked[0] != asked[1]:
+        then, now = (_evaluation_settings(one) for one in (original, recipe))
+        if then != now:
             (run.path / "evaluation-before.jsonl").unlink(missing_ok=True)
-        if recipe != began:
+        if recipe != original:
             files.write_text(run.path / "recipe.toml", recipe.to_toml())
 
 
+def _evaluation_settings(recipe: Recipe) -> tuple[object, ...]:
+    return recipe.evaluation, recipe.max_completion_tokens, recipe.rewards
+
+
 def rewind_to_checkpoint(run: Run) -> Path | None:
-    """Bring a run's folder to its newest whole checkpoint, and return that; None where there is none to go on from."""
-    checkpoint, troubles = checkpoints.newest_whole(run.checkpoints)
-    for trouble in troubles:
-        info(f"{trouble}; it is set aside, and the one before is taken")
+    """Rewind a run's folder to its newest whole checkpoint, and return that; None where there is none.
+
+    Damaged checkpoints are set aside. Tells the user what was damaged and what is lost.
+    """
+    checkpoint, problems = checkpoints.newest_whole(run.checkpoints)
+    for problem in problems:
+        info(f"{problem}; it is set aside, and the previous one is used")
     if checkpoint is None and run.last_step:
-        info(f"Warning: {run.path} has no whole checkpoint, so that it begins again at its first step")
-    for note in run.go_back_to(checkpoint):
+        info(f"Warning: {run.path} has no whole checkpoint, so training starts again at the first step")
+    for note in run.rewind_to(checkpoint):
         info(on_one_line(f"Warning: {note}"))
     return checkpoint

@@ -1,27 +1,29 @@
-"""The run folder: everything that a run leaves behind, and nothing anywhere else.
+"""The run folder, which holds everything that a run leaves behind: `Run` reads and writes its files.
 
     runs/2026-11-21-word-problems-tiny/
         recipe.toml         resolved; running it again repeats the run
         environment.json    versions, device, seeds
-        metrics.jsonl       one line a step
-        completions.jsonl   what the policy wrote, with each reward
-        checkpoints/        to go on from: the last two, and the best
+        metrics.jsonl       one line per step
+        completions.jsonl   the policy's completions, with each reward and the advantage
+        checkpoints/        to resume from: the last two, and the best
         adapter/            the trained LoRA with its tokenizer
         evaluation.json     before, after, and the paired test
-        evaluation-before.jsonl, evaluation-after.jsonl     what was answered, one row a problem
+        evaluation-before.jsonl, evaluation-after.jsonl     the answers, one row per problem
         warnings.jsonl      what looked wrong, and at which step
-        reward-failure.json the completion on which a reward broke, when one did
-        tripwire.json       what stopped the run, when a tripwire did
-        clock.json          what an evaluation and a checkpoint took, in seconds
-        mirror.json         how far the copy elsewhere is, where there is one
+        reward-failure.json the completion on which a reward failed, if one did
+        tripwire.json       which tripwire stopped the run, if one did
+        clock.json          how long an evaluation and a checkpoint took, in seconds
+        mirror.json         the state of the copy elsewhere, if there is one
         rewards.png         the curves
-        drawing.png, drawing.gif            of a drawing task: the image asked for, and the best drawings of it
-        report.html         all of this as one page, which opens offline
-        tensorboard/, wandb/, wandb.json    what those trackers keep, where grpo.report_to names them
+        drawing.png, drawing.gif            for a drawing task: the target image, and the best drawings of it
+        report.html         all of this on one page, which opens offline
+        tensorboard/, wandb/, wandb.json    files of those trackers, if grpo.report_to names them
 
-A file is written under a temporary name and then renamed, so that a run that is killed leaves whole files. The three
-`.jsonl` files that grow do so by whole lines; a damaged line is left out when they are read. `.lock` is held by the
-process that trains; the operating system frees it however that process ends.
+A file is written under a temporary name and then renamed, so that a killed run leaves whole files. The `.jsonl` files
+that grow do so by whole lines, and damaged lines are left out when they are read. The training process holds `.lock`,
+which the operating system releases however that process ends.
+
+`records.py` has the types of the rows, `checkpoints.py` the checkpoints, `resume.py` the choice of the run to resume.
 """
 
 from __future__ import annotations
@@ -29,7 +31,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import math
 import os
 import re
 import shlex
@@ -44,38 +45,41 @@ from grpo_colab.utils import files
 from grpo_colab.utils.toml_reading import read_toml
 
 RUNS = Path("runs")
-DRAW = "draw.json"  # in a folder of run folders that `grpo-colab draw` made
-# What a killed process of this or an earlier release leaves: .<random>.tmp, .<name>.<random or process>.tmp
+DRAW = "draw.json"  # in the folder in which `grpo-colab draw` makes its run folders
+# Temporary names that a killed process of this or an earlier release leaves: .<random>.tmp, .<name>.<random or pid>.tmp
 LEFTOVER = re.compile(r"\.[0-9a-f]{16}\.tmp|\..+\.(?:[0-9a-f]{16}|[0-9]+)\.tmp")
 GROWING = ("metrics.jsonl", "completions.jsonl", "warnings.jsonl")
 
 
 class Run:
-    """A run folder, and what its files say. `Run(path)` opens one that exists; `Run.create` makes a new one.
+    """A run folder. `Run(path)` opens one that exists, and `Run.create` makes a new one.
 
-    Every property is read from the files when it is asked for: another process may be training the run.
+    Every property is read from the files each time, since another process may be training the run.
     """
 
     def __init__(self, path: str | Path) -> None:
+        """Open a run folder. Raises SettingError where there is no recipe.toml, or where it is a link."""
         if not str(path).strip():
             raise SettingError(
                 "is empty, as an unset variable leaves it", setting="run", value=str(path), remedy="name a run folder"
             )
         self.path = Path(path)
-        self._unwritten: dict[str, str] = {}
-        there = link = False
-        with contextlib.suppress(OSError, ValueError):  # no such name can be
-            there, link = (self.path / "recipe.toml").is_file(), (self.path / "recipe.toml").is_symlink()
-        if link:
-            raise self.error("its recipe.toml is a link, which is not followed", "copy it there")
-        if not there:
-            raise self.error("no recipe.toml there, so it is no run folder")
+        self._unwritten: dict[str, str] = {}  # lines by file name that a full disk refused
+        recipe = self.path / "recipe.toml"
+        is_file = is_link = False
+        with contextlib.suppress(OSError, ValueError):  # a path that no file can have
+            is_file, is_link = recipe.is_file(), recipe.is_symlink()
+        if is_link:
+            raise self.error("its recipe.toml is a link, which is not followed", "put the file itself there")
+        if not is_file:
+            raise self.error("has no recipe.toml, so it is no run folder")
 
     @classmethod
     def create(cls, recipe: Recipe, out: str | Path | None = None) -> Run:
-        """Make the folder with the recipe in it: `out`, or runs/<date>-<recipe>[-n].
+        """Make a run folder with the recipe in it, and return the run.
 
-        Raises SettingError for a folder that holds anything already, or that cannot be written.
+        The folder is `out`, or else runs/<date>-<recipe>, with -2, -3, ... where that exists. Raises SettingError for
+        a folder that is not empty or cannot be written.
         """
         path = free_path(recipe) if out is None else Path(out)
         check_free(path)
@@ -90,76 +94,82 @@ class Run:
         return f"Run({str(self.path)!r})"
 
     def error(self, problem: str, remedy: str | None = None) -> SettingError:
-        """Return the error that says what is wrong with this folder."""
+        """Return a SettingError about this run folder, which the caller raises."""
         return SettingError(problem, remedy=remedy, place=f"run {str(self.path)!r}")
 
     @property
     def recipe(self) -> Recipe:
+        """Return the run's recipe. Raises SettingError where this version cannot read it."""
         return Recipe.load(self.path / "recipe.toml")
 
     def table(self, name: str) -> dict[str, Any]:
-        """Return a table of recipe.toml as it is written; empty where there is none that can be read.
+        """Return a table of recipe.toml as it is written; an empty dict where it is missing or cannot be read.
 
-        Not through Recipe, which refuses what this version does not know.
+        Unlike `recipe`, it also reads settings that this version does not know.
         """
-        return table if isinstance(table := self.settings.get(name), dict) else {}
+        table = self.settings.get(name)
+        return table if isinstance(table, dict) else {}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All of recipe.toml as it is written; empty where it cannot be read."""
+        """Return all of recipe.toml as it is written; an empty dict where it cannot be read."""
         with contextlib.suppress(OSError, ValueError):
             return read_toml(self.path / "recipe.toml")
         return {}
 
     @property
     def max_steps(self) -> float | None:
-        """How many steps it is to have; None where its recipe does not tell."""
+        """Return budget.max_steps; None where the recipe does not tell it."""
         return records.sound_number(self.table("budget").get("max_steps"))
 
     @property
     def resume_command(self) -> str:
-        """The command that goes on with it, and with the other runs of the same `grpo-colab draw`."""
+        """Return the command that resumes this run, together with the other runs of the same `grpo-colab draw`."""
         if self.path.name in drawn_names(self.path.parent):
             return f"grpo-colab draw --resume {quote(self.path.parent)}"
         return self.resume_command_alone
 
     @property
     def resume_command_alone(self) -> str:
-        """The command that goes on with this run and no other."""
+        """Return the command that resumes this run and no other."""
         return f"grpo-colab train --resume {quote(self.path)}"
 
     @property
     def checkpoints(self) -> Path:
+        """Return the folder of the run's checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def adapter(self) -> Path:
+        """Return the folder of the trained adapter."""
         return self.path / "adapter"
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """The content of evaluation.json; None while there is none, or where it is damaged."""
+        """Return the content of evaluation.json; None while there is none, or where it is damaged."""
         return records.sound_evaluation(self.read_json("evaluation.json"))
 
     @property
     def finished(self) -> bool:
-        """Whether its last adapter is evaluated, after all steps or once it was solved."""
+        """Tell whether the final adapter is evaluated: after all steps, or after the task was solved."""
         return records.is_finished(self.evaluation, self.max_steps)
 
     @property
     def tripped(self) -> bool:
-        """Whether a tripwire has stopped it, now or before it went on."""
+        """Tell whether a tripwire has ever stopped the run, even if it was resumed since."""
         return (self.path / "tripwire.json").is_file()
 
     @property
     def solved(self) -> bool | None:
-        """Whether a completion has reached budget.stop_at_reward; None where the recipe has none."""
+        """Tell whether a completion has reached budget.stop_at_reward; None where the recipe does not set it."""
         stop = self.recipe.budget.stop_at_reward
-        return None if stop is None else any(reaches(row, stop) for row in self.metrics())
+        if stop is None:
+            return None
+        return any(reaches(row, stop) for row in self.metrics())
 
     @property
     def last_step(self) -> int:
-        """The last step that metrics.jsonl has, 0 where it has none."""
+        """Return the last step in metrics.jsonl; 0 for none."""
         return records.last_step(self.metrics())
 
     def metrics(self, limit: records.Limit = records.OWN) -> list[records.MetricsRow]:
@@ -175,35 +185,46 @@ class Run:
         return records.read_answers(self.path / name, limit)
 
     def warnings(self, most: int) -> list[dict[str, Any]]:
-        """Return the lines of warnings.jsonl as they are, at most about so many."""
+        """Return the lines of warnings.jsonl as they are, about `most` of them at most."""
         return files.read_objects(self.path / "warnings.jsonl", most_rows=most).rows
 
     def tripwire(self, step: int) -> dict[str, Any] | None:
-        """Return what tripwire.json says; None where there is none, or the run, now at `step`, has gone on beyond."""
+        """Return the content of tripwire.json; None where there is none, or where the run is past its step.
+
+        `step` is the last step that the run has finished.
+        """
         return self._record_since("tripwire.json", step)
 
     def reward_failure(self, step: int) -> dict[str, Any] | None:
-        """Return what reward-failure.json says; None where there is none, or the run, now at `step`, has gone on."""
+        """Return the content of reward-failure.json; None where there is none, or where the run has finished its step.
+
+        `step` is the last step that the run has finished.
+        """
         return self._record_since("reward-failure.json", step + 1)
 
-    def _record_since(self, name: str, step: int) -> dict[str, Any] | None:
-        found = self.read_json(name) or {}
-        at = records.sound_number(found.get("step"))
-        return found if at is not None and at >= step else None
+    def _record_since(self, name: str, first_step: int) -> dict[str, Any] | None:
+        """Return the JSON object in a file if its "step" is `first_step` or later, else None."""
+        record = self.read_json(name) or {}
+        step = records.sound_number(record.get("step"))
+        return record if step is not None and step >= first_step else None
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Return the JSON object in a file of the folder; None where there is none that can be read."""
+        """Return the JSON object in a file of the folder; None where it is missing or cannot be read."""
         return files.read_json(self.path / name, records.MOST_JSON)
 
     def write_json(self, name: str, value: Any) -> None:
+        """Write a value to a JSON file of the folder."""
         files.write_json(self.path / name, value)
 
     def write_lines(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write a .jsonl file as a whole."""
+        """Write these rows to a .jsonl file, in place of what it held."""
         files.write_text(self.path / name, files.lines(rows))
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> bool:
-        """Add rows to a .jsonl file, and return whether they are written; what a full disk refuses is written later."""
+        """Append rows to a .jsonl file, and return whether they are written.
+
+        Rows that a full disk refuses are kept in memory, and written by the next `append` or `flush` that succeeds.
+        """
         self._unwritten[name] = self._unwritten.get(name, "") + files.lines(rows)
         try:
             self.flush()
@@ -212,60 +233,64 @@ class Run:
         return True
 
     def flush(self) -> None:
-        """Write the rows that could not be written before; OSError when they still cannot."""
+        """Write the rows that `append` could not write. Raises OSError when they still cannot be written."""
         for name in list(self._unwritten):
             files.append(self.path / name, self._unwritten[name])
             del self._unwritten[name]
 
     def to_disk(self) -> None:
-        """Have all lines so far on the disk, since a checkpoint must never be ahead of them."""
+        """Flush all lines to the disk. Called before each checkpoint, which must never be ahead of them."""
         self.flush()
         for name in GROWING:
             if (self.path / name).exists():
                 files.to_disk(self.path / name)
 
     def save_failure(self, record: Mapping[str, Any]) -> Path:
-        """Write what a reward broke on to reward-failure.json, and return the file.
+        """Write the record of a failed reward to reward-failure.json, and return the file's path.
 
-        What JSON cannot hold is written as Python shows it.
+        Values that JSON cannot hold are written by `repr`.
         """
         path = self.path / "reward-failure.json"
         files.write_text(path, json.dumps(record, indent=2, default=repr) + "\n")
         return path
 
     def last_checkpoint(self) -> Path | None:
-        """Return the newest checkpoint, whole or not; a run goes on from `checkpoints.newest_whole`."""
+        """Return the newest checkpoint, damaged or not; None for none. Runs resume from `checkpoints.newest_whole`."""
         return next(reversed(checkpoints.saved(self.checkpoints)), None)
 
-    def go_back_to(self, checkpoint: Path | None) -> list[str]:
-        """Drop the lines of steps after a checkpoint (of all steps for None), and what a killed process left half done.
+    def rewind_to(self, checkpoint: Path | None) -> list[str]:
+        """Delete the lines of all steps after a checkpoint (of all steps for None) and leftovers of killed processes.
 
-        Lines of metrics that the file has lost are put back from the log in the checkpoint. Returns what was damaged,
-        and what was done about it, in words.
+        Lines that metrics.jsonl has lost are restored from the log in the checkpoint. Returns a sentence for each
+        damage found, with what was done about it. Raises SettingError where a file cannot be written.
         """
         if self.checkpoints.is_symlink():
             raise self.error("its checkpoints is a link, which is not followed", "put the folder itself there")
         done = checkpoints.step_of(checkpoint) if checkpoint else 0
         try:
             self._remove_leftovers()
-            notes = [note for name in GROWING if (note := jsonl_repair.rewind(self.path / name, done))]
+            damages = [jsonl_repair.rewind(self.path / name, done) for name in GROWING]
         except OSError as error:
             raise self.error(
-                f"cannot go back to step {done} ({one_line(error)})", "make space, or put right what is there"
+                f"cannot be rewound to step {done} ({one_line(error)})", "free some space, or move what is in the way"
             ) from None
-        if checkpoint is not None and (lost := self._put_back_metrics(checkpoint, done)):
-            notes.append(f"metrics.jsonl: the {lost:,} lines that were lost are put back from {checkpoint.name}")
+        notes = [damage for damage in damages if damage]
+        if checkpoint is not None:
+            lost = self._restore_metrics(checkpoint, done)
+            if lost:
+                notes.append(f"metrics.jsonl: the {lost:,} lines that were lost are restored from {checkpoint.name}")
         return notes
 
     def _remove_leftovers(self) -> None:
+        """Delete the temporary files and the unfinished checkpoint of a killed process."""
         for leftover in self.path.glob(".*.tmp"):
             known = leftover.is_symlink() or leftover.is_file() or leftover.is_dir()
             if known and LEFTOVER.fullmatch(leftover.name):
                 files.remove(leftover)
         files.remove(self.checkpoints / checkpoints.STAGING)
 
-    def _put_back_metrics(self, checkpoint: Path, done: int) -> int:
-        """Write the steps up to `done` that metrics.jsonl lacks and the checkpoint knows; return how many they are."""
+    def _restore_metrics(self, checkpoint: Path, done: int) -> int:
+        """Add the steps up to `done` that metrics.jsonl lacks and the checkpoint has. Return how many there were."""
         rows = {row["step"]: row for row in self.metrics()}
         if len(rows) >= done:
             return 0
@@ -277,7 +302,7 @@ class Run:
 
 
 def drawn_names(folder: Path) -> list[str]:
-    """Return the run folders that a folder's draw.json names; none where it is not what `grpo-colab draw` writes."""
+    """Return the names of the run folders in a folder's draw.json; an empty list where it is missing or unsound."""
     names = (files.read_json(folder / DRAW) or {}).get("runs")
     if not isinstance(names, list):
         return []
@@ -290,32 +315,37 @@ def drawn_names(folder: Path) -> list[str]:
 
 
 def reaches(row: Mapping[str, Any], stop_at_reward: float | None) -> bool:
-    """Tell whether the best completion of a step, by its line of metrics, earned so much, within float32's rounding."""
+    """Tell whether the best completion of a step earned `stop_at_reward`, within the rounding of float32.
+
+    `row` is the step's line of metrics. False for None.
+    """
     best = row.get("reward/max")
-    return stop_at_reward is not None and (-math.inf if best is None else best) >= stop_at_reward - 1e-6
+    if stop_at_reward is None or best is None:
+        return False
+    return bool(best >= stop_at_reward - 1e-6)
 
 
 def quote(path: Path) -> str:
-    """Return a path as a shell takes it."""
+    """Return a path quoted for a shell."""
     return shlex.quote(str(path))
 
 
 @contextlib.contextmanager
 def writing_to(run: Run) -> Iterator[None]:
-    """Turn an error in writing to a run's folder, whatever class a library gives it, into a SettingError."""
+    """Turn errors in writing to the run's folder into a SettingError, whatever class a library gives them."""
     try:
         yield
     except Exception as error:
-        # safetensors and tokenizers have exceptions of their own, with these words in the text
+        # safetensors and tokenizers raise exceptions of their own, whose text has these words.
         if not isinstance(error, OSError) and "os error" not in str(error):
             raise
         raise run.error(
-            f"cannot be written to ({one_line(error)})", f"make space, and go on with: {run.resume_command}"
+            f"cannot be written to ({one_line(error)})", f"free some space, then resume with: {run.resume_command}"
         ) from error
 
 
 def unfinished(recipe: Recipe, folders: Iterable[Path]) -> Iterator[Path]:
-    """Yield those of `folders` that hold an unfinished run of the same recipe, newest first."""
+    """Yield those of the folders that hold an unfinished run of the same recipe, newest first."""
     found = []
     for folder in folders:
         with contextlib.suppress(SettingError, OSError):
@@ -326,7 +356,7 @@ def unfinished(recipe: Recipe, folders: Iterable[Path]) -> Iterator[Path]:
 
 
 def free_path(recipe: Recipe, taken: Collection[str] = ()) -> Path:
-    """Return runs/<date>-<recipe>, with -2, -3, ... where there is such a folder, or the name is among `taken`."""
+    """Return runs/<date>-<recipe>, or the first of -2, -3, ... that does not exist and is not among `taken`."""
     base = RUNS / f"{datetime.date.today().isoformat()}-{recipe.name}"
     path, n = base, 1
     while path.exists() or path.name in taken:
@@ -336,7 +366,7 @@ def free_path(recipe: Recipe, taken: Collection[str] = ()) -> Path:
 
 
 def check_free(path: Path) -> None:
-    """Raise SettingError when `path` is a file or a folder with anything in it, or has a name that cannot be kept."""
+    """Raise SettingError where `path` is no free or empty folder, or has a name that cannot be a run's."""
     files.check_name("--out", path)
     if files.is_file(path / "recipe.toml"):
         raise SettingError(
@@ -345,11 +375,13 @@ def check_free(path: Path) -> None:
             value=str(path),
             remedy=f"choose another folder, or --resume {quote(path)}",
         )
-    there = files.is_folder(path)
-    if (os.path.lexists(path) and not there) or (there and any(inside.name[0] != "." for inside in path.iterdir())):
+    is_folder = files.is_folder(path)
+    is_something_else = os.path.lexists(path) and not is_folder
+    # Hidden files do not count.
+    if is_something_else or (is_folder and any(entry.name[0] != "." for entry in path.iterdir())):
         raise SettingError("is not an empty folder", setting="--out", value=str(path), remedy="choose another")
 
 
 def unwritable(path: Path, error: OSError) -> SettingError:
-    """Return the error for a run folder that cannot be written."""
+    """Return the SettingError for a run folder that cannot be written, which the caller raises."""
     return SettingError(f"cannot write there ({error.strerror})", setting="--out", value=str(path))

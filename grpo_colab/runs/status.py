@@ -1,6 +1,6 @@
 """Tell what a run is doing from its folder alone: while it trains, afterwards, and on a machine without torch.
 
-No file is trusted: the run may be writing it, have been killed in the middle of it, or be of another version.
+No file is trusted: the run may be writing it, may have been killed in the middle of it, or may be of another version.
 """
 
 from __future__ import annotations
@@ -15,143 +15,200 @@ from typing import Any, Final
 
 from grpo_colab.runs import records
 from grpo_colab.runs.checkpoints import MANIFEST, best_of, greater_is_better, manifest, saved, sizes_are_right, step_of
-from grpo_colab.runs.lock import holder
+from grpo_colab.runs.lock import Holder, holder
 from grpo_colab.runs.run import Run
 from grpo_colab.text import on_one_line, without_secrets
 from grpo_colab.utils.files import number
 
-WINDOW: Final = 10  # steps that a reward's mean and a step's time are taken from
+WINDOW: Final = 10  # steps over which the reward's mean and the median step time are taken
 MOST_WARNINGS: Final = 20_000
-LONGEST: Final = 500  # characters of what a file says, in a line for a person
+LONGEST: Final = 500  # characters in a line of `status_text`
 
 
 def status(path: str | Path) -> dict[str, Any]:
-    """Return all that the folder tells, in JSON's types; what it does not tell is None.
+    """Return the state of a run as JSON types. What its folder does not tell is None.
 
-    Times are in seconds. No link is followed. Keys to anything are masked, or left out. Raises SettingError for what is
-    no run folder.
+    Times are in seconds. No link is followed. Secrets are masked or left out. Raises SettingError where `path` is no
+    run folder.
     """
     run = Run(path)
-    budget, rows, evaluation = run.table("budget"), run.metrics(records.SHARED), run.evaluation
-    there = saved(run.checkpoints)
-    checkpoint = next((path for path in reversed(there) if sizes_are_right(path)), None)
-    step = max(0, records.last_step(rows), step_of(checkpoint) if checkpoint else 0)
-    max_steps, finished = run.max_steps, records.is_finished(evaluation, run.max_steps)
+    rows, evaluation = run.metrics(records.SHARED), run.evaluation
+    checkpoints = saved(run.checkpoints)
+    newest = next((checkpoint for checkpoint in reversed(checkpoints) if sizes_are_right(checkpoint)), None)
+    step = max(0, records.last_step(rows), step_of(newest) if newest else 0)
+    max_steps = run.max_steps
+    finished = records.is_finished(evaluation, max_steps)
     step_s = statistics.median(_numbers(rows[-WINDOW:], "step_time") or [math.inf])
-    left_s: float = 0
-    if not finished:
-        clock = run.read_json("clock.json") or {}
-        steps_left = math.inf if max_steps is None else max(0, max_steps - step)
-        left_s = steps_left * step_s + (records.sound_number(clock.get("evaluation_s")) or 0)
-    held = holder(run.path)
-    state = "finished" if finished else "stopped" if rows or checkpoint else "not begun"
-    mirror = run.read_json("mirror.json") or ({"destination": budget["mirror"]} if "mirror" in budget else None)
+    lock_holder = holder(run.path)
     found = {
         "run": str(run.path),
         "recipe": run.settings.get("name"),
-        "state": "unknown" if held.running is None else "running" if held.running else state,
-        "pid": held.pid,
-        "host": held.host,
+        "state": _state(lock_holder, finished, begun=bool(rows or newest)),
+        "pid": lock_holder.pid,
+        "host": lock_holder.host,
         "last_written_s": _age(*run.path.glob("[!.]*")),
         "step": step,
         "max_steps": max_steps,
         "step_s": step_s,
-        "left_s": left_s,
+        "left_s": 0 if finished else _seconds_left(run, max_steps, step, step_s),
         "reward_start": _mean_reward(rows[:WINDOW]),
         "reward_now": _mean_reward(rows[-WINDOW:]),
         "warnings": run.warnings(MOST_WARNINGS),
-        "checkpoint": checkpoint
-        and {"name": checkpoint.name, "step": step_of(checkpoint), "age_s": _age(checkpoint / MANIFEST)},
-        "best": _best(there, greater_is_better(run.table("grpo"))),
-        "mirror": mirror and {**mirror, "behind": max(0, step - (records.sound_number(mirror.get("step")) or 0))},
-        # what stopped a run is told until the run has gone on beyond it
-        "tripwire": _part(run.tripwire(step), ("wire", "step")),
-        "reward_failure": _part(run.reward_failure(step), ("reward", "step", "what")),
+        "checkpoint": _newest(newest),
+        "best": _best(checkpoints, greater_is_better(run.table("grpo"))),
+        "mirror": _mirror(run, step),
+        # What stopped the run is shown until the run has passed that step.
+        "tripwire": _select(run.tripwire(step), ("wire", "step")),
+        "reward_failure": _select(run.reward_failure(step), ("reward", "step", "what")),
         "evaluation": evaluation,
     }
-    told: dict[str, Any] = _finite(without_secrets(found))
-    return told
+    shareable: dict[str, Any] = _json_types(without_secrets(found))
+    return shareable
 
 
-def status_text(found: Mapping[str, Any]) -> str:
-    """Return what `status` found as a few aligned lines for a person, without anything that a terminal obeys."""
-    top, checkpoint, mirror, warnings = (found[key] for key in ("best", "checkpoint", "mirror", "warnings"))
-    wire, failure, evaluation = (found[key] for key in ("tripwire", "reward_failure", "evaluation"))
-    who = f", process {found['pid'] or '?'} on {found['host'] or '?'}" if found["state"] == "running" else ""
-    pace = f", {found['step_s']:.3g} s a step" if found["step_s"] is not None else ""
-    pace += f", about {_span(found['left_s'])} left" if found["left_s"] else ""
-    worth = f"; best {top['name']} ({top['metric']} {top['value']:.3f})" if top else ""
-    lines = [
-        ("run", f"{found['run']} ({found['recipe']})"),
-        ("state", f"{found['state']}{who}; last written {_ago(found['last_written_s'])}"),
-        ("step", f"{found['step']} of {found['max_steps'] or '?'}{pace}"),
-        ("reward", "none yet"),
-        ("checkpoint", f"{checkpoint['name']}, saved {_ago(checkpoint['age_s'])}{worth}" if checkpoint else "none yet"),
-    ]
-    if found["reward_now"] is not None:
-        rewards = f"{found['reward_now']:.3f} now, {found['reward_start']:.3f} at the start"
-        lines[3] = ("reward", f"{rewards} (means of {WINDOW} steps)")
-    if mirror:
-        behind = f"{mirror['behind']} steps behind" if mirror.get("step") else "nothing there yet"
-        error = f"; {mirror['error']}" if mirror.get("error") else ""
-        lines.append(("mirror", f"{mirror.get('destination')}, {behind}{error}"))
-    if wire:
-        lines.append(("tripwire", f"{wire['wire']} at step {wire['step']}; see tripwire.json"))
-    if failure:
-        what = f"{failure['reward']} {failure['what']} at step {failure['step']}"
-        lines.append(("reward failure", f"{what}; see reward-failure.json"))
-    with contextlib.suppress(KeyError, TypeError, ValueError):
-        before, after = (evaluation[side]["accuracy"] for side in ("before", "after"))
-        solved = "solved; " if evaluation.get("solved") is True else ""
-        lines.append(("evaluation", f"{solved}{before:.1%} right before, {after:.1%} after"))
-    texts = [f"step {row.get('step')}: {row.get('text')}" for row in warnings[-3:]]
-    lines += zip([f"warnings ({len(warnings)})", "", ""], texts or ["none"], strict=False)
-    return "\n".join(f"{head:<16}{_short(on_one_line(text))}".rstrip() for head, text in lines)
+def _state(lock_holder: Holder, finished: bool, begun: bool) -> str:
+    """Return "unknown", "running", "finished", "stopped" or "not begun"."""
+    if lock_holder.running is None:
+        return "unknown"
+    if lock_holder.running:
+        return "running"
+    if finished:
+        return "finished"
+    return "stopped" if begun else "not begun"
 
 
-def _best(there: Sequence[Path], greater: bool) -> dict[str, Any] | None:
-    """Tell which checkpoint is the best and its value; None while none has a value."""
-    best = best_of(there, greater)
-    about = manifest(best) if best is not None else {}
-    if best is None or number(about.get("value")) is None:  # the run may have replaced it meanwhile
+def _seconds_left(run: Run, max_steps: float | None, step: int, step_s: float) -> float:
+    """Return the seconds until the run is trained and evaluated; infinity where they cannot be told."""
+    clock = run.read_json("clock.json") or {}
+    steps_left = math.inf if max_steps is None else max(0, max_steps - step)
+    return steps_left * step_s + (records.sound_number(clock.get("evaluation_s")) or 0)
+
+
+def _newest(checkpoint: Path | None) -> dict[str, Any] | None:
+    """Return the name, the step and the age in seconds of the newest whole checkpoint."""
+    if checkpoint is None:
+        return None
+    return {"name": checkpoint.name, "step": step_of(checkpoint), "age_s": _age(checkpoint / MANIFEST)}
+
+
+def _best(checkpoints: Sequence[Path], greater: bool) -> dict[str, Any] | None:
+    """Return the name, the metric and the value of the best checkpoint; None while none has a value."""
+    best = best_of(checkpoints, greater)
+    if best is None:
+        return None
+    about = manifest(best)
+    if number(about.get("value")) is None:  # the run has just replaced it
         return None
     return {"name": best.name, "metric": about.get("metric"), "value": about["value"]}
 
 
-def _part(record: Mapping[str, Any] | None, keys: Sequence[str]) -> dict[str, Any] | None:
+def _mirror(run: Run, step: int) -> dict[str, Any] | None:
+    """Return the content of mirror.json, and as "behind" by how many steps the copy lags; None for no mirror."""
+    budget = run.table("budget")
+    mirror = run.read_json("mirror.json")
+    if not mirror and "mirror" in budget:
+        mirror = {"destination": budget["mirror"]}
+    if not mirror:
+        return None
+    return {**mirror, "behind": max(0, step - (records.sound_number(mirror.get("step")) or 0))}
+
+
+def status_text(found: Mapping[str, Any]) -> str:
+    """Return the result of `status` as a few aligned lines for a person, without terminal control characters."""
+    lines = [
+        ("run", f"{found['run']} ({found['recipe']})"),
+        ("state", _state_text(found)),
+        ("step", _step_text(found)),
+        ("reward", _reward_text(found)),
+        ("checkpoint", _checkpoint_text(found)),
+    ]
+    mirror, tripwire, failure = found["mirror"], found["tripwire"], found["reward_failure"]
+    if mirror:
+        behind = f"{mirror['behind']} steps behind" if mirror.get("step") else "nothing there yet"
+        error = f"; {mirror['error']}" if mirror.get("error") else ""
+        lines.append(("mirror", f"{mirror.get('destination')}, {behind}{error}"))
+    if tripwire:
+        lines.append(("tripwire", f"{tripwire['wire']} at step {tripwire['step']}; see tripwire.json"))
+    if failure:
+        what = f"{failure['reward']} {failure['what']} at step {failure['step']}"
+        lines.append(("reward failure", f"{what}; see reward-failure.json"))
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # an evaluation that lacks these keys
+        evaluation = found["evaluation"]
+        before, after = evaluation["before"]["accuracy"], evaluation["after"]["accuracy"]
+        solved = "solved; " if evaluation.get("solved") is True else ""
+        lines.append(("evaluation", f"{solved}{before:.1%} right before, {after:.1%} after"))
+
+    warnings = found["warnings"]
+    last = [f"step {row.get('step')}: {row.get('text')}" for row in warnings[-3:]] or ["none"]
+    lines.append((f"warnings ({len(warnings)})", last[0]))
+    lines += [("", text) for text in last[1:]]
+    return "\n".join(f"{head:<16}{_shorten(on_one_line(text))}".rstrip() for head, text in lines)
+
+
+def _state_text(found: Mapping[str, Any]) -> str:
+    process = f", process {found['pid'] or '?'} on {found['host'] or '?'}" if found["state"] == "running" else ""
+    return f"{found['state']}{process}; last written {_ago(found['last_written_s'])}"
+
+
+def _step_text(found: Mapping[str, Any]) -> str:
+    pace = f", {found['step_s']:.3g} s a step" if found["step_s"] is not None else ""
+    left = f", about {_duration(found['left_s'])} left" if found["left_s"] else ""
+    return f"{found['step']} of {found['max_steps'] or '?'}{pace}{left}"
+
+
+def _reward_text(found: Mapping[str, Any]) -> str:
+    if found["reward_now"] is None:
+        return "none yet"
+    return f"{found['reward_now']:.3f} now, {found['reward_start']:.3f} at the start (means of {WINDOW} steps)"
+
+
+def _checkpoint_text(found: Mapping[str, Any]) -> str:
+    checkpoint, best = found["checkpoint"], found["best"]
+    if not checkpoint:
+        return "none yet"
+    about_best = f"; best {best['name']} ({best['metric']} {best['value']:.3f})" if best else ""
+    return f"{checkpoint['name']}, saved {_ago(checkpoint['age_s'])}{about_best}"
+
+
+def _select(record: Mapping[str, Any] | None, keys: Sequence[str]) -> dict[str, Any] | None:
     return None if record is None else {key: record.get(key) for key in keys}
 
 
-def _finite(value: Any) -> Any:
-    """Return a copy in JSON's types alone: a number that is not finite becomes None, and a date of TOML's a text."""
+def _json_types(value: Any) -> Any:
+    """Return a copy of a value in JSON types: numbers that are not finite become None, TOML dates become text."""
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: _json_types(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_finite(inner) for inner in value]
+        return [_json_types(inner) for inner in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:
-    return [value for row in rows if (value := records.sound_number(row.get(key))) is not None]
+    """Return the values of a key that are numbers, in the order of the rows."""
+    values = [records.sound_number(row.get(key)) for row in rows]
+    return [value for value in values if value is not None]
 
 
 def _mean_reward(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    values = [value for row in rows if (value := records.step_reward(row)) is not None]
+    """Return the mean reward of these steps; None where no step has one."""
+    rewards = [records.step_reward(row) for row in rows]
+    values = [reward for reward in rewards if reward is not None]
     return statistics.fmean(values) if values else None
 
 
 def _age(*paths: Path) -> float | None:
-    """Return the seconds since the last of these files was written, 0 where a clock was put back."""
-    moments = []
+    """Return the seconds since the latest of these files was written; 0 for a time in the future, None for no file."""
+    written_at = []
     for path in paths:
-        with contextlib.suppress(OSError):  # replaced at this moment
-            moments.append(path.lstat().st_mtime)
-    return max(0.0, time.time() - max(moments)) if moments else None
+        with contextlib.suppress(OSError):  # the run has just replaced it
+            written_at.append(path.lstat().st_mtime)
+    return max(0.0, time.time() - max(written_at)) if written_at else None
 
 
-def _span(seconds: float) -> str:
+def _duration(seconds: float) -> str:
+    """Return a time span in the unit that a person would choose, for example "16 s" or "3 h"."""
     for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}"
@@ -159,8 +216,8 @@ def _span(seconds: float) -> str:
 
 
 def _ago(seconds: float | None) -> str:
-    return "at an unknown time" if seconds is None else f"{_span(seconds)} ago"
+    return "at an unknown time" if seconds is None else f"{_duration(seconds)} ago"
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

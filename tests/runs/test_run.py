@@ -50,10 +50,10 @@ def test_a_folder_with_something_in_it_is_not_taken(tmp_path: Path) -> None:
 def test_what_is_no_run_folder_is_named(tmp_path: Path) -> None:
     with refused("run", "", remedy="name a run folder"):
         Run("")
-    with refused(place=f"run '{tmp_path}'", problem="no recipe.toml there"):
+    with refused(place=f"run '{tmp_path}'", problem="has no recipe.toml"):
         Run(tmp_path)
     (tmp_path / "recipe.toml").symlink_to("elsewhere.toml")
-    with refused(place=f"run '{tmp_path}'", problem="its recipe.toml is a link", remedy="copy it there"):
+    with refused(place=f"run '{tmp_path}'", problem="its recipe.toml is a link", remedy="put the file itself there"):
         Run(tmp_path)
 
 
@@ -107,13 +107,13 @@ def test_going_back_drops_what_is_written_again_and_what_is_half_done(tmp_path: 
     with (run.path / "completions.jsonl").open("a") as file:
         file.write('{"step": 3, "n"')
     (run.path / ".metrics.jsonl.77.tmp").write_text("{")
-    run.go_back_to(checkpoint(run, 2, []))
+    run.rewind_to(checkpoint(run, 2, []))
     assert [row["step"] for row in run.metrics()] == [1, 2]
     assert [row["step"] for row in run.completions()] == [1, 1, 2, 2]
     assert not list(run.path.glob(".*"))
     run.append("metrics.jsonl", [{"step": 3, "reward": 2.0}])
     assert [row["step"] for row in run.metrics()] == [1, 2, 3]
-    run.go_back_to(None)
+    run.rewind_to(None)
     assert (run.metrics(), run.completions()) == ([], [])
 
 
@@ -124,7 +124,7 @@ def test_lost_lines_come_back_from_the_checkpoints_log(tmp_path: Path) -> None:
     with (run.path / "metrics.jsonl").open("ab") as file:
         file.write(bytes(50) + b"\n")  # what a file system may leave of a line after a power cut
     log = [{key: row[key] for key in ("loss", "reward", "step")} for row in rows]
-    run.go_back_to(checkpoint(run, 3, [*log, {"train_runtime": 1.0, "step": 3}]))
+    run.rewind_to(checkpoint(run, 3, [*log, {"train_runtime": 1.0, "step": 3}]))
     assert run.metrics() == rows
 
 

@@ -171,7 +171,7 @@ def test_damaged_rows_are_left_out_said_and_gone_on_without(
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning: metrics.jsonl")]
     assert len(said) <= 2
     if damage == "a bad byte":
-        assert "1 line was damaged, and left out; the file as it was is damaged-metrics.jsonl" in said[0]
+        assert "1 line was damaged, and left out; the original is kept as damaged-metrics.jsonl" in said[0]
         assert (run.path / "damaged-metrics.jsonl").is_file()
         assert run.completions()[-1]["step"] == 4
         assert len(run.completions()) >= len(whole.completions()) - 1  # what follows the damage is there
@@ -213,7 +213,7 @@ def test_every_damaged_object_is_looked_past(damage: str, whole: Run, stopped: R
     (checkpoint,) = checkpoints.saved(stopped.checkpoints)
     odd_state(checkpoint, DAMAGED_OBJECTS[damage])
     (stopped.path / "metrics.jsonl").write_text("")
-    assert stopped.go_back_to(checkpoint) == []
+    assert stopped.rewind_to(checkpoint) == []
     assert stopped.metrics() == []
 
 
@@ -241,10 +241,10 @@ def test_every_damage_is_read_past_and_mended(damage: str, stopped: Run) -> None
     look_at(stopped)
     for rows in (stopped.metrics(), stopped.completions(), stopped.answers(BEFORE)):
         assert all(isinstance(row, dict) for row in rows)
-    notes = stopped.go_back_to(checkpoints.saved(stopped.checkpoints)[-1])
+    notes = stopped.rewind_to(checkpoints.saved(stopped.checkpoints)[-1])
     assert damage in SOUND or any(note.startswith("metrics.jsonl") for note in notes)
     assert [row["step"] for row in stopped.metrics()] == [1, 2]
-    assert stopped.go_back_to(checkpoints.saved(stopped.checkpoints)[-1]) == []  # it is said once
+    assert stopped.rewind_to(checkpoints.saved(stopped.checkpoints)[-1]) == []  # it is said once
     look_at(stopped)
 
 
@@ -256,8 +256,8 @@ def test_what_is_set_aside_overwrites_nothing(stopped: Run) -> None:
         (stopped.path / name).write_text("theirs")
     DAMAGED_ROWS["a bad byte"](stopped.path / "metrics.jsonl")
     was = (stopped.path / "metrics.jsonl").read_bytes()
-    (note, _) = stopped.go_back_to(checkpoints.saved(stopped.checkpoints)[-1])
-    assert note.endswith("the file as it was is damaged-metrics-3.jsonl")
+    (note, _) = stopped.rewind_to(checkpoints.saved(stopped.checkpoints)[-1])
+    assert note.endswith("the original is kept as damaged-metrics-3.jsonl")
     assert (stopped.path / "damaged-metrics-3.jsonl").read_bytes() == was
     assert (stopped.path / "damaged-metrics.jsonl").read_text() == "theirs"
 

@@ -31,7 +31,7 @@ from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.runs import checkpoints, mirror
 from grpo_colab.runs.checkpoints import MANIFEST, damage, saved, seal
 from grpo_colab.runs.lock import locked
-from grpo_colab.runs.mirror.restore import read_recipes
+from grpo_colab.runs.mirror.lookup import read_recipes
 from grpo_colab.runs.resume import open_run, rewind_to_checkpoint
 from grpo_colab.runs.run import Run, check_free
 from grpo_colab.utils.files import append, write_json
@@ -1363,7 +1363,7 @@ def test_of_what_is_left_only_ours_goes(elsewhere: Path, tmp_path: Path) -> None
     run.checkpoints.mkdir()
     (run.checkpoints / ".new").symlink_to(elsewhere)
     before = everything(elsewhere)
-    in_time(lambda: run.go_back_to(None))
+    in_time(lambda: run.rewind_to(None))
     assert everything(elsewhere) == before
     held = {path.name for path in run.path.iterdir()}
     assert held == {*theirs, ".metrics.jsonl.78.tmp", "recipe.toml", "checkpoints"}
@@ -1375,7 +1375,7 @@ def test_lines_are_not_cut_through_a_link(name: str, elsewhere: Path, tmp_path: 
     run = Run.create(Recipe.load(), tmp_path / "run")
     (elsewhere / "lines.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
     (run.path / name).symlink_to(elsewhere / "lines.jsonl")
-    assert run.go_back_to(None) == [
+    assert run.rewind_to(None) == [
         f"{name} cannot be read (it is a link, which is not followed); it is set aside as damaged-{name}"
     ]
     assert not (run.path / name).is_symlink()
@@ -1390,7 +1390,7 @@ def test_a_trainers_log_of_odd_types_gives_no_lines(state: Any, tmp_path: Path) 
     staged = checkpoints.new_staging(run.checkpoints) / "checkpoint-3"
     staged.mkdir()
     (staged / "trainer_state.json").write_text(json.dumps(state))
-    run.go_back_to(seal(staged, run.checkpoints))
+    run.rewind_to(seal(staged, run.checkpoints))
     assert run.metrics() == []
 
 

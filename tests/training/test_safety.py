@@ -264,7 +264,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
     train(resume=run.path)
     said = capsys.readouterr().err
     assert "checkpoint-8 is damaged: optimizer.pt has 1,000 of" in said
-    assert "the one before is taken" in said
+    assert "the previous one is used" in said
     assert_same(run, whole)
 
 
@@ -391,7 +391,7 @@ def test_an_unfinished_run_of_the_same_recipe_is_found(
     other = train(small(grpo={"seed": 7}, budget={"max_steps": 1}), resume=True)
     assert other.path != Path("runs/cut")
     assert train(small(budget={"max_hours": 9.0}), resume=True).path == Path("runs/cut")
-    assert "Going on with runs/cut, an unfinished run of this recipe" in capsys.readouterr().err
+    assert "Resuming runs/cut, an unfinished run of this recipe" in capsys.readouterr().err
     assert_same(run, whole)
     # what is finished is not gone on with, nor is what another process trains
     assert train(small(budget={"max_steps": 1}), resume=True).path not in (Path("runs/cut"), other.path)
@@ -491,7 +491,7 @@ def test_a_fresh_machine_goes_on_from_the_mirror_alone(
     shutil.rmtree(tmp_path / "runs")
     run = train(small(budget={"mirror": "drive"}), resume=True)
     assert run.path == Path("runs/lost")
-    assert f"Bringing {tmp_path}/drive/lost back to runs/lost" in capsys.readouterr().err
+    assert f"Restoring {tmp_path}/drive/lost to runs/lost" in capsys.readouterr().err
     assert_same(run, whole)
     # and the copy has followed
     copied = tmp_path / "drive" / "lost"
@@ -510,7 +510,7 @@ def test_what_has_changed_since_it_began_is_said(
     environment["versions"]["trl"], environment["processes"] = "1.14.0", 2
     (run.path / "environment.json").write_text(json.dumps(environment))
     train(resume=run.path)
-    assert "not to the last digit: trl 1.14.0 -> 1.15.0, processes 2 -> 1" in capsys.readouterr().err
+    assert "differ in the last digits: trl 1.14.0 -> 1.15.0, processes 2 -> 1" in capsys.readouterr().err
     assert run.finished
 
 
@@ -549,12 +549,12 @@ def test_a_mirrors_copy_is_not_taken_for_another_run(
     mirror.push(run.path, "drive")
     assert restore_run("drive/x").path == Path("runs/x")  # here, and as far
     shutil.rmtree(run.checkpoints / "checkpoint-6")
-    problem = "'runs/x' is there already, and is another run, or not as far"
+    problem = "'runs/x' exists already, and is another run or has fewer steps"
     with refused("--resume", "drive/x", problem=problem):
         restore_run("drive/x")
     shutil.rmtree(run.path)
     Run.create(small(), run.path)
-    with refused("--resume", "drive/x", problem=problem, remedy="go on with that by --resume runs/x"):
+    with refused("--resume", "drive/x", problem=problem, remedy="resume that one with --resume runs/x"):
         restore_run("drive/x")
     assert restore_run("drive/x", "elsewhere").last_step == 8
     shutil.rmtree(run.path)
@@ -571,7 +571,7 @@ def test_a_run_that_wants_no_checkpoints_has_its_last(tmp_path: Path, capsys: py
     (run.path / "evaluation.json").unlink()
     rows = untimed(run)
     train(resume=run.path)
-    assert "has no whole checkpoint, so that it begins again at its first step" in capsys.readouterr().err
+    assert "has no whole checkpoint, so training starts again at the first step" in capsys.readouterr().err
     assert untimed(run) == rows
 
 

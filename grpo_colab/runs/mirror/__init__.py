@@ -1,17 +1,18 @@
-"""A run's copy elsewhere, in a folder (Drive, say) or a model repository on the hub, kept by a child process.
+"""Keep a copy of a run elsewhere: in a folder (such as Drive) or in a model repository on the hub.
 
     <destination>/<the run folder's name>/      laid out as the run folder, and
-        mirrored.json                           whose copy it is, and how far it goes
+        mirrored.json                           which run it is a copy of, how far it goes, and its files
 
-A file system or a hub that hangs holds up the child, never the run: `Mirror` starts it, looks after it and tries again.
-The child is `python -m grpo_colab.runs.mirror RUN DESTINATION WAIT`. Standard library only at import, for it is started
-often.
+A child process does the copying, so that a file system or a hub that hangs never holds up the run. `Mirror` starts the
+child, watches it and retries. The child is `python -m grpo_colab.runs.mirror RUN DESTINATION WAIT`. It is started
+often, so only the standard library is imported at import.
 """
 
-from grpo_colab.runs.mirror.hub import hub_problem, hub_trouble
+from grpo_colab.runs.mirror.hub_files import hub_problem, hub_trouble
 from grpo_colab.runs.mirror.layout import HUB, IDENTITY, MARKER, STATE, identity, parse_hub
+from grpo_colab.runs.mirror.lookup import check_free, find, is_mirror, marker, recipes
 from grpo_colab.runs.mirror.mirror import BUSY, FAILED, PATIENCE_S, Mirror, main, push
-from grpo_colab.runs.mirror.restore import check_free, find, is_mirror, marker, recipes, restore
+from grpo_colab.runs.mirror.restore import restore
 
 __all__ = [
     "BUSY",

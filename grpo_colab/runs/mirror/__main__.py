@@ -1,4 +1,4 @@
-"""The child: `python -m grpo_colab.runs.mirror RUN DESTINATION WAIT`."""
+"""Run the child process of a mirror: `python -m grpo_colab.runs.mirror RUN DESTINATION WAIT`."""
 
 import sys
 

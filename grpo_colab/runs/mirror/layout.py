@@ -1,8 +1,11 @@
-"""What a copy holds and what of it is the mirror's: names, marker, identity. Standard library only.
+"""The layout of a copy: its file names, its marker and the identity of its run. Standard library only.
+
+`folder.py` and `hub.py` write this layout, `restore.py` reads it.
 
 Whoever can write to a copy can change its marker and its manifests. So a name in them counts only where the mirror
-itself could have written it (`is_own_name`), and stays in its folder; and a file counts as the mirror's only where it
-is, by size and SHA-256, what the list says was written. Not by its time: a Drive rounds it, and `cp` sets it anew.
+itself could have written it (`is_own_name`) and where it stays in its folder. A file counts as the mirror's only where
+its size and SHA-256 are those that the marker lists. Modification times are not compared: Drive rounds them, and `cp`
+sets them anew.
 """
 
 from __future__ import annotations
@@ -21,67 +24,78 @@ from typing import IO, Any, Final
 
 from grpo_colab.errors import SettingError
 from grpo_colab.runs import checkpoints
-from grpo_colab.runs.checkpoints import DAMAGED, SPOILT, Expected
+from grpo_colab.runs.checkpoints import DAMAGED, SPOILT, Fingerprint
 from grpo_colab.text import masked, on_one_line
 from grpo_colab.utils.files import is_utf8, number, open_to_read, read_bytes, read_json, write_text
 from grpo_colab.utils.toml_reading import read_toml
 
 HUB: Final = "hf://"
-MARKER: Final = "mirrored.json"  # in a copy
-STATE: Final = "mirror.json"  # in a run folder: how its mirror fares
-IDENTITY: Final = ".mirror.id"  # in a run folder: the copy that belongs to it, whatever the folder is called
-KEEP: Final = 2
+MARKER: Final = "mirrored.json"  # in a copy: which run it belongs to, how far it goes, and the files it lists
+STATE: Final = "mirror.json"  # in a run folder: the state of its mirror
+IDENTITY: Final = ".mirror.id"  # in a run folder: links the run to its copy, even after the folder is renamed
+KEEP: Final = 2  # newest checkpoints that a copy keeps, besides the best one
 MOST_NAMES: Final = 10_000  # files that a copy may have
-DEEPEST: Final = 8  # folders within each other in an adapter or a checkpoint
+DEEPEST: Final = 8  # levels of nested folders in an adapter or a checkpoint
 RECIPE_BYTES: Final = 1 << 20
 MARKER_BYTES: Final = 1 << 25
 FETCHED_BYTES: Final = 1 << 22  # of a marker or a manifest on the hub
-SMALL_BYTES: Final = 1 << 32  # metrics and completions, say
-LARGE_BYTES: Final = 1 << 35  # of an adapter and a checkpoint
-REACH_S = 10.0  # for a look at what is there
+SMALL_BYTES: Final = 1 << 32  # of a file at the top of a run folder, such as metrics.jsonl
+LARGE_BYTES: Final = 1 << 35  # of a file in an adapter or a checkpoint
+CHUNK_BYTES: Final = 1 << 20  # read at a time
+REACH_S = 10.0  # time limit for looking up what a destination holds
 
 
 def absolute(run: Path) -> Path:
-    """Return the run's path with its name: "." and ".." have none."""
+    """Return the absolute path of a run folder, so that its last part is the run's name, also for "." and ".."."""
     return run.resolve() if ".." in run.parts else run.absolute()
 
 
-def take_whole(here: list[Path], greater_is_better: bool, take: Callable[[Path], str | None]) -> list[str]:
-    """Give `take` the newest whole checkpoint and the best one; returns what was wrong with any that it refused."""
-    troubles: dict[Path, str | None] = {}
-    for checkpoint in reversed(here):
-        troubles[checkpoint] = take(checkpoint)
-        if troubles[checkpoint] is None:
+def take_newest_and_best(saved: list[Path], greater_is_better: bool, take: Callable[[Path], str | None]) -> list[str]:
+    """Call `take` for the newest whole checkpoint and for the best one, and return the problems found on the way.
+
+    `saved` is ordered from old to new. `take` copies a checkpoint and returns None, or returns what is wrong with it;
+    the next older checkpoint is then tried.
+    """
+    problems: dict[Path, str | None] = {}
+    for checkpoint in reversed(saved):
+        problems[checkpoint] = take(checkpoint)
+        if problems[checkpoint] is None:
             break
-    best = checkpoints.best_of(here, greater_is_better)
-    if best is not None and best not in troubles:
-        troubles[best] = take(best)
-    # one without its manifest was not damaged: the run deleted it meanwhile
-    return [f"{path.name}: {t}" for path, t in troubles.items() if t and (path / checkpoints.MANIFEST).exists()]
+    best = checkpoints.best_of(saved, greater_is_better)
+    if best is not None and best not in problems:
+        problems[best] = take(best)
+
+    found = []
+    for checkpoint, problem in problems.items():
+        # A checkpoint without its manifest is not damaged: the run has deleted it in the meantime.
+        if problem and (checkpoint / checkpoints.MANIFEST).exists():
+            found.append(f"{checkpoint.name}: {problem}")
+    return found
 
 
 def identity(run: Path) -> str | None:
-    """What a run's copies are known by; None before it has had one."""
+    """Return the identity that a run shares with its copies; None before its first copy."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return valid_identity(read_bytes(run / IDENTITY, most=1000).decode())
     return None
 
 
-def own_identity(run: Path) -> str:
-    """The run's identity, made when there is none."""
-    if (found := identity(run)) is None:
+def get_or_create_identity(run: Path) -> str:
+    """Return the run's identity. Create it where there is none."""
+    found = identity(run)
+    if found is None:
         found = uuid.uuid4().hex
         write_text(run / IDENTITY, found)
     return found
 
 
 def valid_identity(value: object) -> str | None:
-    """`value` if it is one: it becomes a part of a file's name."""
+    """Return `value` if it is a valid identity, else None. It becomes part of a file name, so its characters count."""
     return value if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value) else None
 
 
-def parsed_marker(content: bytes) -> dict[str, Any] | None:
-    """What a mirrored.json says; None when it cannot be read, or says not whose copy it is."""
+def parse_marker(content: bytes) -> dict[str, Any] | None:
+    """Return the content of a mirrored.json; None where it cannot be read or has no valid identity."""
     with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(content)
         if isinstance(value, dict) and valid_identity(value.get("id")):
@@ -90,85 +104,101 @@ def parsed_marker(content: bytes) -> dict[str, Any] | None:
 
 
 def read_marker(copy: Path) -> dict[str, Any] | None:
-    """What a copy's mirrored.json says, as `parsed_marker`."""
+    """Return the content of a copy's mirrored.json; None where it cannot be read or has no valid identity."""
     with contextlib.suppress(OSError):
-        return parsed_marker(read_bytes(copy / MARKER, most=MARKER_BYTES))
+        return parse_marker(read_bytes(copy / MARKER, most=MARKER_BYTES))
     return None
 
 
 def new_marker(run: Path) -> dict[str, Any]:
-    """What the copy's mirrored.json says of this run."""
+    """Return a marker for this run's copy, which lists no files yet.
+
+    "adapter" is the modification time of the run's adapter in nanoseconds, None where the run has no adapter.
+    """
     folder = run / "adapter"
     adapter = folder.stat().st_mtime_ns if folder.is_dir() and not folder.is_symlink() else None
-    return {"run": run.name, "step": None, "at": now(), "id": own_identity(run), "adapter": adapter}
+    return {"run": run.name, "step": None, "at": now(), "id": get_or_create_identity(run), "adapter": adapter}
 
 
 def listed_names(marker: dict[str, Any]) -> set[str] | None:
-    """The names that the mirror has written, by the marker's list; None where it has no list that can be read."""
+    """Return the names of the files that the marker lists; None where it has no readable list."""
     names = marker.get("files")
     if not isinstance(names, list | dict) or len(names) > MOST_NAMES:
         return None
     return {name for name in names if is_own_name(name)}
 
 
-def listed_bodies(marker: dict[str, Any]) -> dict[str, tuple[Expected, ...]] | None:
-    """What the mirror has written under each name; None of an earlier release, which listed no more than names.
+def listed_fingerprints(marker: dict[str, Any]) -> dict[str, tuple[Fingerprint, ...]] | None:
+    """Return the fingerprints that the marker lists for each file name.
 
-    A file that is about to be replaced has two: after a kill either may stand there, and nothing else of the mirror's.
+    A file that is about to be replaced has two, the old and the new one: after a kill, either may be there.
+    Returns None for the marker of an earlier release, which listed names only.
     """
     files = marker.get("files")
     if not isinstance(files, dict) or len(files) > MOST_NAMES:
         return None
     found = {}
-    for name, bodies in files.items():
-        if is_own_name(name) and isinstance(bodies, dict) and 0 < len(bodies) <= 2:
-            sound = [Expected(size, digest) for digest, size in bodies.items() if type(size) is int]
-            found[name] = tuple(body for body in sound if re.fullmatch("[0-9a-f]{64}", body.sha256))
+    for name, size_by_digest in files.items():
+        if not is_own_name(name) or not isinstance(size_by_digest, dict) or not 0 < len(size_by_digest) <= 2:
+            continue
+        fingerprints = []
+        for digest, size in size_by_digest.items():
+            if type(size) is int and re.fullmatch("[0-9a-f]{64}", digest):
+                fingerprints.append(Fingerprint(size, digest))
+        found[name] = tuple(fingerprints)
     return found
 
 
-def as_listed(names: Mapping[str, Iterable[Expected]]) -> dict[str, dict[str, int]]:
-    """The marker's list, as `listed_bodies` reads it."""
-    return {name: {body.sha256: body.bytes for body in names[name]} for name in sorted(names)}
+def marker_entries(files: Mapping[str, Iterable[Fingerprint]]) -> dict[str, dict[str, int]]:
+    """Return the marker's "files" entry: for each name its sizes by SHA-256, as `listed_fingerprints` reads it."""
+    return {name: {one.sha256: one.bytes for one in files[name]} for name in sorted(files)}
 
 
-def body_of(path: Path) -> Expected:
-    """The bytes and the SHA-256 of a regular file as far as it goes now: it may be growing."""
+def fingerprint(path: Path) -> Fingerprint:
+    """Return the fingerprint of a regular file, up to its present size: the file may be growing."""
     with open_to_read(path) as file:
-        return copied(file, None, os.fstat(file.fileno()).st_size)
+        return copy_bytes(file, None, os.fstat(file.fileno()).st_size)
 
 
-def copied(source: IO[bytes], target: IO[bytes] | None, size: int) -> Expected:
-    """Copy so many bytes at most, and return what they are."""
+def copy_bytes(source: IO[bytes], target: IO[bytes] | None, size: int) -> Fingerprint:
+    """Copy at most `size` bytes to `target`, and return their fingerprint. Without a target, only read them."""
     digest, left = hashlib.sha256(), size
-    while left > 0 and (piece := source.read(min(left, 1 << 20))):
-        digest.update(piece)
-        left -= len(piece)
+    while left > 0:
+        chunk = source.read(min(left, CHUNK_BYTES))
+        if not chunk:
+            break
+        digest.update(chunk)
+        left -= len(chunk)
         if target is not None:
-            target.write(piece)
-    return Expected(size - left, digest.hexdigest())
+            target.write(chunk)
+    return Fingerprint(size - left, digest.hexdigest())
 
 
-def bodies_of(checkpoint: Path) -> dict[str, Expected]:
-    """What a checkpoint's manifest says of its files, by their names in the run folder, and what it is itself, last."""
-    found = checkpoints.contents(checkpoint)
-    if not found:
+def checkpoint_fingerprints(checkpoint: Path) -> dict[str, Fingerprint]:
+    """Return the fingerprints of a checkpoint's files as its manifest gives them, and the manifest's own, last.
+
+    The names are relative to the run folder. Returns an empty dict for a damaged manifest.
+    """
+    files = checkpoints.fingerprints(checkpoint)
+    if not files:
         return {}
     prefix = f"checkpoints/{checkpoint.name}/"
-    manifest = body_of(checkpoint / checkpoints.MANIFEST)
-    return {**{prefix + name: body for name, body in found.items()}, prefix + checkpoints.MANIFEST: manifest}
+    manifest = fingerprint(checkpoint / checkpoints.MANIFEST)
+    found = {prefix + name: expected for name, expected in files.items()}
+    found[prefix + checkpoints.MANIFEST] = manifest
+    return found
 
 
-def is_known(checkpoint: Path, run: Path) -> bool:
-    """Tell whether a checkpoint in a copy is one that the run has too, by their manifests."""
+def is_checkpoint_of(run: Path, checkpoint: Path) -> bool:
+    """Tell whether the run has the same checkpoint as the copy: whether their manifests are equal."""
     with contextlib.suppress(OSError):
-        mine = run / "checkpoints" / checkpoint.name / checkpoints.MANIFEST
-        return read_bytes(mine) == read_bytes(checkpoint / checkpoints.MANIFEST)
+        own = run / "checkpoints" / checkpoint.name / checkpoints.MANIFEST
+        return read_bytes(own) == read_bytes(checkpoint / checkpoints.MANIFEST)
     return False
 
 
 def is_own_name(name: object) -> bool:
-    """Tell whether the mirror could have written a file of this name into a copy, by the name alone."""
+    """Tell whether the mirror could have written a file of this name into a copy."""
     if not isinstance(name, str) or len(name) > 4000 or "\0" in name or not is_utf8(name):
         return False
     parts = name.split("/")
@@ -182,26 +212,33 @@ def is_own_name(name: object) -> bool:
 
 
 def is_small_name(name: str) -> bool:
+    """Tell whether a file of this name at the top of a run folder is copied."""
     return not name.startswith(".") and name not in (STATE, MARKER) and is_utf8(name)
 
 
 def now() -> str:
+    """Return the present time in UTC in ISO format, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def small_files(folder: Path) -> list[str]:
-    """The names of the regular files in a folder itself that a copy has; a link is none."""
+    """Return the names of the regular files at the top of a folder that are copied, sorted. Links are left out."""
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_file(follow_symlinks=False) and is_small_name(e.name))
+        return sorted(
+            entry.name for entry in entries if entry.is_file(follow_symlinks=False) and is_small_name(entry.name)
+        )
 
 
 def files_below(folder: Path) -> list[Path]:
-    """The regular files below a folder; links are neither given nor followed. OSError when they are too many."""
+    """Return the regular files in a folder and the folders in it, sorted. Links are left out and not followed.
+
+    Raises OSError for more than 10,000 files.
+    """
     found: list[Path] = []
     waiting = [(folder, 0)] if not folder.is_symlink() and folder.is_dir() else []
     while waiting:
         inner, depth = waiting.pop()
-        with contextlib.suppress(FileNotFoundError):  # the run replaces its adapter
+        with contextlib.suppress(FileNotFoundError):  # the run may be replacing its adapter
             for path in inner.iterdir():
                 mode = path.lstat().st_mode
                 if stat.S_ISDIR(mode) and depth < DEEPEST:
@@ -214,59 +251,73 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def checkpoint_names(checkpoint: Path) -> list[str]:
-    """A checkpoint's files by its manifest, as names in the run folder, the manifest last; none of a damaged one."""
-    found = checkpoints.contents(checkpoint)
-    return [f"checkpoints/{checkpoint.name}/{name}" for name in (*found, checkpoints.MANIFEST)] if found else []
+    """Return the names of a checkpoint's files relative to the run folder, the manifest last.
+
+    Returns an empty list for a damaged manifest.
+    """
+    files = checkpoints.fingerprints(checkpoint)
+    if not files:
+        return []
+    return [f"checkpoints/{checkpoint.name}/{name}" for name in (*files, checkpoints.MANIFEST)]
 
 
-def links(run: Path) -> list[str]:
-    """What of a run is a link where a folder should be, so that it is not copied."""
+def link_problems(run: Path) -> list[str]:
+    """Return a problem for each folder of the run that is a link, and so is not copied."""
     return [
         f"{name} is a link, which is not followed" for name in ("adapter", "checkpoints") if (run / name).is_symlink()
     ]
 
 
-def superseded(name: str, run: Path, here: Iterable[Path]) -> bool:
-    """Tell whether a checkpoint is of a future that the run went back from: it must not outlive its steps' metrics."""
-    gone = _is_ahead(name, here) and _went_back(name, run)
-    return gone or name in checkpoints.spoilt(run / "checkpoints")
+def is_superseded(name: str, run: Path, saved: Iterable[Path]) -> bool:
+    """Tell whether the checkpoint `name` in the copy is from steps that the run has rewound, or from spoilt weights.
 
-
-def ahead(names: Iterable[str], run: Path, here: Iterable[Path]) -> str | None:
-    """What is wrong with a copy whose newest checkpoint this run neither has nor went back from; None when all is well.
-
-    It is of a run whose folder this one is a copy of, or that this one is a copy of: both have one identity.
+    It has to leave the copy together with the metrics of its steps. `saved` is the run's own checkpoints.
     """
-    here = list(here)
-    others = [name for name in names if _is_ahead(name, here) and not _went_back(name, run)]
-    if not others:
+    rewound = _is_newer(name, saved) and _had_checkpoint(run, name)
+    return rewound or name in checkpoints.spoilt(run / "checkpoints")
+
+
+def diverged_problem(names: Iterable[str], run: Path, saved: Iterable[Path]) -> str | None:
+    """Return a problem when the copy has a newer checkpoint that this run never had; None when all is well.
+
+    Then the run folder has been duplicated, both have the same identity, and the other one was trained further.
+    `names` are the checkpoints in the copy, `saved` the run's own.
+    """
+    saved = list(saved)
+    unknown = [name for name in names if _is_newer(name, saved) and not _had_checkpoint(run, name)]
+    if not unknown:
         return None
-    newest = max(others, key=lambda name: checkpoints.step_of(Path(name)))
+    newest = max(unknown, key=lambda name: checkpoints.step_of(Path(name)))
     return (
         f"{on_one_line(run.name)} there holds {newest}, which this run has not reached and did not go back from: "
         "another copy of its folder was trained further; rename this run's folder, or move what is there"
     )
 
 
-def _is_ahead(name: str, here: Iterable[Path]) -> bool:
-    newest = max((checkpoints.step_of(path) for path in here), default=None)
+def _is_newer(name: str, saved: Iterable[Path]) -> bool:
+    """Tell whether a checkpoint name has a later step than all saved ones. False where nothing is saved."""
+    newest = max((checkpoints.step_of(path) for path in saved), default=None)
     return newest is not None and checkpoints.step_of(Path(name)) > newest
 
 
-def _went_back(name: str, run: Path) -> bool:
-    """Tell whether a run had a checkpoint that it has no longer: it was set aside, or had been copied by this run."""
-    aside = [run / "checkpoints" / f"{prefix}{name}" for prefix in (DAMAGED, SPOILT)]
+def _had_checkpoint(run: Path, name: str) -> bool:
+    """Tell whether a run once had this checkpoint: it was set aside, or the mirror has copied its step."""
+    set_aside = [run / "checkpoints" / f"{prefix}{name}" for prefix in (DAMAGED, SPOILT)]
     pushed = number((read_json(run / STATE) or {}).get("step"))
-    return any(map(os.path.lexists, aside)) or (pushed is not None and checkpoints.step_of(Path(name)) <= pushed)
+    return any(map(os.path.lexists, set_aside)) or (pushed is not None and checkpoints.step_of(Path(name)) <= pushed)
 
 
 def greater_is_better(run: Path) -> bool:
+    """Tell whether a greater value makes the better checkpoint, by the run's recipe."""
     grpo = read_toml(run / "recipe.toml", most=RECIPE_BYTES).get("grpo", {})
     return checkpoints.greater_is_better(grpo if isinstance(grpo, dict) else {})
 
 
 def parse_hub(source: str) -> tuple[str, str | None]:
-    """hf://user/repository[/run] as the repository and the run; SettingError for anything else."""
+    """Split hf://user/repository[/run] into "user/repository" and the run's name, None where there is none.
+
+    Raises SettingError for anything else.
+    """
     user, _, rest = source.removeprefix(HUB).strip("/").partition("/")
     repository, _, name = rest.partition("/")
     if not repository or "/" in name or not {".", ".."}.isdisjoint((user, repository, name)):
@@ -279,7 +330,7 @@ def parse_hub(source: str) -> tuple[str, str | None]:
     return f"{user}/{repository}", name or None
 
 
-def told(error: BaseException, limit: int = 300) -> str:
-    """What an exception says, its kind first, on one line, with dots for what opens something."""
+def error_text(error: BaseException, limit: int = 300) -> str:
+    """Return an exception as one line, "<class>: <message>", with secrets masked, cut to `limit` characters."""
     text = on_one_line(masked(f"{type(error).__name__}: {error}"))
     return text if len(text) <= limit else text[:limit] + "..."

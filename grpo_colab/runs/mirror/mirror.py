@@ -1,4 +1,4 @@
-"""The child that copies, and `Mirror`, which starts it from beside a run and looks after it."""
+"""The child process that copies a run once (`main`), and `Mirror`, which starts it beside the run and retries."""
 
 from __future__ import annotations
 
@@ -12,45 +12,53 @@ from pathlib import Path
 
 from grpo_colab.runs import checkpoints
 from grpo_colab.runs.mirror.folder import push_to_folder
-from grpo_colab.runs.mirror.hub import hub_trouble, push_to_hub
-from grpo_colab.runs.mirror.layout import HUB, STATE, absolute, now, told
-from grpo_colab.runs.mirror.process import PROGRAM, child
-from grpo_colab.runs.mirror.restore import read_recipes, taken
+from grpo_colab.runs.mirror.hub import push_to_hub
+from grpo_colab.runs.mirror.hub_files import hub_trouble
+from grpo_colab.runs.mirror.layout import HUB, STATE, absolute, error_text, now
+from grpo_colab.runs.mirror.lookup import any_occupied, read_recipes
+from grpo_colab.runs.mirror.process import PROGRAM, child_command
 from grpo_colab.text import masked, on_one_line, printable
 from grpo_colab.utils.files import expanded, number, read_json, write_json
 
-BUSY, FAILED = 3, 4  # the child's exit status: another one is at it; it failed, and mirror.json says why
+# Exit statuses of the child: another child is copying this run; or copying failed, and mirror.json says why.
+BUSY, FAILED = 3, 4
 FIRST_RETRY_S, LONGEST_RETRY_S = 5.0, 300.0
-LIMIT_S = 1800.0  # for one pass
-PATIENCE_S = 60.0  # that a run waits at its end for its copies, which then go on by themselves
+LIMIT_S = 1800.0  # time limit of one child
+PATIENCE_S = 60.0  # how long a run waits at its end for its copy; the copying then goes on without it
 
 
 def push(run: Path, destination: str) -> int | None:
-    """Bring the copy up to date, once; returns the step of the newest checkpoint that it then holds.
+    """Bring the copy up to date, once. Return the step of the newest checkpoint in the copy, None for none.
 
-    Raises OSError (most of the hub's errors are such), also after all is copied but a checkpoint that is damaged here.
+    Raises OSError (most errors of the hub are of this class). Where a checkpoint of the run is damaged, everything else
+    is copied before the error is raised.
     """
     run = absolute(run)
     if not run.name:
         raise OSError(f"a run in {run} has no name; choose another folder with --out")
-    # listed before the small files are read, so that the copy's metrics reach at least as far as its checkpoints
-    here = checkpoints.saved(run / "checkpoints")
-    step, troubles = (push_to_hub if destination.startswith(HUB) else push_to_folder)(run, destination, here)
-    if troubles:
-        raise OSError(f"not copied: {'; '.join(troubles)}")
+    # List the checkpoints before the small files are read: the copy's metrics then reach at least as far as they do.
+    saved = checkpoints.saved(run / "checkpoints")
+    push_to = push_to_hub if destination.startswith(HUB) else push_to_folder
+    step, problems = push_to(run, destination, saved)
+    if problems:
+        raise OSError(f"not copied: {'; '.join(problems)}")
     return step
 
 
 def main(arguments: list[str]) -> int:
-    """The child: one pass over RUN, or as JSON what is at a destination.
+    """Run the child process, and return its exit status.
 
-    With --recipes that is each copy's name and recipe, and with --taken why new runs cannot have their copies there.
+    The arguments are RUN DESTINATION WAIT to copy a run once, where WAIT is how many seconds to wait for another child
+    that is copying it. They are --recipes DESTINATION to print the copies' recipes as JSON, by name, and
+    --occupied DESTINATION RUN... to print what is in the way of these runs' copies, null where nothing is.
     """
     if hasattr(os, "nice"):
-        os.nice(10)  # the run needs the processor more
-    if arguments[0] in ("--recipes", "--taken"):
-        destination, *runs = arguments[1:]
-        print(json.dumps(read_recipes(destination) if arguments[0] == "--recipes" else taken(destination, runs)))
+        os.nice(10)  # training has priority on the processor
+    if arguments[0] == "--recipes":
+        print(json.dumps(read_recipes(arguments[1])))
+        return 0
+    if arguments[0] == "--occupied":
+        print(json.dumps(any_occupied(arguments[1], arguments[2:])))
         return 0
     from filelock import FileLock, Timeout
 
@@ -60,32 +68,36 @@ def main(arguments: list[str]) -> int:
         if lock.is_symlink():
             raise OSError(f"{lock} is a link, which is not followed; remove it")
         with FileLock(lock, timeout=wait_s):
-            _record(run, destination, push(run, destination), None)
+            _write_state(run, destination, push(run, destination), None)
     except Timeout:
         return BUSY
-    except Exception as error:  # noqa: BLE001 - whatever it is, mirror.json is where a person looks
-        hub = destination.startswith(HUB)
-        _record(run, destination, None, hub_trouble(destination, error) if hub else told(error))
+    except Exception as error:  # noqa: BLE001 - any error belongs in mirror.json, where a person looks
+        reason = hub_trouble(destination, error) if destination.startswith(HUB) else error_text(error)
+        _write_state(run, destination, None, reason)
         return FAILED
     return 0
 
 
-def _record(run: Path, destination: str, step: float | None, error: str | None) -> None:
-    before, destination = read_json(run / STATE) or {}, masked(destination)
-    if error is not None and before.get("destination") == destination:
-        step = number(before.get("step"))
-    failures = 0 if error is None else int(number(before.get("failures")) or 0) + 1
+def _write_state(run: Path, destination: str, step: float | None, error: str | None) -> None:
+    """Write mirror.json: the newest step in the copy, the last error, and how many failures there were in a row.
+
+    After an error, the step of the last successful copy to the same destination is kept.
+    """
+    previous, destination = read_json(run / STATE) or {}, masked(destination)
+    if error is not None and previous.get("destination") == destination:
+        step = number(previous.get("step"))
+    failures = 0 if error is None else int(number(previous.get("failures")) or 0) + 1
     error = error and on_one_line(masked(error))
-    with contextlib.suppress(OSError):  # a full disk stops the run for its own reasons
+    with contextlib.suppress(OSError):  # on a full disk, the run itself stops and says so
         state = {"destination": destination, "step": step, "at": now(), "error": error, "failures": failures}
         write_json(run / STATE, state)
 
 
 class Mirror:
-    """Keeps a run's copy from beside the run: each method returns at once (but `finish`), and none raises.
+    """Keeps a run's copy up to date from beside the run. No method raises, and all but `finish` return at once.
 
-    `pinned` is the checkpoint that is being copied, which pruning should leave alone. Call `request` when there is
-    something new, and `poll` now and then.
+    Call `request` when the run has something new, and `poll` now and then. `pinned` is the newest checkpoint at the
+    time the present child started: pruning should leave it alone, since it is being copied.
     """
 
     def __init__(self, run: Path, destination: str) -> None:
@@ -94,73 +106,83 @@ class Mirror:
         self.destination = destination if hub else str(expanded(destination).absolute())
         self.pinned: Path | None = None
         self._child: subprocess.Popen[bytes] | None = None
-        self._asked = False  # for what the present child may not see
-        self._began = self._due = 0.0
-        self._failed = 0  # times in a row
+        self._requested = False  # something is new that the present child may not see
+        self._started_at = self._due_at = 0.0  # by time.monotonic()
+        self._failures = 0  # in a row
 
     @property
     def command(self) -> str:
-        """One pass by hand."""
+        """Return the shell command that copies the run once."""
         return printable(shlex.join(["python", "-m", PROGRAM, str(self.run), self.destination, "0"]))
 
     def request(self) -> None:
-        """There is something new: copy it now, or when the present child has ended."""
-        self._asked, self._due = True, 0.0
+        """Have the run copied now, or as soon as the present child has ended."""
+        self._requested, self._due_at = True, 0.0
         self.poll()
 
     def poll(self) -> None:
-        """See whether the child has ended or has taken too long, and start the next when one is due."""
+        """Check whether the child has ended or has exceeded its time limit, and start the next one when it is due."""
         now = time.monotonic()
         if self._child is not None:
             status = self._child.poll()
-            if status is None and now < self._began + LIMIT_S:
+            if status is None and now < self._started_at + LIMIT_S:
                 return
             if status is None:
-                self._child.kill()  # and forgotten: one that hangs in the kernel does not even die
-                self._ended(f"stopped after {LIMIT_S / 60:.0f} minutes")
+                self._child.kill()  # without waiting for its end: a process that hangs in the kernel does not die
+                self._failed(f"stopped after {LIMIT_S / 60:.0f} minutes")
+            elif status == 0:
+                self._forget_child()
+                self._failures = 0
+            elif status in (BUSY, FAILED):
+                self._failed(None)  # the child itself, or the one that is copying, has written mirror.json
             else:
-                self._ended({0: None, BUSY: "", FAILED: ""}.get(status, f"its process ended with status {status}"))
-        if self._asked and now >= self._due:
+                self._failed(f"its process ended with status {status}")
+        if self._requested and now >= self._due_at:
             self.start()
 
     def start(self, wait_s: float = 0.0) -> None:
-        """Start a child, which waits so long for another that is at it."""
-        self._asked, self._began = False, time.monotonic()
+        """Start a child, which waits up to `wait_s` seconds for another one that is copying this run."""
+        self._requested, self._started_at = False, time.monotonic()
         self.pinned = next(reversed(checkpoints.saved(self.run / "checkpoints")), None)
         quiet = subprocess.DEVNULL
-        try:  # in a session of its own, out of reach of Ctrl-C
-            command, environment = child(str(self.run), self.destination, str(wait_s))
+        try:
+            # In a session of its own, so that Ctrl-C does not reach it.
+            command, environment = child_command(str(self.run), self.destination, str(wait_s))
             self._child = subprocess.Popen(
                 command, env=environment, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
             )
         except OSError as error:
-            self._ended(told(error))
+            self._failed(error_text(error))
 
-    def _ended(self, error: str | None) -> None:
-        """The child is gone: None, it has done its work; else why not, or "" when that has been said."""
+    def _forget_child(self) -> None:
         self._child = self.pinned = None
-        self._failed = 0 if error is None else self._failed + 1
+
+    def _failed(self, error: str | None) -> None:
+        """Count a failure and schedule the next try, each time after twice the wait. Write `error` to mirror.json."""
+        self._forget_child()
+        self._failures += 1
         if error:
-            _record(self.run, self.destination, None, error)
-        if error is not None:
-            self._asked = True
-            self._due = time.monotonic() + min(FIRST_RETRY_S * 2 ** (self._failed - 1), LONGEST_RETRY_S)
+            _write_state(self.run, self.destination, None, error)
+        self._requested = True
+        self._due_at = time.monotonic() + min(FIRST_RETRY_S * 2 ** (self._failures - 1), LONGEST_RETRY_S)
 
     def finish(self, wait_s: float) -> str | None:
-        """Copy all that is there, in at most so many seconds; returns one line about what is not done then.
+        """Copy everything, for at most `wait_s` seconds. Return a line about what is missing then, None for nothing.
 
-        What is not done then is left to a child that goes on by itself, also when this process ends.
+        What is missing is left to a child that goes on by itself, even when this process ends.
         """
         deadline = time.monotonic() + wait_s
         self.request()
-        while (self._child is not None or self._asked) and time.monotonic() < deadline:
+        while (self._child is not None or self._requested) and time.monotonic() < deadline:
             time.sleep(0.05)
             self.poll()
-        if self._child is None and not self._asked:
+        if self._child is None and not self._requested:
             return None
-        self.start(LIMIT_S)  # the present one may see only a part of it, or end at once because another is at it
+        # The present child may not see the newest files, or may end at once because another one is copying.
+        self.start(LIMIT_S)
         state = read_json(self.run / STATE) or {}
         error = f" ({on_one_line(masked(str(state['error'])))})" if state.get("error") else ""
-        held = "none" if (step := number(state.get("step"))) is None else f"step {step}"
-        there = on_one_line(masked(self.destination))
-        return f"{there} does not hold all of this run{error}; its newest checkpoint there: {held}"
+        step = number(state.get("step"))
+        newest = "none" if step is None else f"step {step}"
+        destination = on_one_line(masked(self.destination))
+        return f"{destination} does not hold all of this run{error}; its newest checkpoint there: {newest}"

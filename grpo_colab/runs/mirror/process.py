@@ -1,4 +1,4 @@
-"""A child process of this package: how it is started, and how one is asked that may never answer."""
+"""Start child processes of this package, and ask one that may never answer."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from grpo_colab.utils.processes import module_path
 PROGRAM: Final = "grpo_colab.runs.mirror"
 
 
-def child(*arguments: str) -> tuple[list[str], dict[str, str]]:
-    """The command of a child process, and its environment."""
+def child_command(*arguments: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command line of a mirror's child process with these arguments, and its environment."""
     return [sys.executable, "-P", "-m", PROGRAM, *arguments], os.environ | {"PYTHONPATH": module_path()}
 
 
-def ask(*arguments: str) -> Any:
-    """What a child says about a destination, from JSON; None when it does not answer in time."""
-    command, environment = child(*arguments)
+def ask_child(*arguments: str) -> Any:
+    """Run a child with these arguments and return the JSON value that it prints.
+
+    Returns None when it fails or does not end within `layout.REACH_S` seconds.
+    """
+    command, environment = child_command(*arguments)
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command, env=environment, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet)
     try:
         output, _ = process.communicate(timeout=layout.REACH_S)
     except subprocess.TimeoutExpired:
-        process.kill()  # without waiting for it: one that hangs in the kernel does not die
+        process.kill()  # without waiting for its end: a process that hangs in the kernel does not die
         return None
     with contextlib.suppress(ValueError):
         return json.loads(output) if process.returncode == 0 else None

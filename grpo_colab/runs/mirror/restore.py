@@ -1,27 +1,25 @@
-"""A copy that is found, read, and brought back: regular files alone, of a size that is known before.
+"""Bring a run back from its copy: regular files only, whose sizes are checked before anything is copied.
 
-Whoever can write to the place can change a copy. So what is brought back are the files that its marker lists (of an
-earlier release: the small ones and the adapter) and those that its checkpoints' manifests list. No link is followed.
+Whoever can write to the destination can change a copy. So only the files that its marker lists are brought back (of an
+earlier release: the small files and the adapter), and those that its checkpoints' manifests list. No link is followed.
+`lookup.py` finds copies.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import stat
 import tempfile
-import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError
 from grpo_colab.runs import checkpoints
 from grpo_colab.runs.checkpoints import DAMAGED, MANIFEST
-from grpo_colab.runs.mirror import folder as folders
-from grpo_colab.runs.mirror import hub, layout
+from grpo_colab.runs.mirror import hub_files
 from grpo_colab.runs.mirror.layout import (
+    CHUNK_BYTES,
     HUB,
     IDENTITY,
     LARGE_BYTES,
@@ -30,154 +28,27 @@ from grpo_colab.runs.mirror.layout import (
     RECIPE_BYTES,
     SMALL_BYTES,
     checkpoint_names,
+    error_text,
     files_below,
     is_own_name,
     listed_names,
     parse_hub,
     read_marker,
     small_files,
-    told,
 )
-from grpo_colab.runs.mirror.process import ask
-from grpo_colab.text import masked, on_one_line
-from grpo_colab.utils.files import expanded, inside, open_to_read, read_bytes, to_disk, write_text
-from grpo_colab.utils.toml_reading import parse_toml
+from grpo_colab.runs.mirror.lookup import NAME_A_COPY, copies_in, is_copy, shown
+from grpo_colab.text import on_one_line
+from grpo_colab.utils.files import expanded, inside, open_to_read, to_disk, write_text
 
-MOST_CHECKPOINTS = 100  # of a copy; it keeps three
-SPARE_BYTES = 1 << 26  # that a disk must have left
-
-
-def find(source: str) -> str:
-    """`source` if it names a copy, else the newest copy in that destination. SettingError where there is none."""
-    if not source.startswith(HUB):
-        copies = [expanded(source)]
-        copies = copies if _is_copy(copies[0]) else _copies(copies[0])
-        found = str(copies[0]) if copies else None
-    elif parse_hub(source)[1]:
-        found = source
-    else:
-        found = next((f"{source.rstrip('/')}/{name}" for name in recipes(source)), None)
-    if found is None:
-        raise SettingError("holds no copy of a run, or does not answer", remedy=_NAME_A_COPY, place=shown(source))
-    return found
-
-
-def shown(source: str) -> str:
-    """A source or a destination as a person is shown it."""
-    return on_one_line(repr(masked(source)))
-
-
-def marker(source: str) -> dict[str, Any]:
-    """What a copy's mirrored.json says: whose copy it is and how far it goes; empty where that cannot be read."""
-    if not source.startswith(HUB):
-        return _typed(read_marker(expanded(source)))
-    repository, name = parse_hub(source)
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, ValueError):
-        hub.bound_requests()
-        hub.reach(repository)
-        there = hub.sizes(repository, name)
-        hub.fetch_small(repository, str(name), [MARKER], there, folder)
-        return _typed(read_marker(Path(folder, str(name))))
-    return {}
-
-
-def _typed(about: dict[str, Any] | None) -> dict[str, Any]:
-    """A marker whose step is a number, or None."""
-    if about is None:
-        return {}
-    step = about.get("step")
-    return {**about, "step": step if isinstance(step, int) and not isinstance(step, bool) else None}
-
-
-def is_mirror(source: str) -> bool:
-    """Whether `source` is a copy, or a destination with some in it."""
-    root = expanded(source)
-    return source.startswith(HUB) or _is_copy(root) or (not (root / "recipe.toml").exists() and bool(_copies(root)))
-
-
-def recipes(destination: str) -> dict[str, str]:
-    """Each copy's name and recipe, the newest first; empty when there is none, or none that answers in time."""
-    return ask("--recipes", destination) or {}
-
-
-def check_free(destination: str, runs: Iterable[Path], remedy: str = "another --out or budget.mirror") -> None:
-    """Raise SettingError when new runs cannot have their copies at a destination, for what is there under their names.
-
-    One that does not exist yet, or that does not answer in time, is left to the mirror to meet.
-    """
-    paths = [str(layout.absolute(run)) for run in runs]
-    found = ask("--taken", destination, *paths) if paths else None
-    if isinstance(found, str):
-        raise SettingError(found, setting="budget.mirror", value=destination, remedy=f"choose {remedy}")
-
-
-def read_recipes(destination: str) -> dict[str, str]:
-    """What `recipes` says, in the child. A copy whose recipe cannot be read is left out.
-
-    The small ones are read first, and what is not read in half the time that a look may take is left out too: a
-    stranger's few hundred large files must not keep the answer about the others from coming.
-    """
-    found: dict[Path, str] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        root = expanded(destination)
-        if destination.startswith(HUB):
-            hub.bound_requests()
-            root = hub.fetch_heads(parse_hub(destination)[0], folder)
-        copies = _copies(root)
-        until = time.monotonic() + layout.REACH_S / 2
-        for copy in sorted(copies, key=lambda copy: _bytes(copy / "recipe.toml")):
-            if time.monotonic() > until:
-                break
-            with contextlib.suppress(OSError, ValueError):
-                text = read_bytes(copy / "recipe.toml", most=RECIPE_BYTES).decode()
-                parse_toml(text)
-                found[copy] = text
-    return {copy.name: found[copy] for copy in copies if copy in found}
-
-
-def _bytes(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        return path.lstat().st_size
-    return 0
-
-
-def taken(destination: str, runs: Iterable[str]) -> str | None:
-    """What `check_free` asks, in the child: why one of these runs cannot have its copy there; None when all can."""
-    look = hub.taken if destination.startswith(HUB) else folders.taken
-    return next((why for run in runs if (why := look(destination, Path(run)))), None)
-
-
-def _is_copy(path: Path) -> bool:
-    return (path / MARKER).is_file() and not (path / MARKER).is_symlink()
-
-
-def _copies(root: Path) -> list[Path]:
-    """The copies in a folder, the newest first, and no more than can be looked into.
-
-    The small markers are read first, and those that are not read in a quarter of the time come last.
-    """
-    found = []
-    with contextlib.suppress(OSError), os.scandir(root) as entries:
-        for entry in entries:
-            path = Path(entry.path)
-            if entry.is_dir(follow_symlinks=False) and entry.name.isprintable() and _is_copy(path):
-                found.append(((path / MARKER).lstat().st_mtime, path))
-    latest = [path for _, path in sorted(found, reverse=True)[: hub.MOST_COPIES]]
-    at = dict.fromkeys(latest, "")
-    until = time.monotonic() + layout.REACH_S / 4
-    for path in sorted(latest, key=lambda copy: _bytes(copy / MARKER)):
-        if time.monotonic() > until:
-            break
-        at[path] = str((read_marker(path) or {}).get("at"))
-    return sorted(latest, key=lambda path: (at[path], path), reverse=True)
+MOST_CHECKPOINTS = 100  # in a copy, which normally has three
+SPARE_BYTES = 1 << 26  # disk space that must remain free
 
 
 def restore(source: str, into: Path) -> Path:
-    """Make the run folder `into` from the copy `source`, <destination>/<run>, or from a destination's newest copy.
+    """Make the run folder `into` from the copy `source`, or from the newest copy in the destination `source`.
 
-    A checkpoint that is damaged there is left out. Raises SettingError when there is no such copy, when it cannot be
-    reached, when it is larger than the disk has space for, and when it has checkpoints but none is whole; `into` is
-    then as it was.
+    Damaged checkpoints are left out. Raises SettingError when there is no such copy, when it cannot be reached, when it
+    needs more space than the disk has, and when it has checkpoints but none is whole; `into` is then unchanged.
     """
     if into.is_symlink() or into.is_file() or (into.is_dir() and any(into.iterdir())):
         raise SettingError(
@@ -191,81 +62,103 @@ def restore(source: str, into: Path) -> Path:
             new = Path(folder, "run")
             new.mkdir()
             if source.startswith(HUB):
-                identity, troubles = _from_hub(source, Path(folder, "fetched"), new)
+                identity, problems = _restore_from_hub(source, Path(folder, "fetched"), new)
             else:
-                identity, troubles = _from_folder(source, new)
-            for path in checkpoints.saved(new / "checkpoints"):
-                if trouble := checkpoints.damage(path):
-                    troubles[path.name] = trouble
-                    shutil.rmtree(path)
-            if troubles and not checkpoints.saved(new / "checkpoints"):
-                what = "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items())
-                raise SettingError(
-                    f"none of its checkpoints is whole ({what})",
-                    remedy="train again without this copy",
-                    place=shown(source),
-                )
-            for name in troubles:  # by which the run knows that it went back from them
-                (new / "checkpoints" / f"{DAMAGED}{name}").mkdir(parents=True, exist_ok=True)
+                identity, problems = _restore_from_folder(source, new)
+            _drop_damaged_checkpoints(source, new, problems)
             write_text(new / IDENTITY, identity)
             return new.replace(into)
     except OSError as error:
         raise SettingError(
-            f"cannot be restored to {str(into)!r} ({told(error)})",
+            f"cannot be restored to {str(into)!r} ({error_text(error)})",
             remedy="try again, or choose another folder with --out",
             place=shown(source),
         ) from error
 
 
-def _from_folder(source: str, new: Path) -> tuple[str, dict[str, str]]:
-    """Copy what belongs to a copy into `new`; returns whose it is, and what is wrong with each checkpoint left out."""
+def _drop_damaged_checkpoints(source: str, new: Path, problems: dict[str, str]) -> None:
+    """Delete the damaged checkpoints of the restored folder `new`, and add them to `problems`, by name.
+
+    An empty folder damaged-<checkpoint> is left for each problem: it tells the mirror that this run has had the
+    checkpoint. Raises SettingError when there were checkpoints and none is whole.
+    """
+    folder = new / "checkpoints"
+    for checkpoint in checkpoints.saved(folder):
+        damage = checkpoints.damage(checkpoint)
+        if damage:
+            problems[checkpoint.name] = damage
+            shutil.rmtree(checkpoint)
+    if problems and not checkpoints.saved(folder):
+        details = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+        raise SettingError(
+            f"none of its checkpoints is whole ({details})",
+            remedy="train again without this copy",
+            place=shown(source),
+        )
+    for name in problems:
+        (folder / f"{DAMAGED}{name}").mkdir(parents=True, exist_ok=True)
+
+
+def _restore_from_folder(source: str, new: Path) -> tuple[str, dict[str, str]]:
+    """Copy the files of a copy into the empty folder `new`.
+
+    Returns the run's identity, and what is wrong with each checkpoint that was left out, by name.
+    """
     root = expanded(source)
-    found = [root] if _is_copy(root) else _copies(root)
-    if not found:
+    copies = [root] if is_copy(root) else copies_in(root)
+    if not copies:
         raise _no_copy(source)
-    copy = found[0]
-    about = _read_about(source, copy)
-    saved = _own_checkpoints(source, about, copy)
-    names = listed_names(about)
+    copy = copies[0]
+    marker = _readable_marker(source, copy)
+    saved = _listed_checkpoints(source, marker, copy)
+    names = listed_names(marker)
     if names is None:
         names = {*small_files(copy), *(path.relative_to(copy).as_posix() for path in files_below(copy / "adapter"))}
-    there = {}
-    for name in (*names, *(name for path in saved for name in checkpoint_names(path))):
+    candidates = list(names)
+    for checkpoint in saved:
+        candidates += checkpoint_names(checkpoint)
+
+    sizes = {}
+    for name in candidates:
         with contextlib.suppress(OSError, ValueError):
             status = inside(copy, name).lstat()
             if stat.S_ISREG(status.st_mode):
-                there[name] = status.st_size
-    wanted, troubles = _wanted(about, there, saved)
+                sizes[name] = status.st_size
+    wanted, problems = _select_files(marker, sizes, saved)
     _check_sizes(source, wanted, new)
     for name, size in wanted.items():
-        _bring(copy / name, new / name, size)
-    return about["id"], troubles
+        _copy_file(copy / name, new / name, size)
+    return marker["id"], problems
 
 
-def _from_hub(source: str, fetched: Path, new: Path) -> tuple[str, dict[str, str]]:
-    """As `_from_folder`, by way of the folder `fetched`."""
+def _restore_from_hub(source: str, fetched: Path, new: Path) -> tuple[str, dict[str, str]]:
+    """Download the files of a copy to the folder `fetched`, and move them into the empty folder `new`.
+
+    Returns the same as `_restore_from_folder`.
+    """
     import httpx
 
     repository, name = parse_hub(source)
     try:
-        hub.bound_requests()
-        hub.reach(repository)
+        hub_files.limit_request_time()
+        hub_files.check_reachable(repository)
         if name is None:
-            name = next((copy.name for copy in _copies(hub.fetch_heads(repository, fetched))), None)
-        there = hub.sizes(repository, name) if name else {}
-        if name is None or MARKER not in there:
+            copies = copies_in(hub_files.download_markers_and_recipes(repository, fetched))
+            name = copies[0].name if copies else None
+        sizes = hub_files.file_sizes(repository, name) if name else {}
+        if name is None or MARKER not in sizes:
             raise _no_copy(source)
         copy = fetched / name
-        hub.fetch_small(repository, name, [MARKER, *hub.manifests(there)], there, fetched)
-        about = _read_about(source, copy)
-        saved = _own_checkpoints(source, about, copy)
-        wanted, troubles = _wanted(about, there, saved)
+        hub_files.download_small(repository, name, [MARKER, *hub_files.manifest_names(sizes)], sizes, fetched)
+        marker = _readable_marker(source, copy)
+        saved = _listed_checkpoints(source, marker, copy)
+        wanted, problems = _select_files(marker, sizes, saved)
         _check_sizes(source, wanted, new)
-        hub.fetched(repository, [f"{name}/{one}" for one in wanted], fetched)
+        hub_files.download(repository, [f"{name}/{one}" for one in wanted], fetched)
     except SettingError:
         raise
     except (OSError, ValueError, httpx.HTTPError) as error:
-        problem, remedy = hub.hub_problem(source, error)
+        problem, remedy = hub_files.hub_problem(source, error)
         raise SettingError(
             problem, remedy=f"{remedy or 'try again'}, or correct budget.mirror", place=shown(source)
         ) from error
@@ -273,32 +166,34 @@ def _from_hub(source: str, fetched: Path, new: Path) -> tuple[str, dict[str, str
         target = new / one
         target.parent.mkdir(parents=True, exist_ok=True)
         inside(copy, one).replace(target)
-    return about["id"], troubles
-
-
-_NAME_A_COPY = "name one as <budget.mirror>/<the run's name>"
+    return marker["id"], problems
 
 
 def _no_copy(source: str) -> SettingError:
-    return SettingError("holds no copy of a run", remedy=_NAME_A_COPY, place=shown(source))
+    return SettingError("holds no copy of a run", remedy=NAME_A_COPY, place=shown(source))
 
 
-def _read_about(source: str, copy: Path) -> dict[str, Any]:
-    about = read_marker(copy)
-    if about is None:
+def _readable_marker(source: str, copy: Path) -> dict[str, Any]:
+    """Return the marker of a copy. Raises SettingError for a damaged one."""
+    marker = read_marker(copy)
+    if marker is None:
         raise SettingError(
             f"its {MARKER} is damaged, so it is not known which run this is a copy of",
             remedy="take another copy",
             place=shown(source),
         )
-    return about
+    return marker
 
 
-def _own_checkpoints(source: str, about: dict[str, Any], copy: Path) -> list[Path]:
-    """A copy's checkpoints that the mirror has written, by the marker's list where it has one."""
-    names = listed_names(about)
+def _listed_checkpoints(source: str, marker: dict[str, Any], copy: Path) -> list[Path]:
+    """Return the copy's checkpoints that the marker lists, oldest first; all where the marker has no list.
+
+    Raises SettingError for more than 100.
+    """
+    names = listed_names(marker)
     saved = checkpoints.saved(copy / "checkpoints")
-    saved = [path for path in saved if names is None or f"checkpoints/{path.name}/{MANIFEST}" in names]
+    if names is not None:
+        saved = [path for path in saved if f"checkpoints/{path.name}/{MANIFEST}" in names]
     if len(saved) > MOST_CHECKPOINTS:
         raise SettingError(
             f"has {len(saved):,} checkpoints, and a copy keeps three",
@@ -308,39 +203,57 @@ def _own_checkpoints(source: str, about: dict[str, Any], copy: Path) -> list[Pat
     return saved
 
 
-def _wanted(about: dict[str, Any], there: dict[str, int], saved: list[Path]) -> tuple[dict[str, int], dict[str, str]]:
-    """What of a copy's files is brought back, with their bytes, and what is wrong with each checkpoint that is not.
+def _select_files(
+    marker: dict[str, Any], sizes: dict[str, int], saved: list[Path]
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Select the files to bring back. `sizes` has the size in bytes of each file in the copy, by name.
 
-    Of an adapter that is half copied, as the marker says, nothing is.
+    Returns the sizes of the selected files by name, and what is wrong with each checkpoint that is left out. An adapter
+    that the marker calls incomplete is left out.
     """
-    listed = listed_names(about)
+    listed = listed_names(marker)
+    has_adapter = marker.get("adapter") is not None
     wanted = {}
-    for name, size in there.items():
-        whole = not name.startswith("adapter/") or about.get("adapter") is not None
-        if is_own_name(name) and not name.startswith("checkpoints/") and whole and (listed is None or name in listed):
+    for name, size in sizes.items():
+        if not is_own_name(name) or name.startswith("checkpoints/"):
+            continue
+        if name.startswith("adapter/") and not has_adapter:
+            continue
+        if listed is None or name in listed:
             wanted[name] = size
-    troubles = {}
-    for path in saved:
-        files, prefix = checkpoints.contents(path), f"checkpoints/{path.name}/"
-        trouble = f"{MANIFEST} cannot be read" if files is None else None
-        for name, expected in (files or {}).items():
-            held = there.get(prefix + name)
-            if held is None:
-                trouble = trouble or f"{on_one_line(name)} is missing"
-            elif held != expected.bytes:
-                trouble = trouble or f"{on_one_line(name)} has {held:,} of {expected.bytes:,} bytes"
-        if trouble:
-            troubles[path.name] = trouble
+
+    problems = {}
+    for checkpoint in saved:
+        prefix = f"checkpoints/{checkpoint.name}/"
+        problem, names = _check_checkpoint(checkpoint, prefix, sizes)
+        if problem:
+            problems[checkpoint.name] = problem
         else:
-            wanted |= {prefix + name: there[prefix + name] for name in (*(files or {}), MANIFEST)}
-    return wanted, troubles
+            wanted.update({prefix + name: sizes[prefix + name] for name in names})
+    return wanted, problems
+
+
+def _check_checkpoint(checkpoint: Path, prefix: str, sizes: dict[str, int]) -> tuple[str | None, list[str]]:
+    """Compare the sizes of a checkpoint's files with its manifest.
+
+    Returns the first problem, None where there is none, and the names of its files in its folder, the manifest last.
+    """
+    files = checkpoints.fingerprints(checkpoint)
+    if files is None:
+        return f"{MANIFEST} cannot be read", []
+    for name, expected in files.items():
+        size = sizes.get(prefix + name)
+        if size is None:
+            return f"{on_one_line(name)} is missing", []
+        if size != expected.bytes:
+            return f"{on_one_line(name)} has {size:,} of {expected.bytes:,} bytes", []
+    return None, [*files, MANIFEST]
 
 
 def _check_sizes(source: str, wanted: dict[str, int], new: Path) -> None:
-    """Raise SettingError, before anything is copied, when a file is larger than it can be, or all than the disk."""
+    """Raise SettingError for a file that is too large, a missing recipe.toml, or too little disk space at `new`."""
     for name, size in wanted.items():
-        most = LARGE_BYTES if "/" in name else RECIPE_BYTES if name == "recipe.toml" else SMALL_BYTES
-        most = MARKER_BYTES if name.endswith(f"/{MANIFEST}") else most
+        most = _largest_size(name)
         if size > most:
             raise SettingError(
                 f"{on_one_line(name)} has {size:,} bytes and may have {most:,}, so it is not what a run writes",
@@ -360,11 +273,23 @@ def _check_sizes(source: str, wanted: dict[str, int], new: Path) -> None:
         )
 
 
-def _bring(source: Path, target: Path, size: int) -> None:
-    """Copy so many bytes of a regular file."""
+def _largest_size(name: str) -> int:
+    """Return the size in bytes that a file of this name may have in a copy."""
+    if name.endswith(f"/{MANIFEST}"):
+        return MARKER_BYTES
+    if "/" in name:
+        return LARGE_BYTES
+    return RECIPE_BYTES if name == "recipe.toml" else SMALL_BYTES
+
+
+def _copy_file(source: Path, target: Path, size: int) -> None:
+    """Copy the first `size` bytes of a regular file, and flush them to the disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with open_to_read(source) as read, target.open("xb") as written:
-        while size > 0 and (piece := read.read(min(size, 1 << 20))):
-            written.write(piece)
-            size -= len(piece)
+        while size > 0:
+            chunk = read.read(min(size, CHUNK_BYTES))
+            if not chunk:
+                break
+            written.write(chunk)
+            size -= len(chunk)
     to_disk(target)

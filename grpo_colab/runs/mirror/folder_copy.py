@@ -1,0 +1,318 @@
+"""One run's copy in a folder: `FolderCopy` writes, replaces and deletes the mirror's own files there, and no others.
+
+    <destination>/<run>/
+        mirrored.json       its `files` lists what the mirror has written, or is about to write, under each name
+        .<identity>.tmp     a file that is being written
+
+A file is listed before it is written, so that a kill leaves no file that is not listed. A file is deleted or replaced
+only where its size and SHA-256 are those listed, and never through a link: a file that a person has put there or has
+changed is theirs. A file that is the beginning of the run's own file may be replaced too, since nothing is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from grpo_colab.runs import checkpoints
+from grpo_colab.runs.checkpoints import MANIFEST, Fingerprint
+from grpo_colab.runs.mirror.layout import (
+    MARKER,
+    MARKER_BYTES,
+    MOST_NAMES,
+    checkpoint_fingerprints,
+    copy_bytes,
+    fingerprint,
+    is_checkpoint_of,
+    is_own_name,
+    listed_fingerprints,
+    marker_entries,
+    new_marker,
+    read_marker,
+)
+from grpo_colab.text import on_one_line
+from grpo_colab.utils.files import inside, open_to_read, to_disk
+
+
+def foreign_contents(copy: Path, identity: str | None) -> str | None:
+    """Return what the folder `copy` holds that does not belong to the run of this identity; None where nothing does.
+
+    With None for an identity, whatever is there is foreign.
+    """
+    shown = on_one_line(copy)
+    if copy.is_symlink() or (copy.exists() and not copy.is_dir()):
+        return f"{shown} is no folder, but a {'link' if copy.is_symlink() else 'file'}"
+    found = []
+    if copy.exists():
+        found = sorted(name for name in os.listdir(copy) if name != f".{identity}.tmp")  # noqa: PTH208
+    if not found:
+        return None
+    if MARKER in found:
+        marker = read_marker(copy)
+        if marker is None:
+            return f"{shown} holds a {MARKER} that cannot be read"
+        if marker["id"] == identity:
+            return None
+        return f"{shown} holds another run called {on_one_line(copy.name)}"
+    examples = [on_one_line(name)[:40] for name in found[:3]]
+    if len(found) > 3:
+        examples.append("...")
+    return f"{shown} holds other files ({', '.join(examples)})"
+
+
+class FolderCopy:
+    """A run's copy in a folder, with the list of the mirror's own files in it.
+
+    `path` is its folder, `marker` the marker to write, and `names` the list: the fingerprints that the file under each
+    name may have. `kept_foreign` has a sentence for each file that was to be deleted, and stays because it is not what
+    the mirror wrote.
+    """
+
+    def __init__(self, run: Path, copy: Path) -> None:
+        """Open the copy, or begin it. Raises OSError where the folder belongs to something else."""
+        self.path = copy
+        self.marker = new_marker(run)
+        # The name holds the run's identity, so that a leftover of that name is surely the mirror's.
+        self.temporary = copy / f".{self.marker['id']}.tmp"
+        problem = foreign_contents(copy, self.marker["id"])
+        if problem:
+            raise OSError(f"{problem}; give this run another name with --out, or move that")
+        copy.mkdir(exist_ok=True)
+        previous = read_marker(copy)
+        self._remove_temporary()
+        # The adapter's modification time where the copy has the adapter whole, else None; and its newest step.
+        self.adapter: Any = None if previous is None else previous.get("adapter")
+        self.newest: Any = None if previous is None else previous.get("step")
+        self.kept_foreign: list[str] = []
+        listed = listed_fingerprints(previous) if previous is not None else {}
+        self._written = listed
+        self.names: dict[str, tuple[Fingerprint, ...]] = {}
+        self.names.update(self._checkpoints_without_list(run) if listed is None else listed)
+
+    def _checkpoints_without_list(self, run: Path) -> dict[str, tuple[Fingerprint, ...]]:
+        """Return the list for a copy by an earlier release, whose marker has no fingerprints.
+
+        Only checkpoints that the run has too are listed. Any other checkpoint may be a person's own, and stays until
+        somebody deletes it. Files outside checkpoints are not listed: they are replaced where they equal the run's file
+        or are the beginning of it.
+        """
+        names: dict[str, tuple[Fingerprint, ...]] = {}
+        for path in checkpoints.saved(self.path / "checkpoints"):
+            if not is_checkpoint_of(run, path):
+                self.kept_foreign.append(
+                    f"{path.name} in the copy is none that this run has; it stays until you delete it"
+                )
+                continue
+            for name, found in checkpoint_fingerprints(path).items():
+                if is_own_name(name):
+                    names[name] = (found,)
+        return names
+
+    def checkpoints(self) -> set[str]:
+        """Return the names of the checkpoints of which the list has a file, whole or not."""
+        return {name.split("/")[1] for name in self.names if name.startswith("checkpoints/")}
+
+    def saved(self) -> list[Path]:
+        """Return the complete checkpoints that the mirror has written, oldest first.
+
+        Raises OSError where the folder cannot be read: its checkpoints must not count as missing.
+        """
+        folder = self.path / "checkpoints"
+        if folder.is_dir():
+            os.listdir(folder)  # noqa: PTH208 - raises where `checkpoints.saved` would return an empty list
+        found = checkpoints.saved(folder)
+        return [path for path in found if f"checkpoints/{path.name}/{MANIFEST}" in self.names]
+
+    def newest_step(self) -> int | None:
+        """Return the step of the newest complete checkpoint; None while there is none."""
+        saved = self.saved()
+        return checkpoints.step_of(saved[-1]) if saved else None
+
+    def write_marker(self, step: int | None) -> None:
+        """Write the marker with this newest step and the list as it is now. Raises OSError for too many files."""
+        content = json.dumps(
+            {**self.marker, "adapter": self.adapter, "step": step, "files": marker_entries(self.names)}, indent=1
+        )
+        if len(self.names) > MOST_NAMES or len(content) > MARKER_BYTES:
+            raise OSError(f"it has {len(self.names):,} files, and a copy may have {MOST_NAMES:,}")
+        self.newest = step
+        self._write_file(io.BytesIO(content.encode()), self.path / MARKER)
+        self._written = dict(self.names)
+
+    def claim(self, files: Mapping[str, tuple[Path, Fingerprint]], all_or_none: bool = False) -> list[str]:
+        """List files that are about to be written, and write the marker. Return a problem for each foreign name.
+
+        `files` has for each name the source in the run and its fingerprint. A name that a foreign file has is
+        not listed; with `all_or_none`, no other new name is listed then either.
+        """
+        before, problems = dict(self.names), []
+        for name, (source, new) in files.items():
+            replaceable = self._replaceable(name, source, new)
+            if replaceable is None:
+                self.names.pop(name, None)
+                problems.append(f"{on_one_line(name)} in the copy is not the mirror's; move it")
+            else:
+                self.names[name] = tuple(dict.fromkeys((*replaceable, new)))
+        if all_or_none and problems:
+            self.names = {name: old for name, old in before.items() if name in self.names}
+        if self.names != self._written:
+            self.write_marker(self.newest)
+        return problems
+
+    def _replaceable(self, name: str, source: Path, new: Fingerprint) -> tuple[Fingerprint, ...] | None:
+        """Return what may be replaced under a name: one fingerprint, or () for no file; None where a foreign file is.
+
+        `source` is the file in the run that is to be copied there, `new` its fingerprint.
+        """
+        try:
+            path = inside(self.path, name)
+            parents = [self.path / one for one in list(path.relative_to(self.path).parents)[:-1]]
+        except ValueError:
+            return None
+        if not is_own_name(name) or any(one.exists() and not one.is_dir() for one in parents):
+            return None
+        if not os.path.lexists(path):
+            return ()
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return None
+        found = self._own_fingerprint(name, path, new)
+        if found is None and path.lstat().st_size < new.bytes:
+            beginning = fingerprint(path)
+            if _begins_with(source, beginning):
+                found = beginning
+        return None if found is None else (found,)
+
+    def _own_fingerprint(self, name: str, path: Path, *also: Fingerprint) -> Fingerprint | None:
+        """Return a file's fingerprint if it is listed for its name, or one of `also`; else None.
+
+        The file is read only where its size is that of one of them.
+        """
+        allowed = (*self.names.get(name, ()), *also)
+        if path.lstat().st_size not in {one.bytes for one in allowed}:
+            return None
+        found = fingerprint(path)
+        return found if found in allowed else None
+
+    def update(self, files: Mapping[str, Path]) -> list[str]:
+        """Copy files from these sources, by name, unless they are there already. Return the problems met."""
+        new = {}
+        for name, source in files.items():
+            with contextlib.suppress(FileNotFoundError):  # the run has deleted it: it is no longer wanted
+                new[name] = (source, fingerprint(source))
+        problems = self.claim(new)
+        for name, (source, expected) in new.items():
+            if name not in self.names:
+                continue
+            if self.names[name] != (expected,) or not os.path.lexists(self.target(name)):
+                problems += self.put(source, name, expected)
+        return problems
+
+    def put(self, source: Path, name: str, expected: Fingerprint) -> list[str]:
+        """Copy a listed file completely, or not at all. Return a problem where the source is no longer as expected."""
+        try:
+            with open_to_read(source) as file:
+                if not self._write_file(file, self.target(name), expected):
+                    return [f"{on_one_line(name)} was changed while it was copied"]
+        except FileNotFoundError:
+            if os.path.lexists(source):
+                raise
+            return []
+        self.names[name] = (expected,)
+        return []
+
+    def put_bytes(self, content: bytes, name: str, expected: Fingerprint) -> None:
+        """Write a listed file with this content, whose fingerprint is `expected`."""
+        self._write_file(io.BytesIO(content), self.target(name), expected)
+        self.names[name] = (expected,)
+
+    def target(self, name: str) -> Path:
+        """Return the path of a listed name, and make its folders. Raises OSError where no regular file can be."""
+        try:
+            path = inside(self.path, name)
+            regular = not os.path.lexists(path) or stat.S_ISREG(path.lstat().st_mode)
+        except ValueError as error:
+            raise OSError(f"{on_one_line(error)} in the copy; move it") from None
+        if not regular:
+            raise OSError(f"{on_one_line(name)} in the copy is no file of the mirror's; move it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _remove_temporary(self) -> None:
+        """Delete what a killed child left under the temporary name."""
+        try:
+            self.temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise OSError(f"{on_one_line(self.temporary)} is in the mirror's way ({error.strerror}); move it") from None
+
+    def _write_file(self, content: IO[bytes], target: Path, expected: Fingerprint | None = None) -> bool:
+        """Write a file under the temporary name and rename it. Return whether it was written.
+
+        It is not written where its fingerprint is not the expected one.
+        """
+        self._remove_temporary()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        handle = os.open(self.temporary, flags, 0o666)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                found = copy_bytes(content, file, MARKER_BYTES if expected is None else expected.bytes)
+            as_expected = expected is None or expected == found
+            if as_expected:
+                to_disk(self.temporary)
+                self.temporary.replace(target)
+            else:
+                self.temporary.unlink(missing_ok=True)
+        except BaseException:
+            self.temporary.unlink(missing_ok=True)  # on a full disk, a partial file would take up the space left
+            raise
+        return as_expected
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete the mirror's files of these names and take them off the list, then delete folders left empty.
+
+        A file that is not what the mirror wrote stays, and is noted in `kept_foreign`. An empty folder is deleted only
+        if a file was deleted from it, or if it is the adapter's or a checkpoint's own.
+        """
+        # Manifests go first: a folder without one is not taken for a checkpoint.
+        listed = [name for name in set(names) if name in self.names]
+        gone = sorted(listed, key=lambda name: not name.endswith(MANIFEST))
+        folders: set[PurePosixPath] = set()
+        for name in gone:
+            parents = [one for one in PurePosixPath(name).parents if one.parts]
+            for parent in parents:
+                own_depth = 1 if parent.parts[0] == "adapter" else 2
+                if len(parent.parts) <= own_depth:
+                    folders.add(parent)
+            with contextlib.suppress(ValueError, FileNotFoundError, NotADirectoryError):
+                path = inside(self.path, name)
+                if not stat.S_ISREG(path.lstat().st_mode):
+                    continue
+                if self._own_fingerprint(name, path) is None:
+                    self.kept_foreign.append(
+                        f"{on_one_line(name)} in the copy is not what the mirror wrote; it stays there"
+                    )
+                else:
+                    path.unlink()
+                    folders.update(parents)
+        for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
+            with contextlib.suppress(OSError, ValueError):  # not empty: somebody has put something there
+                inside(self.path, str(folder)).rmdir()
+        for name in gone:
+            del self.names[name]
+
+    def remove_checkpoints(self, gone: Iterable[str]) -> None:
+        """Delete the mirror's files of these checkpoints, given by name."""
+        prefixes = [f"checkpoints/{checkpoint}/" for checkpoint in gone]
+        self.remove([name for prefix in prefixes for name in self.names if name.startswith(prefix)])
+
+
+def _begins_with(path: Path, beginning: Fingerprint) -> bool:
+    """Tell whether the first bytes of a file have this fingerprint."""
+    with contextlib.suppress(OSError), open_to_read(path) as file:
+        return copy_bytes(file, None, beginning.bytes) == beginning
+    return False
