@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_of, shown
 from grpo_colab.rewards.arguments import texts_of
-from grpo_colab.rewards.assertions import NOTHING, Test, take_apart
+from grpo_colab.rewards.assertions import NOTHING, Test, parse_test
 from grpo_colab.sandbox import Exam, Outcome, Sandbox
 from grpo_colab.sandbox.code_blocks import python_code
 from grpo_colab.sandbox.limits import BOUNDS
-from grpo_colab.sandbox.plain import OWN_INSTANCE, holds, is_half_a_character, is_nan
+from grpo_colab.sandbox.plain import OWN_INSTANCE, has_lone_surrogate, holds, is_nan
 from grpo_colab.sandbox.sandbox import KINDS
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class CodeReward:
                 f"{said}: NaN equals nothing. Write None for a row that cannot be judged, and a test with math.isnan "
                 "for NaN"
             )
-        if holds(expected, is_half_a_character):
+        if holds(expected, has_lone_surrogate):
             raise ValueError(f"{said}: it holds half a character, a lone surrogate. Write the whole text")
 
 
@@ -291,4 +291,4 @@ def _tests(row: Any, prelude: str) -> list[Test]:
     tests = [row] if isinstance(row, str) else list(row) if isinstance(row, list | tuple) else []
     if not tests or not all(isinstance(test, str) for test in tests):
         raise ValueError(f"a row's tests are a string or a list of strings, at least one, got {shown(row)}")
-    return [take_apart(test, prelude) for test in tests]
+    return [parse_test(test, prelude) for test in tests]

@@ -94,6 +94,6 @@ def is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def is_half_a_character(value: Any) -> bool:
+def has_lone_surrogate(value: Any) -> bool:
     """Say whether this is a text with a lone surrogate, which the interpreter has no way to return."""
     return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
