@@ -47,4 +47,4 @@ def _said(function: str, conversation: Any) -> str:
 
 def _need_list(function: str, name: str, value: object) -> None:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise TypeError(f"{function}: {name} must be a list with one entry a completion, got {type(value).__name__}")
+        raise TypeError(f"{function}: {name} must be a list with one entry per completion, got {type(value).__name__}")
