@@ -191,8 +191,8 @@ class Worker:
 def arguments(cases: Sequence[Case], columns: Sequence[str], messages: bool, bare: bool) -> dict[str, Any]:
     """Return the arguments that TRL passes for `cases`, as messages or as strings.
 
-    Each of `columns` holds the golds, or the prompts where its name says so. Unless `bare`, there are also the arguments
-    of newer releases, and a column that the function does not know.
+    Each of `columns` holds the golds, or the prompts where its name says so. Unless `bare`, the arguments of newer
+    releases are there, too, and a column that the function does not know.
     """
     given: dict[str, Any] = {"prompts": [case.prompt for case in cases], "completions": [case.text for case in cases]}
     if messages:
