@@ -55,7 +55,7 @@ def math_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[
 
     The answer is the one closed answer block. In a completion without answer tags it is the last `\\boxed{}`, which
     must be closed and stand after the reasoning (`</think>`, `</reasoning>`). One formula in `$`, `\\(` or `\\boxed`
-    may have the words around it that a number may have. A list is no number (`4, 4` is not 4), and a decimal is no root.
+    may have the words around it that a number may have. A list is no number (`4, 4` is not 4), a decimal is no root.
 
     An answer that takes more than 0.25 s of CPU time is wrong. Equal answers in one call are compared once. Verdicts
     are logged as by `correctness_reward`. The process that compares sees only the paths and the language of the
