@@ -1,7 +1,7 @@
 """Rewrite the operators and coroutines of a test for a session that holds none of the program's objects.
 
 Outside of the program's session the interpreter cannot apply `+`, `in` or a condition to an instance of the program's.
-So these become calls of helpers that `sandbox/referee.py` defines (`_each`, `_truth`, `_both`, ...), which ask the
+So these become calls of helpers in `sandbox/exam_helpers.py` (`_each`, `_truth`, `_both`, ...), which ask the
 program. A coroutine of the test's becomes a function. `exams.py` builds on this and rewrites names and calls.
 """
 
@@ -170,5 +170,5 @@ class CoroutineRewriter(OperatorRewriter):
 
 
 def calling(function: str, *arguments: ast.expr) -> ast.Call:
-    """Return a call of one of the helpers that `sandbox/referee.py` gives to a test's session."""
+    """Return a call of one of the helpers in `sandbox/exam_helpers.py`."""
     return ast.Call(ast.Name(function, ast.Load()), list(arguments), [])

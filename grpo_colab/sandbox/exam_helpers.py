@@ -5,6 +5,8 @@ such as `_text_of`, which ask the program. A function that the interpreter's own
 not ask the program, so these are written in Python here.
 """
 
+from __future__ import annotations
+
 from typing import Final
 
 HELPERS: Final = """

@@ -5,8 +5,8 @@ function runs in the program's session, and its plain value comes back. So an ob
 never asked. In the test, an instance or a function of the program is a handle: its attributes and methods are the
 program's, and it equals only itself.
 
-`rewards/exams.py` and `rewards/operators.py` rewrite tests so that they call the helpers of `exam_helpers.py` and the functions of
-`Referee.lookup`. Only the sandbox's outer process (`worker.py`) imports this file.
+`rewards/exams.py` and `rewards/operators.py` rewrite tests so that they call the helpers of `exam_helpers.py` and the
+functions of `Referee.lookup`. Only the sandbox's outer process (`worker.py`) imports this file.
 """
 
 from __future__ import annotations
