@@ -101,19 +101,25 @@ def compute_score(
 def reward_func(
     queries: Sequence[str], prompts: Sequence[str], labels: Golds, rewards: Rewards = _DEFAULT, **kwargs: Any
 ) -> dict[str, Any]:
-    """What OpenRLHF asks of a reward function, with `rewards` as in `compute_score`. All tensors are float32 of (B,).
+    """Return what OpenRLHF asks of a reward function; `rewards` is as in `compute_score`.
 
-    A completion is what follows its prompt in the query, less the special tokens that end a turn, which OpenRLHF keeps
-    in the text. `rewards` is the weighted sum, 0.0 where none can judge; `scores`, by which OpenRLHF filters groups,
-    what the first pays; `extra_logs` what each pays, as `rewards/<name>`. In these two NaN says that it cannot judge.
-    Raises RewardError for a reward that breaks, and ValueError for a query that does not begin with its prompt, nor
-    with a later part of it, which is all that OpenRLHF leaves of a long one. It only logs an exception.
+    A completion is what follows the prompt in its query, without the special tokens that end a turn, which OpenRLHF
+    keeps in the text. The result has float32 tensors of shape (B,):
+
+    - `rewards`: the weighted sum, 0.0 where no reward can judge
+    - `scores`: what the first reward pays, by which OpenRLHF filters groups; NaN where it cannot judge
+    - `extra_logs`: what each reward pays, as `rewards/<name>`; NaN where it cannot judge
+
+    Raises RewardError for a reward that breaks. Raises ValueError for a query that begins neither with its prompt nor
+    with the end of it, which is all that OpenRLHF leaves of a long prompt. OpenRLHF only logs an exception.
     """
     import torch
 
     texts = [_completion(query, prompt) for query, prompt in zip(queries, prompts, strict=True)]
     total, parts = _graded(rewards, texts, list(labels), {"prompts": list(prompts)})
-    logs = {n: torch.tensor([float("nan") if v is None else v for v in values]) for n, values in parts.items()}
+    logs = {}
+    for name, values in parts.items():
+        logs[name] = torch.tensor([float("nan") if value is None else value for value in values])
     return {"rewards": torch.tensor(total), "scores": next(iter(logs.values())), "extra_logs": logs}
 
 
