@@ -1,4 +1,4 @@
-"""Rewards and answer grading for GRPO in plain Python: no torch, no dependencies, usable in anyone's TRL script.
+"""Reward completions and grade answers for GRPO, in plain Python without torch, for any TRL script.
 
 from grpo_colab.rewards import correctness_reward, strict_format_reward
 GRPOTrainer(..., reward_funcs=[correctness_reward, strict_format_reward])
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """`get_code_reward`: what it stands on (the sandbox) takes longer to import than all the others together."""
+    """Import `get_code_reward` on demand: the sandbox takes longer to import than all other rewards together."""
     if name == "get_code_reward":
         from grpo_colab.rewards.code import get_code_reward
 

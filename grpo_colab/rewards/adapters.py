@@ -1,4 +1,4 @@
-"""The same rewards in other trainers: verifiers, verl and OpenRLHF. Importing this file imports none of them.
+"""Use the same rewards in other trainers: verifiers, verl and OpenRLHF. Importing this file imports none of them.
 
 verifiers, in a Rubric where the release has one, or in a task:
 
@@ -18,8 +18,8 @@ OpenRLHF, in the file that `--reward.remote_url` names; for `correctness_reward`
     from grpo_colab.rewards import adapters
     reward_func = functools.partial(adapters.reward_func, rewards={"correctness": 1.0, "strict_format": 0.2})
 
-All three ask about one completion at a time and pass no token counts: `length_reward` has nothing to compare with, and
-what needs `completion_ids` cannot judge.
+All three ask about one completion at a time and pass no token counts. So `length_reward` has nothing to compare with,
+and rewards that need `completion_ids` cannot judge.
 """
 
 from __future__ import annotations
@@ -35,24 +35,26 @@ from grpo_colab.rewards.resolve import callable_name, is_async, resolve_reward
 
 Rewards = Mapping[str, float] | combine
 _DEFAULT: Final[Rewards] = {"correctness": 1.0}
-# What chat models end their turn with: <|eot_id|>, <|im_end|>, DeepSeek's wide bars, </s>, <eos>, <end_of_turn>.
+# Tokens with which chat models end their turn: <|eot_id|>, <|im_end|>, DeepSeek's wide bars, </s>, <eos>,
+# <end_of_turn>.
 _END: Final = re.compile(r"(?:<[|｜][^\s<>]+[|｜]>|</s>|<eos>|<end_of_turn>)\Z")
-_END_SIZE: Final = 64  # the longest of them, so that searching is linear in the length of the text
-_PROMPT_END: Final = 20  # characters by which a prompt is still known when OpenRLHF has cut off its beginning
+_END_SIZE: Final = 64  # characters of the longest of them, so that the search is linear in the length of the text
+_PROMPT_END: Final = 20  # characters that suffice to recognise a prompt whose beginning OpenRLHF has cut off
 
 
 class verifiers_reward:
-    """`reward` as verifiers calls it, under its own name; the columns are the fields of the row or of the task's data.
+    """Wrap `reward` for verifiers, under its own name. The columns are the fields of the row or of the task's data.
 
-    In verifiers.v1 the gold is the task's `answer` and the completion the trace's last reply; what the reward cannot
-    judge leaves no mark on the trace. A Rubric has no word for that, so there it is a ValueError. It logs every
-    exception as an error and counts 0.0; a v1 task fails with it.
+    In verifiers.v1 the gold answer is the task's `answer`, and the completion the trace's last reply; a completion that
+    the reward cannot judge gets no entry in the trace. A Rubric cannot express that, so there it is a ValueError. A
+    Rubric logs every exception as an error and counts 0.0; a v1 task fails with it.
     """
 
     def __init__(self, reward: Callable[..., Any]) -> None:
-        self._function, self.__name__ = reward, callable_name(reward)  # vf.reward marks it by setting .reward
+        # The attribute must not be called `reward`, which vf.reward sets as its mark.
+        self._function, self.__name__ = reward, callable_name(reward)
 
-    # verifiers passes what the signature names; a name in the plural, or a list as the result, would mean a group
+    # verifiers passes what the signature names. A name in the plural, or a list as the result, would mean a group.
     async def __call__(
         self, completion: Any = None, prompt: Any = None, task: Any = None, trace: Any = None, **row: Any
     ) -> float | dict[str, float]:
@@ -60,11 +62,11 @@ class verifiers_reward:
         if trace is not None:
             completion, prompt = trace.last_reply, row.pop("prompt")
         columns = {name: [value] for name, value in row.items()}
-        paid = self._function(completions=[_plain(completion)], prompts=[_plain(prompt)], **columns)
-        [number] = await paid if is_async(self._function) else paid
-        if number is None and trace is None:
+        result = self._function(completions=[_as_mappings(completion)], prompts=[_as_mappings(prompt)], **columns)
+        [reward] = await result if is_async(self._function) else result
+        if reward is None and trace is None:
             raise ValueError(f"{self.__name__} cannot judge this completion, and a Rubric has no word for that")
-        return {} if number is None else float(number)
+        return {} if reward is None else float(reward)
 
 
 def compute_score(
@@ -75,44 +77,56 @@ def compute_score(
     rewards: Rewards = _DEFAULT,
     **kwargs: Any,
 ) -> dict[str, float | str | None]:
-    """What verl asks of a reward function. `rewards` are names as in a recipe with their weights, or a `combine`.
+    """Return what verl asks of a reward function.
 
-    `score` is the weighted sum, 0.0 where none can judge; `rewards/<name>` what each pays, None where it cannot, which
-    verl's means leave out; `acc` what the first pays, which verl reports as the accuracy; `reason` the verdict of
-    `correctness_reward`, None without one. The columns are `extra_info`'s and `data_source`. All rows get the same
-    keys, as verl needs. Raises RewardError for one that breaks, ValueError or TypeError for `rewards` that cannot work.
+    `rewards` maps names as in a recipe to weights, or is a `combine`. The columns are those of `extra_info`, and
+    `data_source`. The result always has the same keys, as verl needs:
+
+    - `score`: the weighted sum, 0.0 where no reward can judge
+    - `rewards/<name>`: what each reward pays, None where it cannot judge, which verl's means leave out
+    - `acc`: what the first reward pays, which verl reports as the accuracy
+    - `reason`: the verdict of `correctness_reward`, None without one
+
+    Raises RewardError for a reward that breaks, and ValueError or TypeError for `rewards` that cannot work.
     """
     columns = {name: [value] for name, value in (extra_info or {}).items()} | {"data_source": [data_source]}
-    logged: dict[str, float] = {}  # of a single completion, one verdict has the whole share
+    logged: dict[str, float] = {}
     [score], parts = _graded(rewards, [solution_str], [ground_truth], {**columns, "log_metric": logged.__setitem__})
-    met = [name.removeprefix("verdict/") for name, share in logged.items() if name.startswith("verdict/") and share]
+    # With a single completion, one verdict has a share of 1 and all others 0.
+    reasons = [name.removeprefix("verdict/") for name, share in logged.items() if name.startswith("verdict/") and share]
     paid = {name: value for name, [value] in parts.items()}
-    return {**paid, "reason": met[0] if met else None, "acc": next(iter(paid.values())), "score": score}
+    return {**paid, "reason": reasons[0] if reasons else None, "acc": next(iter(paid.values())), "score": score}
 
 
 def reward_func(
     queries: Sequence[str], prompts: Sequence[str], labels: Golds, rewards: Rewards = _DEFAULT, **kwargs: Any
 ) -> dict[str, Any]:
-    """What OpenRLHF asks of a reward function, with `rewards` as in `compute_score`. All tensors are float32 of (B,).
+    """Return what OpenRLHF asks of a reward function; `rewards` is as in `compute_score`.
 
-    A completion is what follows its prompt in the query, less the special tokens that end a turn, which OpenRLHF keeps
-    in the text. `rewards` is the weighted sum, 0.0 where none can judge; `scores`, by which OpenRLHF filters groups,
-    what the first pays; `extra_logs` what each pays, as `rewards/<name>`. In these two NaN says that it cannot judge.
-    Raises RewardError for a reward that breaks, and ValueError for a query that does not begin with its prompt, nor
-    with a later part of it, which is all that OpenRLHF leaves of a long one. It only logs an exception.
+    A completion is what follows the prompt in its query, without the special tokens that end a turn, which OpenRLHF
+    keeps in the text. The result has float32 tensors of shape (B,):
+
+    - `rewards`: the weighted sum, 0.0 where no reward can judge
+    - `scores`: what the first reward pays, by which OpenRLHF filters groups; NaN where it cannot judge
+    - `extra_logs`: what each reward pays, as `rewards/<name>`; NaN where it cannot judge
+
+    Raises RewardError for a reward that breaks. Raises ValueError for a query that begins neither with its prompt nor
+    with the end of it, which is all that OpenRLHF leaves of a long prompt. OpenRLHF only logs an exception.
     """
     import torch
 
     texts = [_completion(query, prompt) for query, prompt in zip(queries, prompts, strict=True)]
     total, parts = _graded(rewards, texts, list(labels), {"prompts": list(prompts)})
-    logs = {n: torch.tensor([float("nan") if v is None else v for v in values]) for n, values in parts.items()}
+    logs = {}
+    for name, values in parts.items():
+        logs[name] = torch.tensor([float("nan") if value is None else value for value in values])
     return {"rewards": torch.tensor(total), "scores": next(iter(logs.values())), "extra_logs": logs}
 
 
 def _graded(
     rewards: Rewards, texts: list[str], golds: list[str | None], columns: Mapping[str, Any]
 ) -> tuple[list[float], dict[str, list[float | None]]]:
-    """The sum of each completion, and what each part pays."""
+    """Return the combined reward of each completion (0.0 for None), and what each part pays, by its metric's name."""
     reward = rewards if isinstance(rewards, combine) else _combined(tuple(rewards.items()))
     paid: dict[str, list[float | None]] = {}
     total = reward(**{**columns, "completions": texts, "answer": golds, "log_extra": paid.__setitem__})
@@ -122,36 +136,48 @@ def _graded(
     return [0.0 if value is None else value for value in total], parts
 
 
-@functools.lru_cache  # a reward from a file is run once, not for each completion
+@functools.lru_cache  # so that a reward's file is run once, and not for each completion
 def _combined(rewards: tuple[tuple[str, float], ...]) -> combine:
-    parts = [resolve_reward(name) for name, _ in rewards]
-    return combine([_settled(p) if is_async(p) else p for p in parts], weights=[weight for _, weight in rewards])
+    """Return the rewards of these names and weights as one."""
+    parts, weights = [], []
+    for name, weight in rewards:
+        part = resolve_reward(name)
+        parts.append(_synchronous(part) if is_async(part) else part)
+        weights.append(weight)
+    return combine(parts, weights=weights)
 
 
-def _settled(reward: Callable[..., Any]) -> Callable[..., Any]:
-    """An async reward for the threads of verl and OpenRLHF, which have no event loop."""
+def _synchronous(reward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an async reward as a plain function, for the threads of verl and OpenRLHF, which have no event loop."""
 
-    def settled(**kwargs: Any) -> Any:
+    def synchronous(**kwargs: Any) -> Any:
         import asyncio
 
         return asyncio.run(reward(**kwargs))
 
-    settled.__name__ = callable_name(reward)
-    return settled
+    synchronous.__name__ = callable_name(reward)
+    return synchronous
 
 
 def _completion(query: str, prompt: str) -> str:
+    """Return what follows the prompt in a query, without the tokens that end the turn.
+
+    The beginning of the prompt may be missing, where OpenRLHF has cut it off. Raises ValueError for a query that does
+    not begin with its prompt.
+    """
     for start in range(max(1, len(prompt) - _PROMPT_END)):
         if query.startswith(prompt[start:]):
             begin, end = len(prompt) - start, len(query)
-            while found := _END.search(query, max(begin, end - _END_SIZE), end):
-                end = found.start()
-            return query[begin:end]
+            while True:
+                end_token = _END.search(query, max(begin, end - _END_SIZE), end)
+                if end_token is None:
+                    return query[begin:end]
+                end = end_token.start()
     raise ValueError(f"reward_func: the query does not begin with its prompt: {query!r:.80}")
 
 
-def _plain(messages: Any) -> Any:
-    """A Rubric's and a task's messages may be pydantic models; a reward is given mappings."""
+def _as_mappings(messages: Any) -> Any:
+    """Return messages as the mappings that a reward takes; verifiers may pass pydantic models."""
     if messages is None or isinstance(messages, str):
         return messages
     return [message if isinstance(message, Mapping) else message.model_dump() for message in messages]

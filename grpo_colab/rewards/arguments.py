@@ -1,4 +1,4 @@
-"""What TRL hands to a reward, read into texts and gold answers; what is of the wrong type or length is an error."""
+"""Read the arguments that TRL passes to a reward into texts and gold answers, and check their types and lengths."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ Golds = Sequence[str | None]
 
 
 def graded_pairs(function: str, completions: Completions, answer: Golds) -> list[tuple[str, str | None]]:
-    """Each completion's text with its gold answer."""
+    """Return each completion's text with its gold answer, for the reward called `function`.
+
+    Raises TypeError or ValueError, naming the reward, for arguments of the wrong type or length.
+    """
     texts = texts_of(function, completions)
     _need_list(function, "answer", answer)
     if len(answer) != len(texts):
@@ -24,19 +27,26 @@ def graded_pairs(function: str, completions: Completions, answer: Golds) -> list
 
 
 def texts_of(function: str, completions: Completions) -> list[str]:
-    """What each completion says, for the reward called `function`; TypeError names it and what it was given."""
+    """Return each completion's text, for the reward called `function`.
+
+    A completion is a string, or a list of messages of which the last assistant message counts. Raises TypeError, naming
+    the reward, for anything else.
+    """
     _need_list(function, "completions", completions)
-    return [item if isinstance(item, str) else _said(function, item) for item in completions]
+    return [item if isinstance(item, str) else _last_reply(function, item) for item in completions]
 
 
-def _said(function: str, conversation: Any) -> str:
-    """The content of the last assistant message: none when it only calls a tool, joined when it is a list of parts."""
+def _last_reply(function: str, conversation: Any) -> str:
+    """Return the text of the last assistant message.
+
+    It is empty where the message only calls a tool, and joined where the content is a list of parts.
+    """
     if not isinstance(conversation, Sequence) or not all(isinstance(message, Mapping) for message in conversation):
         raise TypeError(f"{function}: a completion is a string or a list of messages, got {shown(conversation)}")
-    spoken = [message.get("content") for message in conversation if message.get("role") == "assistant"]
-    if not spoken:
+    replies = [message.get("content") for message in conversation if message.get("role") == "assistant"]
+    if not replies:
         raise TypeError(f"{function}: no message of the role 'assistant' in the completion {shown(conversation)}")
-    content = "" if spoken[-1] is None else spoken[-1]
+    content = "" if replies[-1] is None else replies[-1]
     if isinstance(content, list | tuple) and all(isinstance(part, Mapping) for part in content):
         texts = [part.get("text") for part in content if part.get("type") == "text"]
         content = "".join(texts) if all(isinstance(text, str) for text in texts) else content
@@ -46,5 +56,6 @@ def _said(function: str, conversation: Any) -> str:
 
 
 def _need_list(function: str, name: str, value: object) -> None:
+    """Raise TypeError, naming the reward and the argument, for what is not a list."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise TypeError(f"{function}: {name} must be a list with one entry a completion, got {type(value).__name__}")
+        raise TypeError(f"{function}: {name} must be a list with one entry per completion, got {type(value).__name__}")

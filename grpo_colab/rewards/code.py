@@ -1,4 +1,4 @@
-"""A reward for programs: a completion's code runs in the sandbox, against tests, an answer, or a check of your own.
+"""Pay for programs: run the code in a completion in the sandbox, against tests, a gold answer, or a check of your own.
 
     from grpo_colab.rewards import get_code_reward
     GRPOTrainer(..., reward_funcs=[get_code_reward()])      # a column "tests": ["assert double(2) == 4", ...]
@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_of, shown
 from grpo_colab.rewards.arguments import texts_of
-from grpo_colab.rewards.assertions import NOTHING, Test, take_apart
+from grpo_colab.rewards.assertions import NOTHING, Test, parse_test
 from grpo_colab.sandbox import Exam, Outcome, Sandbox
 from grpo_colab.sandbox.code_blocks import python_code
 from grpo_colab.sandbox.limits import BOUNDS
-from grpo_colab.sandbox.plain import OWN_INSTANCE, holds, is_half_a_character, is_nan
+from grpo_colab.sandbox.plain import OWN_INSTANCE, has_lone_surrogate, holds, is_nan
 from grpo_colab.sandbox.sandbox import KINDS
 
 if TYPE_CHECKING:
     from inspect import Signature
 
-MOST_KNOWN: Final = 20_000  # tests, after which they are looked at again
-# Programs that answer the same to anything: the last one's answer says that it equals, holds and is above all.
-_ANSWERS: Final = (
+MOST_KNOWN: Final = 20_000  # checked tests to remember; above it all are forgotten, and checked again
+# Programs that answer the same to anything, where {0} is the name that the test asks for. The answer of the last one
+# says that it equals, contains and differs from everything.
+_SAME_ANSWER_PROGRAMS: Final = (
     "def {0}(*args, **kwargs): return True",
     "def {0}(*args, **kwargs): return float('nan')",
     """class _A:
@@ -39,12 +40,14 @@ _ANSWERS: Final = (
     def __hash__(self): return 0
 def {0}(*args, **kwargs): return _A()""",
 )
-# Programs that end at once: a test that runs out of time, memory or Python with each of them does so with all.
-_ENDING: Final = (
+# Programs that return at once, where {1} is "async " for a test that awaits. A test that runs out of time, memory or
+# Python with each of them does so with every program.
+_QUICK_PROGRAMS: Final = (
     "_n = 0\n{1}def {0}(*args, **kwargs):\n    global _n\n    _n += 1\n    return _n",
     "{1}def {0}(*args, **kwargs): return [1, 2]",
     "{1}def {0}(*args, **kwargs): return 0",
 )
+_LIMITS_BROKEN: Final = ("time", "memory", "crash")
 
 
 def get_code_reward(
@@ -56,36 +59,42 @@ def get_code_reward(
     name: str = "code_reward",
     **limits: Any,
 ) -> CodeReward:
-    """A reward for the code in a completion, which `extract` finds, run in a `Sandbox` of `prelude` and `limits`.
+    """Return a reward that runs the code in a completion in a `Sandbox` of `prelude` and `limits`.
 
-    `check` is "tests", a column with a row's tests: a list of texts, or one text. 1.0 for passing all, otherwise 0.0;
-    with `partial` the share of the texts that passes, of which each counts as one, however many assertions it holds.
+    `extract` finds the code in a completion's text. `check` says what decides:
 
-    A test runs in a session of its own, with built-ins and functions of the prelude that no program can redefine. It
-    asks the program, which runs in another, and gets plain values: None, booleans, numbers, strings, bytes, lists,
-    tuples, sets, dictionaries and dates, each of at most 100,000 items, and a range or an iterator as a tuple. So an
-    object that says to equal everything passes no test, whatever its shape: an assertion, several, a loop, or
-    `def check(candidate): ...` with its call. An instance or a function of the program may be called, its attributes
-    read and set, its items counted, unpacked and looped over; it equals only itself, also where its class defines
-    `__eq__`: compare its attributes. A list that a test hands over, and the program changes, is changed. The prelude's
-    names that keep a state are the program's own. An instance of the test's or the prelude's class can be handed over
-    in the call that makes it, not from a variable. A function that is handed over runs where the program does: it may
-    neither assert nor ask the program. A test's coroutines run in the test's session: write `asyncio.run(main())`.
+    - "tests": a column of tests, for each row a list of texts or one text. A completion earns 1.0 for passing all, else
+      0.0. With `partial` it earns the share of the texts that pass; each text counts as one, however many assertions it
+      holds.
+    - "answer": a column with the value of the program's last expression. A string is compared as text, without the
+      white space around it, with that value, or with what was printed where the value is None.
+    - a function: `check(outcome, **row)` returns the reward, from the `Outcome` and the row's columns.
 
-    What is not promised: a test tests what it asks. `assert f(7)` pays a program that always answers True, and `not
-    abs(f(2) - 4) > 0.1` one that answers NaN; a row of nothing else is warned of once. A test may call the program
-    10,000 times, in `time_limit_s` seconds of CPU time, one more to read its answers, and half a millisecond a call.
+    **How a test runs.** It has a session of its own, with built-ins and functions of the prelude that no program can
+    redefine. It asks the program, which runs in another session, and gets plain values back: None, booleans, numbers,
+    strings, bytes, lists, tuples, sets, dictionaries and dates, each of at most 100,000 items, and a range or an
+    iterator as a tuple. So an object that claims to equal everything passes no test of any shape: one assertion,
+    several, a loop, or `def check(candidate): ...` with its call.
 
-    Or "answer", a column with the value of the program's last expression; a string is compared with that value, or
-    where it is None with what was printed, as texts without the white space around them.
+    An instance or a function of the program may be called, its attributes read and set, its items counted, unpacked and
+    looped over. It equals only itself, even where its class defines `__eq__`: compare its attributes. A list that the
+    test hands over is changed where the program changes it. The prelude's names that hold a state are the program's
+    own. An instance of the test's or the prelude's class can be handed over in the call that makes it, not from a
+    variable. A function that is handed over runs in the program's session: it may neither assert nor ask the program.
+    A test's coroutines run in the test's session: write `asyncio.run(main())`.
 
-    Or a function: `check(outcome, **row)` gives the reward, from the `Outcome` and the row's columns.
+    **What is not promised.** A test tests only what it asks. `assert f(7)` pays a program that always returns True, and
+    `not abs(f(2) - 4) > 0.1` one that returns NaN. A row that has only such tests causes one warning. A test may call
+    the program 10,000 times, in `time_limit_s` seconds of CPU time, one more second to read its answers, and half a
+    millisecond per call.
 
-    What goes wrong in a program pays 0.0, and with `log_metric` the shares of the kinds are logged, of what has run. A
-    row whose tests or answer are None gives None. ValueError for a missing column, for a test that is no Python, needs
-    what the sandbox lacks, does not end, hands over what it cannot, or passes without any program, whether it is seen
-    without a program or with three that answer something at once, and for a value that
-    no program can return in these limits, or that NaN keeps from equalling anything.
+    A program that fails in any way earns 0.0. A row whose tests or answer are None gives None. Where TRL passes
+    `log_metric`, the share of each kind of outcome among the programs that ran is logged.
+
+    Raises SettingError for settings that cannot work. The reward raises ValueError for a missing column and for an
+    expected value that no program can return within the limits, or that NaN keeps from equalling anything. It also
+    does for a test that is no Python, needs what the sandbox lacks, does not end, hands over what it cannot, or passes
+    without a program. Tests are tried without a program, and with three that return something at once.
     """
     if not callable(check) and check not in ("tests", "answer"):
         remedy = "write 'tests', 'answer', or a function of an outcome and a row"
@@ -102,18 +111,19 @@ def get_code_reward(
 
 @dataclass(eq=False)
 class CodeReward:
-    """What `get_code_reward` returns: a reward that TRL can name and call, and that can be pickled."""
+    """The reward that `get_code_reward` returns; TRL can name and call it, and it can be pickled."""
 
     check: str | Callable[..., float | None]
     extract: Callable[[str], str]
     partial: bool
     sandbox: Sandbox
     __name__: str
-    known: set[str] = field(default_factory=set, repr=False)  # the tests that were found to judge something
+    known: set[str] = field(default_factory=set, repr=False)  # sources of the tests that were checked and are sound
     warned: bool = field(default=False, repr=False)
 
     @property
     def __signature__(self) -> Signature:
+        """Name the columns that the reward needs, so that `check_signature` can tell which one is missing."""
         import inspect
 
         names = ["completions"] if callable(self.check) else ["completions", self.check]
@@ -122,66 +132,106 @@ class CodeReward:
 
     def __call__(self, /, completions: Sequence[Any], **columns: Any) -> list[float | None]:
         programs = [self.extract(text) for text in texts_of(self.__name__, completions)]
-        rows = {name: values for name, values in columns.items() if _fits(values, len(programs))}
+        rows = {name: values for name, values in columns.items() if _is_column(values, len(programs))}
         if not callable(self.check) and self.check not in rows:
-            raise ValueError(f"{self.__name__} needs a column {self.check!r} with one entry a completion")
-        ended: Sequence[Outcome | None]
-        paid: list[float | None]
+            raise ValueError(f"{self.__name__} needs a column {self.check!r} with one entry per completion")
+        outcomes: Sequence[Outcome | None]
+        rewards: list[float | None]
         if self.check == "tests":
-            ended, paid = self._tested(programs, [_tests(row, self.sandbox.prelude) for row in rows["tests"]])
+            outcomes, rewards = self._by_tests(programs, [_tests(row, self.sandbox.prelude) for row in rows["tests"]])
         elif self.check == "answer":
-            for gold in rows["answer"]:
-                self._need_reachable(_read(gold, self.sandbox))
-            outcomes = ended = self.sandbox.run(programs)
-            golds = zip(outcomes, rows["answer"], strict=True)
-            paid = [None if gold is None else float(_says(outcome, gold)) for outcome, gold in golds]
+            outcomes, rewards = self._by_answer(programs, rows["answer"])
         else:
-            assert callable(self.check)
-            outcomes = ended = self.sandbox.run(programs)
-            each = [{name: values[index] for name, values in rows.items()} for index in range(len(programs))]
-            paid = [self.check(outcome, **row) for outcome, row in zip(outcomes, each, strict=True)]
-        kinds = [outcome.kind for outcome in ended if outcome is not None]
+            outcomes, rewards = self._by_function(programs, rows)
+        kinds = [outcome.kind for outcome in outcomes if outcome is not None]
         if columns.get("log_metric") is not None and kinds:
             for kind in KINDS:
                 columns["log_metric"](f"{self.__name__}/{kind}", kinds.count(kind) / len(kinds))
-        return paid
+        return rewards
 
-    def _tested(
+    def _by_answer(
+        self, programs: Sequence[str], golds: Sequence[object]
+    ) -> tuple[Sequence[Outcome], list[float | None]]:
+        """Return each program's outcome, and 1.0 where it gave the gold answer."""
+        for gold in golds:
+            self._need_reachable(_expected_value(gold, self.sandbox))
+        outcomes = self.sandbox.run(programs)
+        rewards: list[float | None] = []
+        for outcome, gold in zip(outcomes, golds, strict=True):
+            rewards.append(None if gold is None else float(_gives(outcome, gold)))
+        return outcomes, rewards
+
+    def _by_function(
+        self, programs: Sequence[str], columns: dict[str, Sequence[Any]]
+    ) -> tuple[Sequence[Outcome], list[float | None]]:
+        """Return each program's outcome, and what the user's function pays for it."""
+        assert callable(self.check)
+        outcomes = self.sandbox.run(programs)
+        rewards = []
+        for index, outcome in enumerate(outcomes):
+            row = {name: values[index] for name, values in columns.items()}
+            rewards.append(self.check(outcome, **row))
+        return outcomes, rewards
+
+    def _by_tests(
         self, programs: Sequence[str], tests: Sequence[list[Test]]
     ) -> tuple[list[Outcome | None], list[float | None]]:
-        """The last outcome of each program, and what it earned. A program that hangs does so in one test only."""
+        """Return the last outcome of each program, and what it earned by its tests; None for a row without tests.
+
+        Test by test, all programs run at once that still have one to pass. A program that broke a limit is not run
+        again: it would take its whole time in each of its tests.
+        """
         self._need_tests(tests)
-        ended: list[Outcome | None] = [None] * len(programs)
-        passed, out = [0] * len(programs), set[int]()
+        last: list[Outcome | None] = [None] * len(programs)
+        passed = [0] * len(programs)
+        out: set[int] = set()
         for turn in range(max(map(len, tests), default=0)):
-            going = [index for index, row in enumerate(tests) if turn < len(row) and index not in out]
-            then = [tests[index][turn].run for index in going]
-            met = self.sandbox.run([programs[index] for index in going], then=then)
-            for index, outcome in zip(going, met, strict=True):
+            running = [index for index, row in enumerate(tests) if turn < len(row) and index not in out]
+            then = [tests[index][turn].run for index in running]
+            outcomes = self.sandbox.run([programs[index] for index in running], then=then)
+            for index, outcome in zip(running, outcomes, strict=True):
                 test = tests[index][turn]
                 if outcome.kind == "unsupported" and outcome.message.startswith(OWN_INSTANCE):
-                    said = f"{self.__name__}: the test {shown(test.source)}"
-                    raise ValueError(f"{said} cannot be run: {outcome.message}")
-                ended[index], right = outcome, _passes(outcome, test.expected)
-                passed[index] += right
-                if not right and (not self.partial or outcome.kind in ("time", "memory", "crash")):
+                    raise ValueError(f"{self._naming(test)} cannot be run: {outcome.message}")
+                last[index] = outcome
+                if _passes(outcome, test.expected):
+                    passed[index] += 1
+                elif not self.partial or outcome.kind in _LIMITS_BROKEN:
                     out.add(index)
-        shares = [count / len(row) if row else None for count, row in zip(passed, tests, strict=True)]
-        return ended, [share if self.partial or share is None else float(share == 1) for share in shares]
+        rewards: list[float | None] = []
+        for count, row in zip(passed, tests, strict=True):
+            if not row:
+                rewards.append(None)
+            else:
+                rewards.append(count / len(row) if self.partial else float(count == len(row)))
+        return last, rewards
+
+    def _naming(self, test: Test) -> str:
+        """Return the beginning of an error about a test."""
+        return f"{self.__name__}: the test {shown(test.source)}"
 
     def _need_tests(self, rows: Sequence[list[Test]]) -> None:
-        """ValueError for a test that every program passes, or none; a warning for tests that ask for one answer."""
-        # By itself a test mostly ends in a NameError, as the program is not there; not so what cannot be run at all.
-        fresh = {test.source: test for row in rows for test in row if test.source not in self.known}
+        """Raise ValueError for a test that every program passes, or none; warn of tests that one answer passes.
+
+        Each test is run without a program. A sound one mostly ends in a NameError, as what it asks for is missing.
+        Tests that were found sound before are not run again.
+        """
+        fresh: dict[str, Test] = {}
+        for row in rows:
+            for test in row:
+                if test.source not in self.known:
+                    fresh[test.source] = test
         tests = list(fresh.values())
-        for test, outcome in zip(tests, self.sandbox.run([""] * len(tests), then=[t.run for t in tests]), strict=True):
-            said = f"{self.__name__}: the test {shown(test.source)}"
+        outcomes = self.sandbox.run([""] * len(tests), then=[test.run for test in tests])
+        for test, outcome in zip(tests, outcomes, strict=True):
             if outcome.kind == "unsupported" and not outcome.message.startswith("NameError"):
-                raise ValueError(f"{said} cannot be run: {outcome.message}")
-            if outcome.kind in ("time", "memory", "crash"):
-                raise ValueError(f"{said} does not end by itself, without any program: {outcome.message}")
+                raise ValueError(f"{self._naming(test)} cannot be run: {outcome.message}")
+            if outcome.kind in _LIMITS_BROKEN:
+                raise ValueError(f"{self._naming(test)} does not end by itself, without any program: {outcome.message}")
             if _passes(outcome, test.expected):
-                raise ValueError(f"{said} passes without any program: write one that fails, as in assert f(2) == 4")
+                raise ValueError(
+                    f"{self._naming(test)} passes without any program: write one that fails, as in assert f(2) == 4"
+                )
             self._need_reachable(None if test.expected is NOTHING else test.expected)
         self._need_an_end(tests)
         self._warn_of_one_answer([row for row in rows if any(test.source in fresh for test in row)])
@@ -190,33 +240,37 @@ class CodeReward:
         self.known.update(fresh)
 
     def _need_an_end(self, tests: Sequence[Test]) -> None:
-        """ValueError for a test that cannot be run, or does not end, whatever the program answers."""
-        met = dict[str, Outcome]()
-        for ending in _ENDING:
-            programs = [
-                "\n".join(ending.format(name, "async " if _awaits(test) else "") for name in sorted(test.asks))
-                for test in tests
-            ]
-            outcomes = self.sandbox.run(programs, then=[_without_assertions(test.run) for test in tests])
-            ended = zip(tests, outcomes, strict=True)
-            met |= {test.source: out for test, out in ended if out.kind in ("unsupported", "time", "memory", "crash")}
-            tests = [test for test, out in zip(tests, outcomes, strict=True) if met.get(test.source) is out]
-        for test in tests:
-            said = f"{self.__name__}: the test {shown(test.source)}"
-            outcome = met[test.source]
+        """Raise ValueError for a test that cannot be run, or does not end, whatever the program answers.
+
+        A test is suspect while it breaks a limit with every quick program so far.
+        """
+        suspects: list[tuple[Test, Outcome | None]] = [(test, None) for test in tests]
+        for template in _QUICK_PROGRAMS:
+            programs, then = [], []
+            for test, _ in suspects:
+                prefix = "async " if _awaits(test) else ""
+                programs.append("\n".join(template.format(name, prefix) for name in sorted(test.asks)))
+                then.append(_without_assertions(test.run))
+            outcomes = self.sandbox.run(programs, then=then)
+            broken = ("unsupported", *_LIMITS_BROKEN)
+            tried = zip(suspects, outcomes, strict=True)
+            suspects = [(test, outcome) for (test, _), outcome in tried if outcome.kind in broken]
+        for test, outcome in suspects:
+            assert outcome is not None
             how = "cannot be run" if outcome.kind == "unsupported" else "does not end well"
-            raise ValueError(f"{said} {how}, whatever the program answers: {outcome.message}")
+            raise ValueError(f"{self._naming(test)} {how}, whatever the program answers: {outcome.message}")
 
     def _warn_of_one_answer(self, rows: Sequence[list[Test]]) -> None:
-        """Warn once of a row whose tests a program passes that answers the same to whatever it is asked."""
+        """Warn, once for this reward, of a row whose tests all pass for a program that always answers the same."""
         if self.warned or not rows:
             return
-        for answer in _ANSWERS:
-            cheats = ["\n".join(answer.format(name) for name in sorted(t.asks)) for row in rows for t in row]
-            met = iter(self.sandbox.run(cheats, then=[test.run for row in rows for test in row]))
+        tests = [test for row in rows for test in row]
+        for template in _SAME_ANSWER_PROGRAMS:
+            cheats = ["\n".join(template.format(name) for name in sorted(test.asks)) for test in tests]
+            outcomes = iter(self.sandbox.run(cheats, then=[test.run for test in tests]))
             for row in rows:
-                paid = [_passes(next(met), test.expected) for test in row]
-                if all(paid) and not self.warned:
+                passed = [_passes(next(outcomes), test.expected) for test in row]
+                if all(passed) and not self.warned:
                     self.warned = True
                     warnings.warn(
                         f"{self.__name__}: a program that answers the same to anything passes all tests of a row, "
@@ -225,45 +279,52 @@ class CodeReward:
                     )
 
     def _need_reachable(self, expected: object) -> None:
-        if why := self.sandbox.refuses(expected):
-            raise ValueError(f"{self.__name__}: no program can return the expected {shown(expected)}: {why}")
-        said = f"{self.__name__}: no program can return the expected {shown(expected)}"
+        """Raise ValueError for an expected value that no program's result can equal."""
+        problem = f"{self.__name__}: no program can return the expected {shown(expected)}"
+        reason = self.sandbox.refuses(expected)
+        if reason:
+            raise ValueError(f"{problem}: {reason}")
         if holds(expected, is_nan):
             raise ValueError(
-                f"{said}: NaN equals nothing. Write None for a row that cannot be judged, and a test with math.isnan "
-                "for NaN"
+                f"{problem}: NaN equals nothing. Write None for a row that cannot be judged, and a test with "
+                "math.isnan for NaN"
             )
-        if holds(expected, is_half_a_character):
-            raise ValueError(f"{said}: it holds half a character, a lone surrogate. Write the whole text")
+        if holds(expected, has_lone_surrogate):
+            raise ValueError(f"{problem}: it holds half a character, a lone surrogate. Write the whole text")
 
 
 def _awaits(test: Test) -> bool:
+    """Tell whether a test awaits something, so that the program's functions must be coroutines."""
     return not isinstance(test.run, str) and "_awaited(" in test.run.source
 
 
-class _Unasserted(ast.NodeTransformer):
+class _AssertionRemover(ast.NodeTransformer):
+    """Evaluate the condition of each assertion, and ignore what it is."""
+
     def visit_Assert(self, node: ast.Assert) -> ast.Expr:
         return ast.Expr(node.test)
 
 
 def _without_assertions(run: str | Exam) -> str | Exam:
-    """What a test does, whether its assertions hold or not: the first one to fail would hide the rest."""
+    """Return the test without its assertions, since the first one to fail would hide what follows it."""
     if isinstance(run, str):
         return run
-    tree = _Unasserted().visit(ast.parse(run.source))
+    tree = _AssertionRemover().visit(ast.parse(run.source))
     return run._replace(source=ast.unparse(ast.fix_missing_locations(tree)))
 
 
-def _fits(values: object, length: int) -> bool:
+def _is_column(values: object, length: int) -> bool:
+    """Tell whether `values` holds one entry for each of `length` completions."""
     return isinstance(values, Sequence) and not isinstance(values, str | bytes) and len(values) == length
 
 
 def _passes(outcome: Outcome, expected: object) -> bool:
+    """Tell whether a program passed a test that expects this value, or `NOTHING` but to run to its end."""
     return outcome.kind == "ok" and (expected is NOTHING or bool(outcome.value == expected))
 
 
-def _read(gold: object, sandbox: Sandbox) -> object:
-    """What a program must return: of a text that is too long to be printed or returned, the value that it shows."""
+def _expected_value(gold: object, sandbox: Sandbox) -> object:
+    """Return what a program must give. A text that is too long for any output stands for the value that it shows."""
     if isinstance(gold, str):
         gold = gold.strip()
         if sandbox.refuses(gold):
@@ -272,23 +333,29 @@ def _read(gold: object, sandbox: Sandbox) -> object:
     return gold
 
 
-def _says(outcome: Outcome, gold: object) -> bool:
-    said = outcome.value
+def _gives(outcome: Outcome, gold: object) -> bool:
+    """Tell whether a program's value, or what it printed where it has none, equals the gold answer."""
+    given = outcome.value
     if isinstance(gold, str):
-        said, gold = (outcome.output if said is None else str(said)).strip(), gold.strip()
-    return outcome.kind == "ok" and bool(_as_lists(said) == _as_lists(gold))
+        text = outcome.output if given is None else str(given)
+        given, gold = text.strip(), gold.strip()
+    return outcome.kind == "ok" and bool(_as_lists(given) == _as_lists(gold))
 
 
 def _as_lists(value: Any) -> Any:
-    """Tuples as lists, which is what a data set makes of them."""
+    """Return `value` with its tuples as lists, as a data set would store them."""
     return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _tests(row: Any, prelude: str) -> list[Test]:
-    """A row's tests, none for None."""
+    """Return the parsed tests of a row: none for None. Raises ValueError for what is no text or list of texts."""
     if row is None:
         return []
-    tests = [row] if isinstance(row, str) else list(row) if isinstance(row, list | tuple) else []
-    if not tests or not all(isinstance(test, str) for test in tests):
+    sources: list[Any] = []
+    if isinstance(row, str):
+        sources = [row]
+    elif isinstance(row, list | tuple):
+        sources = list(row)
+    if not sources or not all(isinstance(source, str) for source in sources):
         raise ValueError(f"a row's tests are a string or a list of strings, at least one, got {shown(row)}")
-    return [take_apart(test, prelude) for test in tests]
+    return [parse_test(source, prelude) for source in sources]

@@ -1,4 +1,4 @@
-"""Several rewards as one: weights, gates and a clip, with every part still logged by itself."""
+"""Combine several rewards into one, by weights, gates and a clip; every part is still logged by itself."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ class combine:
         combine([correctness_reward, strict_format_reward], weights=[1.0, 0.2],
                 gates={"strict_format": "correctness"}, clip=(0.0, 1.0))
 
-    `gates` maps a part to the part that opens it: it counts only for completions whose gate paid more than 0. `clip`
-    bounds the sum. A part that gives None is left out of a completion's sum, with all of them None the sum is; a gate
-    that gives None is shut. `name` is its metric's.
+    `gates` maps a part to its gate, another part: it counts only for completions for which the gate paid more than 0.
+    `clip` is the lowest and the highest sum. `name` is the name of the metric. A part that gives None for a completion
+    is left out of its sum, and a gate that gives None is shut. Where all parts give None, the combined reward is None.
 
-    Where TRL passes `log_metric` and `log_extra`, each part's mean and spread, before weight and gate, are logged as
-    `rewards/<part>/mean` and `rewards/<part>/std`, and its values in a column of the completions table. Raises
-    ValueError for settings that cannot work, TypeError for a part that is no function or an async one, and RewardError
-    for one that breaks, as `guard` does.
+    Where TRL passes `log_metric` and `log_extra`, each part's mean and standard deviation, before weight and gate, are
+    logged as `rewards/<part>/mean` and `rewards/<part>/std`, and its values as a column of the completions table.
+
+    Raises SettingError for settings that cannot work, and TypeError for a part that is async or no function. When
+    called, it raises RewardError for a part that breaks, as `guard` does.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class combine:
         weights = [1.0] * len(parts) if weights is None else list(weights)
         require(len(weights) == len(parts), "weights", weights, f"one for each of {', '.join(names)}")
         require(all(math.isfinite(weight) for weight in weights), "weights", weights, "finite numbers")
-        self.gates = {k.removesuffix("_reward"): v.removesuffix("_reward") for k, v in (gates or {}).items()}
+        self.gates: dict[str, str] = {}
+        for gated, gate in (gates or {}).items():
+            self.gates[gated.removesuffix("_reward")] = gate.removesuffix("_reward")
         for gated, gate in self.gates.items():
             for part_name in (gated, gate):
                 known = part_name in names
@@ -61,23 +64,23 @@ class combine:
 
     @property
     def __signature__(self) -> Signature:
-        """What the parts need, each once, and the rest of what TRL passes."""
+        """Return a signature with each parameter that a part needs, and `**kwargs` for the rest of what TRL passes."""
         import inspect
 
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        needed = {
-            parameter.name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for part in self.parts
-            for parameter in inspect.signature(part).parameters.values()
-            if parameter.kind in kinds and parameter.default is parameter.empty
-        }
+        needed: dict[str, inspect.Parameter] = {}
+        for part in self.parts:
+            for parameter in inspect.signature(part).parameters.values():
+                if parameter.kind in kinds and parameter.default is parameter.empty:
+                    needed[parameter.name] = parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
         return inspect.Signature([*needed.values(), inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)])
 
     def __call__(self, completions: Sequence[Any], **kwargs: Any) -> list[float | None]:
         log_metric, log_extra = kwargs.get("log_metric"), kwargs.get("log_extra")
         paid: dict[str, list[float | None]] = {}
         for name, part in zip(self.names, self.parts, strict=True):
-            values = paid[name] = guard(part)(completions=completions, **kwargs)  # a clip would hide an infinity
+            # Each part has a guard of its own, since the clip would hide an infinity.
+            values = paid[name] = guard(part)(completions=completions, **kwargs)
             judged = [value for value in values if value is not None]
             if log_metric is not None and judged:
                 mean = math.fsum(judged) / len(judged)
@@ -86,15 +89,20 @@ class combine:
                 log_metric(f"rewards/{callable_name(part)}/std", math.sqrt(squares / max(1, len(judged) - 1)))
             if log_extra is not None:
                 log_extra(name, values)
-        return [self._sum({name: values[index] for name, values in paid.items()}) for index in range(len(completions))]
+        sums = []
+        for index in range(len(completions)):
+            sums.append(self._sum({name: values[index] for name, values in paid.items()}))
+        return sums
 
     def _sum(self, paid: Mapping[str, float | None]) -> float | None:
+        """Return the weighted, gated and clipped sum of what the parts pay for one completion."""
         judged = {name: value for name, value in paid.items() if value is not None}
         if not judged:
             return None
-        total = math.fsum(
-            weight * judged[name]
-            for name, weight in zip(self.names, self.weights, strict=True)
-            if name in judged and (name not in self.gates or judged.get(self.gates[name], 0.0) > 0)
-        )
+        terms = []
+        for name, weight in zip(self.names, self.weights, strict=True):
+            gate_is_open = name not in self.gates or judged.get(self.gates[name], 0.0) > 0
+            if name in judged and gate_is_open:
+                terms.append(weight * judged[name])
+        total = math.fsum(terms)
         return total if self.clip is None else min(max(total, self.clip[0]), self.clip[1])

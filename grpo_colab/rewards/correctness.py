@@ -1,14 +1,15 @@
-"""Whether the answer is right: `noun_reward(completions, <column>, **kwargs) -> list[float | None]`, as TRL calls it.
+"""Pay for right answers. The rewards here have the signature that TRL calls.
 
-This holds for all rewards of the package: `completions` is a list with one entry a completion: a string, or a
-conversation (a list of messages, of which the content of the last assistant message counts). A column is a list of the
-same length. All are deterministic, thread-safe and picklable, give None where they cannot judge, and ignore what else
-TRL passes. What is of the wrong type raises a TypeError, a column of the wrong length a ValueError. Where nothing else
-is said a completion is paid from 0.0 to 1.0; weights come from the recipe.
+It is `noun_reward(completions, <column>, **kwargs) -> list[float | None]`, and this holds for all rewards of the
+package: `completions` has one entry per completion, a string or a conversation (a list of messages, of which the last
+assistant message counts). A column is a list of the same length. Rewards are deterministic, thread-safe and picklable,
+return None where they cannot judge, and ignore what else TRL passes. They raise TypeError for an argument of the wrong
+type, and ValueError for a column of the wrong length. Unless a reward says otherwise it pays from 0.0 to 1.0; weights
+come from the recipe.
 
-The six of the study ("LLM Reinforcement Learning with GRPO", 2025) and their weights there: `exact_answer_reward` 1.0,
-`soft_correctness_reward` 1.0, and `integer_reward`, `strict_format_reward`, `soft_format_reward`, `tag_count_reward`
-0.5 each. `correctness_reward` is ours, and the one to train for.
+The six rewards of the study ("LLM Reinforcement Learning with GRPO", 2025), with their weights there, are
+`exact_answer_reward` 1.0, `soft_correctness_reward` 1.0, and `integer_reward`, `strict_format_reward`,
+`soft_format_reward`, `tag_count_reward` 0.5 each. `correctness_reward` is ours, and the one to train with.
 """
 
 from __future__ import annotations
@@ -34,32 +35,36 @@ def correctness_reward(completions: Completions, answer: Golds, **kwargs: Any) -
 
 
 def exact_answer_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
-    """1.0 where the answer's text is the gold text, character for character: the study's hard correctness.
+    """Pay 1.0 where the answer's text equals the gold text exactly, else 0.0: the study's hard correctness.
 
-    The answer is the one closed answer block. (The study took the last one, which pays for closing a hundred.) Both
-    texts are stripped of white space. None without a gold.
+    The answer is the one closed answer block. (The study took the last one, which pays for closing a hundred.) White
+    space around either text does not count. None without a gold.
     """
     pairs = graded_pairs("exact_answer_reward", completions, answer)
     return [None if gold is None else float(_is_gold_text(answer_block(text), gold)) for text, gold in pairs]
 
 
 def soft_correctness_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
-    """1.0 where the first number of the answer equals the gold number: the study's, so "96%", "72 units", "$27" count.
+    """Pay 1.0 where the first number of the answer equals the gold number, else 0.0: the study's soft correctness.
 
-    The answer is the one closed answer block, or the whole completion when it has no answer tag at all. What else it
-    says is not read ("18 or 19" pays for 18), so let `correctness_reward` decide where that matters. None without a
-    gold; ValueError for a gold that is no number.
+    So "96%", "72 units" and "$27" count. The answer is the one closed answer block, or the whole completion when it has
+    no answer tag at all. The rest of the answer is not read: "18 or 19" pays for 18. Let `correctness_reward` decide
+    where that matters. None without a gold; ValueError for a gold that is no number.
     """
     pairs = graded_pairs("soft_correctness_reward", completions, answer)
     return [None if gold is None else float(soft_grade(text, gold).right) for text, gold in pairs]
 
 
 def _is_gold_text(block: str | Verdict, gold: str) -> bool:
+    """Tell whether the text of an answer block, if there is one, is the gold text."""
     return isinstance(block, str) and block.strip() == gold.strip()
 
 
-def log_shares(log_metric: Callable[[str, float], None] | None, met: list[str]) -> None:
-    """Every reason each time, also those that nobody met: TRL averages over the calls that logged a name."""
-    if log_metric is not None and met:
+def log_shares(log_metric: Callable[[str, float], None] | None, reasons: list[str]) -> None:
+    """Log the share of each reason among the verdicts as `verdict/<reason>`.
+
+    Every reason is logged each time, even with a share of 0: TRL averages over the calls that logged a name.
+    """
+    if log_metric is not None and reasons:
         for reason in REASONS:
-            log_metric(f"verdict/{reason}", met.count(reason) / len(met))
+            log_metric(f"verdict/{reason}", reasons.count(reason) / len(reasons))

@@ -1,47 +1,60 @@
-"""Rewrite a test to an `Exam`: text for a session of its own, which asks the program by the functions of `referee`.
+"""Rewrite a test to an `Exam`: source for a session of its own, which asks the program through `sandbox/referee.py`.
 
-What cannot cross between the two sessions, such as a function that is handed over, is evaluated whole in the program's;
-nothing may be judged there.
+Plain values cross between the test's session and the program's. A call with an argument that cannot cross, such as a
+function, is evaluated whole in the program's session. Nothing may be judged there, because the program could redefine
+whatever judges it. `operators.py` does the rest of the rewriting.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
-from typing import Any, Final
+from typing import Final
 
+from grpo_colab.rewards.name_owners import BUILTINS, NameOwners, bound_in, loaded_in, parameters_of, root_of
 from grpo_colab.rewards.operators import CoroutineRewriter, UnfitError, calling
-from grpo_colab.rewards.whose import BUILTINS, Names, bound_in, loaded_in, parameters_of, root_of
 from grpo_colab.sandbox import Exam
 
-_INSTEAD: Final = "Write it with the program's answer outside, as in assert apply(lambda x: x + 1, f(2)) == 5"
-_IN_GLUE: Final = {"map": "_map", "filter": "_filter"}
-_WITH_KEY: Final = {"sorted": "_order", "min": "_least", "max": "_most"}
+_REMEDY: Final = "Write it with the program's answer outside, as in assert apply(lambda x: x + 1, f(2)) == 5"
+# Built-ins that call a function of the test's, and the referee's helpers that replace them.
+_HELPER_OF: Final = {"map": "_map", "filter": "_filter"}
+_HELPER_WITH_KEY: Final = {"sorted": "_order", "min": "_least", "max": "_most"}
+# Built-ins of one argument: those that loop over it, and those that ask it for a value.
 _OF_ITEMS: Final = frozenset({"list", "tuple", "set", "frozenset", "sorted", "sum", "min", "max", "iter", "enumerate"})
 _OF_VALUE: Final = frozenset({"str", "repr", "int", "float", "abs", "len", "bool"})
-_STAYS_THERE: Final = frozenset({"range", "iter", "slice", "super", "keys", "values", "items"})
-# What a method of a list, a dictionary or a set is called: handed over, it takes its owner along.
+# Calls whose results have no plain value.
+_NOT_PLAIN: Final = frozenset({"range", "iter", "slice", "super", "keys", "values", "items"})
+# Methods of lists, dictionaries and sets: one that is handed over takes its owner along.
 _METHODS: Final = frozenset(
     {"append", "add", "extend", "insert", "update", "setdefault", "pop", "remove", "discard", "get"}
 )
 
 
 class ExamRewriter(CoroutineRewriter):
-    """Rewrite a test for a session that has none of the program's names, only what `referee` gives it."""
+    """Rewrite one test for a session that has none of the program's names, only the helpers of the referee.
 
-    def __init__(self, names: Names) -> None:
+    While it runs it collects the parts of the exam: `bound`, the program's functions that the test calls; `lifted`, the
+    expressions to evaluate in the program's session; and `shared`, the test's definitions that these need there.
+    """
+
+    def __init__(self, names: NameOwners) -> None:
         super().__init__(names)
-        self.bound: dict[str, str] = {}
+        self.bound: dict[str, str] = {}  # the name in the test -> the program's own name
         self.lifted: list[str] = []
-        self.there: list[ast.stmt] = []
+        self.shared: list[ast.stmt] = []
 
     def exam(self, tree: ast.Module) -> Exam:
-        source = "\n".join([*(f"import {name}" for name in self.names.imported), ast.unparse(self._new(tree))])
-        shared = "\n".join(ast.unparse(text) for _, text in self.names.texts if text in self.there)
-        return Exam(source, self.bound, shared, self.lifted)
+        """Return the exam of the test `tree`, which is changed. Raises UnfitError for a test that cannot judge."""
+        imports = [f"import {name}" for name in self.names.imported]
+        rewritten = ast.fix_missing_locations(self.visit(tree))
+        source = "\n".join([*imports, ast.unparse(rewritten)])
+        shared = [ast.unparse(text) for _, text in self.names.definitions if text in self.shared]
+        return Exam(source, self.bound, "\n".join(shared), self.lifted)
 
-    def _new(self, tree: Any) -> Any:
-        return ast.fix_missing_locations(self.visit(tree))
+    @property
+    def _variables(self) -> set[str]:
+        """The names that the test binds and that are no definitions: each may hold anything, the program's included."""
+        return self.names.own - self.names.defined
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         if isinstance(node.ctx, ast.Load) and node.id in self.names.program:
@@ -51,20 +64,19 @@ class ExamRewriter(CoroutineRewriter):
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         match node.targets:
             case [ast.Attribute(value=ast.Name() as owner, attr=name)]:
-                return self._assigned(owner, name, node.value)
+                return self._attribute_assignment(owner, name, node.value)
             case [ast.Subscript(value=ast.Name() as owner, slice=key)] if not isinstance(key, ast.Slice):
-                given = [self.visit(owner), self.visit(key), self.visit(node.value)]
-                return ast.Expr(calling("_assign_item", *given))
+                arguments = [self.visit(owner), self.visit(key), self.visit(node.value)]
+                return ast.Expr(calling("_assign_item", *arguments))
             case [ast.Tuple() | ast.List()]:
-                node.value = calling("_each", node.value) if self._may(node.value) else node.value
+                if self._maybe_program(node.value):
+                    node.value = calling("_each", node.value)
         return self.generic_visit(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
         value, key = self.visit(node.value), self.visit(node.slice)
-        plain = isinstance(key, ast.Slice | ast.Tuple) or not isinstance(
-            node.value, ast.Name | ast.Call | ast.Attribute
-        )
-        if isinstance(node.ctx, ast.Load) and not plain:
+        owner_may_answer = isinstance(node.value, ast.Name | ast.Call | ast.Attribute)
+        if isinstance(node.ctx, ast.Load) and owner_may_answer and not isinstance(key, ast.Slice | ast.Tuple):
             return calling("_item", value, key)
         return ast.Subscript(value, key, node.ctx)
 
@@ -72,39 +84,59 @@ class ExamRewriter(CoroutineRewriter):
         match node.target:
             case ast.Attribute(value=ast.Name() as owner, attr=name):
                 old = ast.Attribute(ast.Name(owner.id, ast.Load()), name, ast.Load())
-                return self._assigned(owner, name, ast.BinOp(old, node.op, node.value))
+                return self._attribute_assignment(owner, name, ast.BinOp(old, node.op, node.value))
         return self.generic_visit(node)
 
-    def _assigned(self, owner: ast.Name, name: str, value: ast.expr) -> ast.stmt:
-        new = calling("_assign", self.visit(owner), ast.Constant(name), self.visit(value))
-        return ast.Expr(new)
+    def _attribute_assignment(self, owner: ast.Name, name: str, value: ast.expr) -> ast.stmt:
+        return ast.Expr(calling("_assign", self.visit(owner), ast.Constant(name), self.visit(value)))
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
+        """Rewrite a call by what it calls: asyncio's, the program's, a variable's or its method, a built-in, others."""
         root = root_of(node.func)
         name = root.id if isinstance(root, ast.Name) else ""
         if isinstance(node.func, ast.Attribute) and node.func.value is root and name == "asyncio":
-            return self._of_asyncio(node, node.func.attr)
-        direct, asked = root is node.func, name in self.names.program
-        given = [*node.args, *(keyword.value for keyword in node.keywords)]
-        if asked or name in self.names.own - self.names.defined:
-            if any(self._cannot_cross(one) for one in given):
-                if asked or direct:
+            return self._asyncio_call(node, node.func.attr)
+        is_direct = root is node.func  # f(...), not f.g(...) or f(...)(...)
+        of_program = name in self.names.program
+        if of_program or name in self._variables:
+            arguments = _arguments_of(node)
+            if any(self._cannot_cross(argument) for argument in arguments):
+                if of_program or is_direct:
                     return self._lift(node)
-                # a method of what may be the program's, or a list of the test's own
+                # The variable may hold the program's instance or a list of the test's: the exam finds out which.
                 return ast.IfExp(calling("_theirs", ast.Name(name, ast.Load())), self._lift(node), self._plain(node))
-            return self._call(node, name, asked) if direct else self._method(node, given)
-        if direct and name in BUILTINS - self.names.own:
+            return self._call(node, name, of_program) if is_direct else self._method(node, arguments)
+        if is_direct and name in BUILTINS - self.names.own:
             return self._builtin(node, name)
         return self._plain(node)
 
     def _plain(self, node: ast.Call) -> ast.Call:
+        """Return the call as it is, with its parts rewritten."""
         args, keywords = self._arguments(node)
         return ast.Call(self.visit(node.func), args, keywords)
 
-    def _method(self, node: ast.Call, given: list[ast.expr]) -> ast.expr:
-        """Call a method of what may be the program's instance, which may change the lists that it is given."""
+    def _call(self, node: ast.Call, name: str, of_program: bool) -> ast.expr:
+        """Call the program's function, or a variable that may hold one.
+
+        Where an argument may be a list of the test's, `_call` copies back what the program has changed in it.
+        """
+        local_name = self.names.local_name(name) if of_program else name
+        if of_program:
+            self.bound[local_name] = name
+        args, keywords = self._arguments(node)
+        function = ast.Name(local_name, ast.Load())
+        if any(map(_may_be_changed, _arguments_of(node))):
+            return ast.Call(ast.Name("_call", ast.Load()), [function, *args], keywords)
+        return ast.Call(function, args, keywords)
+
+    def _method(self, node: ast.Call, arguments: list[ast.expr]) -> ast.expr:
+        """Call a method of what may be the program's instance, which may change the lists that it is given.
+
+        The result is `_method(o, "name", ...) if _theirs(o) else o.name(...)`. Where the owner `o` is no plain variable
+        of the test's, a lambda around it evaluates the owner once.
+        """
         func = node.func
-        if not isinstance(func, ast.Attribute) or not any(map(_may_be_changed, given)):
+        if not isinstance(func, ast.Attribute) or not any(map(_may_be_changed, arguments)):
             return self._plain(node)
         owner: ast.expr = ast.Name(func.value.id if isinstance(func.value, ast.Name) else "_o", ast.Load())
         args, keywords = self._arguments(node)
@@ -113,29 +145,19 @@ class ExamRewriter(CoroutineRewriter):
         either = ast.IfExp(calling("_theirs", owner), theirs, plain)
         if isinstance(func.value, ast.Name) and func.value.id not in self.names.program:
             return either
-        empty = ast.arguments(posonlyargs=[], args=[ast.arg("_o")], kwonlyargs=[], kw_defaults=[], defaults=[])
-        return ast.Call(ast.Lambda(empty, either), [self.visit(func.value)], [])
-
-    def _call(self, node: ast.Call, name: str, asked: bool) -> ast.expr:
-        """Call the program's function, or what may be one. It may change the lists that the test's variables hold."""
-        here = self.names.here(name) if asked else name
-        if asked:
-            self.bound[here] = name
-        args, keywords = self._arguments(node)
-        func = ast.Name(here, ast.Load())
-        if any(map(_may_be_changed, [*node.args, *(keyword.value for keyword in node.keywords)])):
-            return ast.Call(ast.Name("_call", ast.Load()), [func, *args], keywords)
-        return ast.Call(func, args, keywords)
+        parameters = ast.arguments(posonlyargs=[], args=[ast.arg("_o")], kwonlyargs=[], kw_defaults=[], defaults=[])
+        return ast.Call(ast.Lambda(parameters, either), [self.visit(func.value)], [])
 
     def _builtin(self, node: ast.Call, name: str) -> ast.expr:
-        if name in ("isinstance", "issubclass") and len(node.args) == 2 and self.names.may & loaded_in(node):
+        """Call a built-in; one that would ask the program's instance becomes a helper of the referee's."""
+        if name in ("isinstance", "issubclass") and len(node.args) == 2 and self.names.maybe_program & loaded_in(node):
             kinds = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
             return calling("_is", ast.Constant(name), node.func, *map(self.visit, [node.args[0], *kinds]))
         args, keywords = self._arguments(node)
-        if name in _IN_GLUE:
-            return ast.Call(ast.Name(_IN_GLUE[name], ast.Load()), args, keywords)
-        if name in _WITH_KEY and any(keyword.arg == "key" for keyword in keywords):
-            return ast.Call(ast.Name(_WITH_KEY[name], ast.Load()), args, keywords)
+        if name in _HELPER_OF:
+            return ast.Call(ast.Name(_HELPER_OF[name], ast.Load()), args, keywords)
+        if name in _HELPER_WITH_KEY and any(keyword.arg == "key" for keyword in keywords):
+            return ast.Call(ast.Name(_HELPER_WITH_KEY[name], ast.Load()), args, keywords)
         if len(args) == 1 and not isinstance(args[0], ast.Constant | ast.Starred):
             if name in _OF_ITEMS:
                 return ast.Call(ast.Name("_items", ast.Load()), [node.func, *args], keywords)
@@ -143,133 +165,175 @@ class ExamRewriter(CoroutineRewriter):
                 return calling("_text", ast.Constant(name), node.func, args[0])
         return ast.Call(node.func, args, keywords)
 
-    def _cannot_cross(self, given: ast.expr) -> bool:
-        """Say whether an argument is nothing plain: a function, say, or what the prelude or the test makes."""
-        called_ones = [node.func for node in ast.walk(given) if isinstance(node, ast.Call)]
-        for node in ast.walk(given):
-            if isinstance(node, ast.Name) and (node.id in self.names.defined or node.id in self.names.given):
+    def _cannot_cross(self, argument: ast.expr) -> bool:
+        """Tell whether an argument has no plain value: a function, say, or what the prelude or the test defines."""
+        called = [node.func for node in ast.walk(argument) if isinstance(node, ast.Call)]
+        for node in ast.walk(argument):
+            if isinstance(node, ast.Name) and (node.id in self.names.defined or node.id in self.names.prelude):
                 return True
-            if isinstance(node, ast.Lambda) or (self._is_method(node) and node not in called_ones):
+            if isinstance(node, ast.Lambda) or (self._is_bound_method(node) and node not in called):
                 return True
             if isinstance(node, ast.Call):
-                called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-                if called in _STAYS_THERE:
+                name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+                if name in _NOT_PLAIN:
                     return True
         return False
 
-    def _is_method(self, node: ast.AST) -> bool:
-        """Say whether this is `seen.append`, of a variable of the test's, and no call."""
-        owner = node.value if isinstance(node, ast.Attribute) and node.attr in _METHODS else None
-        return isinstance(owner, ast.Name) and owner.id in self.names.own - self.names.defined
+    def _is_bound_method(self, node: ast.AST) -> bool:
+        """Tell whether this looks like `seen.append`, where `seen` is a variable of the test's."""
+        if not (isinstance(node, ast.Attribute) and node.attr in _METHODS):
+            return False
+        return isinstance(node.value, ast.Name) and node.value.id in self._variables
 
     def _lift(self, node: ast.Call) -> ast.expr:
         """Evaluate the whole call in the program's session, with the values that the test's variables have.
 
-        Nothing may be judged there, where all that is compared, and what compares it, may be the program's. So what
-        the program is to return is asked for here, and what it returned may go there as a plain value only.
+        Where the call hands over a function of the test's, the program could answer for that function. So what the
+        call asks the program for is asked first, in the test's session, and goes there as a plain value only. Raises
+        UnfitError where that is not enough.
         """
-        given = [*node.args, *(keyword.value for keyword in node.keywords)]
-        if any(map(self._is_method, given)):
+        if any(map(self._is_bound_method, _arguments_of(node))):
             node = copy.copy(node)
-            node.args = [_wrapped(one) if self._is_method(one) else one for one in node.args]
+            node.args = [self._as_lambda(argument) for argument in node.args]
             for keyword in node.keywords:
-                keyword.value = _wrapped(keyword.value) if self._is_method(keyword.value) else keyword.value
-        parts = self._checked(node)
-        given = [*node.args, *(keyword.value for keyword in node.keywords)]
-        uncalled = {ast.unparse(one) for one in given} & (self.names.defined | self.names.given)
-        judges = uncalled or any(isinstance(part, ast.Lambda) or not _only_made(part) for part in parts)
-        text, hoisted = self._hoisted(node) if judges else (node, {})
-        inner = parameters_of(text)
-        inner |= {part.id for part in ast.walk(text) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
-        local = sorted((loaded_in(text) & self.names.own) - self.names.defined - inner)
-        root = root_of(text.func)
-        first = [root.id] if isinstance(root, ast.Name) and root.id in local else []
-        values: dict[str, ast.expr] = {name: ast.Name(name, ast.Load()) for name in first + local} | hoisted
-        return self._lifted(text, values, len(first) if judges else -1)
+                keyword.value = self._as_lambda(keyword.value)
+        functions = self._functions_handed_over(node)
+        handed_by_name = {ast.unparse(argument) for argument in _arguments_of(node)}
+        handed_by_name &= self.names.defined | self.names.prelude
+        hands_a_function = bool(handed_by_name)
+        for function in functions:
+            if isinstance(function, ast.Lambda) or not _is_plain_class(function):
+                hands_a_function = True
+        asked_first: dict[str, ast.expr] = {}
+        if hands_a_function:
+            node, asked_first = self._ask_first(node)
+        bound_inside = parameters_of(node)
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                bound_inside.add(part.id)
+        variables = sorted((loaded_in(node) & self.names.own) - self.names.defined - bound_inside)
+        # The variable that is called comes first: it alone may hold the program's instance.
+        root = root_of(node.func)
+        called = [root.id] if isinstance(root, ast.Name) and root.id in variables else []
+        values: dict[str, ast.expr] = {name: ast.Name(name, ast.Load()) for name in called + variables} | asked_first
+        return self._lifted(node, values, len(called) if hands_a_function else -1)
 
     def _lifted(self, node: ast.expr, values: dict[str, ast.expr], plain_from: int = -1) -> ast.expr:
-        self.there += self.names.reached(node)
-        text = ast.unparse(node).replace("{", "{{").replace("}", "}}")
-        self.lifted.append(f"(lambda {', '.join(values)}: {text})({', '.join(['{}'] * len(values))})")
-        number, given = ast.Constant(len(self.lifted) - 1), ast.List(list(values.values()), ast.Load())
-        return calling("_lift", number, given, ast.Constant(plain_from))
+        """Add `node` to the lifted expressions, and return the test's call of it.
 
-    def _checked(self, node: ast.expr) -> list[ast.AST]:
-        """Return the test's functions and classes that the program would run, or raise UnfitError."""
-        parts: list[ast.AST] = [part for part in ast.walk(node) if isinstance(part, ast.Lambda)]
-        definitions = [part for part in self.names.reached(node) if not isinstance(part, ast.Import | ast.ImportFrom)]
-        said = f"{ast.unparse(node)!r:.80} hands the program a function of the test"
-        for part in [*parts, *definitions]:
+        `values` are the names that it needs there, with what they are in the test. Those from the index `plain_from` on
+        must be plain; -1 allows instances of the program's in all of them.
+        """
+        self.shared += self.names.definitions_used_by(node)
+        text = ast.unparse(node).replace("{", "{{").replace("}", "}}")
+        slots = ", ".join(["{}"] * len(values))
+        self.lifted.append(f"(lambda {', '.join(values)}: {text})({slots})")
+        index, given = ast.Constant(len(self.lifted) - 1), ast.List(list(values.values()), ast.Load())
+        return calling("_lift", index, given, ast.Constant(plain_from))
+
+    def _functions_handed_over(self, node: ast.expr) -> list[ast.AST]:
+        """Return the test's functions and classes that the program would run with `node`.
+
+        Raises UnfitError for one that asserts, raises, asks the program, or uses a variable that is not there.
+        """
+        lambdas: list[ast.AST] = [part for part in ast.walk(node) if isinstance(part, ast.Lambda)]
+        definitions: list[ast.AST] = []
+        for definition in self.names.definitions_used_by(node):
+            if not isinstance(definition, ast.Import | ast.ImportFrom):
+                definitions.append(definition)
+        problem = f"{ast.unparse(node)!r:.80} hands the program a function of the test"
+        for part in [*lambdas, *definitions]:
             bare = copy.copy(part)
             if isinstance(bare, ast.FunctionDef):
                 bare.decorator_list = []
             if any(isinstance(inner, ast.Assert) for inner in ast.walk(bare)) or _may_raise(bare):
-                raise UnfitError(f"{said} that asserts or raises, where the program could answer for it. {_INSTEAD}")
-            variables = self.names.own - self.names.defined - set(bound_in(bare))
+                raise UnfitError(f"{problem} that asserts or raises, where the program could answer for it. {_REMEDY}")
+            variables = self._variables - set(bound_in(bare))
             calls = [inner.func for inner in ast.walk(bare) if isinstance(inner, ast.Call)]
             called = {func.id for func in calls if isinstance(func, ast.Name)} & variables
-            if asks := sorted(loaded_in(bare) & self.names.program | called):
-                raise UnfitError(f"{said} that asks {asks[0]!r}, where the program could answer for it. {_INSTEAD}")
-            if part in definitions and (used := sorted(loaded_in(part) & variables)):
-                raise UnfitError(f"{said} with the variable {used[0]!r}: write a lambda, or give it as an argument")
-        return [*parts, *definitions]
+            asked = sorted(loaded_in(bare) & self.names.program | called)
+            if asked:
+                raise UnfitError(f"{problem} that asks {asked[0]!r}, where the program could answer for it. {_REMEDY}")
+            used = sorted(loaded_in(part) & variables) if part in definitions else []
+            if used:
+                raise UnfitError(f"{problem} with the variable {used[0]!r}: write a lambda, or give it as an argument")
+        return [*lambdas, *definitions]
 
-    def _hoisted(self, node: ast.Call) -> tuple[ast.Call, dict[str, ast.expr]]:
-        """Return the call with names for those of its arguments that ask the program, and what they ask."""
-        new, found = copy.deepcopy(node), dict[str, ast.expr]()
+    def _ask_first(self, node: ast.Call) -> tuple[ast.Call, dict[str, ast.expr]]:
+        """Replace the arguments that ask the program by names `_g0`, `_g1`, ...; return the call, and what they ask."""
+        new = copy.deepcopy(node)
+        found: dict[str, ast.expr] = {}
 
-        def named(given: ast.expr) -> ast.expr:
-            if isinstance(given, ast.Starred):
-                return ast.Starred(named(given.value), given.ctx)
-            if isinstance(given, ast.Lambda) or not any(map(self._asks, ast.walk(given))):
-                return given
-            if self._cannot_cross(given) and not isinstance(given, ast.Call):
-                raise UnfitError(f"{ast.unparse(given)!r:.80} asks the program beside a function: write it by itself")
-            found[name := f"_g{len(found)}"] = self.visit(given)
+        def replaced(argument: ast.expr) -> ast.expr:
+            if isinstance(argument, ast.Starred):
+                return ast.Starred(replaced(argument.value), argument.ctx)
+            if isinstance(argument, ast.Lambda) or not any(map(self._asks, ast.walk(argument))):
+                return argument
+            if self._cannot_cross(argument) and not isinstance(argument, ast.Call):
+                raise UnfitError(
+                    f"{ast.unparse(argument)!r:.80} asks the program beside a function: write it by itself"
+                )
+            name = f"_g{len(found)}"
+            found[name] = self.visit(argument)
             return ast.Name(name, ast.Load())
 
-        at: ast.expr = new
-        while isinstance(at, ast.Call | ast.Attribute | ast.Subscript):
-            if isinstance(at, ast.Call):
-                at.args = [named(one) for one in at.args]
-                at.keywords = [ast.keyword(keyword.arg, named(keyword.value)) for keyword in at.keywords]
-            at = at.func if isinstance(at, ast.Call) else at.value
+        # Walk down the chain of calls, attributes and items, from the last call to the root.
+        link: ast.expr = new
+        while isinstance(link, ast.Call | ast.Attribute | ast.Subscript):
+            if isinstance(link, ast.Call):
+                link.args = [replaced(argument) for argument in link.args]
+                link.keywords = [ast.keyword(keyword.arg, replaced(keyword.value)) for keyword in link.keywords]
+            link = link.func if isinstance(link, ast.Call) else link.value
         return new, found
 
     def _asks(self, node: ast.AST) -> bool:
+        """Tell whether this is a call of the program's, or of a variable that may hold something of the program's."""
         root = root_of(node) if isinstance(node, ast.Call) else None
-        return isinstance(root, ast.Name) and root.id in self.names.program | (self.names.own - self.names.defined)
+        return isinstance(root, ast.Name) and root.id in self.names.program | self._variables
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        roots = {root.id for root in map(root_of, node.decorator_list) if isinstance(root, ast.Name)}
-        if not roots & self.names.program:
-            if used := sorted(roots & (self.names.own - self.names.defined)):
-                raise UnfitError(f"{used[0]!r} decorates a function: write the program's own name, or call it")
+        """Rewrite a function; one with a decorator of the program's is evaluated whole in the program's session."""
+        decorators = {root.id for root in map(root_of, node.decorator_list) if isinstance(root, ast.Name)}
+        if not decorators & self.names.program:
+            variables = sorted(decorators & self._variables)
+            if variables:
+                raise UnfitError(f"{variables[0]!r} decorates a function: write the program's own name, or call it")
             return self.generic_visit(node)
-        name = ast.Name(node.name, ast.Load())  # as the program's decorator leaves it
-        self._checked(name)
-        return ast.Assign([ast.Name(node.name, ast.Store())], self._lifted(name, {}))
+        decorated = ast.Name(node.name, ast.Load())
+        self._functions_handed_over(decorated)
+        return ast.Assign([ast.Name(node.name, ast.Store())], self._lifted(decorated, {}))
+
+    def _as_lambda(self, argument: ast.expr) -> ast.expr:
+        """Return `seen.append` as a lambda, since the interpreter cannot hand a method over; all else as it is."""
+        if not self._is_bound_method(argument):
+            return argument
+        return ast.parse(f"lambda *given: {ast.unparse(argument)}(*given)", mode="eval").body
 
 
-def _may_be_changed(given: ast.expr) -> bool:
-    """Say whether an argument may be a list that a variable of the test's holds."""
-    return isinstance(given, ast.Name | ast.Attribute | ast.Subscript | ast.Starred)
+def _arguments_of(node: ast.Call) -> list[ast.expr]:
+    """Return the values of all arguments of a call, positional ones first."""
+    return [*node.args, *(keyword.value for keyword in node.keywords)]
 
 
-def _wrapped(method: ast.expr) -> ast.expr:
-    """Return `seen.append` as a function, which the interpreter has no other way to hand over."""
-    return ast.parse(f"lambda *given: {ast.unparse(method)}(*given)", mode="eval").body
+def _may_be_changed(argument: ast.expr) -> bool:
+    """Tell whether an argument may be a list that a variable of the test's holds."""
+    return isinstance(argument, ast.Name | ast.Attribute | ast.Subscript | ast.Starred)
 
 
-def _only_made(part: ast.AST) -> bool:
-    """Say whether a definition is a class that can be made, but whose instances do nothing."""
-    inside = [inner.name for inner in ast.walk(part) if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef)]
-    lambdas = any(isinstance(inner, ast.Lambda) for inner in ast.walk(part))
-    return isinstance(part, ast.ClassDef) and set(inside) <= {"__init__"} and not lambdas
+def _is_plain_class(definition: ast.AST) -> bool:
+    """Tell whether a definition is a class whose only method is `__init__`: its instances can judge nothing."""
+    methods: set[str] = set()
+    for inner in ast.walk(definition):
+        if isinstance(inner, ast.Lambda):
+            return False
+        if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
+            methods.add(inner.name)
+    return isinstance(definition, ast.ClassDef) and methods <= {"__init__"}
 
 
 def _may_raise(part: ast.AST) -> bool:
-    """Say whether a function raises by what it has been given: not so one that does nothing else than to raise."""
+    """Tell whether a function may raise, depending on its arguments: one that only ever raises does not count."""
     if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) and isinstance(part.body[-1], ast.Raise):
-        return len(part.body) > 1 + isinstance(part.body[0], ast.Expr)
+        statements_allowed = 2 if isinstance(part.body[0], ast.Expr) else 1  # a docstring, and the raise
+        return len(part.body) > statements_allowed
     return any(isinstance(inner, ast.Raise) for inner in ast.walk(part))

@@ -1,4 +1,4 @@
-"""Whether the completion has the form that was asked for: `<reasoning>` and `<answer>`, or `<think>`; an integer.
+"""Pay for the form of a completion: `<reasoning>` and `<answer>` blocks, or `<think>`; or an answer that is an integer.
 
 The `get_...` variants take the name of the reasoning tag, so that `get_strict_format_reward("think")` asks for
 `<think>...</think>` and then `<answer>...</answer>`. `think_format_reward` asks for what reasoning models write by
@@ -16,7 +16,7 @@ from grpo_colab.rewards.grading import ANSWER_CLOSE, TAGS, answer_block
 from grpo_colab.rewards.number_parser import parse_number
 from grpo_colab.rewards.parametrised import Parametrised, require
 
-# A character after the answer. The notebook that made these rewards known takes 0.001 twice, on a scale of 0.5.
+# Per character after the answer. The notebook that made these rewards known takes 0.001 twice, on a scale of 0.5.
 TRAILING_PENALTY: Final = 0.004
 _INTEGER: Final = re.compile(r"[-+−]?[0-9,]+")  # of what already parses as one number
 Tags = tuple[str, ...]
@@ -24,64 +24,67 @@ THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
 
 def integer_reward(completions: Completions, **kwargs: Any) -> list[float]:
-    """1.0 where the one closed answer block is an integer and nothing else: 18, -3, 1,200; not 18.0, $18 or 18 eggs."""
+    """Pay 1.0 where the one closed answer block is an integer and nothing else, else 0.0.
+
+    18, -3 and 1,200 are integers here; 18.0, $18 and 18 eggs are not.
+    """
     return [float(_is_integer(text)) for text in texts_of("integer_reward", completions)]
 
 
 def strict_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
-    r"""1.0 where the whole completion is `<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>`, else 0.0.
+    r"""Pay 1.0 where the whole completion is `<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>`, else 0.0.
 
-    One line break may follow. Either block may have several lines, neither may be blank, and each tag stands once.
+    One line break may follow. Either block may have several lines, neither may be blank, and each tag occurs once.
     """
     return _strict_format_reward(TAGS, completions)
 
 
 def soft_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
-    """1.0 where the completion opens with a reasoning block and an answer block follows it, else 0.0.
+    """Pay 1.0 where the completion opens with a reasoning block and an answer block follows it, else 0.0.
 
-    White space may stand before, between and within, and anything after. Neither block may be blank, and each tag
-    stands once. Linear in the length of the completion, which the well-known pattern for this is not.
+    There may be white space before, between and within the blocks, and anything after them. Neither block may be blank,
+    and each tag occurs once. Takes time linear in the length of the completion, which the well-known pattern does not.
     """
     return _soft_format_reward(TAGS, completions)
 
 
 def tag_count_reward(completions: Completions, **kwargs: Any) -> list[float]:
-    """A quarter for each of the four tags that stands exactly once, less 0.004 a character after the answer.
+    """Pay a quarter for each of the four tags that occurs exactly once, less 0.004 per character after the answer.
 
-    Characters count from the first `</answer>` on, so that repeating it hides nothing; one line break is free. Never
-    below 0.0.
+    Characters count from the first `</answer>` on, so that repeating it hides nothing; one line break is free. The
+    reward is never below 0.0.
     """
     return _tag_count_reward(TAGS, completions)
 
 
 def think_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
-    """1.0 where the completion is `<think>...</think>` and then an answer, else 0.0: TRL's, but neither may be blank.
+    """Pay 1.0 where the completion is `<think>...</think>` and then an answer, else 0.0.
 
-    White space may stand before. Each tag stands once. When the chat template itself ends the prompt with `<think>`,
-    no completion has it: see `get_think_format_reward`.
+    This is TRL's reward, but neither part may be blank. White space may come before. Each tag occurs once. When the
+    chat template itself ends the prompt with `<think>`, no completion has that tag: see `get_think_format_reward`.
     """
     return _think_format_reward(False, completions)
 
 
 def get_strict_format_reward(reasoning_tag: str = "think") -> Parametrised:
-    """`strict_format_reward` with another reasoning tag. ValueError for what is no tag's name."""
+    """Return `strict_format_reward` with another reasoning tag. Raises SettingError for what is no tag's name."""
     return Parametrised(_strict_format_reward, _tags(reasoning_tag))
 
 
 def get_soft_format_reward(reasoning_tag: str = "think") -> Parametrised:
-    """`soft_format_reward` with another reasoning tag. ValueError for what is no tag's name."""
+    """Return `soft_format_reward` with another reasoning tag. Raises SettingError for what is no tag's name."""
     return Parametrised(_soft_format_reward, _tags(reasoning_tag))
 
 
 def get_tag_count_reward(reasoning_tag: str = "think") -> Parametrised:
-    """`tag_count_reward` with another reasoning tag. ValueError for what is no tag's name."""
+    """Return `tag_count_reward` with another reasoning tag. Raises SettingError for what is no tag's name."""
     return Parametrised(_tag_count_reward, _tags(reasoning_tag))
 
 
 def get_think_format_reward(prefilled: bool = False) -> Parametrised:
-    """`think_format_reward`; with `prefilled`, for chat templates that end the prompt with `<think>`.
+    """Return `think_format_reward`; with `prefilled`, for chat templates that end the prompt with `<think>`.
 
-    Such a completion begins inside the block, so it must close it once and never open it.
+    A prefilled completion begins inside the block, so it must close the block once and never open it.
     """
     require(isinstance(prefilled, bool), "prefilled", prefilled, "True or False")
     return Parametrised(_think_format_reward, prefilled)
@@ -104,11 +107,13 @@ def _think_format_reward(prefilled: bool, /, completions: Completions, **kwargs:
 
 
 def _is_integer(text: str) -> bool:
+    """Tell whether the one closed answer block holds an integer and nothing else."""
     block = answer_block(text)
     return isinstance(block, str) and parse_number(block) is not None and bool(_INTEGER.fullmatch(block.strip()))
 
 
 def _tags(reasoning_tag: str) -> Tags:
+    """Return the four tags, in order. Raises SettingError for a reasoning tag that is no name."""
     good = isinstance(reasoning_tag, str) and re.fullmatch(r"[A-Za-z_]\w*", reasoning_tag) and reasoning_tag != "answer"
     require(bool(good), "reasoning_tag", reasoning_tag, "the name alone, such as 'think'")
     return (f"<{reasoning_tag}>", f"</{reasoning_tag}>", *TAGS[2:])
@@ -120,14 +125,23 @@ def _pattern(tags: Tags) -> re.Pattern[str]:
 
 
 def _blocks(text: str, tags: Tags) -> list[str] | None:
-    """What stands before, in, between, in and after the two blocks; None unless each tag stands once, in order."""
-    parts = _pattern(tags).split(text, maxsplit=len(tags) + 1)  # one too many is enough: megabytes of tags cost nothing
-    between_tags = parts[::2]
-    return between_tags if tuple(parts[1::2]) == tags and parts[2].strip() and parts[6].strip() else None
+    """Split a completion at its tags: before, reasoning, between, answer, after.
+
+    Returns None unless each tag occurs once, in order, and neither block is blank.
+    """
+    # One split too many is enough to tell, so that megabytes of tags cost nothing.
+    parts = _pattern(tags).split(text, maxsplit=len(tags) + 1)
+    texts, found_tags = parts[::2], tuple(parts[1::2])
+    if found_tags != tags:
+        return None
+    _, reasoning, _, answer, _ = texts
+    return texts if reasoning.strip() and answer.strip() else None
 
 
 def _is_strict(text: str, tags: Tags) -> bool:
-    if (blocks := _blocks(text, tags)) is None:
+    """Tell whether a completion has the strict form."""
+    blocks = _blocks(text, tags)
+    if blocks is None:
         return False
     before, reasoning, between, answer, after = blocks
     own_lines = all(block[0] == block[-1] == "\n" for block in (reasoning, answer))
@@ -135,19 +149,28 @@ def _is_strict(text: str, tags: Tags) -> bool:
 
 
 def _is_soft(text: str, tags: Tags) -> bool:
+    """Tell whether a completion has the soft form: only white space before and between the blocks."""
     blocks = _blocks(text, tags)
-    return blocks is not None and not blocks[0].strip() and not blocks[2].strip()
+    if blocks is None:
+        return False
+    before, _, between, _, _ = blocks
+    return not before.strip() and not between.strip()
 
 
 def _tag_score(text: str, tags: Tags) -> float:
+    """Return what `tag_count_reward` pays for one completion."""
     _, _, trailing = text.partition(ANSWER_CLOSE)
     once = sum(text.count(tag) == 1 for tag in tags)
     return max(0.0, once / len(tags) - TRAILING_PENALTY * len(trailing.removeprefix("\n")))
 
 
 def _thinks(text: str, prefilled: bool) -> bool:
-    if text.count(THINK_OPEN) != (not prefilled) or text.count(THINK_CLOSE) != 1:
+    """Tell whether a completion is a block of thought and then an answer."""
+    openings = 0 if prefilled else 1
+    if text.count(THINK_OPEN) != openings or text.count(THINK_CLOSE) != 1:
         return False
-    opening, _, rest = ("", "", text) if prefilled else text.partition(THINK_OPEN)
+    before, rest = "", text
+    if not prefilled:
+        before, _, rest = text.partition(THINK_OPEN)
     thought, closed, answer = rest.partition(THINK_CLOSE)
-    return not opening.strip() and bool(closed and thought.strip() and answer.strip())
+    return not before.strip() and bool(closed and thought.strip() and answer.strip())

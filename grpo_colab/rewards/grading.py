@@ -1,7 +1,8 @@
-"""Grading one completion: find its answer block, read the number in it, compare with the gold number, say why.
+"""Grade one completion: find its answer block, read the number in it, compare it with the gold number, and say why.
 
-Exactly one closed `<answer>` block may stand in a completion. A model that may close several, or none, learns to guess
-several times or to think past the end of its budget; both are known to pay under graders that read the last number.
+A completion must have exactly one closed `<answer>` block. A model that may close several learns to guess several
+times; one that need not close any learns to think past the end of its budget. Both are known to pay under graders that
+read the last number. `number_parser.py` reads the numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, get_args
 
-from grpo_colab.rewards.number_parser import first_number, last_number, read_number
+from grpo_colab.rewards.number_parser import Reading, first_number, last_number, read_number
 
 TAGS: Final = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 ANSWER_OPEN, ANSWER_CLOSE = TAGS[2:]
@@ -20,52 +21,58 @@ REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 
 class Verdict(NamedTuple):
-    """What a grader decided. `value` is the number that was read; None when none was, which `reason` then explains."""
+    """A grader's decision: the `reason`, and the number that was read, or None where none was."""
 
     reason: Reason
     value: Fraction | None = None
 
     @property
     def right(self) -> bool:
+        """Tell whether the answer is right."""
         return self.reason == "right"
 
 
 def grade(completion: str, gold: str) -> Verdict:
-    """Whether the number in the one closed answer block of `completion` equals the number `gold`.
+    """Decide whether the number in the one closed answer block of `completion` equals the number `gold`.
 
-    Linear in the length of `completion`, and right or wrong exactly: both numbers are fractions. Raises TypeError for
-    what is not a string, and ValueError when the gold text is not a number, since then the data is broken.
+    The comparison is exact, since both numbers are fractions. It takes time linear in the length of `completion`.
+    Raises TypeError for arguments that are not strings, and ValueError when the gold text is not a number: then the
+    data is broken.
     """
     _need_strings("grade", completion, gold)
     target = gold_number(gold)
     block = answer_block(completion)
-    return block if isinstance(block, Verdict) else _judge(*read_number(block), target)
+    return block if isinstance(block, Verdict) else _verdict(read_number(block), target)
 
 
 def lenient_grade(completion: str, gold: str) -> Verdict:
-    """Whether the last number anywhere in `completion` equals `gold`: evaluation's lenient accuracy, never a reward.
+    """Decide whether the last number anywhere in `completion` equals `gold`. Tags do not matter.
 
-    Tags do not count. Raises as `grade` does.
+    This is the evaluation's lenient accuracy, never a reward. Raises as `grade` does.
     """
     _need_strings("lenient_grade", completion, gold)
-    return _judge(*last_number(completion), gold_number(gold))
+    return _verdict(last_number(completion), gold_number(gold))
 
 
 def soft_grade(completion: str, gold: str) -> Verdict:
-    """Whether the first number of the answer equals `gold`: the study's soft correctness. Raises as `grade` does.
+    """Decide whether the first number of the answer equals `gold`: the study's soft correctness.
 
-    The answer is the one closed answer block, or the whole completion when it has no answer tag at all.
+    The answer is the one closed answer block, or the whole completion when it has no answer tag at all. Raises as
+    `grade` does.
     """
     _need_strings("soft_grade", completion, gold)
     target = gold_number(gold)
-    tagged = ANSWER_OPEN in completion or ANSWER_CLOSE in completion
-    answer = answer_block(completion) if tagged else completion
-    return answer if isinstance(answer, Verdict) else _judge(*first_number(answer), target)
+    has_tag = ANSWER_OPEN in completion or ANSWER_CLOSE in completion
+    answer = answer_block(completion) if has_tag else completion
+    return answer if isinstance(answer, Verdict) else _verdict(first_number(answer), target)
 
 
-@lru_cache(maxsize=4096)  # a group of completions shares its gold answer
+@lru_cache(maxsize=4096)  # the completions of a group share their gold answer
 def gold_number(text: str) -> Fraction:
-    """The number that a gold answer states, by the parser that reads the completions; ValueError if it states none."""
+    """Return the number that a gold answer states, read by the parser that reads the completions.
+
+    Raises ValueError if it states none, and TypeError if it is not a string.
+    """
     if not isinstance(text, str):
         raise TypeError(f"a gold answer is a string, got {type(text).__name__}: {text!r}")
     value, refusal = read_number(text)
@@ -76,23 +83,31 @@ def gold_number(text: str) -> Fraction:
 
 
 def answer_block(completion: str) -> str | Verdict:
-    """The text in the one closed answer block, or the verdict that says why there is none."""
+    """Return the text in the one closed answer block, or the verdict that says why there is none."""
     opened, closed = completion.find(ANSWER_OPEN), completion.find(ANSWER_CLOSE)
-    again = completion.find(ANSWER_OPEN, opened + 1) if opened >= 0 else -1
-    if again >= 0 or (closed >= 0 and completion.find(ANSWER_CLOSE, closed + 1) >= 0):
+    opened_again = opened >= 0 and completion.find(ANSWER_OPEN, opened + 1) >= 0
+    closed_again = closed >= 0 and completion.find(ANSWER_CLOSE, closed + 1) >= 0
+    if opened_again or closed_again:
         return Verdict("many_tags")
     if opened < 0:
         return Verdict("no_tag")
-    return Verdict("unclosed") if closed < opened else completion[opened + len(ANSWER_OPEN) : closed]
+    if closed < opened:
+        return Verdict("unclosed")
+    return completion[opened + len(ANSWER_OPEN) : closed]
 
 
-def _judge(value: Fraction | None, refusal: Reason | None, target: Fraction) -> Verdict:
+def _verdict(reading: Reading, target: Fraction) -> Verdict:
+    """Return the verdict on what was read, given the gold number."""
+    value, refusal = reading
     if refusal is not None:
         return Verdict(refusal)
-    return Verdict("right" if value is target or value == target else "wrong", value)
+    # `is` first: the parser caches plain numbers, and comparing fractions takes longer.
+    is_right = value is target or value == target
+    return Verdict("right" if is_right else "wrong", value)
 
 
 def _need_strings(function: str, completion: object, gold: object) -> None:
+    """Raise TypeError, naming the function and the argument, for a completion or a gold that is not a string."""
     for name, value in (("completion", completion), ("gold", gold)):
         if not isinstance(value, str):
             raise TypeError(f"{function}() needs a string as its {name}, got {type(value).__name__}")

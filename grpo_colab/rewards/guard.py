@@ -1,6 +1,6 @@
-"""A guard around any reward: what it gives is checked, and a broken one says where it broke instead of training on.
+"""Guard a reward: check what it returns, and stop with an error that says where it broke, instead of training on.
 
-TRL turns NaN into "cannot judge" in silence, lets infinity through, and knows an exception only by its traceback.
+TRL silently reads NaN as "cannot judge", lets infinity through, and reports an exception only by its traceback.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from inspect import Signature
 
 
-SEARCH_S: Final = 10.0  # for the completion that a reward fails on
+SEARCH_S: Final = 10.0  # for finding the completion on which a reward fails
 
 
 class RewardError(SettingError):
-    """Say that a reward broke its contract: `setting` is the reward.
+    """Say that a reward broke its contract; `setting` names the reward.
 
-    `record` says all about it: reward, step, what, index, traceback, and the completion with its columns.
+    `record` has the details: reward, step, what, index, traceback, and the completion with its columns.
     """
 
     def __init__(self, problem: str = "", record: Mapping[str, Any] | None = None, **fields: Any) -> None:
@@ -32,12 +32,15 @@ class RewardError(SettingError):
 
 
 def guard(function: Callable[..., Any], save: Callable[[dict[str, Any]], Any] | None = None) -> Guard:
-    """Return `function` under the same name, with its rewards checked: one finite number, or None, for a completion.
+    """Return `function` under the same name, with its rewards checked.
 
-    Otherwise, and when it raises, RewardError names the function, the step and the completion. `save` gets the whole
-    record first, and may return where it put it. Async functions stay async.
+    It must return one finite number, or None, per completion. Otherwise, and when it raises, RewardError names the
+    function, the step and the completion. `save` gets the record before, and may return where it wrote it, which the
+    error then says. Async functions stay async.
     """
-    return (_AsyncGuard if is_async(function) else Guard)(function, save)
+    if is_async(function):
+        return _AsyncGuard(function, save)
+    return Guard(function, save)
 
 
 def call_reward(
@@ -49,17 +52,17 @@ def call_reward(
     log_metric: Callable[[str, float], None] = lambda name, value: None,
     save: Callable[[dict[str, Any]], Any] | None = None,
 ) -> list[float | None]:
-    """Call a reward as the trainer does, guarded and with all that TRL passes, but outside of training.
+    """Call a reward outside of training as the trainer does: guarded, and with all that TRL passes.
 
     `completions` are texts or conversations. `columns` are the data set's other columns. `token_ids` are passed as
-    `completion_ids`, and left out where they are None. An async reward is awaited. Raises RewardError for a reward that
-    breaks its contract; `save` gets its record first, as in `guard`.
+    `completion_ids`, or left out where they are None. An async reward is awaited. Raises RewardError for a reward that
+    breaks its contract; `save` gets its record before, as in `guard`.
     """
     import inspect
 
     result = guard(function, save)(
         prompts=prompts,
-        completions=[[{"role": "assistant", "content": c}] if isinstance(c, str) else c for c in completions],
+        completions=[_as_conversation(completion) for completion in completions],
         trainer_state=None,
         log_extra=lambda column, values: None,
         log_metric=log_metric,
@@ -70,13 +73,20 @@ def call_reward(
         import asyncio
         from concurrent.futures import ThreadPoolExecutor
 
-        # in a thread of its own, since a notebook's event loop is running in this one
+        # A thread of its own, because a notebook's event loop is running in this one.
         with ThreadPoolExecutor(1) as thread:
             result = thread.submit(asyncio.run, result).result()
     return cast(list[float | None], result)
 
 
+def _as_conversation(completion: Any) -> Any:
+    """Return a text as the assistant's one message; a conversation as it is."""
+    return [{"role": "assistant", "content": completion}] if isinstance(completion, str) else completion
+
+
 class Guard:
+    """A reward whose results are checked; see `guard`."""
+
     def __init__(self, function: Callable[..., Any], save: Callable[[dict[str, Any]], Any] | None) -> None:
         self.function, self.save = function, save
         self.__name__ = callable_name(function)
@@ -89,23 +99,25 @@ class Guard:
 
     def __call__(self, /, **kwargs: Any) -> Any:
         try:
-            given = self.function(**kwargs)
-        except RewardError as error:  # of a guarded part, which knows better
-            raise self._kept(error) from error
+            result = self.function(**kwargs)
+        except RewardError as error:  # from a guarded part, whose error says more
+            raise self._saved(error) from error
         except Exception as error:
-            raise self._failure(f"raised {one_line(error)}", self._culprit(kwargs, error), kwargs, error) from error
-        return self._checked(given, kwargs)
+            index = self._failing_completion(kwargs, error)
+            raise self._failure(f"raised {one_line(error)}", index, kwargs, error) from error
+        return self._checked(result, kwargs)
 
-    def _checked(self, given: Any, kwargs: Mapping[str, Any]) -> list[float | None]:
+    def _checked(self, result: Any, kwargs: Mapping[str, Any]) -> list[float | None]:
+        """Return the rewards as floats and None, or raise RewardError."""
         expected = len(kwargs["completions"])
-        if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__len__"):
-            kind = type(given).__name__
+        if isinstance(result, str | bytes | Mapping) or not hasattr(result, "__len__"):
+            kind = type(result).__name__
             remedy = "a reward gives a list, with one number for each completion"
             raise self._failure(f"gave a {kind}", None, kwargs, remedy=remedy)
-        if len(given) != expected:
-            raise self._failure(f"gave {len(given)} rewards for {expected} completions", None, kwargs)
-        paid: list[float | None] = []
-        for index, value in enumerate(given):
+        if len(result) != expected:
+            raise self._failure(f"gave {len(result)} rewards for {expected} completions", None, kwargs)
+        rewards: list[float | None] = []
+        for index, value in enumerate(result):
             try:
                 number = None if value is None else float(value)
             except (TypeError, ValueError, OverflowError):
@@ -113,23 +125,27 @@ class Guard:
             if isinstance(value, str | bytes) or (number is not None and not math.isfinite(number)):
                 remedy = "a reward is a finite number, or None where it cannot judge"
                 raise self._failure(f"gave {value!r:.80}", index, kwargs, remedy=remedy)
-            paid.append(number)
-        return paid
+            rewards.append(number)
+        return rewards
 
-    def _culprit(self, kwargs: Mapping[str, Any], raised: Exception) -> int | None:
-        """Which completion it fails on in the same way when asked about each alone; None when that tells nothing."""
+    def _failing_completion(self, kwargs: Mapping[str, Any], raised: Exception) -> int | None:
+        """Return the index of the first completion that raises the same error when it is passed alone.
+
+        None where there is none, or none was found within `SEARCH_S`.
+        """
         deadline = time.monotonic() + SEARCH_S
         for index in range(len(kwargs["completions"])):
             try:
                 self.function(**_alone(kwargs, index))
-            except Exception as error:  # noqa: BLE001 - it is compared with the one that is told
+            except Exception as error:  # noqa: BLE001 - it is compared with the error that is reported
                 if one_line(error) == one_line(raised):
                     return index
             if time.monotonic() > deadline:
                 break
         return None
 
-    def _kept(self, error: RewardError) -> RewardError:
+    def _saved(self, error: RewardError) -> RewardError:
+        """Save the record of a part's error, and return the error with where it is."""
         saved = None if self.save is None else self.save(dict(error.record))
         return error.replace(remedy=_and_see(error.remedy, saved))
 
@@ -141,6 +157,7 @@ class Guard:
         error: Exception | None = None,
         remedy: str | None = None,
     ) -> RewardError:
+        """Save the record of a failure on the completion `index` (None: on all of them), and return its error."""
         import traceback
 
         state, completions = kwargs.get("trainer_state"), kwargs["completions"]
@@ -150,8 +167,8 @@ class Guard:
             "step": step,
             "what": f"{what}; {remedy}" if remedy else what,
             "index": index,
-            # the one completion with its columns; all of them where no one is to blame
-            **{key: value for key, value in _alone(kwargs, index).items() if isinstance(value, Sequence)},
+            # The failing completion with its columns, or all completions where no single one is to blame.
+            **{name: value for name, value in _alone(kwargs, index).items() if isinstance(value, Sequence)},
             "traceback": None if error is None else "".join(traceback.format_exception(error)),
         }
         where = "outside of training" if step is None else f"at step {step}"
@@ -164,42 +181,54 @@ class Guard:
 
 
 class _AsyncGuard(Guard):
+    """A guard around an async reward.
+
+    It does not search for the failing completion: an async reward waits for other services, and asking again could take
+    minutes.
+    """
+
     async def __call__(self, /, **kwargs: Any) -> Any:
         try:
-            given = await self.function(**kwargs)
+            result = await self.function(**kwargs)
         except RewardError as error:
-            raise self._kept(error) from error
-        except Exception as error:  # what waits for others is not asked again: it may cost minutes
+            raise self._saved(error) from error
+        except Exception as error:
             raise self._failure(f"raised {one_line(error)}", None, kwargs, error) from error
-        return self._checked(given, kwargs)
+        return self._checked(result, kwargs)
 
 
 def _alone(kwargs: Mapping[str, Any], index: int | None) -> dict[str, Any]:
-    """What TRL passed, for one completion only, and with nothing logged; all of it for None."""
+    """Return TRL's arguments for one completion only, or for all where `index` is None; what is logged is dropped."""
     size = len(kwargs["completions"])
-    quiet = {name: _nothing for name in ("log_extra", "log_metric") if name in kwargs}
-    return {
-        key: value[index : index + 1] if index is not None and _is_column(value, size) else value
-        for key, value in kwargs.items()
-    } | quiet
+    alone: dict[str, Any] = {}
+    for name, value in kwargs.items():
+        if name in ("log_extra", "log_metric"):
+            alone[name] = _ignore
+        elif index is not None and _is_column(value, size):
+            alone[name] = value[index : index + 1]
+        else:
+            alone[name] = value
+    return alone
 
 
 def _is_column(value: Any, size: int) -> bool:
+    """Tell whether an argument has one entry for each of `size` completions."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == size
 
 
 def _and_see(remedy: str | None, saved: Any) -> str | None:
-    """Return a remedy that ends in where the record is kept, if it is."""
+    """Return the remedy, with where the record was saved, if it was."""
     if saved is None:
         return remedy
     return f"{remedy}; see {saved}" if remedy else f"see {saved}"
 
 
-def _nothing(name: str, value: Any) -> None:
-    pass
+def _ignore(name: str, value: Any) -> None:
+    """Take what a reward logs, and drop it."""
 
 
 def _shown(completion: Any) -> str:
+    """Return the beginning of a completion, or of its last message, as an error shows it."""
     if isinstance(completion, list) and completion and isinstance(completion[-1], Mapping):
         completion = completion[-1].get("content")
     text = repr(completion)

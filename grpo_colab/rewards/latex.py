@@ -1,9 +1,11 @@
-"""Whether an answer in LaTeX is right: fractions, roots, intervals, sets, expressions. Needs `grpo_colab[math]`.
+"""Grade answers in LaTeX: fractions, roots, intervals, sets, expressions. Needs `grpo_colab[math]`.
 
-`math-verify` decides, in a process of its own that a time limit kills, so that `10^{10^{10}}` costs a fraction of a
-second, on any thread. Its own limit works on the main thread only, and gives that answer 5 s. Two plain numbers it is
-never asked about, so that `correctness_reward` agrees; nor about what it reads too kindly: in `18 \\text{ or more}`,
-`x \\approx 18` and `18_{19}` it sees the 18.
+math-verify compares the answer with the gold, in a process of its own (`latex_worker.py`) that a time limit kills. So
+`10^{10^{10}}` costs a fraction of a second, on any thread; math-verify's own limit works on the main thread only, and
+gives such an answer 5 s.
+
+Two plain numbers are compared without math-verify, so that `correctness_reward` agrees. Nor is it asked about what it
+reads too kindly: in `18 \\text{ or more}`, `x \\approx 18` and `18_{19}` it sees the 18.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from _thread import allocate_lock  # importing `threading` would take longer than this file
+from _thread import allocate_lock  # importing `threading` would take longer than importing this file
 from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -27,42 +29,47 @@ from grpo_colab.utils.processes import bare_environment
 if TYPE_CHECKING:
     from subprocess import Popen
 
-TIME_LIMIT_S: Final = 0.25  # of CPU time; ordinary answers take 1 to 70 ms on a slow machine
-WALL_LIMIT_S: Final = 60.0  # until a worker that says nothing counts as hung; its start takes seconds
+TIME_LIMIT_S: Final = 0.25  # of CPU time per answer; ordinary ones take 1 to 70 ms on a slow machine
+GOLD_TIME_LIMIT_S: Final = 1.0  # of CPU time, to find a gold answer equal to itself
+WALL_LIMIT_S: Final = 60.0  # after which a silent worker counts as hung; its start takes seconds
 _REASONING: Final = ("<think>", "</think>", "<reasoning>", "</reasoning>")
+# The text in a pair of braces, with braces nested in it up to five deep.
 _BRACED = r"(?:\\.|[^{}\\])*+"
 for _ in range(5):
     _BRACED = rf"(?:\\.|[^{{}}\\]|\{{{_BRACED}\}})*+"
-# Patterns as text: they are compiled when first used, which is not at import. This is what is marked as a formula; its
-# last group is what is in it.
+# These patterns are text, so that they are compiled at their first use and not at import.
+# What is marked as a formula, in `$`, `\\(`, `\\[` or `\\boxed`; the last group that matched is the formula itself.
 _FORMULA: Final = rf"(?s)(?<!\\)(\$\$?)((?:\\.|[^$\\])++)\1|\\\((.+?)\\\)|\\\[(.+?)\\\]|\\boxed\s*\{{({_BRACED})\}}"
-# What math-verify drops in silence: approximations, subscripts, texts other than a unit at the end and a plain "or".
-_DROPPED: Final = (
+# What math-verify silently ignores: approximations, subscripts, and texts other than a unit at the end or a plain "or".
+_IGNORED: Final = (
     r"\\approx|\\phantom|[0-9)}]\s*_"
     r"|\\(?:text|math(?:rm|it|bf)|mbox)[a-z]*\s*\{(?![A-Za-z .()]*\}(?:\s*\^\s*\{?[23]\}?)?$|\s*(?:or|and)\s*\})"
 )
-_DOUBT: Final = number_parser.CHANGES_MEANING | number_parser.CHANGES_WHAT_FOLLOWS | number_parser.NUMBER_WORDS
-_FUNCTIONS: Final = frozenset({"sqrt", "log", "ln", "infinity", "inf"})  # words for a number's parser only
+_DOUBTFUL_WORDS: Final = number_parser.CHANGES_MEANING | number_parser.CHANGES_WHAT_FOLLOWS | number_parser.NUMBER_WORDS
+# Words that the number parser refuses, and that mean something in a formula.
+_FUNCTIONS: Final = frozenset({"sqrt", "log", "ln", "infinity", "inf"})
 
 
 def math_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
-    """1.0 where the answer equals the gold as mathematics, else 0.0; None without a gold.
+    """Pay 1.0 where the answer equals the gold as mathematics, else 0.0; None without a gold.
 
-    The answer is the one closed answer block, or in a completion without answer tags the last `\\boxed{}`, which must
-    be closed and stand after the reasoning (`</think>`, `</reasoning>`). Around one formula in `$`, `\\(` or `\\boxed`
-    may stand what may stand around a number. A list is no number (`4, 4` is not 4), a decimal no root.
+    The answer is the one closed answer block. In a completion without answer tags it is the last `\\boxed{}`, which
+    must be closed and stand after the reasoning (`</think>`, `</reasoning>`). One formula in `$`, `\\(` or `\\boxed`
+    may have the words around it that a number may have. A list is no number (`4, 4` is not 4), a decimal is no root.
 
-    An answer that takes over 0.25 s of CPU time is wrong; equal ones of a call are compared once. Verdicts are logged
-    as by `correctness_reward`. Raises ValueError for a gold of over 1,000 characters, and for one that math-verify
-    cannot read, or not find equal to itself within a second; ImportError without math-verify, SettingError without fork
-    (Windows), RuntimeError when the process died or hung twice for no fault of the answer. The process gets none of the
-    trainer's environment but its paths and its language.
+    An answer that takes more than 0.25 s of CPU time is wrong. Equal answers in one call are compared once. Verdicts
+    are logged as by `correctness_reward`. The process that compares sees only the paths and the language of the
+    trainer's environment.
+
+    Raises ValueError for a gold of more than 1,000 characters, and for one that math-verify cannot read or does not
+    find equal to itself within a second. Raises ImportError without math-verify, SettingError on a system without fork
+    (Windows), and RuntimeError when the process died or hung twice through no fault of the answer.
     """
     return _math_reward(TIME_LIMIT_S, completions, answer, **kwargs)
 
 
 def get_math_reward(time_limit_s: float = TIME_LIMIT_S) -> Parametrised:
-    """`math_reward` with another limit, from 0.01 to 60 seconds of CPU time an answer."""
+    """Return `math_reward` with another time limit per answer, from 0.01 to 60 seconds of CPU time."""
     number = isinstance(time_limit_s, int | float) and not isinstance(time_limit_s, bool)
     require(number and 0.01 <= time_limit_s <= 60, "time_limit_s", time_limit_s, "seconds from 0.01 to 60")
     _need_math_verify()
@@ -72,13 +79,16 @@ def get_math_reward(time_limit_s: float = TIME_LIMIT_S) -> Parametrised:
 def _math_reward(limit_s: float, /, completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
     pairs = graded_pairs("math_reward", completions, answer)
     _need_math_verify()
-    judge = lru_cache(maxsize=None)(_judge)
-    met = [None if gold is None else judge(_answer(text), _gold(gold), limit_s) for text, gold in pairs]
-    log_shares(kwargs.get("log_metric"), [reason for reason in met if reason is not None])
-    return [None if reason is None else float(reason == "right") for reason in met]
+    judge = lru_cache(maxsize=None)(_judge)  # for this call only: equal answers are compared once
+    reasons: list[Reason | None] = []
+    for text, gold in pairs:
+        reasons.append(None if gold is None else judge(_answer(text), _gold(gold), limit_s))
+    log_shares(kwargs.get("log_metric"), [reason for reason in reasons if reason is not None])
+    return [None if reason is None else float(reason == "right") for reason in reasons]
 
 
 def _need_math_verify() -> None:
+    """Raise SettingError on a system without fork, and ImportError without math-verify."""
     from importlib.util import find_spec
 
     if not hasattr(os, "fork"):
@@ -93,31 +103,38 @@ def _need_math_verify() -> None:
 
 @lru_cache(maxsize=4096)
 def _gold(text: str) -> Fraction | str:
-    """Return the number or else the formula that a gold answer states."""
-    if len(text.strip()) > number_parser.MAX_CHARACTERS:  # to look for formulas is quadratic
+    """Return the number that a gold answer states, or else its formula. Raises ValueError if it states neither."""
+    if len(text.strip()) > number_parser.MAX_CHARACTERS:  # the search for formulas is quadratic
         raise ValueError(
             f"the gold answer {text!r:.80} has {len(text.strip())} characters: "
             f"write at most {number_parser.MAX_CHARACTERS}"
         )
-    (value, _), formula = _number(text), _formula(text)
+    value = _number(text).value
     if value is not None:
         return value
-    if formula is None or _ask(1.0, formula, formula) != "right":
+    formula = _formula(text)
+    if formula is None or _compare(GOLD_TIME_LIMIT_S, formula, formula) != "right":
         raise ValueError(f"math-verify cannot read the gold answer {text!r:.80}")
     return formula
 
 
 def _answer(completion: str) -> str | Verdict:
-    """The text of the answer, or the verdict that says why there is none. Linear in the length of `completion`."""
-    start, tag = completion.rfind("\\boxed"), max(map(completion.rfind, _REASONING))
+    """Return the text of the answer, or the verdict that says why there is none.
+
+    Takes time linear in the length of `completion`.
+    """
+    start = completion.rfind("\\boxed")
     if start < 0 or ANSWER_OPEN in completion or ANSWER_CLOSE in completion:
         return answer_block(completion)
     boxed = re.match(_FORMULA, completion[start : start + 2 * number_parser.MAX_CHARACTERS])
-    after = start > tag and completion[tag : tag + 2] in ("", "</")
-    return boxed[5] if boxed and after else Verdict("unclosed")
+    # The last tag of the reasoning, if there is one, must be a closing one, and stand before the box.
+    last_tag = max(map(completion.rfind, _REASONING))
+    after_reasoning = start > last_tag and completion[last_tag : last_tag + 2] in ("", "</")
+    return boxed[5] if boxed and after_reasoning else Verdict("unclosed")
 
 
 def _judge(answer: str | Verdict, gold: Fraction | str, limit_s: float) -> Reason:
+    """Return the reason of the verdict on an answer; math-verify is asked only where nothing simpler decides."""
     if isinstance(answer, Verdict):
         return answer.reason
     value, refusal = _number(answer)
@@ -125,47 +142,76 @@ def _judge(answer: str | Verdict, gold: Fraction | str, limit_s: float) -> Reaso
         return "right" if value == gold else "wrong"
     if len(answer.strip()) > number_parser.MAX_CHARACTERS:
         return "too_long"
-    expected, formula = str(gold), _formula(answer) if value is None else str(value)
-    if formula is None or formula == expected:
-        return (refusal or "not_a_number") if formula is None else "right"
-    said, meant = (set(number_parser.words(re.sub(r"\\[A-Za-z]+", " ", text))) for text in (formula, expected))
-    listed = {"or"} if "," in expected else set()  # "1 or 2" states the set of 1 and 2
-    dropped = re.search(_DROPPED, formula) and not re.search(_DROPPED, expected)
-    if dropped or (said & _DOUBT) - meant - listed - _FUNCTIONS:
+    expected = str(gold)
+    formula = _formula(answer) if value is None else str(value)
+    if formula is None or _is_doubtful(formula, expected):
         return refusal or "not_a_number"
-    return _ask(limit_s, expected, formula)
+    if formula == expected:
+        return "right"
+    return _compare(limit_s, expected, formula)
+
+
+def _is_doubtful(formula: str, expected: str) -> bool:
+    """Tell whether an answer has words, or parts that math-verify ignores, which the gold answer has not."""
+    allowed = _FUNCTIONS | _words_of(expected)
+    if "," in expected:
+        allowed |= {"or"}  # "1 or 2" states the set of 1 and 2
+    if (_words_of(formula) & _DOUBTFUL_WORDS) - allowed:
+        return True
+    return bool(re.search(_IGNORED, formula)) and not re.search(_IGNORED, expected)
+
+
+def _words_of(formula: str) -> set[str]:
+    """Return the words in a formula that are not LaTeX commands."""
+    return set(number_parser.words(re.sub(r"\\[A-Za-z]+", " ", formula)))
 
 
 def _number(text: str) -> number_parser.Reading:
-    """The number that is stated, but here 2t is a formula and no 2 tons."""
+    """Read the one number that `text` states, where 2t is a formula and not 2 tons."""
     formula = re.search(r"[0-9}]\s*[A-Za-z](?![\w\s+-])", f"{text}$")
     return number_parser.Reading(None, "not_a_number") if formula else number_parser.read_number(text)
 
 
 def _formula(text: str) -> str | None:
-    """The one formula in `text`. What stands around it must be such that 1 in its place were read as the number 1."""
+    """Return the one formula in `text`, or None where there is none, or something around it makes it doubtful.
+
+    The formula may be marked several times, as in `$\\boxed{x}$`. With 1 in its place, the text around it must state
+    the number 1. Without a mark, the whole text is the formula.
+    """
     text = " ".join(text.split())
-    while found := re.search(_FORMULA, text):
+    while True:
+        found = re.search(_FORMULA, text)
+        if found is None:
+            break
         if number_parser.read_number(re.sub(_FORMULA, " 1 ", text)).value != 1:
             return None
         text = found[found.lastindex or 0]
     text = text.strip(" .")
-    return None if not text or re.search(r"(?<!\\)\$", text) else text
+    has_stray_dollar = re.search(r"(?<!\\)\$", text)
+    return None if not text or has_stray_dollar else text
 
 
-def _ask(limit_s: float, gold: str, answer: str) -> Reason:
-    # a forked process has its own: the pipes are its parent's, and the lock may be held by a thread that stayed there
+def _compare(limit_s: float, gold: str, answer: str) -> Reason:
+    """Let this process's worker compare two formulas.
+
+    A forked process gets a worker of its own: the pipes of the first one are its parent's, and its lock may be held by
+    a thread that only the parent has.
+    """
     return _WORKERS.setdefault(os.getpid(), _Worker()).ask(limit_s, gold, answer)
 
 
 class _Worker:
-    """Runs `latex_worker.py`: from the first question on, and again when it died. It ends when its stdin is closed."""
+    """The process that runs `latex_worker.py`.
+
+    It starts with the first question, and again after it died. It ends when its stdin is closed.
+    """
 
     def __init__(self) -> None:
         self.lock = allocate_lock()
         self.process: Popen[bytes] | None = None
 
     def ask(self, limit_s: float, gold: str, answer: str) -> Reason:
+        """Return the reason of the verdict on `answer`; RuntimeError when the process died or hung twice."""
         import json
 
         line = json.dumps([limit_s, gold, answer]).encode() + b"\n"
@@ -175,21 +221,24 @@ class _Worker:
                 try:
                     reply = self._reply(line, WALL_LIMIT_S + 10 * limit_s)
                 finally:
-                    if not reply:  # nor may the next question get a reply that came after an interrupt
+                    # After an interrupt, too: the next question must not get the reply to this one.
+                    if not reply:
                         self._stop()
                 if reply in REASONS:
                     return reply
         raise RuntimeError("math_reward's process died or hung twice")
 
     def _reply(self, line: bytes, wall_limit_s: float) -> str:
+        """Send one request, starting the process if need be; return the reply, "" for none within the limit."""
         import select
         import subprocess
         from pathlib import Path
 
         if self.process is None:
-            # -P: beside the file lies a numbers.py. A session of its own: Ctrl-C is not for it, and _stop ends both.
+            # -P keeps this folder's `code.py` from hiding the standard library's. In a session of its own, Ctrl-C does
+            # not reach the process, and `_stop` ends its fork, too.
             command = [sys.executable, "-P", str(Path(__file__).with_name("latex_worker.py"))]
-            environment = bare_environment(("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL"))  # no key of the trainer's
+            environment = bare_environment(("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL"))  # without the trainer's keys
             pipe = subprocess.PIPE
             self.process = subprocess.Popen(
                 command, bufsize=0, stdin=pipe, stdout=pipe, env=environment, start_new_session=True
@@ -204,6 +253,7 @@ class _Worker:
         return process.stdout.readline().decode().strip() if poll.poll(1000 * wall_limit_s) else ""
 
     def _stop(self) -> None:
+        """Kill the process and its fork."""
         import contextlib
         import signal
 

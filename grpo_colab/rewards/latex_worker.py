@@ -1,9 +1,11 @@
-"""The process that compares formulas for `math_reward`: run as a program, it reads requests on stdin.
+"""Compare formulas for `math_reward`: `latex.py` runs this file as a program, which reads requests on stdin.
 
-A request is one line of JSON: a limit in seconds of CPU time, the gold answer, the answer. The reply is a line with the
-reason of a verdict. The process itself only imports and forks. Its fork compares, and is killed by the system when the
-limit is over, be it in the midst of a C function; the next fork takes milliseconds. At the end of stdin, which is also
-the end of the trainer, both are gone.
+A request is one line of JSON: a limit in seconds of CPU time, the gold answer, and the answer. The reply is a line with
+the reason of the verdict.
+
+The process itself only imports, warms up and forks. Its fork compares. The system kills the fork when the limit is
+over, even in the midst of a C function, and the next fork takes milliseconds. Both end with stdin, and so with the
+trainer.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ import sys
 from typing import Any, Final
 
 ADDRESS_SPACE: Final = 1 << 30  # bytes; sympy with all that it loads takes a tenth of them
-# The parser learns from what it has read, and sympy imports on demand: what is met here every fork knows. A formula
-# costs up to half a second of CPU time without it, and some 10 ms with it.
+# Formulas to compare before the first fork. The parser caches what it has learned, and sympy imports on demand, so a
+# formula costs up to half a second of CPU time without them, and some 10 ms with them.
 WARM_UP: Final = r"""
     \frac{\sqrt{2}}{2} | -\dfrac12\sqrt[3]{x} | (x+1)^2-\sin^2 x | x^{2}+2x+\cos^2 x | [0,1)\cup\{2\} | (-\infty,\infty)
     \{1,-2.5\} | (1,2,3) | \left(\frac12,3\right) | x\le 3 | y=2x-1 | 2x+3y=6 | x=1\text{ or }x=-3 | 1,2 | \text{even}
@@ -29,9 +31,12 @@ WARM_UP: Final = r"""
 """
 
 
-@functools.lru_cache(maxsize=1024)  # a group of completions shares its gold answer
+@functools.lru_cache(maxsize=1024)  # the completions of a group share their gold answer
 def read(formula: str) -> Any:
-    r"""What sympy makes of it, or None. A unit is cut off only when it is written as text: else `2t` were 2 tons."""
+    r"""Return the formula as a sympy object, or None where it cannot be read.
+
+    A unit is cut off only where it is written as text, as in `2\text{ t}`; otherwise `2t` would be 2 tons.
+    """
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 
@@ -43,7 +48,7 @@ def read(formula: str) -> Any:
 
 
 def compare(gold: str, answer: str) -> str:
-    """Right, wrong, or not_a_number for what cannot be read. A list is never one value, not even 4, 4."""
+    """Return right, wrong, or not_a_number for what cannot be read. A list is never one value, not even 4, 4."""
     from math_verify import verify
     from sympy import Set, Tuple
     from sympy.logic.boolalg import Boolean
@@ -57,10 +62,11 @@ def compare(gold: str, answer: str) -> str:
 
 
 def serve(reply: int) -> None:
+    """Answer requests on the descriptor `reply` until stdin ends: this runs in the fork."""
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, resource.getrlimit(resource.RLIMIT_AS)[1]))
     for line in sys.stdin.buffer:
         limit_s, gold, answer = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, limit_s)  # nobody handles its signal, which therefore kills
+        signal.setitimer(signal.ITIMER_PROF, limit_s)  # its signal has no handler, and so kills
         reason = compare(gold, answer)
         signal.setitimer(signal.ITIMER_PROF, 0)
         os.write(reply, f"{reason}\n".encode())
@@ -68,19 +74,26 @@ def serve(reply: int) -> None:
 
 
 def main() -> None:
+    """Warm up, then fork a process to serve, and another one whenever an answer has killed it."""
     logging.disable()  # math-verify warns that it has no time limit of its own
+    # Replies go to the old stdout; what sympy may print goes to stderr.
     reply = os.dup(1)
-    os.dup2(2, 1)  # what sympy may print is no reply
+    os.dup2(2, 1)
     first, *others = (formula.strip() for formula in WARM_UP.strip().replace("\n", " | ").split(" | "))
     for formula in others:
         compare(formula, formula)
         compare(first, formula)
-    while (fork := os.fork()) != 0:
+    while True:
+        fork = os.fork()
+        if fork == 0:
+            serve(reply)  # never returns
         _, status = os.waitpid(fork, 0)
-        if -os.waitstatus_to_exitcode(status) not in (signal.SIGPROF, signal.SIGSEGV, signal.SIGABRT):
-            return  # the end of stdin, or what is no fault of the answer: who asked finds no reply, and starts anew
-        os.write(reply, b"too_long\n")  # it died of the limit, the stack or the memory
-    serve(reply)
+        # The fork died of the time limit, the stack or the memory: the answer is to blame.
+        if -os.waitstatus_to_exitcode(status) in (signal.SIGPROF, signal.SIGSEGV, signal.SIGABRT):
+            os.write(reply, b"too_long\n")
+        else:
+            # Stdin ended, or the fork died through no fault of the answer: `latex.py` finds no reply, and starts anew.
+            return
 
 
 if __name__ == "__main__":

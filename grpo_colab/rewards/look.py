@@ -1,4 +1,7 @@
-"""What can be told of a reward by its name alone: nothing is imported or run, for to read a recipe is not to run it."""
+"""Check a reward's name without importing or running anything, because reading a recipe must not run its code.
+
+`resolve.py` imports what the name leads to.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,15 @@ from grpo_colab.rewards.resolve import (
 )
 from grpo_colab.utils.files import expanded, read_bytes
 
-MOST_SOURCE: Final = 1 << 22  # bytes of a file of rewards
+MOST_SOURCE: Final = 1 << 22  # bytes of a file with rewards
 
 
 def look_at_reward(name: str, columns: Collection[str] | None = None) -> str | None:
-    """Say what can be told of a reward without importing or running it; returns its metric's name, or None.
+    """Check what can be checked of a reward without running it; return its key, or None where that cannot be told.
 
-    Of this package's own all is told. Of a file, whether it parses and defines the function, and whether TRL can call
-    that; of a dotted path, whether there is such a package. What is wrong is a SettingError of one line.
+    This package's own rewards are checked fully. Of a file, the check is whether it parses and defines the function,
+    and, given the data set's `columns`, whether TRL can call it. Of a dotted path, it is whether the package exists.
+    Raises SettingError, of one line, for what is wrong.
     """
     parsed = parse_reward(name)
     if parsed.ours:
@@ -36,87 +40,99 @@ def look_at_reward(name: str, columns: Collection[str] | None = None) -> str | N
             check_signature(function, columns)
         return reward_name(function)
     if parsed.in_file:
-        defined = _defined(parsed.origin, parsed.attribute)
-        if columns is not None and defined is not None and parsed.settings is None:
-            check_signature(defined, columns)
+        function_in_source = _function_in_file(parsed.origin, parsed.attribute)
+        if columns is not None and function_in_source is not None and parsed.settings is None:
+            check_signature(function_in_source, columns)
     else:
         _need_package(parsed.origin)
     return None if parsed.settings is not None else parsed.attribute.removesuffix("_reward") or parsed.attribute
 
 
 def place_of(parsed: RewardName) -> str:
-    """Where a reward that is not ours would be imported from, found without importing it."""
+    """Return the file or folder that a reward not of this package would be imported from, without importing it."""
     if parsed.in_file:
         return str(expanded(parsed.origin).absolute())
     spec = _spec(parsed.origin.partition(".")[0])
-    found = [spec.origin] if spec and spec.origin else [*(spec.submodule_search_locations or ())] if spec else []
-    return str(Path(found[0]).absolute()) if found else "nowhere"
+    if spec is None:
+        return "nowhere"
+    if spec.origin:
+        return str(Path(spec.origin).absolute())
+    folders = list(spec.submodule_search_locations or ())  # of a package without an __init__.py
+    return str(Path(folders[0]).absolute()) if folders else "nowhere"
 
 
-class _Described:
-    """A function as its source describes it: what `check_signature` asks for, and nothing to run."""
+class _SourceFunction:
+    """A function as its source describes it: it has the name and the signature that `check_signature` needs."""
 
     def __init__(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        given, empty = node.args, inspect.Parameter.empty
-        positional = [*given.posonlyargs, *given.args]
-        without = len(positional) - len(given.defaults)
-        kinds = inspect.Parameter
-        found = [
-            kinds(
-                argument.arg,
-                kinds.POSITIONAL_ONLY if n < len(given.posonlyargs) else kinds.POSITIONAL_OR_KEYWORD,
-                default=empty if n < without else None,
-            )
-            for n, argument in enumerate(positional)
-        ]
-        if given.vararg:
-            found.append(kinds(given.vararg.arg, kinds.VAR_POSITIONAL))
-        for argument, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
-            found.append(kinds(argument.arg, kinds.KEYWORD_ONLY, default=empty if default is None else None))
-        if given.kwarg:
-            found.append(kinds(given.kwarg.arg, kinds.VAR_KEYWORD))
-        self.__name__, self.__signature__ = node.name, inspect.Signature(found)
+        self.__name__, self.__signature__ = node.name, _signature(node.args)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(f"{self.__name__} was only looked at")
 
 
-def _defined(file: str, attribute: str) -> _Described | None:
-    """The function of a file as its source describes it; None where that cannot be told. SettingError for none."""
+def _signature(arguments: ast.arguments) -> inspect.Signature:
+    """Return the signature that a function's source states. A default is None, whatever its source says."""
+    kinds = inspect.Parameter
+    positional = [*arguments.posonlyargs, *arguments.args]
+    required = len(positional) - len(arguments.defaults)
+    parameters = []
+    for index, argument in enumerate(positional):
+        is_positional_only = index < len(arguments.posonlyargs)
+        kind = kinds.POSITIONAL_ONLY if is_positional_only else kinds.POSITIONAL_OR_KEYWORD
+        parameters.append(kinds(argument.arg, kind, default=kinds.empty if index < required else None))
+    if arguments.vararg:
+        parameters.append(kinds(arguments.vararg.arg, kinds.VAR_POSITIONAL))
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        parameters.append(kinds(argument.arg, kinds.KEYWORD_ONLY, default=kinds.empty if default is None else None))
+    if arguments.kwarg:
+        parameters.append(kinds(arguments.kwarg.arg, kinds.VAR_KEYWORD))
+    return inspect.Signature(parameters)
+
+
+def _function_in_file(file: str, attribute: str) -> _SourceFunction | None:
+    """Return a function of a file as its source describes it, or None where the source does not tell for certain.
+
+    Raises SettingError for a file that does not parse, or that surely does not define the name.
+    """
     try:
         tree = ast.parse(read_bytes(expanded(file), most=MOST_SOURCE, follow=True))
     except (OSError, SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise SettingError(f"{file!r} does not import: {one_line(error)}") from None
     names: set[str] = set()
-    hidden = False  # names that no reader can see
+    may_define_more = False  # names that only running the file would show
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 names.add(node.name)
-                hidden |= node.name == "__getattr__"
+                may_define_more |= node.name == "__getattr__"
             case ast.Name(ctx=ast.Store()):
                 names.add(node.id)
             case ast.Name(id="globals" | "vars" | "exec" | "setattr" | "locals"):
-                hidden = True
+                may_define_more = True
             case ast.alias(name="*"):
-                hidden = True
+                may_define_more = True
             case ast.alias():
                 names.add((node.asname or node.name).partition(".")[0])
-    if attribute not in names and not hidden:
+    if attribute not in names and not may_define_more:
         raise no_such_function(file, attribute, names)
-    plain = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    found = [node for node in plain if node.name == attribute and not node.decorator_list]
-    return _Described(found[-1]) if len(found) == 1 and not hidden else None
+    # Only a single definition, at the top level and without a decorator, is certain to be the function.
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    found = [node for node in functions if node.name == attribute and not node.decorator_list]
+    return _SourceFunction(found[0]) if len(found) == 1 and not may_define_more else None
 
 
 def _need_package(origin: str) -> None:
-    top = origin.partition(".")[0]
-    if not (top in sys.modules or (top and _spec(top) is not None)):
-        raise SettingError(f"{origin!r} does not import: ModuleNotFoundError: No module named {top!r}")
+    """Raise SettingError unless the top-level package of a dotted path exists."""
+    package = origin.partition(".")[0]
+    if package in sys.modules:
+        return
+    if not package or _spec(package) is None:
+        raise SettingError(f"{origin!r} does not import: ModuleNotFoundError: No module named {package!r}")
 
 
 def _spec(package: str) -> Any:
-    """What importing a top-level package would read, found without importing it; None for nothing."""
+    """Return the import spec of a top-level package, without importing it; None where there is no such package."""
     import importlib.machinery
     import importlib.util
 

@@ -1,15 +1,17 @@
-"""The one number parser: a short text goes in, the one number that it states comes out, exactly.
+"""Read the one number that a short text states, exactly. Rewards, evaluation and gold answers all read numbers here.
 
-Rewards, evaluation and the gold answers all read numbers here, so that what training pays is what evaluation counts.
+So what training pays is what evaluation counts.
 
-A text states a number when exactly one stands in it, in one of the ways people write one (`-3`, `$1,000.00`, `50%`,
-`1/2`, `\\frac{1}{2}`, `1.5e3`, `**18**`, `\\boxed{18}`, `5 km/h`, "The answer is 18.", `3 * 6 = 18`), and nothing
-around it changes its meaning ("not 18", "about 18", "5 thousand"). What is doubtful is refused: paying for a doubtful
-answer teaches doubtful answers, refusing one costs a single sample. So mixed numbers ("3 1/2"), number words, a
-detached minus ("- 18") and digits of other scripts are no numbers here.
+A text states a number when it has exactly one, in one of the ways people write one (`-3`, `$1,000.00`, `50%`, `1/2`,
+`\\frac{1}{2}`, `1.5e3`, `**18**`, `\\boxed{18}`, `5 km/h`, "The answer is 18.", `3 * 6 = 18`), and nothing around it
+changes its meaning ("not 18", "about 18", "5 thousand").
 
-A text longer than `MAX_CHARACTERS` is refused before it is looked at, so the cost is bounded; `first_number` and
-`last_number` find one digit by a linear scan, then look at as many characters around it. No string makes this raise.
+Doubtful texts are refused: to pay for a doubtful answer teaches doubtful answers, and to refuse one costs a single
+sample. So mixed numbers ("3 1/2"), number words, a detached minus ("- 18") and digits of other scripts are no numbers
+here.
+
+A text longer than `MAX_CHARACTERS` is refused unread, which bounds the cost. `first_number` and `last_number` find one
+digit by a linear scan, then read as many characters around it. No string makes these functions raise.
 """
 
 from __future__ import annotations
@@ -19,24 +21,24 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
-MAX_CHARACTERS: Final = 1_000  # of a text that is to state one number
-MAX_WORDS: Final = 20  # of the sentence around it
-MAX_DIGITS: Final = 400  # of a numeral: more than any float has, fewer than the least limit Python can set on int()
-MAX_EXPONENT: Final = 400  # of ten, either way: beyond what a float can hold
+MAX_CHARACTERS: Final = 1_000  # of a text that states one number
+MAX_WORDS: Final = 20  # around the number
+MAX_DIGITS: Final = 400  # of a numeral: more than any float has, and less than the smallest limit of Python's int()
+MAX_EXPONENT: Final = 400  # of ten, positive or negative: beyond what a float can hold
 
 Refusal = Literal["many_numbers", "not_a_number", "too_long"]
 
 
 class Reading(NamedTuple):
-    """What was read: a `value`, or the `refusal` that says why there is none. Exactly one of them is None."""
+    """The result of reading a text: a `value`, or the `refusal` that says why there is none. The other one is None."""
 
     value: Fraction | None
     refusal: Refusal | None = None
 
 
-_LETTER: Final = "A-Za-zµÀ-ÖØ-öø-ɏ"  # Latin letters only: in other scripts we could not tell "or" and "not"
+_LETTER: Final = "A-Za-zµÀ-ÖØ-öø-ɏ"  # Latin letters only: in other scripts the parser does not know "or" and "not"
 _MONEY: Final = "$€£¥₹¢"
-# [0-9], never \d: that one also matches the digits of every other script.
+# [0-9] and never \d, which also matches the digits of every other script.
 _NUMERAL: Final = r"(?:(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
 _TOKEN: Final = re.compile(
     rf"""(?P<sign>[-+−]?)(?:\\?[{_MONEY}]\s?)?(?P<inner>[-+−]?)
@@ -46,10 +48,10 @@ _TOKEN: Final = re.compile(
     |(?P<whole>{_NUMERAL})(?:[eE](?P<exponent>[-+−]?[0-9]+)|\s?/\s?(?P<divisor>{_NUMERAL}))?)""",
     re.VERBOSE,
 )
-_PLAIN: Final = re.compile(r"-?[0-9]{1,18}")  # nine answers of ten: no need for all that follows
+_PLAIN: Final = re.compile(r"-?[0-9]{1,18}")  # nine answers of ten, which need none of the checks below
 _DIGIT: Final = re.compile(r"[0-9]")
 
-# Markup. Each piece becomes a backtick, not nothing, so that unwrapping never joins two numbers into one.
+# Markup. Each piece is replaced by a backtick, and not removed, so that unwrapping never joins two numbers into one.
 _MARKUP: Final = frozenset("\\{*_`^²³")
 _ESCAPE: Final = re.compile(r"\\([$%])")
 _SPACING: Final = re.compile(r"\\[,;:!()\[\] ]")
@@ -60,7 +62,7 @@ _WRAPPER_DEPTH: Final = 4
 _EMPHASIS: Final = re.compile(r"(?<![\w*`])[*_`]++(?=\S)|(?<=[^\s*_`])[*_`]++(?!\w)")
 _UNIT_POWER: Final = re.compile(rf"(?<=[{_LETTER}])(`?)(?:\^(?:[23]|\{{[23]\}})(?![0-9]|\.[0-9])|[²³])")
 
-# What may stand around the number.
+# What may be around the number.
 _BEFORE_EQUALS: Final = re.compile(rf"[{_LETTER}{_MONEY}0-9\s.,;:'\"“”‘’()\[\]{{}}|%°`#&@*_^+/\\×÷·²³=−–—-]*(?<!/)")
 _TWO_EQUATIONS: Final = re.compile(r"=[^=\n]*(?:[,;](?![0-9])|\band\b)")  # "x = 17, y = 18"
 _EDGE_LEFT: Final = re.compile(rf"(?:^|[\s\"'“‘`:$]|(?<![{_LETTER}`])\()\Z")
@@ -98,57 +100,62 @@ _SUFFIXES: Final = frozenset({"st", "nd", "rd", "th", "ish"})  # 5th, 18ish
 
 
 def parse_number(text: str) -> Fraction | None:
-    """The one number that `text` states, exactly, or None; `read_number` also says why there is none."""
+    """Return the one number that `text` states, or None; `read_number` also says why there is none."""
     return read_number(text).value
 
 
 def read_number(text: str) -> Reading:
-    """The one number that `text` states; of an equation, the value after the last `=`. A few milliseconds at most."""
+    """Read the one number that `text` states; in an equation, the value after the last `=`.
+
+    Takes a few milliseconds at most.
+    """
     text = text.strip()
     if len(text) > MAX_CHARACTERS:
         return Reading(None, "too_long")
     if _PLAIN.fullmatch(text):
         return _plain(text)
     before, _, statement = _unwrap(text).rpartition("=")
-    tokens = list(_TOKEN.finditer(statement))
-    if len(tokens) != 1:
-        many = len(tokens) > 1 and not _glued(statement, tokens)
+    numerals = list(_TOKEN.finditer(statement))
+    if len(numerals) != 1:
+        many = len(numerals) > 1 and not _are_one_word(statement, numerals)
         return Reading(None, "many_numbers" if many else "not_a_number")
-    token = tokens[0]
-    refusal = _doubt(before, statement[: token.start()], token.group(), statement[token.end() :])
-    return Reading(None, refusal) if refusal else _value(token)
+    numeral = numerals[0]
+    refusal = _doubt(before, statement[: numeral.start()], numeral.group(), statement[numeral.end() :])
+    return Reading(None, refusal) if refusal else _value(numeral)
 
 
 @lru_cache(maxsize=4096)  # a group of completions gives a handful of answers, one of which is the gold
 def _plain(text: str) -> Reading:
+    """Read a text that is an integer and nothing else."""
     return Reading(Fraction(int(text)))
 
 
 def first_number(text: str) -> Reading:
-    """The first numeral in `text`, whatever stands around it. Linear in the length of `text`."""
+    """Read the first numeral in `text`, whatever is around it, in time linear in the length of `text`."""
     digit = _DIGIT.search(text)
     if digit is None:
         return Reading(None, "not_a_number")
     start = max(0, digit.start() - 20)  # room for a sign, a currency sign and `\frac{`
     window = text[start : start + MAX_CHARACTERS]
-    token = next(_TOKEN.finditer(window))
-    cut = token.end() == len(window) < len(text) - start
-    return Reading(None, "too_long") if cut else _value(token, window)
+    numeral = next(_TOKEN.finditer(window))
+    goes_on = numeral.end() == len(window) < len(text) - start
+    return Reading(None, "too_long") if goes_on else _value(numeral, window)
 
 
 def last_number(text: str) -> Reading:
-    """The last numeral in `text`, whatever stands around it. Linear in the length of `text`."""
+    """Read the last numeral in `text`, whatever is around it, in time linear in the length of `text`."""
     end = max(text.rfind(digit) for digit in "0123456789") + 1
     if end == 0:
         return Reading(None, "not_a_number")
     start = max(0, end - MAX_CHARACTERS)
     window = text[start : end + 2]  # room for the end of `\frac{1}{2 }`
-    *_, token = _TOKEN.finditer(window)
-    return Reading(None, "too_long") if token.start() == 0 < start else _value(token, window)
+    *_, numeral = _TOKEN.finditer(window)
+    began_before = numeral.start() == 0 < start
+    return Reading(None, "too_long") if began_before else _value(numeral, window)
 
 
 def _unwrap(text: str) -> str:
-    """`text` without LaTeX wrappers, emphasis and the powers of units."""
+    """Return `text` without LaTeX wrappers, emphasis and the powers of units."""
     if _MARKUP.isdisjoint(text):
         return text
     if "\\" in text or "{" in text:
@@ -159,25 +166,29 @@ def _unwrap(text: str) -> str:
     return _UNIT_POWER.sub(r"\1", _EMPHASIS.sub("`", text))
 
 
-def _glued(text: str, tokens: list[re.Match[str]]) -> bool:
-    """Whether the first two numerals are parts of one word (12:30, 0x12, 1.2.3) and not two numbers (4 or 5; 1,2)."""
-    gap = text[tokens[0].end() : tokens[1].start()]
-    return not re.search(r"[\s,;]", gap) and tokens[1].group()[0] not in "-+−" + _MONEY
+def _are_one_word(text: str, numerals: list[re.Match[str]]) -> bool:
+    """Tell whether the first two numerals are in one word (12:30, 0x12, 1.2.3), and not two numbers (4 or 5; 1,2)."""
+    gap = text[numerals[0].end() : numerals[1].start()]
+    return not re.search(r"[\s,;]", gap) and numerals[1].group()[0] not in "-+−" + _MONEY
 
 
-def _doubt(before: str, left: str, token: str, right: str) -> Refusal | None:
-    """Why the one numeral, between `left` and `right` and after the equation `before`, is not the number stated."""
+def _doubt(before: str, left: str, numeral: str, right: str) -> Refusal | None:
+    """Return why the one numeral in a text is not the number that the text states, or None if it is.
+
+    `left` and `right` are what surrounds it, and `before` is what precedes the last `=`.
+    """
     leading, trailing = words(f"{before} {left}"), words(right)
-    said = {*leading, *trailing}
+    all_words = {*leading, *trailing}
     if len(leading) + len(trailing) > MAX_WORDS:
         return "too_long"
-    if not NUMBER_WORDS.isdisjoint(said) or _TWO_EQUATIONS.search(before):
+    if not NUMBER_WORDS.isdisjoint(all_words) or _TWO_EQUATIONS.search(before):
         return "many_numbers"
     clear = (
         _BEFORE_EQUALS.fullmatch(before)
-        and _stands_alone(left, token, right)
-        and _PROSE.fullmatch(f"{left}N{right}")  # with a letter for the numeral, "18-inch" has a hyphen between letters
-        and CHANGES_MEANING.isdisjoint(said)
+        and _stands_alone(left, numeral, right)
+        # With a letter in place of the numeral, the hyphen of "18-inch" is one between letters.
+        and _PROSE.fullmatch(f"{left}N{right}")
+        and CHANGES_MEANING.isdisjoint(all_words)
         and CHANGES_WHAT_FOLLOWS.isdisjoint(words(left))
         and leading[-2:] not in _BEFORE_IT
         and trailing[:2] != ["and", "a"]  # "18 and a quarter"
@@ -187,43 +198,56 @@ def _doubt(before: str, left: str, token: str, right: str) -> Refusal | None:
 
 
 def words(text: str) -> list[str]:
+    """Return the Latin words of `text`, in lower case."""
     return [word.lower() for word in _WORD.findall(text)]
 
 
-def _stands_alone(left: str, token: str, right: str) -> bool:
-    """Whether no letter, sign or suffix next to the numeral makes it something else (x12, 5th, 18!, 5k, 18x, 3...)."""
-    foreign_money = token[0] in _MONEY and left[-1:].isalpha()  # US$5
+def _stands_alone(left: str, numeral: str, right: str) -> bool:
+    """Tell whether no letter, sign or suffix next to the numeral makes it something else (x12, 5th, 18!, 5k, 18x)."""
+    foreign_money = numeral[0] in _MONEY and left[-1:].isalpha()  # US$5
     if not (foreign_money or _EDGE_LEFT.search(left)) or not _EDGE_RIGHT.match(right):
         return False
     following = _NEXT_WORD.match(right)
     if following is None:
         return True
-    word, attached = following[1], following.start(1) == 0
-    return not (word in _SCALES or word.lower() in _FACTORS or (attached and word.lower() in _SUFFIXES))
+    word = following[1]
+    is_attached = following.start(1) == 0
+    is_suffix = is_attached and word.lower() in _SUFFIXES
+    return not (word in _SCALES or word.lower() in _FACTORS or is_suffix)
 
 
-def _value(token: re.Match[str], text: str = "") -> Reading:
-    """The value of one numeral. In running `text`, a sign right after a letter, a digit or `)` is an operator."""
-    part = token.groupdict()
+def _value(numeral: re.Match[str], text: str = "") -> Reading:
+    """Return the value of one numeral, found in `text`.
+
+    In running text, a sign right after a letter, a digit or a closing bracket is an operator, and not the numeral's.
+    """
+    part = numeral.groupdict()
     top = (part["whole"] or part["top"] or part["digit_top"]).replace(",", "")
     bottom = (part["divisor"] or part["bottom"] or part["digit_bottom"] or "1").replace(",", "")
     exponent = (part["exponent"] or "0").replace("−", "-")
     if max(len(top), len(bottom)) > MAX_DIGITS or len(exponent.lstrip("+-0")) > len(str(MAX_EXPONENT)):
         return Reading(None, "too_long")
-    if abs(power := int(exponent)) > MAX_EXPONENT:
+    power = int(exponent)
+    if abs(power) > MAX_EXPONENT:
         return Reading(None, "too_long")
-    previous = text[token.start() - 1 : token.start()]
-    outer = "" if previous.isalnum() or previous in tuple(")]}%") else part["sign"]
-    (numerator, decimals), (divisor, divisor_decimals) = _scaled(top), _scaled(bottom)
-    if (outer and part["inner"]) or divisor == 0:
+    previous = text[numeral.start() - 1 : numeral.start()]
+    is_operator = previous.isalnum() or previous in tuple(")]}%")
+    outer_sign = "" if is_operator else part["sign"]  # before a currency sign; the inner one is after it
+    numerator, decimals = _scaled(top)
+    divisor, divisor_decimals = _scaled(bottom)
+    if (outer_sign and part["inner"]) or divisor == 0:
         return Reading(None, "not_a_number")
-    if sum(sign in ("-", "−") for sign in (outer, part["inner"], part["top_sign"])) % 2:
+    minus_signs = [sign for sign in (outer_sign, part["inner"], part["top_sign"]) if sign in ("-", "−")]
+    if len(minus_signs) % 2:
         numerator = -numerator
     power += divisor_decimals - decimals
     return Reading(Fraction(numerator * 10 ** max(power, 0), divisor * 10 ** max(-power, 0)))
 
 
 def _scaled(numeral: str) -> tuple[int, int]:
-    """`1234.50` as 123450 and its 2 decimals. At most `MAX_DIGITS` characters: int() is quadratic in them."""
+    """Return `1234.50` as 123450 and its 2 decimals.
+
+    The numeral has at most `MAX_DIGITS` characters, since int() takes time quadratic in them.
+    """
     whole, _, decimals = numeral.partition(".")
     return int(whole + decimals), len(decimals)

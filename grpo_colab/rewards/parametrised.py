@@ -1,4 +1,4 @@
-"""What a `get_noun_reward(...)` returns: a reward with its settings, which TRL can name, call and pickle."""
+"""Make rewards with settings, which TRL can name, call and pickle: what `get_noun_reward(...)` returns."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Parametrised:
-    """`function(*settings, completions, ...)` as a reward of its own.
+    """A reward that calls `function(*settings, completions, ...)`.
 
-    The settings go by position, so that a column of the data set with the name of one can never replace it: the
-    function takes them before a `/`. Its name without the underscore is the reward's.
+    The function takes the settings by position, before a `/`, so that a column of the data set with the same name can
+    never replace one. The reward has the function's name without the leading underscore.
     """
 
     def __init__(self, function: Callable[..., Any], *settings: Any) -> None:
@@ -32,13 +32,13 @@ class Parametrised:
 
     @property
     def __signature__(self) -> Signature:
-        """Without the settings: what is left to be passed."""
+        """Return the function's signature without the settings."""
         import inspect
 
         return inspect.signature(functools.partial(self.function, *self.settings))
 
 
 def require(condition: bool, setting: str, value: object, instead: str) -> None:
-    """Raise SettingError unless `condition`, with what to write `instead`."""
+    """Raise SettingError unless `condition` holds; the error says what to write `instead`."""
     if not condition:
         raise SettingError("cannot work", setting=setting, value=value, remedy=f"write {instead}")

@@ -1,4 +1,7 @@
-"""From the name of a reward, as a recipe or a command line gives it, to the function; and whether TRL can call it."""
+"""Find the reward function that a recipe or a command line names, and check that TRL can call it.
+
+`look.py` tells what it can about a name without importing anything.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,19 @@ _OURS: Final = {
     if name.endswith("_reward") and name[0] != "_"
 }
 SHORT_NAMES: Final = tuple(dict.fromkeys(n.removeprefix("get_").removesuffix("_reward") for n in _OURS))
-# What TRL passes to every reward function beside the columns of the data set, and the columns that it holds back.
+# What TRL passes to every reward function besides the columns of the data set, and the columns that it does not pass.
 _ALWAYS_PASSED: Final = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
-_FACTORY: Final = r"get_(?:\w+_)?reward"
-_MARK: Final = "makes_rewards"
-_HELD_BACK: Final = frozenset({"prompt", "completion", "completion_ids"})
+_NOT_PASSED: Final = frozenset({"prompt", "completion", "completion_ids"})
+_FACTORY_NAME: Final = r"get_(?:\w+_)?reward"
+_FACTORY_MARK: Final = "makes_rewards"  # the attribute that `reward_factory` sets
 
 
 class RewardName(NamedTuple):
-    """A reward's name, taken apart. `settings` are None without brackets, `origin` is empty for our short names."""
+    """A parsed reward's name.
+
+    `text` is the name without settings. `origin` is the module or the file, empty for this package's short names, and
+    `attribute` the function in it. `settings` are None for a name without brackets.
+    """
 
     text: str
     origin: str
@@ -40,14 +47,14 @@ class RewardName(NamedTuple):
 
     @property
     def ours(self) -> bool:
-        """Tell whether it is this package's own: to import and call that is nothing that needs trust."""
+        """Tell whether the reward is this package's own, which may be imported and called without the user's trust."""
         parts = self.origin.split(".")
         own = parts[0] == "grpo_colab" and parts[1:2] in (["rewards"], ["tasks"])
         return not self.origin or (own and not self.in_file and not any(part[:1] == "_" for part in parts))
 
 
 def parse_reward(name: str) -> RewardName:
-    """Take a reward's name apart: importing nothing, running nothing. SettingError for settings that are none."""
+    """Parse a reward's name without importing or running anything. Raises SettingError for unreadable settings."""
     head, settings = _settings(name)
     origin, colon, attribute = head.rpartition(":")
     if not (colon and origin.endswith(".py")):
@@ -58,11 +65,15 @@ def parse_reward(name: str) -> RewardName:
 def resolve_reward(name: str) -> Callable[..., Any]:
     """Import and return the reward function called `name`; **this runs what the name leads to**.
 
-    A short name of ours (`correctness` or `correctness_reward`), a dotted path (`package.module.function`), or a file
-    (`path/to/file.py:function`), which is run afresh each time. With settings behind it, as in
-    `cosine_scaled(max_len=512)`, it is what `get_cosine_scaled_reward(max_len=512)` returns; a path then names the
-    factory itself, which is called `get_..._reward` or marked by `reward_factory`: nothing else is called. Everything
-    that can be wrong with it is a SettingError of one line.
+    The name is one of:
+
+    - a short name of this package's: `correctness` or `correctness_reward`
+    - a dotted path: `package.module.function`
+    - a file and a function: `path/to/file.py:function`; the file is run again each time
+
+    With settings, `cosine_scaled(max_len=512)` is what `get_cosine_scaled_reward(max_len=512)` returns. A path with
+    settings names the factory itself, which must be called `get_..._reward` or marked by `reward_factory`; nothing else
+    is called. Raises SettingError, of one line, for whatever is wrong.
     """
     parsed = parse_reward(name)
     head, origin, attribute, settings, in_file = parsed
@@ -84,7 +95,7 @@ def resolve_reward(name: str) -> Callable[..., Any]:
         raise SettingError(f"{attribute!r} in {origin!r} is no reward of grpo_colab", remedy=remedy)
     if settings is None:
         return function
-    if not (re.fullmatch(_FACTORY, attribute) or getattr(function, _MARK, False)):
+    if not (re.fullmatch(_FACTORY_NAME, attribute) or getattr(function, _FACTORY_MARK, False)):
         raise SettingError(
             f"{head!r} has settings, and only a factory is called with them",
             remedy="name it get_..._reward, or mark it with grpo_colab.rewards.reward_factory",
@@ -93,46 +104,46 @@ def resolve_reward(name: str) -> Callable[..., Any]:
 
 
 def no_such_function(origin: str, attribute: str, known: Iterable[str]) -> SettingError:
-    """Return the refusal of a name that a module or a file does not define."""
+    """Return the error for a name that a module or a file does not define, with the nearest one that it does."""
     near = nearest(attribute, known).removeprefix("; ")
     return SettingError(f"{origin!r} has no {attribute!r}", remedy=near or None)
 
 
 def look_here(origin: str) -> None:
-    """Let a package that lies where the user stands be imported from there, as `python` itself would, but last.
+    """Allow importing the package of `origin` from the current folder, as `python` itself would, but last.
 
-    That folder is on the path for what lies in it alone: else any library that is not installed, and that another one
-    looks for, could be taken from there.
+    The folder is added to the path only if the package is in it and nowhere else. Otherwise a library that is not
+    installed, and that another library looks for, could be imported from there.
     """
     import importlib.machinery
     from pathlib import Path
 
-    top, here = origin.partition(".")[0], str(Path.cwd())
+    package, here = origin.partition(".")[0], str(Path.cwd())
+    if package in sys.modules or here in sys.path:
+        return
     finder = importlib.machinery.PathFinder
-    if (
-        top not in sys.modules
-        and here not in sys.path
-        and finder.find_spec(top) is None
-        and finder.find_spec(top, [here])
-    ):
+    if finder.find_spec(package) is None and finder.find_spec(package, [here]):
         sys.path.append(here)
 
 
 def reward_factory(function: CallableT) -> CallableT:
-    """Mark a function that makes rewards, for a recipe to call it with settings whatever it is called."""
-    setattr(function, _MARK, True)
+    """Mark a function as one that makes rewards, so that a recipe may call it with settings under any name."""
+    setattr(function, _FACTORY_MARK, True)
     return function
 
 
 def split_names(text: str) -> list[str]:
-    """`a,b(x=(1, 2), y="p,q")` as two names: commas in brackets and quotes do not part them."""
+    """Split names at commas, but not at those in brackets or quotes: `a,b(x=(1, 2), y="p,q")` has two names."""
     names, depth, quote = [""], 0, ""
     for character in text:
         if quote:
             quote = "" if character == quote else quote
         elif character in "'\"":
             quote = character
-        depth += (character in "([{") - (character in ")]}") if not quote else 0
+        if not quote and character in "([{":
+            depth += 1
+        elif not quote and character in ")]}":
+            depth -= 1
         if character == "," and not depth and not quote:
             names.append("")
         else:
@@ -141,13 +152,16 @@ def split_names(text: str) -> list[str]:
 
 
 def split_settings(name: str) -> tuple[str, str]:
-    """The function's name, and its settings with their brackets, or an empty string. Brackets in a path are none."""
+    """Split a name into the function's name and its settings with their brackets, or an empty string.
+
+    Brackets in the path of a file are part of the name.
+    """
     found = re.fullmatch(r"(.+?\.py:\w+|[\w.]+)\s*(\(.*\))", name.strip(), re.DOTALL)
     return (found[1], found[2]) if found else (name, "")
 
 
 def _settings(name: str) -> tuple[str, dict[str, Any] | None]:
-    """`cosine_scaled(max_len=512)` as its name and its settings, which are None without parentheses."""
+    """Return the name and the settings of `cosine_scaled(max_len=512)`; None for a name without brackets."""
     head, inside = split_settings(name)
     if not inside and not re.fullmatch(r"[\w.]+\(.*", head, re.DOTALL):
         return name, None
@@ -163,6 +177,7 @@ def _settings(name: str) -> tuple[str, dict[str, Any] | None]:
 
 
 def _ours(name: str, settings: dict[str, Any] | None) -> Callable[..., Any]:
+    """Return this package's reward of a short name."""
     short = name.removesuffix("_reward")
     if short not in SHORT_NAMES:
         near = nearest(short, SHORT_NAMES).removeprefix("; ")
@@ -178,6 +193,7 @@ def _ours(name: str, settings: dict[str, Any] | None) -> Callable[..., Any]:
 
 
 def _made(name: str, factory: Callable[..., Any], settings: dict[str, Any]) -> Callable[..., Any]:
+    """Return the reward that a factory makes with these settings, or raise SettingError."""
     with_settings = f"{name!r} with {settings or 'no settings'}"
     try:
         made = factory(**settings)
@@ -191,7 +207,7 @@ def _made(name: str, factory: Callable[..., Any], settings: dict[str, Any]) -> C
 
 
 def check_signature(function: Callable[..., Any], columns: Collection[str]) -> None:
-    """Raise SettingError unless TRL can call `function` for a data set with `columns`; name the parameter in its way.
+    """Raise SettingError, naming the parameter, unless TRL can call `function` for a data set with `columns`.
 
     TRL calls every reward function by keyword: prompts, completions, completion_ids, trainer_state, log_extra,
     log_metric, and every column but `prompt` and `completion`.
@@ -199,41 +215,46 @@ def check_signature(function: Callable[..., Any], columns: Collection[str]) -> N
     import inspect
 
     name = callable_name(function)
-    parts = getattr(function, "parts", ())
-    for part in parts if isinstance(parts, list | tuple) else ():  # of combine
-        check_signature(part, columns)
+    parts = getattr(function, "parts", ())  # of `combine`
+    if isinstance(parts, list | tuple):
+        for part in parts:
+            check_signature(part, columns)
     try:
         parameters = inspect.signature(function).parameters.values()
     except (ValueError, TypeError):
         problem = f"{name} has no signature that can be read, so it is no reward function"
         raise SettingError(problem, remedy="name a Python function") from None
-    available = sorted(set(columns) - _HELD_BACK)
+    available = sorted(set(columns) - _NOT_PASSED)
     passed = {*_ALWAYS_PASSED, *available}
-    for p in parameters:
-        if p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+    for parameter in parameters:
+        is_optional = parameter.default is not parameter.empty
+        if is_optional or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        if p.kind is p.POSITIONAL_ONLY:
-            raise SettingError(f"{name} takes {p.name!r} by position only, and TRL passes everything by keyword")
-        if p.name not in passed:
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise SettingError(
+                f"{name} takes {parameter.name!r} by position only, and TRL passes everything by keyword"
+            )
+        if parameter.name not in passed:
             remedy = f"the columns are {', '.join(available) or 'none'}"
-            raise SettingError(f"{name} needs a column {p.name!r}", remedy=remedy)
+            raise SettingError(f"{name} needs a column {parameter.name!r}", remedy=remedy)
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    if not takes_all and (refused := sorted(passed - named)):
+    refused = [] if takes_all else sorted(passed - named)
+    if refused:
         problem = f"{name} must accept {', '.join(refused)}, which TRL passes"
         raise SettingError(problem, remedy="add **kwargs to its parameters")
 
 
 def reward_name(function: Callable[..., Any]) -> str:
-    """Return the key under which a reward is kept; see `reward_key`."""
+    """Return the key of a reward function; see `reward_key`."""
     return reward_key(callable_name(function))
 
 
 def reward_key(name: str) -> str:
-    """Return the key of a reward by its function's name: `correctness` for `correctness_reward`.
+    """Return the key for the name of a reward function: `correctness` for `correctness_reward`.
 
-    Every file that we write has the key, as recipes do. TRL's own metrics have the function's name. The key of a key is
-    the key itself.
+    Recipes and all files of a run use the key; TRL's own metrics use the function's name. The key of a key is the key
+    itself.
     """
     end = len(name)
     while name.endswith("_reward", 0, end):
@@ -242,13 +263,13 @@ def reward_key(name: str) -> str:
 
 
 def callable_name(function: Callable[..., Any]) -> str:
-    """The name that TRL knows it by: of what a partial wraps, of the class of a callable object."""
+    """Return the name that TRL uses for a function, for what a partial wraps, or for the class of a callable object."""
     function = _unwrapped(function)
     return str(getattr(function, "__name__", type(function).__name__))
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine, which TRL then awaits."""
+    """Tell whether calling `function` returns a coroutine, which TRL awaits."""
     import inspect
 
     function = _unwrapped(function)
@@ -256,24 +277,28 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what a partial, or a partial of a partial, calls."""
     while isinstance(function, functools.partial):
         function = function.func
     return function
 
 
 def _run_file(file: str) -> ModuleType:
-    """The module in the file, also entered in `sys.modules`, without which its functions could not be pickled."""
-    import importlib.util  # a third of what importing the rewards would cost, for what few of their users call
+    """Run a file as a module, enter it in `sys.modules`, so that its functions can be pickled, and return it.
+
+    The module's name depends on the whole path, since two folders may have files of the same name.
+    """
+    import importlib.util  # importing it costs a third as much as the rewards do, and few of their users need it
     import zlib
 
     from grpo_colab.utils.files import expanded
 
     path = expanded(file)
-    name = f"{path.stem}_{zlib.crc32(bytes(path.resolve())):08x}"  # files of one name in two folders are two modules
+    name = f"{path.stem}_{zlib.crc32(bytes(path.resolve())):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # the name ends in .py
     module = importlib.util.module_from_spec(spec)
-    # not the loader's exec_module: its byte code is stale when a file is saved twice within a second
+    # The loader's own exec_module would run stale byte code when a file is saved twice within a second.
     code = compile(path.read_bytes(), str(path), "exec")
     sys.modules[name] = module
     exec(code, module.__dict__)  # noqa: S102 - the user's own file, named by the user

@@ -3,7 +3,7 @@
     from grpo_colab.sandbox import Sandbox
     Sandbox().run(["print(1 + 1)"])
 
-The workers import this package, too, so that what only the parent needs is imported when it is asked for.
+The names are imported on demand, because the workers import this package, too, and need only some of them.
 """
 
 from __future__ import annotations

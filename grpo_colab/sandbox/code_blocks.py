@@ -1,4 +1,4 @@
-"""Find the code in what a model wrote. Standard library only."""
+"""Find the code in a completion."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ _FENCES: Final = ("```python", "```py", "```python3", "```")
 
 
 def python_code(text: str) -> str:
-    """Return the code of a completion: the last closed fence that says python, else the last bare one, else all."""
+    """Return the last closed code block marked as Python; else the last one without a language; else all of `text`."""
     lines = text.split("\n")
-    found: dict[str, str] = {}
-    language, start = None, 0
+    marked_block: str | None = None
+    bare_block: str | None = None
+    language, start = None, 0  # of the open block; None between blocks
     for number, line in enumerate(lines):
-        mark = line.strip()
-        if mark == "```" and language is not None:
-            found["" if language == "" else "python"] = "\n".join(lines[start:number])
+        fence = line.strip()
+        if fence == "```" and language is not None:
+            block = "\n".join(lines[start:number])
+            if language == "":
+                bare_block = block
+            else:
+                marked_block = block
             language = None
-        elif mark.lower() in _FENCES:
-            language, start = mark[3:].strip().lower(), number + 1
-    return found.get("python", found.get("", text))
+        elif fence.lower() in _FENCES:
+            language, start = fence[3:].strip().lower(), number + 1
+    if marked_block is not None:
+        return marked_block
+    return text if bare_block is None else bare_block

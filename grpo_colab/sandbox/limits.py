@@ -1,4 +1,4 @@
-"""What a program in the sandbox may take: time, memory and size, and what the sandbox itself waits for."""
+"""Bound what a program in the sandbox may take, and how long the sandbox itself waits."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Final
 
 from grpo_colab.errors import SettingError
 
-GRACE_S: Final = 0.1  # to compare shared lists ignores the time limit; this much later the interpreter is killed
-READING_S: Final = 0.05  # of CPU time, to read what a program returned, and two microseconds an item
-HANGING_S: Final = 60.0  # until a worker that neither answers nor dies counts as hung; its start takes seconds at most
-MOST_QUESTIONS: Final = 30_000  # that an exam may ask of a program
-SHORT: Final = 16_384  # bytes of a request, which fit into a socket's buffer twice
-BOUNDS: Final = {
+# The interpreter ignores its time limit while it compares shared lists; it is killed this much later.
+GRACE_S: Final = 0.1
+READING_S: Final = 0.05  # of CPU time to read what a program returned, besides two microseconds per item
+HANGING_S: Final = 60.0  # after which a silent worker counts as hung; its start takes seconds at most
+MOST_QUESTIONS: Final = 30_000  # that a test may ask a program
+SHORT: Final = 16_384  # bytes of a request that fits into a socket's buffer twice
+BOUNDS: Final = {  # the smallest and the largest value of each setting of `Sandbox`
     "workers": (1, 64),
     "time_limit_s": (0.001, 60),
     "memory_mb": (1, 4096),
@@ -26,7 +27,7 @@ BOUNDS: Final = {
 
 
 def check_settings(settings: Mapping[str, float]) -> None:
-    """Raise SettingError for a limit out of its bounds; only `time_limit_s` may be a fraction."""
+    """Raise SettingError for a setting out of its bounds, or of the wrong type: only `time_limit_s` may be a float."""
     for name, value in settings.items():
         least, most = BOUNDS[name]
         kinds = (int, float) if name == "time_limit_s" else (int,)
@@ -36,19 +37,22 @@ def check_settings(settings: Mapping[str, float]) -> None:
 
 
 def limit_this_process(memory_mb: int) -> None:
-    """Bound the address space of this process by what programs of `memory_mb` MiB need; it writes no core dump."""
+    """Limit this process to the address space that programs of `memory_mb` MiB need; switch off core dumps."""
     import resource
 
     most = (1 << 30) + (memory_mb << 23)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(ValueError, OSError):  # macOS knows the limit, but sets none
+    with contextlib.suppress(ValueError, OSError):  # macOS knows this limit, and refuses to set it
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def used_s(pids: Sequence[int]) -> float:
-    """Return the CPU time of the interpreters, of which `pids` live. Where it cannot be known, the time."""
+    """Return the CPU seconds of the interpreters: of those that have ended, and of those alive, whose ids are `pids`.
+
+    Where the system does not tell (not Linux), return a clock's time: differences are then wall time.
+    """
     import resource
 
     if sys.platform != "linux":
@@ -56,5 +60,5 @@ def used_s(pids: Sequence[int]) -> float:
     used_s = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     for pid in pids:
         with contextlib.suppress(OSError):
-            used_s += time.clock_gettime((~pid << 3) | 2)  # what clock_getcpuclockid(3) gives
+            used_s += time.clock_gettime((~pid << 3) | 2)  # the clock id that clock_getcpuclockid(3) gives
     return used_s

@@ -1,4 +1,4 @@
-"""Say whether a value that left the sandbox is plain and small, by types and lengths alone."""
+"""Check, by types and lengths alone, that a value from the sandbox is plain and small."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any, Final
 
 MAX_BITS: Final = 4096  # of an integer in a result: Python refuses to print what has more than 4,300 digits
 PLAIN: Final[frozenset[type]] = frozenset({type(None), bool, int, float, str, list, tuple, dict})
-OWN_INSTANCE: Final = "a test hands the program an instance of its own class"  # which no program can mend
-# The interpreter hands out ranges, functions, modules and their like as their text. So an honest text may look, too.
+# The beginning of an outcome's message: the test is to blame, whatever the program does.
+OWN_INSTANCE: Final = "a test hands the program an instance of its own class"
+# The interpreter returns ranges, functions, modules and the like as the text that they print as. An honest text may
+# look like that, too.
 _LOOKS_LIKE_AN_OBJECT: Final = re.compile(
     r"<.*>|[\w.]+\(.*\)|[\w.]+\[.*\]|\[\.\.\.\]|\{\.\.\.\}|\(\.\.\.\)|typing\.\w+|[\w.\[\], ]+( \| [\w.\[\], ]+)+",
     re.DOTALL,
@@ -30,70 +32,83 @@ def refusal(
 ) -> str:
     """Say why `value` may not be a result, or return an empty string.
 
-    It is looked at level by level, by type and length alone: a list that holds itself, or is shared forty deep, has
-    more items than any limit, and to compare, copy or print it would never end.
+    The check goes level by level, and looks at types and lengths alone. A list that holds itself, or is shared forty
+    deep, has more items than any limit: to compare, copy or print it would never end.
     """
     items = characters = 0
     level = [value]
     for _ in range(max_depth + 1):
-        others = [kind.__name__[:80] for kind in set(map(type, level)) - set(kinds)]
+        other_types = [kind.__name__[:80] for kind in set(map(type, level)) - set(kinds)]
+        if other_types:
+            return f"the result has a value of type {other_types}"
+        containers = [item for item in level if isinstance(item, list | tuple | dict | set | frozenset)]
+        dictionaries = [item for item in containers if isinstance(item, dict)]
         bits = max((item.bit_length() for item in level if type(item) is int), default=0)
         characters += sum(len(item) for item in level if type(item) in (str, bytes))
-        inner = [item for item in level if isinstance(item, list | tuple | dict | set | frozenset)]
-        keyed = [item for item in inner if isinstance(item, dict)]
-        hashed = [item for item in inner if isinstance(item, dict | set | frozenset)]
-        items += sum(map(len, inner)) + sum(map(len, keyed))
-        if others:
-            return f"the result has a value of type {others}"
-        for refused, why in (
-            (bits > max_bits, f"an integer of more than {max_bits} bits"),
-            (characters > max_characters, f"more characters than max_output={max_characters}"),
-            (items > max_items, f"more items than max_items={max_items}"),
-            # which take a second to put into a dictionary or a set again
-            (any(len(item) - len(set(map(hash, item))) > 100 for item in hashed), "keys that share one hash"),
-        ):
-            if refused:
-                return f"the result has {why}"
-        if not inner:
+        items += sum(map(len, containers)) + sum(map(len, dictionaries))
+        problem = ""
+        if bits > max_bits:
+            problem = f"an integer of more than {max_bits} bits"
+        elif characters > max_characters:
+            problem = f"more characters than max_output={max_characters}"
+        elif items > max_items:
+            problem = f"more items than max_items={max_items}"
+        elif any(_keys_collide(item) for item in containers):
+            problem = "keys that share one hash"
+        if problem:
+            return f"the result has {problem}"
+        if not containers:
             return ""
-        level = list(itertools.chain(*inner, *(item.values() for item in keyed)))
+        level = list(itertools.chain(*containers, *(item.values() for item in dictionaries)))
     return f"the result is nested deeper than max_depth={max_depth}"
 
 
+def _keys_collide(container: Any) -> bool:
+    """Tell whether so many keys or members share a hash that to build the container again would take a second."""
+    if not isinstance(container, dict | set | frozenset):
+        return False
+    return len(container) - len(set(map(hash, container))) > 100
+
+
 def doubtful_texts(value: Any, path: str) -> list[str]:
-    """List the paths below `path` to texts that may stand for an object, in a value that `refusal` has passed."""
-    found, level = [], [(value, path)]
+    """Return the paths to texts in `value` that may stand for an object, as expressions that begin with `path`.
+
+    `value` has passed `refusal`. The texts come level by level.
+    """
+    found: list[str] = []
+    level = [(value, path)]
     while level:
         below: list[tuple[Any, str]] = []
         for item, at in level:
             if isinstance(item, str):
-                found += [at] if _LOOKS_LIKE_AN_OBJECT.fullmatch(item) else []
+                if _LOOKS_LIKE_AN_OBJECT.fullmatch(item):
+                    found.append(at)
             elif isinstance(item, list | tuple):
                 below += [(inner, f"{at}[{index}]") for index, inner in enumerate(item)]
             elif isinstance(item, dict):
                 for index, (key, inner) in enumerate(item.items()):
                     below += [(key, f"list({at})[{index}]"), (inner, f"list({at}.values())[{index}]")]
             elif isinstance(item, set | frozenset) and any(isinstance(inner, str) for inner in item):
-                # its order is another one there
+                # A set has another order in the interpreter, so the path picks a member whose type has no plain value.
                 found.append(f"([x for x in {at} if type(x).__name__ not in {_HASHABLE}] or [''])[0]")
         level = below
     return found
 
 
-def holds(value: Any, what: Callable[[Any], bool]) -> bool:
-    """Say whether `what` is true of anything in a value that `refusal` has passed."""
+def holds(value: Any, test: Callable[[Any], bool]) -> bool:
+    """Tell whether `test` is true of anything in `value`, which has passed `refusal`."""
     if isinstance(value, dict):
-        return any(holds(item, what) for pair in value.items() for item in pair)
+        return any(holds(item, test) for pair in value.items() for item in pair)
     if isinstance(value, list | tuple | set | frozenset):
-        return any(holds(item, what) for item in value)
-    return what(value)
+        return any(holds(item, test) for item in value)
+    return test(value)
 
 
 def is_nan(value: Any) -> bool:
-    """Say whether this is the NaN, which equals nothing."""
+    """Tell whether `value` is NaN, which equals nothing."""
     return isinstance(value, float) and math.isnan(value)
 
 
-def is_half_a_character(value: Any) -> bool:
-    """Say whether this is a text with a lone surrogate, which the interpreter has no way to return."""
+def has_lone_surrogate(value: Any) -> bool:
+    """Tell whether `value` is a text with a lone surrogate (half a character), which the interpreter cannot return."""
     return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)

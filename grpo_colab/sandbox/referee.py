@@ -1,11 +1,12 @@
-"""Run a test in a session of its own, which a program can only answer.
+"""Run a test in a session of its own, where a program can only answer questions.
 
-The test's session has its own built-ins, and what the program defines never enters it. A call of the program's function
-runs in the program's session, and its plain value comes back. So an object that says to equal everything has nobody to
-say it to. An instance or a function of the program is a handle in the test: its attributes and methods are the
+The test's session has its own built-ins, and nothing that the program defines enters it. A call of the program's
+function runs in the program's session, and its plain value comes back. So an object that claims to equal everything is
+never asked. In the test, an instance or a function of the program is a handle: its attributes and methods are the
 program's, and it equals only itself.
 
-This file is imported in the sandbox's outer process alone.
+`rewards/exams.py` and `rewards/operators.py` rewrite tests so that they call the helpers of `exam_helpers.py` and the
+functions of `Referee.lookup`. Only the sandbox's outer process (`worker.py`) imports this file.
 """
 
 from __future__ import annotations
@@ -30,123 +31,39 @@ from pydantic_monty import (
 from grpo_colab.errors import one_line
 from grpo_colab.sandbox.plain import OWN_INSTANCE, PLAIN, doubtful_texts, refusal
 
-CROSSING: Final = (100_000, 20, 1_000_000)  # items, depth and characters of a value that goes from program to test
+# The most items, depth and characters of a value that goes from the program to the test, and the bits of its integers.
+CROSSING: Final = (100_000, 20, 1_000_000)
 CROSSING_BITS: Final = 1_000_000
-READING_S: Final = 0.25  # of CPU time, to read such a value
-ALL_READING_S: Final = 1.0  # of it, to read all that a program answers, beside its own time
-LEAST_S: Final = 0.02  # of it, in which any small value can be read
-CALL_S: Final = 0.0005  # of CPU time that one call from test to program may cost beside the program's own
+# Seconds of CPU time.
+READING_S: Final = 0.25  # to read one such value
+ALL_READING_S: Final = 1.0  # to read all that a program answers, besides the program's own time
+LEAST_S: Final = 0.02  # enough to read any small value
+CALL_S: Final = 0.0005  # that one call from the test to the program may cost, besides the program's own time
 MOST_CALLS: Final = 10_000
+MOST_DOUBTFUL: Final = 500  # texts in one value that look like objects
 _KINDS: Final[frozenset[type]] = PLAIN.union(
     (set, frozenset, bytes, complex, type(...), type, date, datetime, timedelta, timezone, time_of_day, Decimal),
     (MontyClassProxy, MontyStdTypeProxy),
 )
 _A_FUNCTION: Final = re.compile(r"<(function|bound method) .* at 0x[0-9a-f]+>")  # as it leaves the test's session
-_CHANGES: Final = (list, dict, set)
+_MUTABLE: Final = (list, dict, set)
 _ITERABLE: Final = ("range", "dict_keys", "dict_values", "dict_items")
-TRUTH: Final = (  # of an instance: the interpreter itself asks none of these
+# Whether an instance is true, by its own methods, which the interpreter itself does not call.
+TRUTH: Final = (
     "(lambda o: o.__bool__() if __e('hasattr(o, \"__bool__\")', {{'o': o}}) else "
     "o.__len__() > 0 if __e('hasattr(o, \"__len__\")', {{'o': o}}) else True)({})"
 )
-# What the tests' sessions have beside the built-ins. What is run inside of `map` cannot ask the program.
-GLUE: Final = """
-def _map(function, *columns):
-    return [function(*row) for row in zip(*columns)]
-def _filter(function, items):
-    return [item for item in items if (item if function is None else function(item))]
-def _order(items, key, reverse=False):
-    items = list(items)
-    keys = [item if key is None else key(item) for item in items]
-    return [items[i] for i in sorted(range(len(items)), key=lambda i: keys[i], reverse=reverse)]
-def _least(*items, key, default=()):
-    items = items[0] if len(items) == 1 else items
-    return min(items, default=default) if not items else _order(items, key)[0]
-def _most(*items, key, default=()):
-    items = items[0] if len(items) == 1 else items
-    return max(items, default=default) if not items else _order(items, key, True)[0]
-def _call(function, *given, **named):
-    value = function(*given, **named)
-    _put([*given, *named.values()], _changed(function))
-    return value
-class _Later:
-    def __init__(self, function, given, named):
-        self.function, self.given, self.named, self.done = function, given, named, []
-    def get(self):
-        if not self.done:
-            self.done.append(self.function(*self.given, **self.named))
-        return self.done[0]
-def _awaited(value):
-    if type(value) is _Later:
-        return value.get()
-    if not _theirs(value):
-        raise TypeError('it cannot be awaited')
-    return _await_of(value)
-def _gather(*given):
-    return _Later(lambda: [_awaited(one) for one in given], (), {})
-def _task(value):
-    return _Later(_awaited, (value,), {})
-def _is(name, function, value, *kinds):
-    for kind in kinds:
-        if _is_of(name, value, kind) if _theirs(kind) else function(value, kind):
-            return True
-    return False
-def _lift(index, given, plain_from):
-    value = _lift_there(index, given, plain_from)
-    _put(given, _changed(index))
-    return value
-def _put(given, changes):
-    for index, new in changes:
-        old = given[index]
-        old.clear()
-        old.extend(new) if isinstance(old, list) else old.update(new)
-def _method(owner, name, *given, **named):
-    value = _method_of(owner, name, given, named)
-    _put([*given, *named.values()], _changed(owner))
-    return value
-def _theirs(value):
-    return type(value).__name__ == 'ProgramValue'
-def _text(name, function, value):
-    if not _theirs(value):
-        return function(value)
-    if name == 'len':
-        return _method_of(value, '__len__', [], {})
-    return _truth(value) if name == 'bool' else _text_of(name, value)
-def _truth(value):
-    if _theirs(value):
-        value = _truth_of(value)
-        return _theirs(value) or bool(value)
-    return value
-def _each(value):
-    return _text_of('list', value) if _theirs(value) else value
-def _shown(name, value):
-    return _text_of(name, value) if _theirs(value) else repr(value) if name == 'repr' else str(value)
-def _both(form, function, left, right):
-    return _both_of(form, left, right) if _theirs(left) and _theirs(right) else function(left, right)
-def _is_type(value, kind):
-    return _type_of(value, kind) is True
-def _items(function, value, **named):
-    return function(_text_of('list', value) if _theirs(value) else value, **named)
-def _item(value, key):
-    return _item_of(value, key) if _theirs(value) else value[key]
-def _assign(owner, name, new):
-    if _theirs(owner):
-        _set(owner, name, new)
-    else:
-        setattr(owner, name, new)
-def _assign_item(owner, key, new):
-    if _theirs(owner):
-        _set_item(owner, key, new)
-    else:
-        owner[key] = new
-"""
 
 
 class Ended(Exception):
-    """The program broke a limit, or gave what cannot leave its session: whatever the test makes of that, it is over."""
+    """Say that the program broke a limit, or gave what cannot leave its session: the test ends here."""
 
 
 class ProgramValue:
-    """An instance or a function of the program, as the test's session gives it back."""
+    """An instance or a function of the program, as the test's session hands it back.
+
+    It has a global `name` in the program's session, or else, with `proxy`, is one of the interpreter's own handles.
+    """
 
     def __init__(self, name: str, proxy: Any) -> None:
         self.name, self.proxy = name, proxy
@@ -166,13 +83,18 @@ class _Handle(ClassInstance):
         return self.referee.call(self.value, "" if name == "__call__" else f".{name}", args, kwargs)
 
     def lookup_lazy_attrs(self, name: str) -> Any:
-        if not name.isidentifier():  # it may be the program's word, and is to be no source
+        if not name.isidentifier():  # the program may have made it up, and it must not become source
             raise AttributeError(f"no attribute {name[:80]!r}")
         return self.referee.ask(f"{{}}.{name}", [self.value])
 
 
 class Referee:
-    """Answer a test's questions with what a program says, within the limits of one run."""
+    """Answer a test's questions with what the program gives, within the limits of one run.
+
+    `program` is the program's session, `lifted` and `shared` are the exam's. `trusted` is the built-in `eval`, which
+    the program cannot redefine. `clock` gives the CPU seconds of the program's process and of this one: that a machine
+    is busy is not the program's fault.
+    """
 
     def __init__(
         self,
@@ -185,16 +107,18 @@ class Referee:
         clock: Callable[[], float],
     ) -> None:
         self.program, self.limit_s, self.lifted, self.shared = program, limit_s, lifted, shared
-        self.trusted, self.printed = trusted, out  # the built-in eval, which the program cannot redefine
-        self.clock = clock  # CPU time of the program's process, and of this one, as a busy machine is no fault
-        self.began = clock()
+        self.trusted, self.printed, self.clock = trusted, out, clock
+        self.began_s = clock()
         self.ended: tuple[str, str] | MontyError | None = None  # kind and message, or what the program died of
-        self.calls, self.names, self.wrapped = 0, 0, 0
+        self.calls = 0
+        self.names = 0  # global names that were given to the program's objects, `__h1` and so on
+        self.wrapped = 0  # handles made for the value that is being read
         self.handed = ""  # the type of an instance that the test has seen
+        # The last call: what was called, and which of its arguments changed to what.
         self.changes: tuple[Any, list[tuple[int, Any]]] = (None, [])
 
     def lookup(self) -> dict[str, Callable[..., Any]]:
-        """Return what the test's glue calls."""
+        """Return the functions that the helpers and the rewritten test call, by name."""
         return {
             "_now": lambda name: self.ask(name, []),
             "_lift_there": self._lift,
@@ -216,20 +140,24 @@ class Referee:
         }
 
     def bind(self, names: dict[str, str]) -> dict[str, Any]:
-        """Return handles of the program's functions and classes that a test calls, by the test's own names for them."""
+        """Return handles of the program's functions and classes that a test calls, by the test's names for them."""
         return {here: _Handle(self, ProgramValue(there, None)) for here, there in names.items()}
 
     def call(self, value: ProgramValue, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not all(map(str.isidentifier, kwargs)):  # they may be the program's words, and are to be no source
+        """Call the program's `value`, or its `.method`, and note which of the arguments it has changed."""
+        if not all(map(str.isidentifier, kwargs)):  # the program may have made them up; they must not become source
             raise TypeError("keywords must be identifiers")
         slots = ["{}"] * len(args) + [f"{name}={{}}" for name in kwargs]
-        before = [self._inward(item) if type(item) in _CHANGES else None for item in (*args, *kwargs.values())]
+        before = [self._inward(item) if type(item) in _MUTABLE else None for item in (*args, *kwargs.values())]
         result = self.ask(f"{{}}{method}({', '.join(slots)})", [value, *args, *kwargs.values()])
         self.changes = (value, self._changes(before, 1))
         return result
 
     def ask(self, form: str, given: Sequence[Any], first: str = "") -> Any:
-        """Evaluate `form` in the program's session, its slots filled with `given`, and return what the test may see."""
+        """Evaluate an expression in the program's session, and return what the test may see of its value.
+
+        `form` is the expression with slots `{}` for the values `given`. `first` is source to run before it.
+        """
         inputs: dict[str, Any] = {"__e": self.trusted} if "__e(" in form else {}
         slots = []
         for index, item in enumerate(given):
@@ -242,10 +170,14 @@ class Referee:
         return value if type(value) in (bool, float, type(None)) else self._outward(value)
 
     def _feed(self, source: str, inputs: dict[str, Any]) -> Any:
+        """Run source in the program's session.
+
+        What the program raises is raised here, for the test to catch. Raises Ended where a limit is broken.
+        """
         if self.ended is not None:
             raise Ended
         self.calls += 1
-        left_s = self.limit_s + ALL_READING_S + CALL_S * self.calls - (self.clock() - self.began)
+        left_s = self.limit_s + ALL_READING_S + CALL_S * self.calls - (self.clock() - self.began_s)
         if self.calls > MOST_CALLS:
             self._end("time", f"the test asks the program more than {MOST_CALLS} times")
         if left_s <= 0:
@@ -259,15 +191,16 @@ class Referee:
                 self.ended = error
                 raise Ended from None
             raise inner from None
-        except TypeError as error:  # a key or a member of a set that has no hash here
+        except TypeError as error:  # a key, or a member of a set, that has no hash in this process
             return self._end("result", f"the result has {error}")
 
     def _end(self, kind: str, message: str) -> Any:
+        """End the test with this kind of outcome."""
         self.ended = (kind, message)
         raise Ended
 
     def _inward(self, value: Any) -> Any:
-        """Return what the program's session knows a test's value as."""
+        """Return a value of the test's as the program's session takes it."""
         if isinstance(value, ProgramValue):
             if value.proxy is None:
                 self._end("unsupported", "a test hands one of the program's functions over inside of another value")
@@ -281,14 +214,18 @@ class Referee:
         return {key: self._inward(item) for key, item in value.items()} if type(value) is dict else value
 
     def _outward(self, value: Any) -> Any:
-        """Return what the test's session may see of the program's `__v`."""
-        named = {kind for kind in (type(value),) if issubclass(kind, tuple)}
-        if why := refusal(value, *CROSSING, kinds=_KINDS | named, max_bits=CROSSING_BITS):
-            self._end("result", why)
+        """Return what the test's session may see of `value`, which is `__v` in the program's session.
+
+        Plain data crosses as it is. A range or an iterator becomes a tuple. Any other object becomes a handle.
+        """
+        named_tuple = {type(value)} if issubclass(type(value), tuple) else set()
+        problem = refusal(value, *CROSSING, kinds=_KINDS | named_tuple, max_bits=CROSSING_BITS)
+        if problem:
+            self._end("result", problem)
         doubtful = doubtful_texts(value, "v")
         if not doubtful:
             return self._kept(value)
-        if doubtful[500:]:
+        if len(doubtful) > MOST_DOUBTFUL:
             self._end("result", "the result has too many texts that look like objects")
         kinds = self._trusted(f"[type(x).__name__ for x in [{', '.join(doubtful)}]]")
         if set(kinds) <= {"str"}:
@@ -302,25 +239,26 @@ class Referee:
         return _Handle(self, ProgramValue(self._name(), None))
 
     def _name(self) -> str:
-        """Give the program's `__v` a name that stays, so that it lives as long as the test does."""
+        """Give the program's `__v` a lasting global name, so that the object lives as long as the test; return it."""
         self.names += 1
         self._feed(f"__h{self.names} = __v", {})
         return f"__h{self.names}"
 
     def _kept(self, value: Any) -> Any:
-        """Return a value with handles for the instances in it."""
+        """Return a value with handles in place of the instances in it, which are then kept alive by a name."""
         before, self.wrapped = self.wrapped, 0
-        found = self._wrapped(value)
+        with_handles = self._wrapped(value)
         if self.wrapped:
             self._name()
         self.wrapped = before
-        return found
+        return with_handles
 
     def _trusted(self, expression: str) -> Any:
         """Evaluate `expression` of `v` with the interpreter's own built-ins."""
         return self._feed(f"__e({expression!r}, {{'v': __v}})", {"__e": self.trusted})
 
     def _wrapped(self, value: Any) -> Any:
+        """Return `value` with a handle in place of each instance in its lists, tuples and dictionaries."""
         if isinstance(value, MontyClassProxy):
             self.handed = f"class {value.name[:80]}"
             self.wrapped += 1
@@ -332,33 +270,44 @@ class Referee:
         return value
 
     def _lift(self, index: int, given: list[Any], plain_from: int) -> Any:
+        """Evaluate a lifted expression in the program's session with the values `given`.
+
+        Those from the index `plain_from` on must be plain; -1 allows instances in all of them.
+        """
         if plain_from >= 0 and any(map(_holds_instance, given[plain_from:])):
             self._end("unsupported", "a test hands the program's own instance to a function of the test's")
         if self.shared:
             shared, self.shared = self.shared, ""
             self._feed(shared, {})
-        before = [self._inward(item) if type(item) in _CHANGES else None for item in given]
+        before = [self._inward(item) if type(item) in _MUTABLE else None for item in given]
         result = self.ask(self.lifted[index], given)
         self.changes = (index, self._changes(before, 0))
         return result
 
     def _changes(self, before: list[Any], start: int) -> list[tuple[int, Any]]:
-        """Return which of the lists, dictionaries and sets handed over the program has changed, and to what."""
-        found = []
+        """Return the arguments that the program has changed, as pairs of the index and the new value.
+
+        `before` holds the lists, dictionaries and sets as they were handed over, and None for other arguments. The
+        first of them is `__a<start>` in the program's session.
+        """
+        changes = []
         for index, old in enumerate(before):
-            if type(old) in _CHANGES:
-                new = self._feed(f"__a{index + start}", {})
-                if refusal(new, *CROSSING, kinds=_KINDS, max_bits=CROSSING_BITS) == "" and new != old:
-                    found.append((index, self._wrapped(new)))
-        return found
+            if type(old) not in _MUTABLE:
+                continue
+            new = self._feed(f"__a{index + start}", {})
+            if refusal(new, *CROSSING, kinds=_KINDS, max_bits=CROSSING_BITS) == "" and new != old:
+                changes.append((index, self._wrapped(new)))
+        return changes
 
     def _changed(self, function: Any) -> list[tuple[int, Any]]:
+        """Return the changes of the last call, and forget them, if it was of `function`: a handle's, or an index."""
         called, changes = self.changes
         self.changes = (None, [])
         return changes if called is function or (type(called) is int and called == function) else []
 
 
 def _holds_instance(value: Any) -> bool:
+    """Tell whether there is an instance of the program's in a value of the test's."""
     if isinstance(value, dict):
         return any(map(_holds_instance, value)) or any(map(_holds_instance, value.values()))
     if isinstance(value, list | tuple | set | frozenset):
@@ -369,11 +318,14 @@ def _holds_instance(value: Any) -> bool:
 def examine(
     referee: Referee, open_session: Callable[[], Any], state: bytes, source: str, names: dict[str, str]
 ) -> tuple[str, str] | MontyError | None:
-    """Run a test's `source`, and return why it failed, or None. Anything else that ends it is raised."""
+    """Run a test, and return why it failed: a kind and a message, or an error of the interpreter's; None for a pass.
+
+    `open_session` opens a session for tests, which starts in `state`. `names` are those that the test calls.
+    """
     try:
-        with open_session() as court:
-            court.load_session(state)
-            court.feed_run(
+        with open_session() as session:
+            session.load_session(state)
+            session.feed_run(
                 f"{source}\nNone",
                 inputs=referee.bind(names),
                 external_lookup=referee.lookup(),
@@ -382,12 +334,13 @@ def examine(
     except Ended:
         return referee.ended
     except MontyError as error:
-        met = error.exception()
-        if referee.ended is None and referee.handed and isinstance(met, AssertionError | TypeError):
-            # of two of them only the interpreter's lack can be the cause
-            return "unsupported" if str(met).count(ProgramValue.__name__) > 1 else "result", (
+        raised = error.exception()
+        if referee.ended is None and referee.handed and isinstance(raised, AssertionError | TypeError):
+            # An error about two instances can only come from an operator that the interpreter lacks.
+            kind = "unsupported" if str(raised).count(ProgramValue.__name__) > 1 else "result"
+            return kind, (
                 f"the test got an instance of the program's {referee.handed}, which equals only itself: "
-                f"compare its attributes, or what its methods return ({one_line(met)})"
+                f"compare its attributes, or what its methods return ({one_line(raised)})"
             )
         return referee.ended or error
     return referee.ended

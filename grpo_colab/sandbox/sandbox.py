@@ -3,10 +3,11 @@
     with Sandbox("def double(n):\\n    return 2 * n") as sandbox:
         sandbox.run(["double(21)", "while True: pass"])     # Outcome(value=42), Outcome(kind="time")
 
-The interpreter is pydantic-monty: Python in Rust, which has no way to files or sockets, in a process of its own.
-Around it stands a second process, and only that one reads what a program returns: to decode a dictionary whose key is
-a tuple of shared tuples, forty deep, never ends, holds Python's lock all the while, and would hold the trainer with it.
-What reaches the trainer is plain, bounded data. Both processes end with the trainer, even when it is killed.
+The interpreter is pydantic-monty: Python in Rust, without access to files or sockets, in a process of its own. A second
+process stands between it and the trainer (`worker.py`), and only that one reads what a program returns. Decoding a
+dictionary whose key is a tuple of shared tuples, forty deep, never ends and holds Python's global lock; in the trainer
+it would stop the run. What reaches the trainer is plain, bounded data. Both processes end with the trainer, even when
+it is killed.
 """
 
 from __future__ import annotations
@@ -31,16 +32,23 @@ from grpo_colab.sandbox.limits import HANGING_S, SHORT, check_settings
 from grpo_colab.sandbox.plain import refusal
 from grpo_colab.utils.processes import bare_environment
 
+MOST_FAILED_STARTS: Final = 5
 KINDS: Final = ("ok", "error", "unsupported", "time", "memory", "result", "crash")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a program: the value of its last expression, what it printed, and how it ended.
+    """How a program ended: the value of its last expression, what it printed, the kind of its end, and a message.
 
-    kind: ok; error (it raised, or is no Python); unsupported (Python, but more of it than the interpreter has); time;
-    memory (also for printing too much); result (of another type than None, bool, int, float, str, list, tuple and dict,
-    or too large); crash (of the interpreter). A program that catches what the interpreter lacks is not unsupported.
+    The kinds are:
+
+    - ok
+    - error: it raised, or is no Python
+    - unsupported: it is Python, but uses what the interpreter lacks (and did not catch the error)
+    - time
+    - memory, also for printing too much
+    - result: its value is too large, or of another type than None, bool, int, float, str, list, tuple and dict
+    - crash, of the interpreter
     """
 
     value: Any = None
@@ -50,29 +58,30 @@ class Outcome:
 
 
 class Exam(NamedTuple):
-    """A test that runs outside of the program's session, and asks the program: see `referee`.
+    """A test that runs in a session of its own and asks the program: see `referee.py`.
 
-    `source` is the test. `names` are those of the program's functions and classes that it calls, with the program's own
-    names for them. `lifted` are expressions to evaluate in the program's session, which finds `shared` there.
+    `source` is the test. `names` are the program's functions and classes that it calls: its own names for them, mapped
+    to the program's. `lifted` are expressions to evaluate in the program's session. `shared` is source that they need
+    there.
     """
 
     source: str
     names: dict[str, str]
     shared: str = ""
-    lifted: list[str] = []  # noqa: RUF012 - nobody writes to it
+    lifted: list[str] = []  # noqa: RUF012 - nothing writes to it
 
 
 class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
     """Run each program in a fresh session, with the names that `prelude`, trusted source, has defined.
 
-    `workers` interpreters run side by side, from the first `run` on, each with its own two processes. A program has
-    `time_limit_s` seconds of wall time and `memory_mb` MiB, and may print `max_output` bytes. Its value may hold
+    `workers` interpreters run side by side, each with two processes of its own, which the first `run` starts. A program
+    has `time_limit_s` seconds of wall time and `memory_mb` MiB, and may print `max_output` bytes. Its value may hold
     `max_items` values in lists, tuples and dictionaries at most `max_depth` deep, `max_output` characters in all, and
-    integers of 4,096 bits. A program ends in the same way each time: the clock stands still,
-    to sleep takes no time, and random numbers are the same ones.
+    integers of 4,096 bits. A program ends in the same way each time: the clock stands still, sleeping takes no time,
+    and random numbers have a fixed seed.
 
-    Of use from any thread, after a fork, and pickled (then it starts workers of its own). SettingError for a setting
-    that cannot work, for a prelude that fails, and without pydantic-monty.
+    A sandbox can be used from any thread, after a fork, and pickled; a copy or a fork starts workers of its own. Raises
+    SettingError for a setting that cannot work and without pydantic-monty; `run` raises it for a prelude that fails.
     """
 
     def __init__(
@@ -97,10 +106,10 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
         self.settings |= {"max_items": max_items, "max_depth": max_depth, "max_output": max_output}
         check_settings(self.settings)
         self._reset()
-        _OPEN.add(self)
+        _SANDBOXES.add(self)
 
     def _reset(self) -> None:
-        """Begin without workers, and with a lock that nobody holds: those there were belong to who forked."""
+        """Start without workers and with a free lock: after a fork the old ones belong to the parent."""
         self._lock = threading.Lock()
         self._running: list[_Worker] = []
 
@@ -121,7 +130,7 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
         self._running = []
 
     def refuses(self, value: object) -> str:
-        """Say why `value` can be no program's result, naming the setting that bounds it; or return an empty string."""
+        """Say why `value` cannot be a program's result, and name the setting that bounds it; "" where it can."""
         return refusal(value, *(int(self.settings[name]) for name in ("max_items", "max_depth", "max_output")))
 
     def run(
@@ -130,28 +139,35 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
         inputs: Sequence[Mapping[str, Any]] | None = None,
         then: Sequence[str | Exam] | None = None,
     ) -> list[Outcome]:
-        """Return the outcomes, in the order of the programs.
+        """Run the programs, and return their outcomes in the same order.
 
-        `inputs` are each program's global names, of plain values. `then` is source to run after each program in its
-        session, with a time limit of its own; the value is then its. What a program that ended well has left open (a
-        quote, a line) cannot swallow it. An `Exam` runs in a session of its own; its value is None.
+        `inputs` holds, for each program, global variables with plain values. `then` holds, for each program, what to
+        run after it. Source runs in the program's session, with a time limit of its own, and the outcome's value is
+        that of its last expression; a quote or a line that the program left open cannot swallow it. An `Exam` runs in
+        a session of its own, and the value is None.
+
+        Raises TypeError for arguments of other types, and RuntimeError when the workers hang.
         """
-        given = [{}] * len(programs) if inputs is None else [dict(names) for names in inputs]
-        after = [()] * len(programs) if then is None else [tuple(one) if isinstance(one, Exam) else one for one in then]
-        feeds = [given, programs, after]
+        variables = [{}] * len(programs) if inputs is None else [dict(names) for names in inputs]
+        after: list[Any] = [()] * len(programs)
+        if then is not None:
+            after = [tuple(one) if isinstance(one, Exam) else one for one in then]
         texts = all(isinstance(text, str | tuple) for text in after) and all(isinstance(text, str) for text in programs)
-        if not texts or not all(isinstance(name, str) and name.isidentifier() for names in given for name in names):
+        names = [name for mapping in variables for name in mapping]
+        if not texts or not all(isinstance(name, str) and name.isidentifier() for name in names):
             raise TypeError("a program is a string, and its inputs are a mapping from identifiers to plain values")
-        requests = [marshal.dumps(each, 2) for each in zip(*feeds, strict=True)]
+        requests = [marshal.dumps(request, 2) for request in zip(variables, programs, after, strict=True)]
         with self._lock:
             try:
                 return self._run(requests)
-            except BaseException:  # an interrupt, say: the next call must not get this one's replies
+            except BaseException:  # an interrupt, for example: the next call must not get the replies to this one
                 self._stop()
                 raise
 
     def _run(self, requests: list[bytes]) -> list[Outcome]:
-        waiting, tried = deque(range(len(requests))), [0] * (len(requests) + 1)  # the last one counts failed starts
+        """Hand the requests to the workers as these have room, and collect the outcomes."""
+        waiting = deque(range(len(requests)))
+        failures = [0] * (len(requests) + 1)  # of each request; the last entry, index -1, counts failed starts
         outcomes = [Outcome()] * len(requests)
         while len(self._running) < min(self.settings["workers"], len(requests)):
             self._running.append(_Worker(self.prelude, self.settings))
@@ -167,9 +183,13 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
             if not heard:
                 raise RuntimeError(f"the sandbox's workers have said nothing for {HANGING_S:.0f} s")
             for channel in heard:
-                self._hear(busy[channel], waiting, tried, outcomes)  # type: ignore[index]
+                self._receive(busy[channel], waiting, failures, outcomes)  # type: ignore[index]
 
-    def _hear(self, worker: _Worker, waiting: deque[int], tried: list[int], outcomes: list[Outcome]) -> None:
+    def _receive(self, worker: _Worker, waiting: deque[int], failures: list[int], outcomes: list[Outcome]) -> None:
+        """Take one reply from a worker; replace the worker if it has died, and retry or settle what it was running.
+
+        A program whose worker died is tried a second time, since the worker may have been killed from outside.
+        """
         job, reply = worker.receive()
         if reply is not None:
             if job >= 0:
@@ -177,49 +197,59 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
             elif reply[2] != "ok":
                 raise SettingError(f"does not run in the sandbox: {reply[3]}", setting="prelude")
             return
-        said, status = worker.last_line(), worker.kill()
-        tried[job] += 1
-        if job < 0 and tried[job] > 5:
-            raise SettingError(f"a worker of the sandbox does not start (exit status {status}): {said}")
+        last_line = worker.last_line()
+        status = worker.kill()
+        failures[job] += 1
+        if job < 0 and failures[job] > MOST_FAILED_STARTS:
+            raise SettingError(f"a worker of the sandbox does not start (exit status {status}): {last_line}")
         self._running[self._running.index(worker)] = _Worker(self.prelude, self.settings)
         waiting.extendleft(reversed(worker.jobs))
         if job >= 0 and status == -signal.SIGPROF:
             outcomes[job] = Outcome(kind="time", message="what it returned could not be read in time")
-        elif job >= 0 and tried[job] > 1:
+        elif job >= 0 and failures[job] > 1:
             outcomes[job] = Outcome(kind="crash", message=f"its process died (exit status {status})")
-        elif job >= 0:  # killed from outside, perhaps
+        elif job >= 0:
             waiting.appendleft(job)
 
 
-_OPEN: Final[weakref.WeakSet[Sandbox]] = weakref.WeakSet()
+_SANDBOXES: Final[weakref.WeakSet[Sandbox]] = weakref.WeakSet()
 
 
-def _forget() -> None:
-    for sandbox in list(_OPEN):
+def _forget_workers() -> None:
+    """Give up the parent's workers, in a child process.
+
+    The child closes its copies of their channels. Otherwise a worker would outlive the trainer for as long as the child
+    lives.
+    """
+    for sandbox in list(_SANDBOXES):
         for worker in sandbox._running:
-            worker.channel.close()  # or the worker would outlive the trainer for as long as this process lives
+            worker.channel.close()
         sandbox._reset()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_forget_workers)
 
 
 class _Worker:
-    """The outer process as the trainer sees it. `jobs`: the program that it runs and the next; -1 while it starts."""
+    """The outer process, as the trainer sees it.
+
+    `jobs` are the indices of the program that it runs and of the next one; the index -1 is its start.
+    """
 
     def __init__(self, prelude: str, settings: Mapping[str, float]) -> None:
         import socket
 
         ours, theirs = socket.socketpair()
-        # None of the trainer's tokens; a session of its own, so that Ctrl-C is not for it, and `kill` ends all of it.
+        # The environment has none of the trainer's tokens. In a session of its own, Ctrl-C does not reach the process,
+        # and `kill` ends its children, too.
         environment = bare_environment(("PATH", "LD_LIBRARY_PATH", "MONTY_BIN"))
-        self.errors, written = connection.Pipe(duplex=False)
-        with theirs, written:
+        self.errors, errors_end = connection.Pipe(duplex=False)
+        with theirs, errors_end:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "grpo_colab.sandbox.worker"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                stderr=written.fileno(),
+                stderr=errors_end.fileno(),
                 cwd="/",
                 env=environment,
                 start_new_session=True,
@@ -229,18 +259,17 @@ class _Worker:
         self.send(-1, marshal.dumps((prelude, list(settings.values())), 2))
 
     def has_room(self, request: bytes) -> bool:
-        """Tell whether a program may be sent now: a short one may lie ready, since sending it never waits."""
+        """Tell whether a program may be sent now: a short one may wait in the socket, since sending it never blocks."""
         return not self.jobs or (len(self.jobs) == 1 and len(request) < SHORT)
 
     def send(self, job: int, request: bytes) -> None:
+        """Send a request. Whether the process has died, `receive` will find."""
         self.jobs.append(job)
-        try:
+        with contextlib.suppress(OSError):
             self.channel.send_bytes(request)
-        except OSError:
-            return  # it is dead, which `receive` will find
 
     def receive(self) -> tuple[int, tuple[Any, ...] | None]:
-        """Return the job, and the parts of its outcome, or None when the process has ended."""
+        """Return the index of the job, and the parts of its outcome; None in their place when the process has died."""
         job = self.jobs.popleft()
         try:
             return job, marshal.loads(self.channel.recv_bytes())
@@ -249,11 +278,11 @@ class _Worker:
 
     def last_line(self) -> str:
         """Return the last line that the process has written, which says why it did not start."""
-        said = os.read(self.errors.fileno(), 1 << 16) if self.errors.poll() else b""
-        return said.decode(errors="replace").strip().rpartition("\n")[2][:300]
+        written = os.read(self.errors.fileno(), 1 << 16) if self.errors.poll() else b""
+        return written.decode(errors="replace").strip().rpartition("\n")[2][:300]
 
     def kill(self) -> int:
-        """End the process, and return its exit status: what ended it, if it had ended before."""
+        """End the process, if it has not ended by itself, and return its exit status."""
         self.channel.close()
         self.errors.close()
         with self.process, contextlib.suppress(ProcessLookupError):

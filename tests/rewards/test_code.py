@@ -81,7 +81,7 @@ def test_a_row_or_a_column_that_is_wrong_is_an_error(tested: CodeReward) -> None
             tested(["1"], tests=[row])
     with pytest.raises(ValueError, match="code_reward needs a column 'tests'"):
         tested(["1"], answer=["1"])
-    with pytest.raises(ValueError, match="needs a column 'tests' with one entry a completion"):
+    with pytest.raises(ValueError, match="needs a column 'tests' with one entry per completion"):
         tested(["1", "2"], tests=[TESTS])
     with pytest.raises(TypeError, match="code_reward: a message's content is a string"):
         tested([[{"role": "assistant", "content": 5}]], tests=[TESTS])

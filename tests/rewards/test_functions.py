@@ -36,7 +36,7 @@ SETTINGS = {"get_cosine_scaled_reward": [40], "get_soft_overlong_punishment_rewa
 EVERY = [
     getattr(rewards, name)(*SETTINGS.get(name, [])) if name.startswith("get_") else getattr(rewards, name)
     for name in rewards.__all__
-    if name.endswith("_reward") and name != "resolve_reward"
+    if name.endswith("_reward") and name not in ("call_reward", "resolve_reward")
 ]
 OF_THE_ANSWER = [correctness_reward, exact_answer_reward, soft_correctness_reward]
 GOLDEN = "<reasoning>\nNine eggs.\nAt $2 each: 9 * 2 = 18.\n</reasoning>\n<answer>\n18\n</answer>\n"

@@ -180,7 +180,7 @@ def test_where_the_answer_stands_and_why_it_does_not_count(completion: str, reas
 @pytest.mark.parametrize("gold", ["18", "0.5", "50"])
 def test_the_two_graders_agree_on_plain_numbers_without_a_process(answer: str, gold: str, monkeypatch) -> None:
     if "or" not in answer and "not" not in answer:
-        monkeypatch.setattr(latex, "_ask", None)
+        monkeypatch.setattr(latex, "_compare", None)
     completion = f"<answer>{answer}</answer>"
     assert math_reward([completion], [gold]) == correctness_reward([completion], [gold])
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from grpo_colab.rewards import get_code_reward
-from grpo_colab.rewards.assertions import take_apart
+from grpo_colab.rewards.assertions import parse_test
 from grpo_colab.rewards.code import CodeReward
 from grpo_colab.sandbox import Sandbox
 
@@ -415,7 +415,7 @@ def test_an_instance_that_a_test_compares_is_said_to_be_one(reward: CodeReward) 
 
 @pytest.mark.parametrize("test", ["assert V(1) < V(2)", "n = V(1)\nn += V(2)\nassert n.x == (3,)"])
 def test_an_operator_that_no_session_can_ask_is_said_to_be_missing(test: str, reward: CodeReward) -> None:
-    (outcome,) = reward.sandbox.run([VECTOR], then=[take_apart(test, "").run])
+    (outcome,) = reward.sandbox.run([VECTOR], then=[parse_test(test, "").run])
     assert outcome.kind == "unsupported" and "compare its attributes" in outcome.message
 
 

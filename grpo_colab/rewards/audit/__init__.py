@@ -1,4 +1,4 @@
-"""What could a model exploit? An adversary against any reward function: `audit(function)`, and what it found."""
+"""Find what a model could exploit in a reward function: `audit(function)` plays an adversary against it."""
 
 from grpo_colab.rewards.audit.judge import Audit, Finding, audit
 

@@ -1,6 +1,6 @@
-"""A reward function in a forked process of its own, called as TRL calls it: it may hang, crash or print there.
+"""Call a reward function as TRL does, in a forked process where it may hang, crash or print.
 
-Forked, and not started anew, so that closures and what a notebook defined can be audited.
+The process is forked, not started anew, so that closures and functions from a notebook can be audited.
 """
 
 from __future__ import annotations
@@ -25,25 +25,29 @@ from grpo_colab.rewards import RewardError, guard
 
 THREADS: Final = 4
 QUESTIONS: Final = ("question", "prompt", "problem", "query", "instruction")  # columns that hold no gold
-CALLED: Final[tuple[dict[str, Any], ...]] = (
+TOOL_TURNS: Final[tuple[dict[str, Any], ...]] = (
     {"role": "assistant", "content": None, "tool_calls": []},
     {"role": "tool", "content": "3"},
 )
-WARM_UP_S: Final = 60.0  # for a process's first call, which may import half of a machine learning stack
+WARM_UP_S: Final = 60.0  # for a process's first call, which may import a whole machine learning stack
 
 
 class Case(NamedTuple):
-    """A completion, and the problem that it answers."""
+    """One completion, and the problem that it answers. `labels` are battery.toml's."""
 
     name: str
     text: str
-    gold: Any  # a string, or None; of a reward for programs a tuple of tests
+    gold: Any  # a string or None; for a reward for programs, a test or a tuple of tests
     prompt: str
     labels: frozenset[str]
 
 
 class Reply(NamedTuple):
-    """One reward a case; none with `trouble`. `changed` names the arguments that were written to."""
+    """What a call returned: one reward per case, or no rewards and the `trouble` that it had.
+
+    `changed` names the arguments that the function wrote to. `seconds` is the time that it took. `ended` says that the
+    process hung or died.
+    """
 
     rewards: list[float | None]
     trouble: str = ""
@@ -53,7 +57,11 @@ class Reply(NamedTuple):
 
 
 class Worker:
-    """Asks `function` about cases; goes on in a new process when it hung or died. `columns` hold the gold."""
+    """Ask `function` about cases, in a process that is replaced after it hung or died.
+
+    `columns` are the names of the arguments that take the gold. Each new process is asked about the cases `warm_up`
+    first, whose time does not count.
+    """
 
     def __init__(self, function: Callable[..., Any], columns: Sequence[str], warm_up: Sequence[Case]) -> None:
         if not hasattr(os, "fork"):
@@ -66,11 +74,15 @@ class Worker:
         self._process: Any = None
 
     def ask(self, cases: Sequence[Case], limit_s: float, how: str = "") -> Reply:
-        """What one call pays for `cases`.
+        """Return what one call pays for `cases`; after `limit_s` seconds it counts as hung.
 
-        `how`: "bare" (without what only newer releases of TRL pass), "copy" (after pickling), "other" (strings for
-        messages, or the other way round), "turns" (the answer follows a tool's), or "threads" (several at once: one
-        that got something else answers, if any).
+        `how` varies the call:
+
+        - "bare": without the arguments that only newer releases of TRL pass, and without an unknown column
+        - "copy": of the function after pickling
+        - "other": with strings in place of messages, or the other way round
+        - "turns": with a tool's turns before the answer
+        - "threads": from several threads at once; the reply is that of a thread whose rewards differ, if there is one
         """
         if self._process is None:
             context = multiprocessing.get_context("fork")
@@ -78,20 +90,23 @@ class Worker:
             self._process = context.Process(target=self._serve, args=(theirs,))
             self._process.start()
             theirs.close()
-            if (warmed := self._exchange(self.warm_up, WARM_UP_S, "")).ended:
+            warmed = self._exchange(self.warm_up, WARM_UP_S, "")
+            if warmed.ended:
                 return warmed
         return self._exchange(cases, limit_s, how)
 
     def close(self) -> None:
+        """End the process, and all that the function has started in it. The next `ask` starts another."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)  # with all that the function may have started
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.kill()
             self._process.join()
             self._pipe.close()
             self._process = None
 
     def _exchange(self, cases: Sequence[Case], limit_s: float, how: str) -> Reply:
+        """Send one question to the process and wait for its reply."""
         try:
             self._pipe.send((cases, how, self.messages))
             if self._pipe.poll(limit_s):
@@ -104,9 +119,11 @@ class Worker:
         return Reply([], trouble, seconds=limit_s, ended=True)
 
     def _serve(self, pipe: Connection) -> None:
-        os.setsid()
-        self._pipe.close()  # or this process would not notice the end of the other
-        sys.stdout = sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")  # a notebook's are no files
+        """Answer questions, in the forked process, until the parent ends."""
+        os.setsid()  # a session of its own, so that `close` can end all of its children
+        self._pipe.close()  # the parent's end: while it is open here, this process would not notice the parent's death
+        # The streams of a notebook are no files, so the descriptors are replaced as well.
+        sys.stdout = sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
         for descriptor in (1, 2):
             os.dup2(sys.stdout.fileno(), descriptor)
         with contextlib.suppress(EOFError):
@@ -114,12 +131,14 @@ class Worker:
                 pipe.send(self._answer(*pipe.recv()))
 
     def _answer(self, cases: Sequence[Case], how: str, messages: bool) -> Reply:
+        """Call the function in the way that `how` says, and turn whatever it raises into trouble."""
         start = time.perf_counter()
         try:
             if how == "threads":
                 return self._in_threads(cases, messages)
             function = pickle.loads(pickle.dumps(self.function)) if how == "copy" else self.function
-            return self._call(function, cases, messages ^ (how == "other"), how == "bare", how == "turns")
+            as_messages = not messages if how == "other" else messages
+            return self._call(function, cases, as_messages, how == "bare", how == "turns")
         except RewardError as error:
             trouble = str(error.record["what"])
         except BaseException as error:  # noqa: BLE001 - a function that exits is as broken as one that raises
@@ -127,19 +146,25 @@ class Worker:
         return Reply([], trouble, seconds=time.perf_counter() - start)
 
     def _in_threads(self, cases: Sequence[Case], messages: bool) -> Reply:
-        sys.setswitchinterval(1e-5)  # so that they get in each other's way
-        together = threading.Barrier(THREADS)
+        """Call the function from several threads at once; return the rewards of one that differs, if there is one."""
+        sys.setswitchinterval(1e-5)  # switch often, so that the threads get in each other's way
+        barrier = threading.Barrier(THREADS)
 
-        def one(thread: int) -> list[float | None]:
-            turn = thread * len(cases) // THREADS  # each begins elsewhere, so that what they share shows
-            together.wait()
-            paid = self._call(self.function, [*cases[turn:], *cases[:turn]], messages).rewards
-            return paid[len(cases) - turn :] + paid[: len(cases) - turn]
+        def rewards_of(thread: int) -> list[float | None]:
+            # Each thread begins at another case, so that a state that they share shows.
+            start = thread * len(cases) // THREADS
+            barrier.wait()
+            rewards = self._call(self.function, [*cases[start:], *cases[:start]], messages).rewards
+            end = len(cases) - start
+            return rewards[end:] + rewards[:end]
 
         with ThreadPoolExecutor(THREADS) as pool:
-            paid = list(pool.map(one, range(THREADS)))
+            by_thread = list(pool.map(rewards_of, range(THREADS)))
         usual = self._call(self.function, cases, messages).rewards
-        return Reply(next((rewards for rewards in paid if rewards != usual), usual))
+        for rewards in by_thread:
+            if rewards != usual:
+                return Reply(rewards)
+        return Reply(usual)
 
     def _call(
         self,
@@ -147,31 +172,40 @@ class Worker:
         cases: Sequence[Case],
         messages: bool,
         bare: bool = False,
-        turns: bool = False,
+        tool_turns: bool = False,
     ) -> Reply:
-        given, untouched = (arguments(cases, self.columns, messages, bare) for _ in range(2))
-        if turns:
-            given["completions"] = untouched["completions"] = [[*CALLED, *said] for said in given["completions"]]
+        """Call `function` once, guarded, and compare its arguments with a second copy of them."""
+        given = arguments(cases, self.columns, messages, bare)
+        untouched = arguments(cases, self.columns, messages, bare)
+        if tool_turns:
+            given["completions"] = untouched["completions"] = [[*TOOL_TURNS, *turns] for turns in given["completions"]]
         start = time.perf_counter()
         rewards = guard(function)(**given)
         if inspect.iscoroutine(rewards):
             rewards = asyncio.run(rewards)
         seconds = time.perf_counter() - start
-        return Reply(rewards, "", ", ".join(name for name in given if given[name] != untouched[name]), seconds)
+        changed = ", ".join(name for name in given if given[name] != untouched[name])
+        return Reply(rewards, "", changed, seconds)
 
 
 def arguments(cases: Sequence[Case], columns: Sequence[str], messages: bool, bare: bool) -> dict[str, Any]:
-    """What TRL passes; unless `bare`, with a column that the function does not know."""
-    said: dict[str, Any] = {"prompts": [case.prompt for case in cases], "completions": [case.text for case in cases]}
+    """Return the arguments that TRL passes for `cases`, as messages or as strings.
+
+    Each of `columns` holds the golds, or the prompts where its name says so. Unless `bare`, the arguments of newer
+    releases are there, too, and a column that the function does not know.
+    """
+    given: dict[str, Any] = {"prompts": [case.prompt for case in cases], "completions": [case.text for case in cases]}
     if messages:
         for name, role in (("prompts", "user"), ("completions", "assistant")):
-            said[name] = [[{"role": role, "content": text}] for text in said[name]]
-    said["completion_ids"] = [list(case.text[::4].encode()) for case in cases]
+            given[name] = [[{"role": role, "content": text}] for text in given[name]]
+    given["completion_ids"] = [list(case.text[::4].encode()) for case in cases]  # a token for every four characters
     golds = [list(case.gold) if isinstance(case.gold, tuple) else case.gold for case in cases]
-    said |= {c: [case.prompt for case in cases] if c in QUESTIONS else list(golds) for c in columns}
-    beside = {"trainer_state": None, "log_extra": _nothing, "log_metric": _nothing, "unknown": ["18"] * len(cases)}
-    return said if bare else said | beside
+    for column in columns:
+        given[column] = [case.prompt for case in cases] if column in QUESTIONS else list(golds)
+    if not bare:
+        given |= {"trainer_state": None, "log_extra": _ignore, "log_metric": _ignore, "unknown": ["18"] * len(cases)}
+    return given
 
 
-def _nothing(name: str, value: Any) -> None:
-    pass
+def _ignore(name: str, value: Any) -> None:
+    """Take what a reward logs, and drop it."""

@@ -18,9 +18,10 @@ from refusals import refused
 from grpo_colab import rewards
 from grpo_colab.rewards import grade, resolve_reward
 from grpo_colab.rewards.audit import Audit, audit, judge, worker
+from grpo_colab.rewards.audit.battery import Battery
 
 graders = sys.modules[resolve_reward(f"{Path(__file__).with_name('graders.py')}:careful_reward").__module__]
-BATTERY = judge.Battery("answer")
+BATTERY = Battery("answer")
 TAGGED = [style for style in BATTERY.styles if "</answer>" in style["answer"][1]]
 
 
@@ -404,7 +405,7 @@ def test_from_another_thread() -> None:
 
 def test_the_worker_ends_with_its_parent() -> None:
     code = (
-        "import os, signal\nfrom grpo_colab import rewards\nfrom grpo_colab.rewards.audit.judge import Battery\n"
+        "import os, signal\nfrom grpo_colab import rewards\nfrom grpo_colab.rewards.audit.battery import Battery\n"
         "from grpo_colab.rewards.audit.worker import Worker\nbattery = Battery('answer')\n"
         "case = battery.case('golden', battery.styles[0])\n"
         "worker = Worker(rewards.correctness_reward, ['answer'], [case])\n"
