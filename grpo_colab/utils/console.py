@@ -13,7 +13,7 @@ def info(text: object, *, every_process: bool = False) -> None:
     """Print a line on stderr, above a progress bar where one is shown.
 
     Of the processes that torchrun started only the first prints, unless `every_process`. Secrets are masked, and
-    control characters are shown as text. Where stderr is missing, closed or full the line is dropped, and nothing is raised.
+    control characters are shown as text. Where stderr is missing, closed or full the line is dropped without an error.
     """
     if sys.stderr is None or not (every_process or int(os.environ.get("RANK", "0")) == 0):
         return
