@@ -55,6 +55,7 @@ class BatchPlan:
         return {"per_device_train_batch_size": self.micro_batch, "gradient_accumulation_steps": self.accumulation}
 
     def __str__(self) -> str:
+        """Return the division in one line, such as `2 prompts x 8 completions = 16 a step (...)`."""
         devices = f" x {self.processes} processes" if self.processes > 1 else ""
         return (
             f"{self.prompts_per_step} prompts x {self.group} completions = {self.completions} a step"

@@ -115,6 +115,7 @@ def _nearest_gpu(total: float, capability: tuple[int, int] | None) -> Device:
     """
 
     def distance(gpu: Device) -> tuple[bool, bool, float]:
+        """Order GPUs by another generation, another capability of it, and the ratio of the memories."""
         wanted = capability or gpu.capability
         return gpu.capability[0] != wanted[0], gpu.capability != wanted, abs(math.log(gpu.total / total))
 

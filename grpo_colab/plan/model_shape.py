@@ -58,6 +58,7 @@ def adapted(shape: ModelShape, targets: str | tuple[str, ...], rank: int) -> int
     """
 
     def is_target(name: str) -> bool:
+        """Tell whether the module of this name gets LoRA matrices."""
         if isinstance(targets, str):
             try:
                 return targets == "all-linear" or re.fullmatch(targets, name) is not None

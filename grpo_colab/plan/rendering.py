@@ -59,6 +59,7 @@ def text(plan: Plan, colour: bool, width: int) -> str:
     """Return what `grpo-colab plan` prints, wrapped to `width` columns; in ASCII unless `colour`."""
 
     def paint(words: str, code: str) -> str:
+        """Return the words in a terminal's colour, unless the text is without colour."""
         return f"\033[{code}m{words}\033[0m" if colour else words
 
     lines = [
