@@ -1,4 +1,4 @@
-"""The errors that a person can mend: each names the setting, its value, and what to write instead."""
+"""Errors that a person can fix: each names the setting, its value, the problem, and what to write instead."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class SettingError(ValueError):
 
     `setting` is the dotted name of a setting, or an option with its dashes. `value` is what was written there.
     `problem` says why it cannot work. `remedy` says what to write instead. `place` names the file, and the line where
-    one is known. Every field is optional but `problem`. The text is one sentence of those that are given:
+    one is known. Every field is optional but `problem`. The message is one sentence of those that are given:
     `place: setting = value: problem; remedy`.
 
-    The text may hold what a stranger wrote, so keys are masked and escape sequences are shown as text.
+    The message may quote untrusted text, so secrets are masked and escape sequences are shown as text.
     """
 
     def __init__(
@@ -40,34 +40,43 @@ class SettingError(ValueError):
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:
-        named = f"{self.setting} = {shown(self.value, 200)}" if self.setting and self.has_value else self.setting
-        text = ": ".join(part for part in (self.place, named, self.problem) if part)
-        return printable(masked(f"{text}; {self.remedy}" if self.remedy else text))
+        """Return the message, made of the fields that are given."""
+        setting = self.setting
+        if setting and self.has_value:
+            setting = f"{setting} = {shown(self.value, 200)}"
+        text = ": ".join(part for part in (self.place, setting, self.problem) if part)
+        if self.remedy:
+            text = f"{text}; {self.remedy}"
+        return printable(masked(text))
 
     def at(self, place: object) -> Self:
-        """Return a copy that names a place: a file, a line, a run folder. A place that it has comes after it."""
+        """Return a copy that names a place, such as a file, a line or a run folder, before the place that it has."""
         return self.replace(place=f"{place}: {self.place}" if self.place else str(place))
 
     def replace(self, **fields: object) -> Self:
-        """Return a copy of the same class with other fields: setting, value, problem, remedy, place."""
-        twin = type(self).__new__(type(self))
-        vars(twin).update(vars(self) | fields, has_value=self.has_value or "value" in fields)
-        twin.args = (twin._sentence(),)
-        return twin
+        """Return a copy of the same class with other values for `fields`: setting, value, problem, remedy, place."""
+        copy = type(self).__new__(type(self))
+        vars(copy).update(vars(self) | fields, has_value=self.has_value or "value" in fields)
+        copy.args = (copy._sentence(),)
+        return copy
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows in place of a traceback of forty lines: the sentence."""
+        """Return the message alone, which IPython then shows in place of a traceback of forty lines."""
         return [str(self)]
 
 
 def one_line(error: BaseException, limit: int = 160) -> str:
-    """What an exception says, its kind first, on one line of at most about `limit` characters, and dots for keys."""
+    """Return an exception's class and message on one line of about `limit` characters, with secrets masked."""
     text = masked(f"{type(error).__name__}: {on_one_line(error)}")
     return text if len(text) <= limit else text[:limit] + "..."
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """Return a value's text, cut, in bounded time: lists may share deeply, and huge integers have no text."""
+    """Return a value's repr, cut to `limit` characters.
+
+    It takes bounded time also for deeply nested lists. A value without a repr, such as a huge integer, is shown as its
+    type.
+    """
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = limit
     with contextlib.suppress(Exception):
@@ -76,13 +85,14 @@ def shown(value: object, limit: int = 80) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'a' or 'b'?` for a misspelt name, or an empty string when nothing known is near."""
+    """Return `; did you mean 'a' or 'b'?` for a misspelt name, or an empty string when no known name is similar."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
 
 
 def one_of(name: str, known: Iterable[str]) -> str:
-    """Return a remedy for a name that is not known: those that are near, then all that there are."""
+    """Return a remedy for an unknown name: the known names that are similar, then all known names."""
     names = list(known)
-    near = nearest(name, names).removeprefix("; ")
-    return f"{near} There are: {', '.join(names)}" if near else f"there are: {', '.join(names)}"
+    listed = ", ".join(names)
+    suggestion = nearest(name, names).removeprefix("; ")
+    return f"{suggestion} There are: {listed}" if suggestion else f"there are: {listed}"

@@ -1,9 +1,9 @@
-"""Whether a recipe can be trained here, asked before anything is downloaded: `grpo-colab doctor`.
+"""Run all checks of whether a recipe can be trained here, before anything is downloaded: `grpo-colab doctor`.
 
-No check raises, asks a person, or waits longer than its limit. unsloth, trl, transformers and peft stay unimported, so
-that unsloth can still come first. Their versions are read off their metadata, and vLLM, whose import may crash, is
-tried in a process of its own. `import unsloth` is not tried: it takes a quarter of a minute and memory on the card, and
-what would break it is looked at by itself.
+No check raises, asks a person, or takes longer than its limit. unsloth, trl, transformers and peft are not imported, so
+that unsloth can still come first; their versions are read from their metadata. vLLM, whose import may crash, is
+imported in a process of its own. `import unsloth` is not tried: it takes a quarter of a minute and memory on the GPU,
+and what would break it has checks of its own.
 """
 
 from __future__ import annotations
@@ -63,37 +63,50 @@ CHECKS: Final[tuple[Callable[[Probe], Answer], ...]] = (
     check_wandb,
     check_other_runs,
 )
-OF_A_CARD: Final = (check_driver, check_capability, check_bfloat16, check_gpu_memory)
+# These look at the first GPU, and are skipped where there is none.
+GPU_CHECKS: Final = (check_driver, check_capability, check_bfloat16, check_gpu_memory)
 
 
 def doctor(recipe: Recipe | None = None) -> list[Check]:
-    """Return a line per check: of the machine, of the environment and, with a recipe, of what that needs as well."""
+    """Return the result of each check: of the machine, of the packages and, with a recipe, of what it needs."""
     torch = tried(limits.LIMIT_S * 3, importlib.import_module, "torch")
     cuda = hasattr(torch, "cuda") and tried(limits.LIMIT_S, torch.cuda.is_available) is True
-    told = tried(limits.LIMIT_S, cards_here, torch if cuda else None)
-    cards, trouble = ([], one_line(told)) if isinstance(told, Exception) else told
+    found = tried(limits.LIMIT_S, cards_here, torch if cuda else None)
+    cards, trouble = ([], one_line(found)) if isinstance(found, Exception) else found
     probe = Probe(recipe, cards, trouble, torch, cuda)
-    with ThreadPoolExecutor(len(CHECKS)) as pool:  # side by side: what waits, waits for the world
-        return list(pool.map(_checked, CHECKS, [probe] * len(CHECKS)))
+    # In threads, since most of their time is spent waiting for the network and for other processes.
+    with ThreadPoolExecutor(len(CHECKS)) as pool:
+        return list(pool.map(_run_check, CHECKS, [probe] * len(CHECKS)))
 
 
 def doctor_text(checks: list[Check], colour: bool = False) -> str:
-    """Return the checks in aligned lines, each with its advice below it, and how many of them are not ok."""
-    width, lines = max(len(check.name) for check in checks) + 2, []
+    """Return the checks as aligned lines, each with its advice below it, and a last line that counts the findings."""
+    lines = []
+    width = max(len(check.name) for check in checks) + 2
     for check in checks:
-        mark = f"\033[{COLOURS[check.state]}m{check.state:<9}\033[0m" if colour else f"{check.state:<9}"
-        lines += [f"{mark}{check.name:<{width}}{check.found}"]
-        lines += [f"{'':<{width + 9}}-> {check.advice}"] if check.advice else []
-    warnings, broken = ([check.state for check in checks].count(state) for state in ("warning", "broken"))
-    counts = [f"{warnings} warning{'s' * (warnings > 1)}"] * bool(warnings) + [f"{broken} broken"] * bool(broken)
-    return "\n".join([*lines, ", ".join(counts) or "All is well"])
+        state = f"{check.state:<9}"
+        if colour:
+            state = f"\033[{COLOURS[check.state]}m{state}\033[0m"
+        lines.append(f"{state}{check.name:<{width}}{check.found}")
+        if check.advice:
+            lines.append(f"{'':<{width + 9}}-> {check.advice}")
+    warnings = sum(check.state == "warning" for check in checks)
+    broken = sum(check.state == "broken" for check in checks)
+    counts = []
+    if warnings:
+        counts.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
+    if broken:
+        counts.append(f"{broken} broken")
+    lines.append(", ".join(counts) or "All is well")
+    return "\n".join(lines)
 
 
-def _checked(check: Callable[[Probe], Answer], probe: Probe) -> Check:
-    """Return a check's line, whatever it raises and however long it takes."""
+def _run_check(check: Callable[[Probe], Answer], probe: Probe) -> Check:
+    """Run a check within its time limit, and return its result; what it raises becomes a warning."""
+    limit_s = packages.VLLM_S + limits.LIMIT_S if check is check_vllm else limits.LIMIT_S
     answer: Any = ok("no card")
-    if probe.cards or check not in OF_A_CARD:
-        answer = tried(packages.VLLM_S + limits.LIMIT_S if check is check_vllm else limits.LIMIT_S, check, probe)
+    if probe.cards or check not in GPU_CHECKS:
+        answer = tried(limit_s, check, probe)
     if isinstance(answer, ModuleNotFoundError):
         answer = warning(f"{answer.name} is not installed", '`pip install "grpo_colab[train]"`')
     elif isinstance(answer, Exception):

@@ -1,4 +1,4 @@
-"""What a check finds, and the limits within which it looks: nothing here raises, or waits for longer."""
+"""Define what a check gets and returns, its time limits, and the helpers that checks share."""
 
 from __future__ import annotations
 
@@ -15,76 +15,86 @@ from grpo_colab.text import masked, on_one_line
 from grpo_colab.utils import hub
 from grpo_colab.utils.timeouts import run_with_timeout
 
-ANSWER_S = 5.0  # for an answer from outside
-LIMIT_S = 20.0  # for a whole check, with what it imports
+ANSWER_S = 5.0  # time limit for an answer from the network or another process
+LIMIT_S = 20.0  # time limit for a whole check, including what it imports
 COLOURS: Final = {"ok": 32, "warning": 33, "broken": 31}
 
 State = Literal["ok", "warning", "broken"]
-Answer = tuple[State, str, str]
+Answer = tuple[State, str, str]  # state, what was found, what to do about it
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line: what was looked at, its state, what was found, and what to do about it unless it is ok."""
+    """One line of the doctor's output."""
 
     name: str
     state: State
     found: str
-    advice: str
+    advice: str  # what to do about it; empty where the state is ok
 
 
 class Card(NamedTuple):
-    """A GPU that this process may use, as nvidia-smi tells it; memory in MiB, and 0, "" or () where it is not told."""
+    """A GPU that this process may use, as nvidia-smi reports it. What it does not report is 0, "" or ()."""
 
     name: str
-    total: float
-    free: float
+    total: float  # memory in MiB
+    free: float  # memory in MiB
     driver: str
     capability: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What several checks look at."""
+    """What a check is given: the recipe, and what was found out about GPUs and torch."""
 
     recipe: Recipe | None
     cards: list[Card]
-    trouble: str  # what nvidia-smi says where it tells of no card
+    trouble: str  # why nvidia-smi reports no GPU, in its own words; may be empty
     torch: Any  # the module, or the exception that its import raised
-    cuda: bool  # whether torch can use a card
+    cuda: bool  # whether torch can use a GPU
 
     def model(self, key: str) -> Any:
+        """Return a setting of the recipe's [model] table, or None."""
         return self.recipe.model.get(key) if self.recipe else None
 
     @property
     def hub_name(self) -> str:
-        """Return the name of the recipe's model where it has to come from the hub, or an empty string."""
-        return "" if not self.recipe or hub.is_local(self.recipe.model_path) else self.recipe.model_path
+        """Return the name of the recipe's model if it comes from the hub, or an empty string."""
+        if self.recipe is None or hub.is_local(self.recipe.model_path):
+            return ""
+        return self.recipe.model_path
 
     @property
     def wants_vllm(self) -> bool:
+        """Tell whether the recipe asks for vLLM on a machine with a GPU."""
         return bool(self.model("fast_inference")) and self.cuda
 
     @property
     def built_for(self) -> str:
-        """Return the version of CUDA that torch is built for, or an empty string."""
+        """Return the CUDA version that torch is built for, or an empty string."""
         return getattr(getattr(self.torch, "version", None), "cuda", None) or ""
 
 
 def ok(found: str) -> Answer:
+    """Return the answer that all is well."""
     return "ok", found, ""
 
 
 def warning(found: str, advice: str) -> Answer:
+    """Return the answer that a run may suffer from what was found."""
     return "warning", found, advice
 
 
 def broken(found: str, advice: str) -> Answer:
+    """Return the answer that no run can work as things are."""
     return "broken", found, advice
 
 
 def refused(error: Exception) -> Answer:
-    """Return the answer of a check that raised this error: what a SettingError says is broken, and its remedy."""
+    """Return the answer for a SettingError: its message is what is broken, and its remedy the advice.
+
+    Raises any other error.
+    """
     if not isinstance(error, SettingError):
         raise error
     remedy = error.remedy or ""
@@ -92,26 +102,29 @@ def refused(error: Exception) -> Answer:
 
 
 def tried(limit_s: float, function: Callable[..., Any], *args: Any) -> Any:
-    """Return what a function returns, or the exception that it raised. TimeoutError when it took longer."""
+    """Return what a function returns, or the exception that it raises; a TimeoutError after `limit_s` seconds."""
     try:
         return run_with_timeout(limit_s, function, *args)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+    except Exception as error:  # noqa: BLE001 - any error is a finding
         return error
 
 
 def run(limit_s: float, *command: str) -> str:
-    """Return what a program prints; CalledProcessError or TimeoutExpired with what it printed until then."""
+    """Return what a program prints on stdout.
+
+    Raises CalledProcessError or, after `limit_s` seconds, TimeoutExpired, with what it printed until then.
+    """
     text: Any = {"text": True, "errors": "replace", "stdin": subprocess.DEVNULL}
     return subprocess.run(command, capture_output=True, timeout=limit_s, check=True, **text).stdout
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Return the whole numbers in a text: a version, say."""
+    """Return the whole numbers in a text, such as a version."""
     return tuple(map(int, re.findall(r"\d+", text)))
 
 
 def safe(text: str, probe: Probe) -> str:
-    """Return a text on one line, without a terminal's escapes, and without a secret that some error quoted."""
+    """Return a text on one line, with control characters as text and secrets masked that an error may quote."""
     secrets = [value for name, value in os.environ.items() if re.search("TOKEN|KEY|SECRET|PASSWORD", name)]
     for secret in (*secrets, str(probe.model("token") or "")):
         text = text.replace(secret, "***") if len(secret) >= 8 else text

@@ -1,4 +1,4 @@
-"""The doctor's checks of the machine: the card, its driver, the torch for it, memory, disks, and other runs."""
+"""Check the machine: the GPU, its driver, the torch built for it, memory, disks, and other runs."""
 
 from __future__ import annotations
 
@@ -19,40 +19,50 @@ from grpo_colab.errors import SettingError, one_line
 from grpo_colab.runs.lock import holder
 from grpo_colab.runs.run import RUNS, Run, free_path
 
-# NVIDIA's minor version compatibility: the oldest driver that runs any CUDA of that major version
+# The oldest driver that runs any CUDA of a major version, by NVIDIA's minor version compatibility.
 OLDEST_DRIVER: Final = {"11": 450, "12": 525, "13": 580}
 
 
 def cards_here(torch: Any) -> tuple[list[Card], str]:
-    """Return the cards that this process may use, by nvidia-smi or else torch, and why nvidia-smi names none."""
+    """Return the GPUs that this process may use, and why nvidia-smi reports none, which may be empty.
+
+    They come from nvidia-smi or, where that fails, from `torch`, the module; it is None where torch can use no GPU.
+    """
     visible, trouble = os.environ.get("CUDA_VISIBLE_DEVICES"), ""
     if visible is not None and (not visible or visible.startswith("-")):
         return [], "CUDA_VISIBLE_DEVICES hides all"
-    told, chosen = "--query-gpu=name,memory.total,memory.free,driver_version", ["-i", visible] if visible else []
+    query = "--query-gpu=name,memory.total,memory.free,driver_version"
+    chosen = ["-i", visible] if visible else []
     try:
-        rows = _smi(told, *chosen)
-        with contextlib.suppress(subprocess.CalledProcessError):  # drivers before 510 do not know the field
-            rows = _smi(f"{told},compute_cap", *chosen)
+        rows = _query_nvidia_smi(query, *chosen)
+        # Drivers before 510 do not know this field.
+        with contextlib.suppress(subprocess.CalledProcessError):
+            rows = _query_nvidia_smi(f"{query},compute_cap", *chosen)
         return [Card(row[0], _mib(row[1]), _mib(row[2]), row[3], numbers("".join(row[4:]))) for row in rows], ""
     except (OSError, IndexError, subprocess.SubprocessError) as error:
         if not isinstance(error, FileNotFoundError):
-            said = error.output if isinstance(error, subprocess.CalledProcessError) else ""
-            trouble = (said.strip() or one_line(error)).partition("\n")[0]
-    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())] if torch else []
-    return [Card(d.name, d.total_memory >> 20, 0, "", (d.major, d.minor)) for d in devices], trouble
+            printed = error.output if isinstance(error, subprocess.CalledProcessError) else ""
+            trouble = (printed.strip() or one_line(error)).partition("\n")[0]
+    cards = []
+    for index in range(torch.cuda.device_count() if torch else 0):
+        device = torch.cuda.get_device_properties(index)
+        cards.append(Card(device.name, device.total_memory >> 20, 0, "", (device.major, device.minor)))
+    return cards, trouble
 
 
-def _smi(*arguments: str) -> list[list[str]]:
-    """Return the rows of a query to nvidia-smi; FileNotFoundError where there is none."""
-    said = run(limits.LIMIT_S / 2, "nvidia-smi", *arguments, "--format=csv,noheader,nounits")
-    return [line.split(", ") for line in said.splitlines() if line.strip()]
+def _query_nvidia_smi(*arguments: str) -> list[list[str]]:
+    """Return the rows of a query to nvidia-smi; raise FileNotFoundError where it is not installed."""
+    printed = run(limits.LIMIT_S / 2, "nvidia-smi", *arguments, "--format=csv,noheader,nounits")
+    return [line.split(", ") for line in printed.splitlines() if line.strip()]
 
 
 def _mib(text: str) -> float:
-    return float(text) if re.fullmatch(r"[\d.]+", text) else 0.0  # [N/A], [Not Supported]
+    """Return the number in a field of nvidia-smi, or 0 for fields such as [N/A] and [Not Supported]."""
+    return float(text) if re.fullmatch(r"[\d.]+", text) else 0.0
 
 
 def check_gpu(probe: Probe) -> Answer:
+    """Look for a GPU; it is missing only where the recipe's model needs one."""
     if probe.cards:
         memory = f", {probe.cards[0].total / 1024:.1f} GiB" if probe.cards[0].total else ""
         more = f" and {len(probe.cards) - 1} more" if probe.cards[1:] else ""
@@ -66,9 +76,12 @@ def check_gpu(probe: Probe) -> Answer:
 
 
 def check_torch(probe: Probe) -> Answer:
-    if not hasattr(probe.torch, "__version__"):  # an exception, or what an uninstall left of the folder
+    """Look whether torch can be imported and, where there is a GPU, is built for CUDA."""
+    # It is an exception, or an empty module where an uninstall left torch's folder behind.
+    if not hasattr(probe.torch, "__version__"):
         return broken(f"cannot be imported ({one_line(probe.torch)})", "`pip install --force-reinstall torch`")
-    found = f"torch {probe.torch.__version__}, built for {f'CUDA {probe.built_for}' if probe.built_for else 'no CUDA'}"
+    cuda = f"CUDA {probe.built_for}" if probe.built_for else "no CUDA"
+    found = f"torch {probe.torch.__version__}, built for {cuda}"
     if probe.built_for or probe.cuda or not probe.cards:
         return ok(found)
     line = f"`pip install --force-reinstall torch=={str(probe.torch.__version__).partition('+')[0]}`"
@@ -76,6 +89,7 @@ def check_torch(probe: Probe) -> Answer:
 
 
 def check_driver(probe: Probe) -> Answer:
+    """Look whether the driver is new enough for the CUDA that torch is built for."""
     found = f"driver {probe.cards[0].driver or 'of an unknown version'}"
     if probe.cuda or not probe.built_for:
         return ok(f"{found}, which torch can use" if probe.cuda else found)
@@ -87,12 +101,12 @@ def check_driver(probe: Probe) -> Answer:
 
 
 def check_capability(probe: Probe) -> Answer:
+    """Look whether torch, bitsandbytes, vLLM and Unsloth support the GPU's compute capability."""
     card = probe.cards[0].capability
     found = ".".join(map(str, card))
-    built = re.findall(r"(sm|compute)_(\d+)(\d)", " ".join(probe.torch.cuda.get_arch_list()) if probe.cuda else "")
-    # machine code runs on its own generation from its own number on; PTX ("compute") on all later ones
-    able = [(int(a), int(b)) <= card and (kind == "compute" or int(a) == card[0]) for kind, a, b in built]
-    if card and built and not any(able):
+    architectures = " ".join(probe.torch.cuda.get_arch_list()) if probe.cuda else ""
+    built = re.findall(r"(sm|compute)_(\d+)(\d)", architectures)
+    if card and built and not any(_runs_on(card, *architecture) for architecture in built):
         return broken(f"{found}, for which this torch has no kernels", "take a newer card, or an older torch")
     if () < card < (6, 0) and probe.model("load_in_4bit"):
         return broken(f"{found}; bitsandbytes needs 6.0", "take a newer card, or write model.load_in_4bit = false")
@@ -103,7 +117,16 @@ def check_capability(probe: Probe) -> Answer:
     return ok(found or "not told")
 
 
+def _runs_on(card: tuple[int, ...], kind: str, major: str, minor: str) -> bool:
+    """Tell whether code that was built for an architecture, such as ("sm", "8", "6"), runs on a GPU.
+
+    Machine code ("sm") runs on later GPUs of its own generation, and PTX ("compute") on all later GPUs.
+    """
+    return (int(major), int(minor)) <= card and (kind == "compute" or int(major) == card[0])
+
+
 def check_bfloat16(probe: Probe) -> Answer:
+    """Look whether the GPU computes in bfloat16, where the recipe asks for it."""
     if not () < probe.cards[0].capability < (8, 0):
         return ok("yes")
     if probe.model("dtype") == "bfloat16":
@@ -112,13 +135,17 @@ def check_bfloat16(probe: Probe) -> Answer:
 
 
 def check_gpu_memory(probe: Probe) -> Answer:
+    """Look at the GPU with the least free memory, and for the processes that hold memory."""
     fullest = min(probe.cards, key=lambda card: card.free)
     total, free = fullest.total / 1024, fullest.free / 1024
     found = [f"{free:.1f} of {total:.1f} GiB free"]
     if free >= 0.9 * total or not free:
         return ok(found[0] if free else "not told")
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        for pid, name, used in (row for row in _smi("--query-compute-apps=pid,process_name,used_memory") if row[2:]):
+        for row in _query_nvidia_smi("--query-compute-apps=pid,process_name,used_memory"):
+            if len(row) < 3:
+                continue
+            pid, name, used = row
             who = "this process" if pid == str(os.getpid()) else f"process {pid} ({name})"
             found.append(f"{who} has {used} MiB")
     advice = "end what uses it" if found[1:] else "look at `nvidia-smi` for what uses it"
@@ -126,16 +153,18 @@ def check_gpu_memory(probe: Probe) -> Answer:
 
 
 def check_disk(probe: Probe) -> Answer:
-    """Look at the working folder's disk, where runs go."""
+    """Look whether the working folder's disk has room for the recipe's run."""
     free = shutil.disk_usage(Path.cwd()).free
-    if probe.recipe and (error := tried(limits.ANSWER_S, plan.check_disk, probe.recipe, free_path(probe.recipe))):
-        return refused(error)
+    if probe.recipe:
+        error = tried(limits.ANSWER_S, plan.check_disk, probe.recipe, free_path(probe.recipe))
+        if error:
+            return refused(error)
     found = f"{free / plan.GIB:.1f} GiB free in the working folder"
     return ok(found) if free > plan.GIB else warning(found, "free some: a run keeps its checkpoints there")
 
 
 def check_model_cache(probe: Probe) -> Answer:
-    """Look at the disk that a model is downloaded to."""
+    """Look whether the disk of the hub's cache has room for the recipe's model, whose size its name tells."""
     from huggingface_hub import constants
 
     folder, name = Path(constants.HF_HUB_CACHE), probe.hub_name
@@ -145,26 +174,30 @@ def check_model_cache(probe: Probe) -> Answer:
     size = re.search(r"(\d+(?:\.\d+)?)b\b", name, re.IGNORECASE)
     if size is None or is_cached(name):
         return ok(found)
-    # Unsloth has its own models in 4 bits, embeddings not among them; the others come in 16
-    need = float(size[1]) * 1e9 * (0.75 if probe.model("load_in_4bit") and name.startswith("unsloth/") else 2)
+    # Unsloth has 4-bit copies of its own models, with embeddings in 16 bits. All others are downloaded in 16 bits.
+    four_bit_copy = probe.model("load_in_4bit") and name.startswith("unsloth/")
+    need = float(size[1]) * 1e9 * (0.75 if four_bit_copy else 2)
     found += f"; the model takes about {need / plan.GIB:.0f}"
     return ok(found) if free > need else broken(found, "free some, or set HF_HOME to a folder on a larger disk")
 
 
 def check_ram(probe: Probe) -> Answer:
+    """Look whether there is enough free RAM to load the recipe's model, in GiB."""
     import psutil
 
-    free, need = psutil.virtual_memory().available / plan.GIB, 4 if probe.hub_name else 2
+    free = psutil.virtual_memory().available / plan.GIB
+    need = 4 if probe.hub_name else 2
     found = f"{free:.1f} GiB free"
     return ok(found) if free >= need else warning(found, f"loading takes about {need}; end other programs first")
 
 
 def check_other_runs(probe: Probe) -> Answer:
+    """Look for runs in the working folder that another process is training."""
     held = []
     for folder in sorted(RUNS.iterdir()) if RUNS.is_dir() else []:
         with contextlib.suppress(SettingError, OSError):
-            by = holder(Run(folder).path)
-            if by.running:
-                held.append(f"{folder} is being trained by process {by.pid or '?'}")
+            process = holder(Run(folder).path)
+            if process.running:
+                held.append(f"{folder} is being trained by process {process.pid or '?'}")
     wait = "wait for it, or stop it (it saves first): two share the memory"
     return warning("; ".join(held), wait) if held else ok("none in this folder")

@@ -1,8 +1,8 @@
-"""What a device has, what a recipe needs, and how it is made to fit.
+"""Estimate before a run whether a recipe fits a device, with which settings, and how long it takes.
 
     plan(Recipe.load("gsm8k-llama31-8b"), "T4").text()
 
-Everything follows from the model's configuration: nothing is downloaded but that, and only where it does not come with
+Everything follows from the model's configuration. Nothing else is downloaded, and that only where it does not come with
 the package. Estimates are good to about 15 % in memory and to a factor of two in time.
 """
 

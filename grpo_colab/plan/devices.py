@@ -1,4 +1,4 @@
-"""The devices that a plan can be made for: how much they hold and how fast they are."""
+"""List the devices that a plan can be made for, with memory and speed, and look up one of them or this machine's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from grpo_colab.utils.device import this_machine
 from grpo_colab.utils.memory import free_memory
 
 GIB = 2**30
-# Taken before anything is loaded: the stored T4 run asked for 0.6 of what was free and got 0.5943 of the whole.
+# What a CUDA context takes before anything is loaded. The stored T4 run asked for 0.6 of the free memory and got 0.5943
+# of the whole.
 CONTEXT_BYTES = int(0.14 * GIB)
 MOST_GIB = 10_000.0
 CPU_GIB = 12.0  # what Colab's CPU runtime leaves of its 12.7
@@ -19,12 +20,12 @@ CPU_GIB = 12.0  # what Colab's CPU runtime leaves of its 12.7
 
 @dataclass(frozen=True)
 class Device:
-    """What a plan is made for; `free` is what is left of `total` over what others hold, before a model is loaded."""
+    """A device that a plan is made for. `total` and `free` are bytes."""
 
     name: str
     kind: str  # "cuda" or "cpu"
     total: int
-    free: int
+    free: int  # before a model is loaded, without what other processes hold
     bandwidth: float  # bytes a second
     flops: float  # 16-bit, dense, accumulated in 32 bit (32-bit on a CPU)
     capability: tuple[int, int] = (0, 0)
@@ -33,6 +34,7 @@ class Device:
 
 
 def _gpu(name: str, gib: float, bandwidth_gb: float, tflops: float, capability: tuple[int, int]) -> Device:
+    """Return an idle GPU with `gib` GiB of memory, `bandwidth_gb` GB/s and `tflops` TFLOPS."""
     total = int(gib * GIB)
     return Device(
         name,
@@ -42,7 +44,8 @@ def _gpu(name: str, gib: float, bandwidth_gb: float, tflops: float, capability: 
         bandwidth_gb * 1e9,
         tflops * 1e12,
         capability,
-        vllm=capability >= (7, 5),  # assumed to be installed; where it is not, train falls back by itself
+        # vLLM is assumed to be installed. Where it is not, train falls back to generate() by itself.
+        vllm=capability >= (7, 5),
     )
 
 
@@ -66,9 +69,10 @@ CPU = Device("Colab's CPU", "cpu", int(CPU_GIB * GIB), int(CPU_GIB * GIB), 1e10,
 
 
 def device_for(gpu: str | None, vram_gib: float | None) -> Device:
-    """The device named `gpu`, with another memory where `vram_gib` is given; this machine's where neither is.
+    """Return the device named `gpu`, with `vram_gib` GiB of memory if that is given.
 
-    Raises SettingError for a name that is not in the table, and for a memory that no device has.
+    With `vram_gib` alone it is an unnamed GPU of that size; with neither it is this machine's device. Raises
+    SettingError for a name that is not in the table, and for a memory that no device has.
     """
     if vram_gib is not None and not 1 <= vram_gib <= MOST_GIB:
         raise SettingError(
@@ -78,39 +82,51 @@ def device_for(gpu: str | None, vram_gib: float | None) -> Device:
             remedy="write the GiB of memory that the device has, such as 24",
         )
     if gpu is None:
-        return _here() if vram_gib is None else _with_memory(_like(vram_gib * GIB, None), vram_gib, f"{vram_gib:g} GiB")
+        if vram_gib is None:
+            return _this_device()
+        return _with_memory(_nearest_gpu(vram_gib * GIB, None), vram_gib, f"{vram_gib:g} GiB")
     known = {**{name.lower(): device for name, device in GPUS.items()}, "cpu": CPU}
     device = known.get(gpu.strip().lower().replace(" ", ""))
     if device is None:
-        meant = nearest(gpu.lower(), known).removeprefix("; ")
+        suggestion = nearest(gpu.lower(), known).removeprefix("; ")
         remedy = f"write one of {', '.join([*GPUS, 'cpu'])}, or for another card its memory, as --vram-gib N"
         raise SettingError(
             "is not in the table of devices",
             setting="--gpu",
             value=gpu,
-            remedy=f"{meant} Or {remedy}" if meant else remedy,
+            remedy=f"{suggestion} Or {remedy}" if suggestion else remedy,
         )
-    return device if vram_gib is None else _with_memory(device, vram_gib, f"{device.name} with {vram_gib:g} GiB")
+    if vram_gib is None:
+        return device
+    return _with_memory(device, vram_gib, f"{device.name} with {vram_gib:g} GiB")
 
 
 def _with_memory(device: Device, gib: float, name: str) -> Device:
+    """Return the device with another name and `gib` GiB of memory, all of it free but a CUDA context."""
     total = int(gib * GIB)
-    return replace(device, name=name, total=total, free=total - (CONTEXT_BYTES if device.kind == "cuda" else 0))
+    context = CONTEXT_BYTES if device.kind == "cuda" else 0
+    return replace(device, name=name, total=total, free=total - context)
 
 
-def _like(total: float, capability: tuple[int, int] | None) -> Device:
-    """The card of the table that is nearest by generation, then by memory: its speed stands for an unlisted one's."""
+def _nearest_gpu(total: float, capability: tuple[int, int] | None) -> Device:
+    """Return the GPU of the table that is nearest by generation, then by memory, whose speed an unlisted one is given.
+
+    `total` is bytes. Without a `capability` memory alone decides.
+    """
 
     def distance(gpu: Device) -> tuple[bool, bool, float]:
+        """Order GPUs by another generation, another capability of it, and the ratio of the memories."""
         wanted = capability or gpu.capability
         return gpu.capability[0] != wanted[0], gpu.capability != wanted, abs(math.log(gpu.total / total))
 
     return min(GPUS.values(), key=distance)
 
 
-def _here() -> Device:
+def _this_device() -> Device:
+    """Return this machine's device, with the memory that is free now."""
+    # An earlier run in this process may have left memory in torch's cache, which counts as free.
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():  # what an earlier run left in torch's cache is free
+    if torch is not None and torch.cuda.is_initialized():
         free_memory()
     try:
         machine = this_machine()
@@ -124,7 +140,7 @@ def _here() -> Device:
             CPU, name="this CPU", total=machine.total_bytes, free=machine.free_bytes, processes=machine.processes
         )
     return replace(
-        _like(machine.total_bytes, machine.capability),
+        _nearest_gpu(machine.total_bytes, machine.capability),
         name=machine.name,
         total=machine.total_bytes,
         free=machine.free_bytes,

@@ -1,4 +1,8 @@
-"""Where the memory goes: the parts of the two moments when it peaks, in bytes."""
+"""Estimate the memory of a run, part by part, at the two moments when it peaks. All sizes are bytes.
+
+The two moments are generation and the backward pass. `model_shape` counts the model; `search` looks for settings whose
+peaks fit a device.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +14,21 @@ from grpo_colab.plan.devices import GIB, Device
 from grpo_colab.plan.model_shape import ModelShape, adapted, bits
 from grpo_colab.recipe.recipe import Recipe
 
-# CUDA's context with the kernels of torch, bitsandbytes and Triton, and what the caching allocator cannot use again.
+# CUDA's context with the kernels of torch, bitsandbytes and Triton, and what the caching allocator loses to fragments.
 CUDA_BYTES = int(0.6 * GIB)
 # A process that has imported torch, transformers, TRL and Unsloth: 0.51 GiB measured, and what grows.
 PROCESS_BYTES = int(0.6 * GIB)
-NF4_BLOCK, ABSMAX_BLOCK = 64, 256  # bitsandbytes: numbers that share a scale, and scales that share one
-NF4_TABLES = 4 * (16 + 256 + 1)  # a matrix's own: the codes of its numbers and of its scales, and their mean
-# vLLM's own, from the table in unsloth_zoo/vllm_utils.py (load_vllm): 0.13 GiB outside torch; a profiled prompt token
-# takes what the feed-forward layer does (0.62 GiB at 8,192 tokens); a sequence 9.4 rows of logits (5.59 GiB at 1,024).
+# bitsandbytes' double quantisation: this many numbers share a scale, and this many scales share a second one. Each
+# matrix has tables of its own in float32: the codes of its numbers and of its scales, and the scales' mean.
+NF4_BLOCK, ABSMAX_BLOCK = 64, 256
+NF4_TABLES = 4 * (16 + 256 + 1)
+# What vLLM takes beside weights and KV cache, from the table in unsloth_zoo/vllm_utils.py (load_vllm): 0.13 GiB outside
+# torch; for each profiled prompt token the activations of a feed-forward layer (0.62 GiB at 8,192 tokens); for each
+# sequence 9.4 rows of logits (5.59 GiB at 1,024 sequences).
 VLLM_OUTSIDE_BYTES = int(0.13 * GIB)
 VLLM_LOGIT_ROWS = 9.4
 CUDA_GRAPH_BYTES = int(0.59 * GIB)  # the stored T4 run: "Graph capturing finished in 43 secs, took 0.59 GiB"
-# load_vllm, by the GiB that are left for the KV cache: (up to, prompt tokens at once, sequences at once).
+# load_vllm chooses by the GiB left for the KV cache: (up to this many GiB, prompt tokens at once, sequences at once).
 VLLM_SIZES = (
     (2, 2048, 8),
     (4, 2048, 16),
@@ -34,101 +41,124 @@ VLLM_SIZES = (
     (80, 8192, 128),
     (math.inf, 8192, 256),
 )
-LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has; unsloth_zoo rounds up to one
-# unsloth_zoo/fused_losses/chunked_logprob.py: logits a chunk of an eighth of the rows, at least 512, up to 2 GiB.
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM supports these; unsloth_zoo rounds up to the next
+# unsloth_zoo/fused_losses/chunked_logprob.py computes logits in chunks: an eighth of the rows, at least 512, and at
+# most 2 GiB at 8 bytes per logit.
 LOGIT_BYTES, CHUNK_BYTES, CHUNK_ROWS, CHUNKS = 8, 2 * GIB, 512, 8
-# Numbers a token that live in the layer that is at work. Fitted to Unsloth's published context lengths (README: QLoRA
-# r 32 on Llama-3.1-8B, 40,724 tokens in 16 GB, 78,475 in 24, 342,733 in 80): 227 KB a token with three inputs.
+# Activations per token in the layer that is being computed: 11 of the hidden width and 4 of the feed-forward width.
+# Fitted to Unsloth's published context lengths (README: QLoRA r 32 on Llama-3.1-8B, 40,724 tokens in 16 GB, 78,475 in
+# 24, 342,733 in 80): 227 KB per token with the inputs of three layers.
 LIVE_HIDDEN, LIVE_INNER = 11, 4
-OFFLOAD_FROM = 2 * 2**20  # numbers in a layer's input from which Unsloth's checkpointing moves it to the host
-KV_STEP = 512  # unsloth/models/llama.py grows generate()'s cache by so many tokens (KV_CACHE_INCREMENT)
-OPTIMISER_BYTES = {"8bit": 2, "4bit": 1, "sgd": 0, "adafactor": 0, "lion": 4}  # a parameter; AdamW has 8
+OFFLOAD_FROM = 2 * 2**20  # bytes of a layer's input from which Unsloth's checkpointing moves it to the host
+OFFLOADED_INPUTS = 3  # inputs of layers that stay on the GPU then: two buffers, and the last layer's own
+KV_STEP = 512  # unsloth/models/llama.py grows generate()'s cache by this many tokens (KV_CACHE_INCREMENT)
+# Bytes of optimiser state per parameter, by a part of the optimiser's name; all others have AdamW's two moments.
+OPTIMISER_BYTES = {"8bit": 2, "4bit": 1, "sgd": 0, "adafactor": 0, "lion": 4}
+ADAMW_BYTES = 8
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # Unsloth's default targets
 
 
 @dataclass(frozen=True)
-class Engine:
-    """vLLM with a share of the memory: what of it is the KV cache, what its own."""
+class VllmMemory:
+    """How vLLM divides its share of the device's memory, in bytes, beside the weights that training uses as well."""
 
     kv_cache: int
-    activations: int
-    own: int  # slots for the adapter, CUDA graphs, libraries
-    sequences: int
+    activations: int  # of the profiled forward pass
+    overhead: int  # slots for the adapter, CUDA graphs (which come on top of the share), libraries
+    sequences: int  # that are generated at once at most
 
 
 def nf4_bytes(inputs: int, outputs: int) -> int:
-    """One matrix in NF4 with double quantisation: half a byte a number, its scales, and their scales."""
+    """Return the size of one matrix in NF4 with double quantisation: half a byte per number, and scales."""
     scales = math.ceil(inputs * outputs / NF4_BLOCK)
     return math.ceil(inputs * outputs / 2) + scales + 4 * math.ceil(scales / ABSMAX_BLOCK) + NF4_TABLES
 
 
 def int8_bytes(inputs: int, outputs: int) -> int:
-    """One matrix in 8 bits, integers or floats: a byte a number, and a scale of 4 a row."""
+    """Return the size of one matrix in 8 bits, integers or floats: a byte per number, and a 4-byte scale per row."""
     return inputs * outputs + 4 * outputs
 
 
-def width(recipe: Recipe, device: Device) -> int:
-    """Bytes of an unquantised number. Unsloth's CPU backend takes float32 where the CPU has no bfloat16."""
+def unquantised_bytes(recipe: Recipe, device: Device) -> int:
+    """Return the bytes of one unquantised number: 2 on a GPU.
+
+    On a CPU it is 4 unless the recipe asks for bfloat16: Unsloth takes float32 where the CPU has no bfloat16.
+    """
     return 4 if device.kind == "cpu" and recipe.model.get("dtype") != "bfloat16" else 2
 
 
 def weight_bytes(shape: ModelShape, recipe: Recipe, device: Device) -> int:
-    """The model itself. On a GPU Unsloth loads its own 4-bit copy, which keeps some modules; on a CPU the original."""
-    held = bits(recipe, device.kind)
-    kept = shape.kept if device.kind == "cuda" and held == 4 else ()
-    return _weight_bytes(shape, held, kept, width(recipe, device))
+    """Return the size of the model's weights.
+
+    On a GPU Unsloth loads its own 4-bit copy, which keeps some modules in 16 bits. On a CPU it loads the original.
+    """
+    model_bits = bits(recipe, device.kind)
+    kept = shape.kept if device.kind == "cuda" and model_bits == 4 else ()
+    return _weight_bytes(shape, model_bits, kept, unquantised_bytes(recipe, device))
 
 
 @functools.lru_cache
-def _weight_bytes(shape: ModelShape, held: int, kept: tuple[str, ...], number: int) -> int:
-    quantised = [matrix for name, *matrix in shape.linear if held < 16 and not name.startswith(kept)]
-    rest = shape.parameters - sum(inputs * outputs for inputs, outputs in quantised)
-    size = nf4_bytes if held == 4 else int8_bytes
-    return rest * number + sum(size(inputs, outputs) for inputs, outputs in quantised)
+def _weight_bytes(shape: ModelShape, model_bits: int, kept: tuple[str, ...], number_bytes: int) -> int:
+    """Return the size of the weights: linear layers in `model_bits`, but those whose names begin as in `kept`."""
+    quantised = [
+        (inputs, outputs) for name, inputs, outputs in shape.linear if model_bits < 16 and not name.startswith(kept)
+    ]
+    unquantised = shape.parameters - sum(inputs * outputs for inputs, outputs in quantised)
+    matrix_bytes = nf4_bytes if model_bits == 4 else int8_bytes
+    return unquantised * number_bytes + sum(matrix_bytes(inputs, outputs) for inputs, outputs in quantised)
 
 
 def adapter_parameters(shape: ModelShape, recipe: Recipe, rank: int | None = None) -> int:
-    """LoRA matrices of the [lora] table; Unsloth's default modules are the seven projections."""
-    seven = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    targets = recipe.lora.get("target_modules") or seven
+    """Count the parameters of the LoRA matrices of the [lora] table, at its own rank unless `rank` is given."""
+    targets = recipe.lora.get("target_modules") or PROJECTIONS
     return adapted(shape, targets if isinstance(targets, str) else tuple(targets), rank or recipe.lora.get("r", 16))
 
 
 def copied_parameters(shape: ModelShape, recipe: Recipe) -> int:
-    """Of the whole copies of embed_tokens and lm_head that are trained, where [lora] names them.
+    """Count the parameters of the whole copies of embed_tokens and lm_head that are trained where [lora] names them.
 
-    Unsloth makes copies also of those among target_modules; where the model ties both it is one.
+    Unsloth copies those among target_modules as well. A model that ties the two has one copy of both.
     """
-    named = [recipe.lora.get(key) or () for key in ("modules_to_save", "target_modules")]
-    whole = {name.rpartition(".")[2] for names in named if not isinstance(names, str) for name in names}
-    return sum(shape.embeddings[: len(whole & {"embed_tokens", "lm_head"})])
+    named: set[str] = set()
+    for key in ("modules_to_save", "target_modules"):
+        modules = recipe.lora.get(key) or ()
+        if not isinstance(modules, str):
+            named.update(name.rpartition(".")[2] for name in modules)
+    copies = len(named & {"embed_tokens", "lm_head"})
+    return sum(shape.embeddings[:copies])
 
 
 def sequence_tokens(recipe: Recipe) -> int:
-    """The longest sequence that the recipe can meet."""
+    """Return the length in tokens of the longest sequence in training: prompt and completion."""
     return recipe.prompts.max_prompt_tokens + recipe.grpo["max_completion_length"]
 
 
-def kv_bytes(shape: ModelShape, bytes_a_number: int) -> int:
-    """The KV cache of one token: a key and a value in each layer."""
-    return 2 * shape.layers * shape.kv_width * bytes_a_number
+def kv_bytes(shape: ModelShape, number_bytes: int) -> int:
+    """Return the KV cache of one token: a key and a value in each layer, at `number_bytes` per number."""
+    return 2 * shape.layers * shape.kv_width * number_bytes
 
 
-def engine(shape: ModelShape, recipe: Recipe, device: Device, share: float, sequences: int | None = None) -> Engine:
-    """vLLM's memory under Unsloth: `share` is of what is free at loading, and the weights, which training uses too,
-    are in it. What the profiled forward pass does not need is the KV cache. `sequences` at once are Unsloth's choice.
+def vllm_memory(
+    shape: ModelShape, recipe: Recipe, device: Device, share: float, sequences: int | None = None
+) -> VllmMemory:
+    """Return how vLLM, as Unsloth starts it, divides its `share` of the memory that is free at loading.
+
+    The share includes the weights, which training uses as well. What the weights, the slots for the adapter and the
+    profiled forward pass leave is the KV cache. `sequences` are those generated at once; by default Unsloth chooses.
     """
-    rank = next(r for r in LORA_RANKS if r >= min(512, recipe.model.get("max_lora_rank") or recipe.lora.get("r", 16)))
+    wanted_rank = min(512, recipe.model.get("max_lora_rank") or recipe.lora.get("r", 16))
+    rank = next(rank for rank in LORA_RANKS if rank >= wanted_rank)
     slots = 2 * adapter_parameters(shape, recipe, rank)
-    room = share * device.free - weight_bytes(shape, recipe, device) - slots
-    tokens, at_once = next((tokens, n) for gib, tokens, n in VLLM_SIZES if room <= gib * GIB)
-    at_once = sequences or at_once
+    left = share * device.free - weight_bytes(shape, recipe, device) - slots
+    tokens, chosen = next((tokens, chosen) for gib, tokens, chosen in VLLM_SIZES if left <= gib * GIB)
+    at_once = sequences or chosen
     tokens = min(tokens, at_once * recipe.model.get("max_seq_length", 2048))
     forward = tokens * (3 * shape.inner + 4 * shape.hidden) * 2
     activations = int(max(forward, at_once * shape.vocab * 4 * VLLM_LOGIT_ROWS))
-    return Engine(
-        kv_cache=int(room - activations - VLLM_OUTSIDE_BYTES),
+    return VllmMemory(
+        kv_cache=int(left - activations - VLLM_OUTSIDE_BYTES),
         activations=activations,
-        own=slots + VLLM_OUTSIDE_BYTES + CUDA_GRAPH_BYTES,
+        overhead=slots + VLLM_OUTSIDE_BYTES + CUDA_GRAPH_BYTES,
         sequences=at_once,
     )
 
@@ -136,66 +166,83 @@ def engine(shape: ModelShape, recipe: Recipe, device: Device, share: float, sequ
 def peaks(
     shape: ModelShape, recipe: Recipe, device: Device, share: float | None, micro_batch: int
 ) -> dict[str, dict[str, int]]:
-    """The parts at generation and at the backward pass; with a `share` vLLM generates, else generate() does.
+    """Return the parts of the memory at generation and at the backward pass: moment -> part -> bytes.
 
-    generate() frees its KV cache before the backward pass. vLLM keeps its own, but gives its activations back to the
-    allocator that both use.
+    With a `share` vLLM generates, else generate() does. generate() frees its KV cache before the backward pass. vLLM
+    keeps its own, but gives its activations back to the allocator that both use.
     """
-    number = width(recipe, device)
-    completion = recipe.grpo["max_completion_length"]
-    tokens = micro_batch * sequence_tokens(recipe)
+    always = _training_state(shape, recipe, device)
+    backward = {
+        "gradients": always["adapter"],
+        "activations": checkpointed_bytes(shape, recipe, device, micro_batch * sequence_tokens(recipe)),
+        "logits": logit_bytes(shape, device, micro_batch * recipe.grpo["max_completion_length"]),
+    }
+    if share is None:
+        generation = _generate_memory(shape, recipe, device)
+        return {"generation": {**always, **generation}, "backward": {**always, **backward}}
+    vllm = vllm_memory(shape, recipe, device, share)
+    kept = {"kv_cache": vllm.kv_cache, "vllm": vllm.overhead}
+    return {
+        "generation": {**always, **kept, "activations": vllm.activations},
+        "backward": {**always, **kept, **backward},
+    }
+
+
+def _training_state(shape: ModelShape, recipe: Recipe, device: Device) -> dict[str, int]:
+    """Return the parts that are there all the time: part -> bytes."""
     adapter, copied = adapter_parameters(shape, recipe), copied_parameters(shape, recipe)
-    # the adapter learns in float32, and so do copies, unless the card has bfloat16
-    learnt = 4 * adapter + (4 if number == 4 or (0, 0) < device.capability < (8, 0) else 2) * copied
-    optim = recipe.grpo.get("optim", "adamw_torch")
-    state = next((size for name, size in OPTIMISER_BYTES.items() if name in optim), 8)
-    always = {
+    # The adapter is trained in float32, and so are whole copies, unless the GPU has bfloat16.
+    no_bfloat16 = unquantised_bytes(recipe, device) == 4 or (0, 0) < device.capability < (8, 0)
+    trained = 4 * adapter + (4 if no_bfloat16 else 2) * copied
+    optimiser = recipe.grpo.get("optim", "adamw_torch")
+    state_bytes = next((size for name, size in OPTIMISER_BYTES.items() if name in optimiser), ADAMW_BYTES)
+    return {
         "weights": weight_bytes(shape, recipe, device),
-        "adapter": learnt,
-        "optimiser": state * (adapter + copied),
+        "adapter": trained,
+        "optimiser": state_bytes * (adapter + copied),
         "runtime": CUDA_BYTES if device.kind == "cuda" else PROCESS_BYTES,
     }
-    backward = {
-        "gradients": learnt,
-        "activations": checkpointed_bytes(shape, recipe, device, tokens),
-        "logits": logit_bytes(shape, device, micro_batch * completion),
-    }
-    if share is not None:
-        vllm = engine(shape, recipe, device, share)
-        kept = {"kv_cache": vllm.kv_cache, "vllm": vllm.own}
-        return {
-            "generation": {**always, **kept, "activations": vllm.activations},
-            "backward": {**always, **kept, **backward},
-        }
+
+
+def _generate_memory(shape: ModelShape, recipe: Recipe, device: Device) -> dict[str, int]:
+    """Return the parts that generate() of transformers adds while it answers one process's step: part -> bytes."""
+    number_bytes = unquantised_bytes(recipe, device)
     sequences = recipe.completions_per_step // device.processes
-    grown = KV_STEP * math.ceil(sequence_tokens(recipe) / KV_STEP) if device.kind == "cuda" else sequence_tokens(recipe)
-    generation = {
-        "kv_cache": sequences * grown * kv_bytes(shape, number),
-        "activations": sequences * recipe.prompts.max_prompt_tokens * (4 * shape.hidden + 3 * shape.inner) * number,
-        "logits": sequences * shape.vocab * 4 * 3,  # float32, sorted, and as probabilities
+    cached_tokens = sequence_tokens(recipe)
+    if device.kind == "cuda":
+        cached_tokens = KV_STEP * math.ceil(cached_tokens / KV_STEP)
+    prompt_tokens = sequences * recipe.prompts.max_prompt_tokens
+    return {
+        "kv_cache": sequences * cached_tokens * kv_bytes(shape, number_bytes),
+        "activations": prompt_tokens * (4 * shape.hidden + 3 * shape.inner) * number_bytes,
+        "logits": sequences * shape.vocab * 4 * 3,  # in float32, once more sorted, and once more as probabilities
     }
-    return {"generation": {**always, **generation}, "backward": {**always, **backward}}
 
 
 def checkpointed_bytes(shape: ModelShape, recipe: Recipe, device: Device, tokens: int) -> int:
-    """Activations of a forward and backward pass over `tokens`.
+    """Return the activations of a forward and backward pass over `tokens` tokens.
 
-    A layer keeps its input; one layer at a time has the rest, and its largest matrix in full precision. Unsloth's
-    checkpointing moves large inputs to the host; two buffers and the last layer's own stay.
+    With gradient checkpointing every layer keeps its input, and one layer at a time has the rest, with its largest
+    matrix unpacked to full precision. Unsloth's checkpointing moves large inputs to the host.
     """
-    number, entrance = width(recipe, device), tokens * shape.hidden
+    number_bytes, layer_input = unquantised_bytes(recipe, device), tokens * shape.hidden
     live = tokens * (LIVE_HIDDEN * shape.hidden + LIVE_INNER * shape.inner)
-    matrix = max((inputs * outputs for _, inputs, outputs in shape.linear), default=0)
-    how = recipe.lora.get("use_gradient_checkpointing", "unsloth")
-    if not how:
-        return number * shape.layers * live
-    offloaded = how == "unsloth" and device.kind == "cuda" and entrance * number > OFFLOAD_FROM
-    inputs = 3 if offloaded else shape.layers
-    return number * (inputs * entrance + live + (matrix if bits(recipe, device.kind) < 16 else 0))
+    checkpointing = recipe.lora.get("use_gradient_checkpointing", "unsloth")
+    if not checkpointing:
+        return number_bytes * shape.layers * live
+    offloaded = checkpointing == "unsloth" and device.kind == "cuda" and layer_input * number_bytes > OFFLOAD_FROM
+    kept_inputs = OFFLOADED_INPUTS if offloaded else shape.layers
+    unpacked = 0
+    if bits(recipe, device.kind) < 16:
+        unpacked = max((rows * columns for _, rows, columns in shape.linear), default=0)
+    return number_bytes * (kept_inputs * layer_input + live + unpacked)
 
 
 def logit_bytes(shape: ModelShape, device: Device, rows: int) -> int:
-    """Logits that live at one time: a chunk with its gradient on a GPU; on a CPU stock TRL's, all rows of them."""
+    """Return the logits that exist at one time for `rows` completion tokens.
+
+    On a GPU that is one chunk with its gradient. On a CPU stock TRL computes the logits of all rows.
+    """
     if device.kind == "cpu":
         return rows * shape.vocab * 4 * 3
     chunk = min(CHUNK_BYTES // (LOGIT_BYTES * shape.vocab), max(CHUNK_ROWS, math.ceil(rows / CHUNKS)), rows)

@@ -1,4 +1,4 @@
-"""A model's shape, from its configuration alone: no weights are read or downloaded."""
+"""Read a model's shape from its configuration alone: no weights are read or downloaded."""
 
 from __future__ import annotations
 
@@ -15,39 +15,50 @@ from grpo_colab.utils import hub
 from grpo_colab.utils.files import read_bytes
 from grpo_colab.utils.stack import import_transformers
 
-CONFIGURATIONS = Path(__file__).parent / "model_configs"  # of the presets' models, under their makers' names
-ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}  # of a configuration's layer_types
-OTHER_SHARE = 0.05  # of the numbers, that may be outside linear layers and embeddings, such as an eye's convolutions
-PARTS = r"(?:num_|n_)(?:\w*_)?(?:layers?|experts)"  # what a model is built of, one by one
-MOST_PARTS = 2000
+CONFIGURATIONS = Path(__file__).parent / "model_configs"  # of the presets' models, as `owner--name.json`
+ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}  # the kinds of layer_types that a plan knows
+OTHER_SHARE = (
+    0.05  # of the parameters may be outside linear layers and embeddings, such as a vision tower's convolutions
+)
+# Keys of a configuration that count modules. Building a model of millions of layers would take for ever.
+COUNTS = r"(?:num_|n_)(?:\w*_)?(?:layers?|experts)"
+MOST_MODULES = 2000
 MOST_READ = 1 << 24  # bytes of a configuration
-OWNERS = ("unsloth", "meta-llama", "qwen")  # whose models of the same name have the same shape
+OWNERS = ("unsloth", "meta-llama", "qwen")  # their models of the same name have the same shape
 
 
 class Unplanned(SettingError):
-    """A recipe whose memory cannot be told for certain here; whether it can be trained, its loader knows."""
+    """Refuse to plan a recipe whose memory cannot be estimated for certain.
+
+    It may still be possible to train it: that its loader decides.
+    """
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What decides memory and time. `linear` are the matrices that 4-bit loading quantises: name, inputs, outputs."""
+    """The sizes of a model that decide its memory and its speed."""
 
     layers: int
-    hidden: int
-    inner: int
+    hidden: int  # width of the hidden states
+    inner: int  # width of the feed-forward layers
     vocab: int
     kv_width: int  # key-value heads x head size
     parameters: int
-    embeddings: tuple[int, ...]  # numbers of embed_tokens, and of lm_head where that is not the same
-    linear: tuple[tuple[str, int, int], ...]
-    kept: tuple[str, ...]  # modules that Unsloth's 4-bit copy of the model keeps in 16 bit
+    embeddings: tuple[int, ...]  # parameters of embed_tokens, and of lm_head where the two are not tied
+    linear: tuple[tuple[str, int, int], ...]  # matrices that 4-bit loading quantises: name, inputs, outputs
+    kept: tuple[str, ...]  # modules that Unsloth's 4-bit copy of the model keeps in 16 bits
 
 
 @functools.lru_cache
 def adapted(shape: ModelShape, targets: str | tuple[str, ...], rank: int) -> int:
-    """Parameters of LoRA matrices of `rank` on what [lora] target_modules names: endings, or in one text a pattern."""
+    """Count the parameters of LoRA matrices of `rank` on the modules that [lora] target_modules names.
 
-    def named(name: str) -> bool:
+    `targets` are the last parts of modules' names. As one text it is "all-linear", or a regular expression for whole
+    names. Raises SettingError for a text that is no regular expression.
+    """
+
+    def is_target(name: str) -> bool:
+        """Tell whether the module of this name gets LoRA matrices."""
         if isinstance(targets, str):
             try:
                 return targets == "all-linear" or re.fullmatch(targets, name) is not None
@@ -60,11 +71,14 @@ def adapted(shape: ModelShape, targets: str | tuple[str, ...], rank: int) -> int
                 ) from None
         return name.endswith(tuple(f".{target}" for target in targets))
 
-    return sum(rank * (inputs + outputs) for name, inputs, outputs in shape.linear if named(name))
+    return sum(rank * (inputs + outputs) for name, inputs, outputs in shape.linear if is_target(name))
 
 
 def bits(recipe: Recipe, kind: str = "cuda") -> int:
-    """Of a number in a linear layer, as Unsloth loads it; 16 where nothing is quantised, as 8 bits are not on a CPU."""
+    """Return the bits per number in linear layers as Unsloth loads them on a device of this kind: 4, 8 or 16.
+
+    16 means that nothing is quantised. On a CPU nothing is quantised to 8 bits.
+    """
     model = recipe.model
     if model.get("load_in_8bit") or (model.get("load_in_fp8") and kind == "cuda"):
         return 8 if kind == "cuda" else 16
@@ -72,11 +86,12 @@ def bits(recipe: Recipe, kind: str = "cuda") -> int:
 
 
 def shape_of(recipe: Recipe) -> ModelShape:
-    """The shape of the recipe's model; Unplanned where its configuration cannot be had, built, or counted for certain.
+    """Return the shape of the recipe's model.
 
-    A plan may refuse a run, so that what is not certain must have none.
+    Raises Unplanned for a model whose configuration cannot be had, built, or counted for certain. A plan may refuse a
+    run, so a model that is not understood must have no plan.
     """
-    name, values = recipe.model["model_name"], configuration(recipe)
+    name, config = recipe.model["model_name"], configuration(recipe)
     for setting in ("full_finetuning", "quantization_config", "qat_scheme"):
         if recipe.model.get(setting):
             raise Unplanned(
@@ -84,9 +99,9 @@ def shape_of(recipe: Recipe) -> ModelShape:
                 setting=f"model.{setting}",
                 value=recipe.model[setting],
             )
-    held = values.get("quantization_config") or {}
-    foreign = held.get("quant_method", "bitsandbytes") != "bitsandbytes" or held.get("load_in_8bit")
-    if foreign or (held.get("load_in_4bit") and bits(recipe) != 4):
+    quantised = config.get("quantization_config") or {}
+    foreign = quantised.get("quant_method", "bitsandbytes") != "bitsandbytes" or quantised.get("load_in_8bit")
+    if foreign or (quantised.get("load_in_4bit") and bits(recipe) != 4):
         raise Unplanned(
             "its weights are already quantised, in another way than [model] asks for, so their size in memory is not "
             "known",
@@ -94,13 +109,14 @@ def shape_of(recipe: Recipe) -> ModelShape:
             value=name,
             remedy="name the original model to plan it",
         )
-    return _counted(json.dumps(values, sort_keys=True), name)
+    return _build_and_count(json.dumps(config, sort_keys=True), name)
 
 
 def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
-    """The model's config.json: the folder's, the one that comes with the package, or the hub's, in this order.
+    """Return the model's config.json: the folder's, the one that comes with the package, or the hub's, in this order.
 
-    An adapter has none; where `adapters` may be named, it is that of the model below it.
+    An adapter has none. Where `adapters` are allowed, the configuration of its base model is returned; an adapter on an
+    adapter is not followed. Raises Unplanned where there is no configuration that can be read.
     """
     name, folder = recipe.model["model_name"], Path(recipe.model_path)
     file, adapter = folder / "config.json", folder / "adapter_config.json"
@@ -116,12 +132,12 @@ def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
         else:
             read = _from_hub(recipe)
         if adapters and isinstance(read, dict) and isinstance(read.get("base_model_name_or_path"), str):
-            below = {**recipe.model, "model_name": read["base_model_name_or_path"], "revision": None}
-            return configuration(recipe.model_copy(update={"model": below}), adapters=False)
+            base = {**recipe.model, "model_name": read["base_model_name_or_path"], "revision": None}
+            return configuration(recipe.model_copy(update={"model": base}), adapters=False)
         if not isinstance(read, dict) or "model_type" not in read:
             raise ValueError("it says no model_type")
         for key, value in read.items():
-            if re.fullmatch(PARTS, key) and isinstance(value, int) and value > MOST_PARTS:
+            if re.fullmatch(COUNTS, key) and isinstance(value, int) and value > MOST_MODULES:
                 raise ValueError(f"{key} = {value} is more than any model has")
     except Unplanned:
         raise
@@ -139,7 +155,10 @@ def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
 
 
 def shipped(name: str) -> Path | None:
-    """The package's own copy of a model's configuration, by the name of the model or of Unsloth's copies of it."""
+    """Return the package's copy of a model's configuration, or None where it has none.
+
+    `name` is the model's name on the hub, or that of one of Unsloth's copies of it.
+    """
     owner, _, model = name.lower().rpartition("/")
     wanted = model.removesuffix("-bnb-4bit").removesuffix("-unsloth").removeprefix("meta-")
     found = {path.stem.lower().rpartition("--")[2]: path for path in CONFIGURATIONS.glob("*.json")}
@@ -147,11 +166,14 @@ def shipped(name: str) -> Path | None:
 
 
 def _from_hub(recipe: Recipe) -> dict[str, Any]:
-    """The config.json there, or else the adapter_config.json."""
+    """Return the config.json of the model on the hub, or else its adapter_config.json.
+
+    Raises OSError where the hub has neither or does not answer, and ValueError for a file that is no JSON.
+    """
     transformers = import_transformers()
     hub.check_hub(recipe.model_path)
     options = {key: recipe.model[key] for key in ("revision", "token") if recipe.model.get(key)}
-    # the file as it is: AutoConfig would run the model's own Python where the recipe allows that
+    # Read the file itself: AutoConfig would run the model's own Python code where the recipe allows that.
     found = transformers.utils.cached_file(
         recipe.model_path, "config.json", _raise_exceptions_for_missing_entries=False, **options
     )
@@ -165,20 +187,25 @@ def _from_hub(recipe: Recipe) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=8)
-def _counted(text: str, name: str) -> ModelShape:
-    """Build the model on the meta device, where nothing is allocated or drawn, and count its modules."""
+def _build_and_count(config_json: str, name: str) -> ModelShape:
+    """Build the model on the meta device, where no memory is allocated, and count its modules.
+
+    Raises Unplanned for a model that cannot be built, or whose count is in doubt.
+    """
     transformers = import_transformers()
     import torch
 
-    values = json.loads(text)
-    kept = (values.pop("quantization_config", None) or {}).get("llm_int8_skip_modules") or []
+    values = json.loads(config_json)
+    quantised = values.pop("quantization_config", None) or {}
+    kept = quantised.get("llm_int8_skip_modules") or []
+    values.pop("transformers_version", None)
     try:
-        config = transformers.AutoConfig.for_model(**{k: v for k, v in values.items() if k != "transformers_version"})
+        config = transformers.AutoConfig.for_model(**values)
         with torch.device("meta"):
             model = transformers.AutoModelForCausalLM.from_config(config)
-        shape = _shape(torch, model, config.get_text_config(), tuple(kept))
-        doubt = _doubt(torch, model, config.get_text_config())
-    except Exception as error:  # whatever a model's own code raises
+        shape = _count(torch, model, config.get_text_config(), tuple(kept))
+        doubt = _reason_for_doubt(torch, model, config.get_text_config())
+    except Exception as error:  # a model's code may raise anything
         raise Unplanned(
             f"its config.json describes no causal language model that transformers {transformers.__version__} can "
             f"build and whose parts are known ({one_line(error)})",
@@ -190,38 +217,45 @@ def _counted(text: str, name: str) -> ModelShape:
     return shape
 
 
-def _shape(torch: Any, model: Any, config: Any, kept: tuple[str, ...]) -> ModelShape:
+def _count(torch: Any, model: Any, config: Any, kept: tuple[str, ...]) -> ModelShape:
+    """Return the shape of a model that was built, with the configuration of its text part."""
     heads = config.num_attention_heads
-    head = getattr(config, "head_dim", None) or config.hidden_size // heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
     linear = [
         (name, module.in_features, module.out_features)
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not model.get_output_embeddings()
     ]
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    weights = {id(module.weight): module.weight.numel() for module in ends if module is not None}
+    embeddings = (model.get_input_embeddings(), model.get_output_embeddings())
+    # Tied embeddings share one weight, which counts once.
+    embedding_sizes = {id(module.weight): module.weight.numel() for module in embeddings if module is not None}
     return ModelShape(
         layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         inner=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
         vocab=config.vocab_size,
-        kv_width=(getattr(config, "num_key_value_heads", None) or heads) * head,
+        kv_width=(getattr(config, "num_key_value_heads", None) or heads) * head_size,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        embeddings=tuple(weights.values()),
+        embeddings=tuple(embedding_sizes.values()),
         linear=tuple(linear),
         kept=kept,
     )
 
 
-def _doubt(torch: Any, model: Any, config: Any) -> str:
-    """Why the count is not certain: what loading quantises, or what a token has in the KV cache; else nothing."""
-    plain = (torch.nn.Linear, torch.nn.Embedding)
-    own = [m for m in model.modules() if not isinstance(m, plain)]
-    other = sum(p.numel() for module in own for p in module.parameters(recurse=False) if p.ndim > 1)
-    if other > OTHER_SHARE * sum(parameter.numel() for parameter in model.parameters()):
+def _reason_for_doubt(torch: Any, model: Any, config: Any) -> str:
+    """Return why the count is not certain, or an empty text where it is.
+
+    In doubt is what loading quantises, where many parameters are in modules that are neither linear layers nor
+    embeddings, and the size of the KV cache, where layers differ.
+    """
+    others = [module for module in model.modules() if not isinstance(module, (torch.nn.Linear, torch.nn.Embedding))]
+    outside = 0
+    for module in others:
+        outside += sum(parameter.numel() for parameter in module.parameters(recurse=False) if parameter.ndim > 1)
+    if outside > OTHER_SHARE * sum(parameter.numel() for parameter in model.parameters()):
         return "much of it is in no linear layer, as in a mixture of experts, and may be quantised or not"
-    kinds = set(getattr(config, "layer_types", None) or ()) - ATTENTION
-    shared = getattr(config, "kv_lora_rank", None) or getattr(config, "multi_query", False)
-    if kinds or shared or any(isinstance(module, torch.nn.Conv1d) for module in own):
+    unknown_kinds = set(getattr(config, "layer_types", None) or ()) - ATTENTION
+    shares_keys = getattr(config, "kv_lora_rank", None) or getattr(config, "multi_query", False)
+    if unknown_kinds or shares_keys or any(isinstance(module, torch.nn.Conv1d) for module in others):
         return "its layers differ, or share their keys and values in a way of their own"
     return ""

@@ -1,4 +1,4 @@
-"""A plan for the eye: text with a bar for a terminal, a picture, and both for a notebook."""
+"""Show a plan: as text with a bar for a terminal, as a picture, and as HTML for a notebook."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from grpo_colab.utils.templates import render
 if TYPE_CHECKING:
     from grpo_colab.plan import Plan
 
-# Part -> the letter of the bar, what it says, its colour (Okabe and Ito's, which all eyes tell apart), the terminal's.
+# Part -> its letter in the bar, its label, its colour in the picture and its colour code in a terminal. The colours are
+# Okabe and Ito's, which people with any colour vision can tell apart.
 PARTS = {
     "weights": ("W", "weights", "#0072B2", 33),
     "adapter": ("A", "adapter", "#56B4E9", 117),
@@ -29,21 +30,25 @@ PARTS = {
     "vllm": ("V", "vLLM's own", "#999999", 250),
     "runtime": ("C", "CUDA's own", "#555555", 243),
 }
+# Whether it fits -> the words for it, and their colour code in a terminal.
 VERDICT = {"yes": ("fits", 32), "tight": ("is tight", 33), "no": ("does not fit", 31)}
 
 
 def gib(size: float) -> str:
+    """Return a size in GiB with two digits after the point, or with four where two would show nothing."""
     return f"{size / GIB:.2f}" if size >= 0.005 * GIB or not size else f"{size / GIB:.4f}"
 
 
 def labels(plan: Plan) -> dict[str, str]:
-    """What the parts are called, on this kind of device."""
-    return {part: label for part, (_, label, _, _) in PARTS.items()} | (
-        {"runtime": "Python's own"} if plan.kind == "cpu" else {}
-    )
+    """Return the labels of the parts on the plan's kind of device: part -> label."""
+    found = {part: label for part, (_, label, _, _) in PARTS.items()}
+    if plan.kind == "cpu":
+        found["runtime"] = "Python's own"
+    return found
 
 
 def headline(plan: Plan) -> str:
+    """Return the plan's answer in one line: the recipe, whether it fits, and the memory."""
     return on_one_line(
         f"{plan.recipe.name} {VERDICT[plan.fits][0]} on {plan.device}: about {gib(plan.bytes)} GiB of "
         f"{gib(plan.memory)} GiB ({plan.bytes / plan.memory:.0%})"
@@ -51,19 +56,31 @@ def headline(plan: Plan) -> str:
 
 
 def text(plan: Plan, colour: bool, width: int) -> str:
-    """What `grpo-colab plan` prints; without colour in ASCII alone."""
+    """Return what `grpo-colab plan` prints, wrapped to `width` columns; in ASCII unless `colour`."""
 
     def paint(words: str, code: str) -> str:
+        """Return the words in a terminal's colour, unless the text is without colour."""
         return f"\033[{code}m{words}\033[0m" if colour else words
 
-    lines = [paint(headline(plan), f"1;{VERDICT[plan.fits][1]}"), str(plan.shape), "", *bar(plan, colour, width), ""]
+    lines = [
+        paint(headline(plan), f"1;{VERDICT[plan.fits][1]}"),
+        str(plan.batch_plan),
+        "",
+        bar(plan, colour, width),
+        "",
+    ]
     lines.append(f"{'GiB':<19}" + "".join(f"{moment:>12}" for moment in plan.peaks))
     for part, (letter, _, _, code) in PARTS.items():
-        if any(plan.peaks[moment].get(part) for moment in plan.peaks):
-            sizes = "".join(f"{gib(sizes.get(part, 0)):>12}" for sizes in plan.peaks.values())
-            lines.append(f"{paint(letter, f'38;5;{code}')} {labels(plan)[part]:<17}{sizes}")
+        if any(sizes.get(part) for sizes in plan.peaks.values()):
+            row = "".join(f"{gib(sizes.get(part, 0)):>12}" for sizes in plan.peaks.values())
+            lines.append(f"{paint(letter, f'38;5;{code}')} {labels(plan)[part]:<17}{row}")
     lines.append(f"{'  together':<19}" + "".join(f"{gib(sum(sizes.values())):>12}" for sizes in plan.peaks.values()))
-    sections = {"KV cache": [cache(plan)], "Chosen": chosen(plan), "Time": [time(plan)], "What to change": plan.advice}
+    sections = {
+        "KV cache": [kv_cache(plan)],
+        "Chosen": chosen(plan),
+        "Time": [time(plan)],
+        "What to change": plan.advice,
+    }
     for title, entries in sections.items():
         if entries:
             lines += ["", paint(title, "1")]
@@ -72,10 +89,13 @@ def text(plan: Plan, colour: bool, width: int) -> str:
     return "\n".join(lines)
 
 
-def bar(plan: Plan, colour: bool, width: int) -> list[str]:
-    """The larger peak's parts side by side, each in its letter; what is free is dots, `|` the device's memory."""
+def bar(plan: Plan, colour: bool, width: int) -> str:
+    """Return the larger peak as a bar of `width` columns: each part in its letter, dots for what is free.
+
+    A `|` marks the device's memory; what stands right of it does not fit.
+    """
     scale = (max(20, width) - 1) / max(plan.bytes, plan.memory)
-    cells: list[tuple[str, int]] = []
+    cells: list[tuple[str, int]] = []  # letter, colour code
     end = 0.0
     for part, (letter, _, _, code) in PARTS.items():
         end += plan.parts.get(part, 0) * scale
@@ -83,28 +103,41 @@ def bar(plan: Plan, colour: bool, width: int) -> list[str]:
     limit = round(plan.memory * scale)
     cells += [(".", 0)] * (limit - len(cells))
     cells.insert(limit, ("|", 0))
-    drawn = [("".join(letter for letter, _ in run), code) for code, run in groupby(cells, key=lambda cell: cell[1])]
-    return ["".join(f"\033[30;48;5;{code}m{cells}\033[0m" if colour and code else cells for cells, code in drawn)]
+    painted = []
+    for code, run in groupby(cells, key=lambda cell: cell[1]):
+        letters = "".join(letter for letter, _ in run)
+        painted.append(f"\033[30;48;5;{code}m{letters}\033[0m" if colour and code else letters)
+    return "".join(painted)
 
 
 def chosen(plan: Plan) -> list[str]:
+    """Return a line for each setting that was chosen, with its value and the reason."""
     return [f"{setting} = {_toml(value)}: {why}" for setting, value, why in plan.chosen]
 
 
 def _toml(value: object) -> str:
+    """Return a number or a boolean as TOML writes it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def cache(plan: Plan) -> str:
+def kv_cache(plan: Plan) -> str:
+    """Return how many sequences the KV cache holds, beside how many one process's step has."""
+    sequences = plan.batch_plan.completions // plan.batch_plan.processes
     return (
         f"{plan.kv_token / 1024:.3g} KiB a token: it holds {plan.sequences} sequences of {plan.tokens:,} tokens, and a "
-        f"step has {plan.shape.completions // plan.shape.processes}"
+        f"step has {sequences}"
     )
 
 
 def time(plan: Plan) -> str:
+    """Return the estimated time per step and of the whole run, in the unit that suits it."""
     steps, hours = plan.recipe.budget.max_steps, plan.hours
-    total = f"{hours / 24:.0f} days" if hours >= 72 else f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+    if hours >= 72:
+        total = f"{hours / 24:.0f} days"
+    elif hours >= 1:
+        total = f"{hours:.1f} h"
+    else:
+        total = f"{60 * hours:.0f} min"
     seconds = f"{plan.step_s:.0f}" if plan.step_s >= 10 else f"{plan.step_s:.2g}"
     return (
         f"about {seconds} s a step: {total} for {steps} steps and the evaluation before and after them, to "
@@ -113,17 +146,17 @@ def time(plan: Plan) -> str:
 
 
 def draw(plan: Plan, path: Path | io.BytesIO) -> None:
-    """Both peaks as stacked bars against the device's memory, as a PNG."""
+    """Write a PNG of both peaks as stacked bars, with a line at the device's memory."""
     from matplotlib.figure import Figure  # not pyplot: no global state, no window, safe in a notebook
 
     figure = Figure(figsize=(10, 3.2), dpi=120, layout="constrained")
     axes = figure.subplots()
     moments = list(plan.peaks)[::-1]
-    named, ends = labels(plan), dict.fromkeys(moments, 0.0)
-    for part, (_, _, hue, _) in PARTS.items():
+    names, ends = labels(plan), dict.fromkeys(moments, 0.0)
+    for part, (_, _, part_colour, _) in PARTS.items():
         sizes = [plan.peaks[moment].get(part, 0) / GIB for moment in moments]
         if any(sizes):
-            axes.barh(moments, sizes, left=list(ends.values()), color=hue, edgecolor="white", label=named[part])
+            axes.barh(moments, sizes, left=list(ends.values()), color=part_colour, edgecolor="white", label=names[part])
             ends = {moment: ends[moment] + size for moment, size in zip(moments, sizes, strict=True)}
     for place, end in enumerate(ends.values()):
         axes.text(end, place, f" {end:.1f}", va="center")
@@ -140,17 +173,15 @@ def as_html(plan: Plan) -> str:
     """Return the plan as HTML for a notebook: the picture, the table of memory, and the lines of text below it."""
     picture = io.BytesIO()
     draw(plan, picture)
-    named = labels(plan)
-    rows = {
-        named[part]: [gib(sizes.get(part, 0)) for sizes in plan.peaks.values()]
-        for part in PARTS
-        if any(sizes.get(part) for sizes in plan.peaks.values())
-    }
+    rows = {}
+    for part, label in labels(plan).items():
+        if any(sizes.get(part) for sizes in plan.peaks.values()):
+            rows[label] = [gib(sizes.get(part, 0)) for sizes in plan.peaks.values()]
     return render(
         Path(__file__).parent / "plan.html.j2",
         headline=headline(plan),
         picture=base64.b64encode(picture.getvalue()).decode(),
         moments=list(plan.peaks),
         rows=rows,
-        lines=[cache(plan), *chosen(plan), time(plan), *plan.advice],
+        lines=[kv_cache(plan), *chosen(plan), time(plan), *plan.advice],
     )

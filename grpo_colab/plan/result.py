@@ -1,4 +1,4 @@
-"""What a plan found: a recipe on a device, with all sizes, times and choices."""
+"""The result of a plan: a recipe on a device, with all sizes, times and choices. `rendering` shows it."""
 
 from __future__ import annotations
 
@@ -17,53 +17,59 @@ from grpo_colab.utils.files import check_name, write_out
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe on a device. All sizes are bytes."""
+    """A recipe fitted to a device. All sizes are bytes."""
 
-    recipe: Recipe  # with what was chosen
-    shape: BatchPlan
-    device: str
+    recipe: Recipe  # with the chosen settings
+    batch_plan: BatchPlan
+    device: str  # its name
     kind: str  # "cuda" or "cpu"
-    memory: int  # that the run may take there
+    memory: int  # the memory that the run may use
     fits: str  # "yes", "tight" or "no"
     peaks: dict[str, dict[str, int]]  # "generation" and "backward" -> part -> bytes
-    parameters: int
-    trained: int  # parameters
-    kv_token: int  # what one token takes in the KV cache
-    chosen: list[tuple[str, Any, str]]  # setting, value, why
-    step_s: float
-    hours: float
-    advice: list[str]
+    parameters: int  # of the model
+    trained: int  # parameters that are trained: the adapter's, and those of whole copies
+    kv_token: int  # the KV cache of one token
+    chosen: list[tuple[str, Any, str]]  # setting, value, reason
+    step_s: float  # seconds per step
+    hours: float  # of the whole run, evaluation included
+    advice: list[str]  # changes that would make the recipe fit, and a warning about its time limit
 
     @property
     def parts(self) -> dict[str, int]:
-        """Of the larger peak."""
+        """Return the parts of the larger peak: part -> bytes."""
         return max(self.peaks.values(), key=lambda parts: sum(parts.values()))
 
     @property
     def tokens(self) -> int:
-        """Of the longest sequence: prompt and completion."""
+        """Return the length of the longest sequence: prompt and completion."""
         return sequence_tokens(self.recipe)
 
     @property
     def sequences(self) -> int:
-        """So many of which the KV cache holds whole."""
+        """Return how many of the longest sequences the KV cache holds at once."""
         return self.peaks["generation"]["kv_cache"] // (self.kv_token * self.tokens)
 
     @property
     def bytes(self) -> int:
+        """Return the size of the larger peak."""
         return sum(self.parts.values())
 
     @property
     def time(self) -> str:
+        """Return the estimate of the time as a sentence."""
         return rendering.time(self)
 
     def text(self, colour: bool = False, width: int = 80) -> str:
+        """Return the plan as text of `width` columns for a terminal; in ASCII unless `colour`."""
         return rendering.text(self, colour, width)
 
     def draw(self, path: str | Path) -> None:
-        """Write a PNG of both peaks against the device's memory; SettingError where `path` cannot be written."""
-        picture = io.BytesIO()
+        """Write a PNG of both peaks against the device's memory to `path`.
+
+        Raises SettingError where `path` cannot be written.
+        """
         check_name("--picture", path)
+        picture = io.BytesIO()
         rendering.draw(self, picture)
         try:
             write_out(path, picture.getvalue())
@@ -76,6 +82,7 @@ class Plan:
             ) from error
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the plan in JSON's types, as `grpo-colab plan --json` prints it."""
         return {
             "recipe": self.recipe.model_dump(mode="json", exclude_none=True),
             "device": self.device,
@@ -85,7 +92,11 @@ class Plan:
             "peaks": self.peaks,
             "kv_token": self.kv_token,
             "sequences": self.sequences,
-            "step": self.shape.as_grpo() | {"processes": self.shape.processes, "completions": self.shape.completions},
+            "step": {
+                **self.batch_plan.as_grpo(),
+                "processes": self.batch_plan.processes,
+                "completions": self.batch_plan.completions,
+            },
             "chosen": [{"setting": setting, "value": value, "why": why} for setting, value, why in self.chosen],
             "step_s": self.step_s,
             "hours": self.hours,
@@ -93,4 +104,5 @@ class Plan:
         }
 
     def _repr_html_(self) -> str:
+        """Return the plan as a notebook shows it."""
         return rendering.as_html(self)

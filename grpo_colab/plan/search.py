@@ -1,4 +1,7 @@
-"""What the plan may choose, tried in the order of what hurts least."""
+"""Search the settings that a recipe leaves open for the first that fit a device, and suggest changes where none do.
+
+`memory` says what each candidate needs. `planner` turns the one that was found into a `Plan`.
+"""
 
 from __future__ import annotations
 
@@ -12,96 +15,125 @@ from grpo_colab.plan.devices import CONTEXT_BYTES, GPUS, Device
 from grpo_colab.plan.model_shape import ModelShape, bits
 from grpo_colab.recipe.recipe import Recipe
 
-FITS, TIGHT = 0.95, 1.15  # of the device's memory: estimates are good to 15 %
-LENGTH_STEP = 64
-SHARES = [round(0.05 * n, 2) for n in range(18, 2, -1)]  # vLLM's, from 0.9 down
+# Shares of the device's memory up to which a plan fits, and up to which it is tight: estimates are good to 15 %.
+FITS, TIGHT = 0.95, 1.15
+LENGTH_STEP = 64  # tokens between two completion lengths that are tried
+VLLM_SHARES = [round(0.05 * n, 2) for n in range(18, 2, -1)]  # of the memory, from 0.9 down to 0.15
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to run the recipe, with its memory; `share` is vLLM's, None for generate()."""
+    """One way to run the recipe, and the memory that it needs in bytes."""
 
     recipe: Recipe
     micro_batch: int
-    share: float | None
-    peaks: dict[str, dict[str, int]]
-    ratio: float  # the larger peak against the device's memory
-
-    @property
-    def peak(self) -> str:
-        return max(self.peaks, key=lambda moment: sum(self.peaks[moment].values()))
+    share: float | None  # vLLM's share of the memory; None where generate() takes its place
+    peaks: dict[str, dict[str, int]]  # "generation" and "backward" -> part -> bytes
+    ratio: float  # the larger peak divided by the memory that may be used
 
     @property
     def bytes(self) -> int:
-        return sum(self.peaks[self.peak].values())
+        """Return the size of the larger peak."""
+        return max(sum(parts.values()) for parts in self.peaks.values())
 
 
-def candidate(shape: ModelShape, recipe: Recipe, device: Device, share: float | None, micro_batch: int) -> Candidate:
+def make_candidate(
+    shape: ModelShape, recipe: Recipe, device: Device, share: float | None, micro_batch: int
+) -> Candidate:
+    """Return the candidate with these settings, its memory estimated."""
     peaks = memory.peaks(shape, recipe, device, share, micro_batch)
-    return Candidate(recipe, micro_batch, share, peaks, max(sum(p.values()) for p in peaks.values()) / room(device))
+    largest = max(sum(parts.values()) for parts in peaks.values())
+    return Candidate(recipe, micro_batch, share, peaks, largest / usable_bytes(device))
 
 
-def room(device: Device) -> int:
-    """What a run may take: what is free, and the CUDA context that is counted among the parts."""
-    return max(1, min(device.total, device.free + CONTEXT_BYTES) if device.kind == "cuda" else device.free)
+def usable_bytes(device: Device) -> int:
+    """Return the memory that a run may use.
+
+    On a GPU that is what is free plus the CUDA context, which is counted among the parts of a peak.
+    """
+    if device.kind == "cuda":
+        return max(1, min(device.total, device.free + CONTEXT_BYTES))
+    return max(1, device.free)
 
 
-def best(shape: ModelShape, recipe: Recipe, device: Device) -> Candidate:
-    """The first that fits: at full length with vLLM, with a smaller share of vLLM's, without it; then shorter.
+def best_candidate(shape: ModelShape, recipe: Recipe, device: Device) -> Candidate:
+    """Return the first candidate that fits, or the one that needs least memory where none does.
 
-    Where nothing fits for certain, what needs least.
+    The order is that of least harm: first the full completion length with vLLM, then a smaller share for vLLM, then
+    generate(), and only then shorter completions. Within each the larger micro-batches come first.
     """
     tried = []
-    for length in lengths(recipe):
+    for length in completion_lengths(recipe):
         shorter = with_setting(recipe, "grpo", "max_completion_length", length)
-        for share in shares(shape, shorter, device):
+        for share in vllm_shares(shape, shorter, device):
             for micro_batch in micro_batches(recipe, device):
-                tried.append(candidate(shape, shorter, device, share, micro_batch))
-                if tried[-1].ratio <= FITS:
-                    return tried[-1]
-    return min(tried, key=lambda one: one.ratio)
+                candidate = make_candidate(shape, shorter, device, share, micro_batch)
+                if candidate.ratio <= FITS:
+                    return candidate
+                tried.append(candidate)
+    return min(tried, key=lambda candidate: candidate.ratio)
 
 
-def lengths(recipe: Recipe) -> Iterator[int]:
-    """Completion lengths within the recipe's bounds, the full one first."""
+def completion_lengths(recipe: Recipe) -> Iterator[int]:
+    """Yield the completion lengths, in tokens, that the recipe allows: the full one first, then shorter ones."""
     full = recipe.grpo["max_completion_length"]
     yield full
     lowest = recipe.budget.min_completion_length
     if lowest is not None and lowest < full:
-        below = (full - 1) // LENGTH_STEP * LENGTH_STEP
-        yield from range(below, lowest, -LENGTH_STEP)
+        yield from range(_next_shorter(full), lowest, -LENGTH_STEP)
         yield lowest
 
 
-def shares(shape: ModelShape, recipe: Recipe, device: Device) -> Iterator[float | None]:
-    """vLLM's shares of the memory to try, the recipe's own or a sufficient one first; None, generate(), last."""
+def _next_shorter(length: int) -> int:
+    """Return the largest multiple of LENGTH_STEP below `length`."""
+    return (length - 1) // LENGTH_STEP * LENGTH_STEP
+
+
+def vllm_shares(shape: ModelShape, recipe: Recipe, device: Device) -> Iterator[float | None]:
+    """Yield vLLM's shares of the memory to try, the largest useful one first; then None, which is generate().
+
+    The largest useful share is the recipe's own. Without one, or where it has no room for one whole sequence, it is the
+    smallest that holds the step's completions all at once.
+    """
     if recipe.model.get("fast_inference") and device.vllm:
         asked = recipe.model.get("gpu_memory_utilization")
         token = memory.kv_bytes(shape, 2)
-        longest = token * max(recipe.model.get("max_seq_length", 2048), memory.sequence_tokens(recipe))
-        wanted = token * memory.sequence_tokens(recipe) * recipe.completions_per_step // device.processes
-        held = {share: memory.engine(shape, recipe, device, share).kv_cache for share in {*SHARES, asked or SHARES[0]}}
-        sufficient = min((share for share, kv in held.items() if kv >= wanted), default=SHARES[0])
-        # one sequence at least, or Unsloth would cut max_seq_length
-        enough = sufficient if asked is None or held[asked] < longest else asked
-        yield from sorted((s for s, kv in held.items() if s <= enough and kv >= longest), reverse=True)
+        sequence_tokens = memory.sequence_tokens(recipe)
+        # With less than one whole sequence Unsloth would cut max_seq_length.
+        one_sequence = token * max(recipe.model.get("max_seq_length", 2048), sequence_tokens)
+        whole_step = token * sequence_tokens * recipe.completions_per_step // device.processes
+        caches = {
+            share: memory.vllm_memory(shape, recipe, device, share).kv_cache
+            for share in {*VLLM_SHARES, asked or VLLM_SHARES[0]}
+        }
+        if asked is None or caches[asked] < one_sequence:
+            sufficient = [share for share, cache in caches.items() if cache >= whole_step]
+            largest = min(sufficient, default=VLLM_SHARES[0])
+        else:
+            largest = asked
+        useful = [share for share, cache in caches.items() if share <= largest and cache >= one_sequence]
+        yield from sorted(useful, reverse=True)
     yield None
 
 
 def micro_batches(recipe: Recipe, device: Device) -> list[int]:
+    """Return the micro-batches to try: the recipe's own, or all that divide one process's step, largest first."""
     asked = recipe.budget.micro_batch
     return [asked] if asked else divisors(recipe.completions_per_step // device.processes)[::-1]
 
 
 def with_setting(recipe: Recipe, table: str, key: str, value: Any) -> Recipe:
-    """The recipe with one setting changed."""
-    held = getattr(recipe, table)
-    changed = {**held, key: value} if isinstance(held, dict) else held.model_copy(update={key: value})
+    """Return the recipe with one setting changed."""
+    settings = getattr(recipe, table)
+    if isinstance(settings, dict):
+        changed: Any = {**settings, key: value}
+    else:
+        changed = settings.model_copy(update={key: value})
     return recipe.model_copy(update={table: changed})
 
 
-def choices(recipe: Recipe, chosen: Candidate, device: Device) -> list[tuple[str, Any, str]]:
-    """What was chosen, and why: setting, value, reason."""
+def explain_choices(recipe: Recipe, chosen: Candidate, device: Device) -> list[tuple[str, Any, str]]:
+    """Return the settings that `chosen` adds to the recipe or changes in it, each as (setting, value, reason)."""
     found: list[tuple[str, Any, str]] = []
     if not recipe.budget.micro_batch:
         whole = chosen.micro_batch == recipe.completions_per_step // device.processes
@@ -112,52 +144,61 @@ def choices(recipe: Recipe, chosen: Candidate, device: Device) -> list[tuple[str
         why = "vLLM does not run here" if not device.vllm else "vLLM's share and training do not fit together"
         found.append(("model.fast_inference", False, f"{why}; generate() of transformers is slower"))
     elif chosen.share is not None and chosen.share != asked:
-        why = "a KV cache for the step's completions" if asked is None else f"{asked} leaves too little to train in"
-        if asked is not None and chosen.share > asked:
+        if asked is None:
+            why = "a KV cache for the step's completions"
+        elif chosen.share > asked:
             why = f"in {asked} there is no room for one whole sequence"
+        else:
+            why = f"{asked} leaves too little to train in"
         found.append(("model.gpu_memory_utilization", chosen.share, why))
     full, length = recipe.grpo["max_completion_length"], chosen.recipe.grpo["max_completion_length"]
     if length != full:
-        found.append(
-            (
-                "grpo.max_completion_length",
-                length,
-                f"{full} does not fit; at least {recipe.budget.min_completion_length} were allowed",
-            )
-        )
+        why = f"{full} does not fit; at least {recipe.budget.min_completion_length} were allowed"
+        found.append(("grpo.max_completion_length", length, why))
     return found
 
 
-def advice(recipe: Recipe, shape: ModelShape, device: Device, smaller: dict[str, ModelShape]) -> list[str]:
-    """Changes that would each make a recipe fit that does not, with the memory that it would then need."""
+def suggest_changes(
+    recipe: Recipe, shape: ModelShape, device: Device, smaller_models: dict[str, ModelShape]
+) -> list[str]:
+    """Return the changes of which each alone makes the recipe fit, with the memory that it would then need.
+
+    Of each kind (quantisation, length, micro-batch, rank, model, GPU) the mildest that is enough is named; of the
+    smaller models all that fit. The list is empty where no single change is enough.
+    """
     found = []
 
-    def tried(text: str, changed: Recipe, shape: ModelShape = shape, device: Device = device) -> bool:
-        result = best(shape, changed, device)
-        if result.ratio <= FITS:
-            found.append(f"{text}: {result.bytes / GIB:.1f} GiB")
-        return result.ratio <= FITS
+    def helps(change: str, changed: Recipe, shape: ModelShape = shape, device: Device = device) -> bool:
+        """Add the change to what was found if it makes the recipe fit."""
+        result = best_candidate(shape, changed, device)
+        fits = result.ratio <= FITS
+        if fits:
+            found.append(f"{change}: {result.bytes / GIB:.1f} GiB")
+        return fits
 
     if bits(recipe, device.kind) > 4:
         others = [key for key in ("load_in_8bit", "load_in_16bit", "load_in_fp8") if recipe.model.get(key)]
-        told = " (and without " + ", ".join(f"model.{key}" for key in others) + ")" if others else ""
+        without = " (and without " + ", ".join(f"model.{key}" for key in others) + ")" if others else ""
         model = {**recipe.model, **dict.fromkeys(others, False), "load_in_4bit": True}
-        tried(f"model.load_in_4bit = true{told}", recipe.model_copy(update={"model": model}))
-    full = recipe.grpo["max_completion_length"]
-    for length in range((full - 1) // LENGTH_STEP * LENGTH_STEP, 0, -LENGTH_STEP):
-        if tried(
-            f"grpo.max_completion_length = {length}", with_setting(recipe, "grpo", "max_completion_length", length)
-        ):
+        helps(f"model.load_in_4bit = true{without}", recipe.model_copy(update={"model": model}))
+
+    for length in range(_next_shorter(recipe.grpo["max_completion_length"]), 0, -LENGTH_STEP):
+        shorter = with_setting(recipe, "grpo", "max_completion_length", length)
+        if helps(f"grpo.max_completion_length = {length}", shorter):
             break
+
     if recipe.budget.micro_batch > 1:
-        tried("budget.micro_batch = 0 (by memory)", with_setting(recipe, "budget", "micro_batch", 0))
+        helps("budget.micro_batch = 0 (by memory)", with_setting(recipe, "budget", "micro_batch", 0))
+
     for rank in (16, 8):
         lower = with_setting(with_setting(recipe, "lora", "r", rank), "model", "max_lora_rank", rank)
-        if rank < recipe.lora.get("r", 16) and tried(f"lora.r = {rank} (and model.max_lora_rank)", lower):
+        if rank < recipe.lora.get("r", 16) and helps(f"lora.r = {rank} (and model.max_lora_rank)", lower):
             break
-    for name, other in smaller.items():
-        tried(f"model.model_name = {name!r}", with_setting(recipe, "model", "model_name", name), shape=other)
+
+    for name, smaller in smaller_models.items():
+        helps(f"model.model_name = {name!r}", with_setting(recipe, "model", "model_name", name), shape=smaller)
+
     for gpu in sorted(GPUS.values(), key=lambda gpu: gpu.total):
-        if gpu.total > device.total and tried(f"another GPU, such as {gpu.name}", recipe, device=gpu):
+        if gpu.total > device.total and helps(f"another GPU, such as {gpu.name}", recipe, device=gpu):
             break
     return found

@@ -1,4 +1,4 @@
-"""Load the recipe's model and give it an adapter: FastLanguageModel.from_pretrained, then get_peft_model.
+"""Load the recipe's model and give it an adapter, by FastLanguageModel.from_pretrained and get_peft_model.
 
 On a GPU this is Unsloth's 4-bit loader, with vLLM where the recipe wants it and the machine has it. Without a GPU the
 same two calls give Unsloth's CPU backend.
@@ -21,21 +21,22 @@ if TYPE_CHECKING:
     from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.utils.device import Machine
 
-ONE_THREAD_PARAMETERS = 10_000_000
+ONE_THREAD_PARAMETERS = 10_000_000  # a model with fewer uses one CPU thread
 
 
 def load_policy(recipe: Recipe, machine: Machine, adapter: Path | None = None) -> Policy:
-    """Load the recipe's model, and give it an adapter: a fresh one, or the one that `Policy.save` wrote to `adapter`.
+    """Load the recipe's model with a new LoRA adapter, or with the one that `Policy.save` wrote to `adapter`.
 
-    Raises SettingError for a model that cannot be had or does not fit, and for an adapter that it cannot be given.
+    Raises SettingError for a model that cannot be loaded or does not fit, and for an adapter that it cannot take.
     """
     loader = import_unsloth().FastLanguageModel
     arguments = model_arguments(recipe, machine)
 
     try:
         check_hub(recipe.model_path)
-        model, tokenizer = loader.from_pretrained(**_taken(loader.from_pretrained, arguments, machine))
-    # No network, no access, no disk, or a folder that is no model. Unsloth's GPU loader raises most as a RuntimeError.
+        model, tokenizer = loader.from_pretrained(**_supported(loader.from_pretrained, arguments, machine))
+    # These mean no network, no access, no disk space, or a folder that holds no model. Unsloth's GPU loader raises most
+    # of them as a RuntimeError.
     except (OSError, ValueError, RuntimeError, ImportError, NotImplementedError) as error:
         name = recipe.model["model_name"]
         if out_of_memory(error):
@@ -58,18 +59,18 @@ def load_policy(recipe: Recipe, machine: Machine, adapter: Path | None = None) -
             remedy="write settings that PEFT takes for this model, such as the names of its own modules in "
             "lora.target_modules",
         ) from error
-    learner = Policy(model, tokenizer)
+    policy = Policy(model, tokenizer)
     if adapter is not None:
-        learner.load_adapter(adapter)
-    return learner
+        policy.load_adapter(adapter)
+    return policy
 
 
 def _choose_threads(model: Any) -> None:
-    """Let a small model use one thread, unless OMP_NUM_THREADS says otherwise.
+    """Use one CPU thread for a small model, unless OMP_NUM_THREADS is set.
 
-    Its matrices are too small to be shared out well. A second thread makes a step a quarter shorter on idle cores. It
-    makes it six times longer where another process uses one of them, since each of thousands of small operations then
-    waits for that core (tests/benchmarks/threads.py).
+    Its matrices are too small to divide well. On idle cores a second thread makes a step a quarter shorter. Where
+    another process uses one of the cores it makes a step six times longer, since each of thousands of small operations
+    then waits for that core (tests/benchmarks/threads.py).
     """
     import torch
 
@@ -78,9 +79,10 @@ def _choose_threads(model: Any) -> None:
 
 
 def model_arguments(recipe: Recipe, machine: Machine) -> dict[str, Any]:
-    """Return the recipe's [model] table as from_pretrained takes it.
+    """Return the recipe's [model] table as arguments of from_pretrained.
 
-    Paths and dtypes are resolved, and vLLM is on only where it can run.
+    The model's path and dtype are resolved, and vLLM is on only where it can run. Raises SettingError for a dtype that
+    torch does not have.
     """
     import torch
 
@@ -97,22 +99,24 @@ def model_arguments(recipe: Recipe, machine: Machine) -> dict[str, Any]:
     if machine.kind == "cuda" and "dtype" not in arguments:
         arguments["dtype"] = torch.bfloat16 if machine.bf16 else torch.float16
     if machine.kind == "cpu" and "dtype" not in arguments and recipe.brings_model:
-        # Unsloth would take bfloat16 where the CPU has it, which is slower for models this small and gives other
-        # results on other CPUs.
+        # Unsloth would take bfloat16 where the CPU has it. That is slower for models this small, and makes the results
+        # depend on the CPU.
         arguments["dtype"] = torch.float32
     arguments["fast_inference"] = bool(arguments.get("fast_inference")) and machine.vllm
     if arguments["fast_inference"]:
         arguments.setdefault("max_lora_rank", recipe.lora.get("r", 16))
-        if (machine.capability or (0, 0)) < (8, 0):  # FlashInfer has no kernels for a T4, and Unsloth looks here
+        # FlashInfer has no kernels for a T4. Unsloth reads this variable.
+        if (machine.capability or (0, 0)) < (8, 0):
             os.environ.setdefault("UNSLOTH_VLLM_NO_FLASHINFER", "1")
     return arguments
 
 
-def _taken(function: Any, arguments: dict[str, Any], machine: Machine) -> dict[str, Any]:
+def _supported(loader: Any, arguments: dict[str, Any], machine: Machine) -> dict[str, Any]:
     """Return the arguments that the loader has a parameter for.
 
-    The CPU's loader passes others on to the model's constructor, which does not know those of the GPU's loader.
+    Unsloth's CPU loader passes all others on to the model's constructor, which does not know those of the GPU loader.
     """
     if machine.kind == "cuda":
         return arguments
-    return {key: value for key, value in arguments.items() if key in inspect.signature(function).parameters}
+    parameters = inspect.signature(loader).parameters
+    return {key: value for key, value in arguments.items() if key in parameters}

@@ -1,6 +1,6 @@
-"""The policy: a causal language model with its tokenizer and its LoRA adapter. It is asked, saved and proved here.
+"""Generate with the policy, save it, and check what was saved.
 
-`policy_loading` makes one.
+The policy is a causal language model with its tokenizer and its LoRA adapter. `loading` loads one.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from grpo_colab.utils.memory import free_memory, out_of_memory
 if TYPE_CHECKING:
     from grpo_colab.tasks import Message
 
-SAME_NATS = 0.01  # per token, that a reloaded adapter may differ from what was saved: a GPU rounds
+# How far the log-probabilities of a reloaded adapter may be from those in memory, in nats per token: a GPU rounds.
+SAME_NATS = 0.01
 
 
 @dataclass
 class Policy:
-    """What is trained and asked. `model` is a transformers causal model with a PEFT adapter."""
+    """The model that is trained. `model` is a causal language model of transformers with a PEFT adapter."""
 
     model: Any
     tokenizer: Any
 
     def generate(self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, batch_size: int = 64) -> list[str]:
-        """Answer each conversation greedily; the completions' texts, special tokens left out, in the prompts' order."""
+        """Return a greedy completion of each conversation, as text without special tokens, in the prompts' order."""
         texts = [self.prompt_text(prompt) for prompt in prompts]
-        # of like length together, so that little of a batch is padding
+        # Batch prompts of similar length, so that little of a batch is padding.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        said = self._complete([texts[index] for index in order], max_new_tokens, batch_size)
-        answers = dict(zip(order, self.tokenizer.batch_decode(said, skip_special_tokens=True), strict=True))
-        return [answers[index] for index in range(len(texts))]
+        tokens = self._complete([texts[index] for index in order], max_new_tokens, batch_size)
+        completions = dict(zip(order, self.tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True))
+        return [completions[index] for index in range(len(texts))]
 
     def sample(
         self,
@@ -50,21 +51,27 @@ class Policy:
         top_p: float = 1.0,
         batch_size: int = 64,
     ) -> list[list[int]]:
-        """`n` completions of one conversation, as tokens; the end's token is the last one unless it was cut off."""
+        """Sample `n` completions of one conversation, and return their tokens.
+
+        The last token of a completion is the end-of-sequence token, unless it was cut off at `max_new_tokens`.
+        """
         texts = [self.prompt_text(prompt)] * n
         return self._complete(texts, max_new_tokens, batch_size, temperature=temperature, top_p=top_p)
 
     def _complete(
         self, texts: Sequence[str], max_new_tokens: int, batch_size: int, **sampling: float
     ) -> list[list[int]]:
-        """The completions' tokens, in ever smaller batches where memory asks for it; greedy without `sampling`."""
+        """Return the tokens of a completion for each prompt text; greedy without `sampling`.
+
+        When memory runs out the batch is halved and tried again. Raises SettingError when a batch of one is too large.
+        """
         if texts and getattr(self.model, "vllm_engine", None) is not None:
             return self._complete_with_vllm(texts, max_new_tokens, **sampling)
-        answers: list[list[int]] = []
-        while len(answers) < len(texts):
-            batch = texts[len(answers) :][:batch_size]
+        completions: list[list[int]] = []
+        while len(completions) < len(texts):
+            batch = texts[len(completions) :][:batch_size]
             try:
-                answers += self._complete_batch(batch, max_new_tokens, **sampling)
+                completions += self._complete_batch(batch, max_new_tokens, **sampling)
                 continue
             except RuntimeError as error:
                 if not out_of_memory(error):
@@ -76,24 +83,31 @@ class Policy:
                         value=max_new_tokens,
                         remedy="write fewer, or a smaller model.gpu_memory_utilization",
                     ) from error
+            # Only outside of the handler: the exception's frames hold the batch's memory.
             free_memory()
             batch_size = len(batch) // 2
-        return answers
+        return completions
 
     def prompt_text(self, prompt: Sequence[Message]) -> str:
+        """Return the conversation as the model's chat template writes it, up to where its answer begins."""
         return self.tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
 
     def prompt_tokens(self, prompt: Sequence[Message]) -> int:
-        """The prompt's length in tokens, the template's own included."""
+        """Return the prompt's length in tokens, including those of the chat template."""
         return len(self.tokenizer(self.prompt_text(prompt), add_special_tokens=False)["input_ids"])
 
     def _complete_batch(self, texts: Sequence[str], max_new_tokens: int, **sampling: float) -> list[list[int]]:
+        """Return the tokens of a completion for each prompt text, generated as one batch by transformers."""
         import torch
 
+        # Without sampling these have no meaning, and None keeps transformers from warning about the model's own values.
+        options: dict[str, Any] = dict.fromkeys(("temperature", "top_p", "top_k"))
+        if sampling:
+            options = {"top_k": 0, **sampling}
         was_training = self.model.training
         self.mode(training=False)
         try:
-            # Unsloth pads right for training; a batch that is continued must end where the answer begins
+            # Unsloth pads right for training. For generation a prompt must end where the completion begins.
             inputs = self.tokenizer(
                 list(texts), return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
             ).to(self.model.device)
@@ -102,30 +116,37 @@ class Policy:
                     **inputs,
                     max_new_tokens=max_new_tokens,
                     do_sample=bool(sampling),
-                    **({"top_k": 0, **sampling} if sampling else dict.fromkeys(("temperature", "top_p", "top_k"))),
-                    repetition_penalty=1.0,  # as in training and with vLLM; some models' own configuration has more
+                    **options,
+                    # As in training and with vLLM; some models' own configuration has a higher one.
+                    repetition_penalty=1.0,
                     pad_token_id=self.tokenizer.pad_token_id,
                 )
         finally:
             self.mode(training=was_training)
-        ends = self.model.generation_config.eos_token_id
-        ends = set(ends) if isinstance(ends, list) else {ends, self.tokenizer.eos_token_id}
-        return [up_to(ends, row) for row in tokens[:, inputs["input_ids"].shape[1] :].tolist()]
+        eos = self.model.generation_config.eos_token_id
+        end_tokens = set(eos) if isinstance(eos, list) else {eos, self.tokenizer.eos_token_id}
+        prompt_length = inputs["input_ids"].shape[1]
+        return [_cut_after_end(row, end_tokens) for row in tokens[:, prompt_length:].tolist()]
 
     def _complete_with_vllm(self, texts: Sequence[str], max_new_tokens: int, **sampling: float) -> list[list[int]]:
+        """Return the tokens of a completion for each prompt text, generated by the model's vLLM engine."""
         from vllm import SamplingParams
 
         parameters = SamplingParams(max_tokens=max_new_tokens, **(sampling or {"temperature": 0.0}))
-        with tempfile.TemporaryDirectory() as folder:  # vLLM takes an adapter from a folder
+        # vLLM loads an adapter from a folder.
+        with tempfile.TemporaryDirectory() as folder:
             self.model.save_lora(folder)
-            # as ids: the template writes the beginning of the text itself, and vLLM would add another
+            # Pass token ids: the chat template writes the beginning-of-sequence token, and vLLM would add another.
             ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
             prompts = [{"prompt_token_ids": prompt} for prompt in ids]
             outputs = self.model.fast_generate(prompts, parameters, lora_request=self.model.load_lora(folder))
         return [list(output.outputs[0].token_ids) for output in outputs]
 
     def mode(self, training: bool) -> None:
-        """Unsloth's switches where the model has them: they also turn its inference kernels on and off."""
+        """Put the model into training or evaluation mode.
+
+        Unsloth's models have switches of their own, which also turn its inference kernels off and on.
+        """
         switch = "for_training" if training else "for_inference"
         if hasattr(self.model, switch):
             getattr(self.model, switch)()
@@ -133,8 +154,12 @@ class Policy:
             self.model.train(training)
 
     def save(self, path: Path) -> None:
-        """The adapter and the tokenizer, as PEFT and transformers save them: whole, or what stood there before."""
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # which nobody has put there before
+        """Write the adapter and the tokenizer to the folder `path`, as PEFT and transformers save them.
+
+        They are written to a temporary folder, which then replaces `path`: a failure leaves what was there before.
+        """
+        # A name that nobody can guess, so that nothing stands there already.
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         temporary.mkdir(parents=True)
         try:
             self.model.save_pretrained(temporary)
@@ -145,23 +170,27 @@ class Policy:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def load_adapter(self, path: Path) -> None:
-        """Give the model's adapter the weights in the folder `path`; SettingError when they are not all there."""
+        """Load the weights in the folder `path` into the model's adapter.
+
+        Raises SettingError when they are missing, damaged, or do not belong to this adapter.
+        """
         from peft import load_peft_weights, set_peft_model_state_dict
         from safetensors import SafetensorError
 
-        kept = path / "adapter_model.safetensors"
-        if not kept.is_file():  # PEFT would ask the hub for a repository of this folder's name
-            raise SettingError(f"has no {kept.name}", remedy="take another checkpoint, or train again", place=path)
+        file = path / "adapter_model.safetensors"
+        # Without this PEFT would ask the hub for a repository of this folder's name.
+        if not file.is_file():
+            raise SettingError(f"has no {file.name}", remedy="take another checkpoint, or train again", place=path)
         try:
             weights = load_peft_weights(str(path), device=str(self.model.device))
         except (SafetensorError, OSError, ValueError) as error:
             raise SettingError(
-                f"its {kept.name} is damaged ({one_line(error)})",
+                f"its {file.name} is damaged ({one_line(error)})",
                 remedy="take another checkpoint, or train again",
                 place=path,
             ) from error
         result = set_peft_model_state_dict(self.model, weights)
-        # of this adapter: beside it TRL may keep another, the reference
+        # Look only at this adapter's matrices: TRL may keep another one beside it, the reference.
         missing = [name for name in result.missing_keys if "lora_" in name and ".default." in name]
         if missing or result.unexpected_keys:
             raise SettingError(
@@ -174,77 +203,71 @@ class Policy:
     def log_probabilities(
         self, samples: Sequence[tuple[Sequence[Message], str]], base: bool = False, limit_tokens: int = 128
     ) -> list[tuple[float, int]]:
-        """What each completion's first tokens are worth to the policy, given its prompt: nats a token, and the tokens.
+        """Return for each completion its mean log-probability, in nats per token, and the number of tokens it is over.
 
-        With `base`, to the model below the adapter. Empty completions are left out. The random states, and the modes
-        and flags of the model, are afterwards what they were.
+        `samples` are prompts with completions, of which the first `limit_tokens` tokens count. Empty completions are
+        left out. With `base` the model without its adapter is asked. The random states, and the model's modes and
+        flags, are restored afterwards.
         """
         import torch
 
         values = []
-        with self._undisturbed(), self.model.disable_adapter() if base else contextlib.nullcontext():
+        with self._restore_state(), self.model.disable_adapter() if base else contextlib.nullcontext():
             for prompt, completion in samples:
-                if completion:
-                    asked, said = (
-                        self.tokenizer(text, add_special_tokens=False)["input_ids"]
-                        for text in (self.prompt_text(prompt), completion)
-                    )
-                    said = said[:limit_tokens]
-                    ids = torch.tensor([asked + said], device=self.model.device)
-                    labels = torch.tensor([[-100] * len(asked) + said], device=self.model.device)
-                    # the loss, their mean over the labels that are not -100: Unsloth's models may give no logits
-                    loss = self.model(input_ids=ids, labels=labels, use_cache=False).loss.item()
-                    values.append((-loss, len(said)))
+                if not completion:
+                    continue
+                prompt_ids = self.tokenizer(self.prompt_text(prompt), add_special_tokens=False)["input_ids"]
+                completion_ids = self.tokenizer(completion, add_special_tokens=False)["input_ids"][:limit_tokens]
+                ids = torch.tensor([prompt_ids + completion_ids], device=self.model.device)
+                labels = torch.tensor([[-100] * len(prompt_ids) + completion_ids], device=self.model.device)
+                # The loss is the negative mean over the labels that are not -100. Unsloth's models may return no
+                # logits to compute it from.
+                loss = self.model(input_ids=ids, labels=labels, use_cache=False).loss.item()
+                values.append((-loss, len(completion_ids)))
         return values
 
-    def prove(self, path: Path, samples: Sequence[tuple[Sequence[Message], str]]) -> list[str]:
-        """What is wrong with the adapter saved in `path`, in words; nothing when it is what is in memory.
+    def check_saved_adapter(self, path: Path, samples: Sequence[tuple[Sequence[Message], str]]) -> list[str]:
+        """Return what is wrong with the adapter saved in `path`, in words; an empty list when it is the one in memory.
 
-        `samples` are prompts with completions, to which the saved adapter, loaded beside the policy's own, must give
-        the same log-probabilities.
+        The saved adapter is loaded beside the policy's own. For `samples`, prompts with completions, it must give the
+        same log-probabilities.
         """
-        from safetensors.torch import load_file
-
-        troubles = []
+        troubles: list[str] = []
         active = self.model.active_adapter
-        with self._undisturbed():
+        with self._restore_state():
             try:
-                weights = load_file(path / "adapter_model.safetensors")
-                matrices = [name for name in weights if "lora_B" in name]
-                zero = [name for name in matrices if not weights[name].any()]
-                broken = [name for name, values in weights.items() if not values.isfinite().all()]
-                if zero:
-                    nothing = ", so that the adapter changes nothing" if zero == matrices else ""
-                    troubles.append(f"{len(zero)} of {len(matrices)} B matrices are zero{nothing} ({_named(zero)})")
-                if broken:
-                    troubles.append(f"{len(broken)} matrices hold NaN or infinity ({_named(broken)})")
+                troubles += _trouble_in_matrices(path)
+                # PEFT takes a second adapter only where none has a bias.
                 if self.model.peft_config[active].bias != "none":
-                    return troubles  # PEFT takes no second adapter then
+                    return troubles
                 in_memory = self.log_probabilities(samples)
-                keys = self.model.load_adapter(str(path), "proof", torch_device=str(self.model.device))
+                keys = self.model.load_adapter(str(path), "saved", torch_device=str(self.model.device))
                 missing, foreign = len(keys.missing_keys), len(keys.unexpected_keys)
                 if missing or foreign:
                     troubles.append(f"{missing} of its matrices are missing, {foreign} do not belong to this model")
-                self.model.set_adapter("proof", inference_mode=True)
+                self.model.set_adapter("saved", inference_mode=True)
                 pairs = zip(in_memory, self.log_probabilities(samples), strict=True)
-                apart = [abs(ours - saved) for (ours, _), (saved, _) in pairs]
-                if not all(nats <= SAME_NATS for nats in apart):
-                    troubles.append(f"reloaded, it is {max(apart):.2g} nats a token away from the policy in memory")
-            except Exception as error:  # noqa: BLE001 - whatever it is, it awaits all who load this adapter
+                differences = [abs(ours - saved) for (ours, _), (saved, _) in pairs]
+                # Not `any(... > SAME_NATS)`, which would let NaN pass.
+                if not all(nats <= SAME_NATS for nats in differences):
+                    troubles.append(
+                        f"reloaded, it is {max(differences):.2g} nats a token away from the policy in memory"
+                    )
+            except Exception as error:  # noqa: BLE001 - whoever loads this adapter would meet the same error
                 troubles.append(f"it cannot be reloaded ({one_line(error)})")
             finally:
-                if "proof" in self.model.peft_config:
+                if "saved" in self.model.peft_config:
                     self.model.set_adapter(active)
-                    self.model.delete_adapter("proof")
+                    self.model.delete_adapter("saved")
         return troubles
 
     @contextlib.contextmanager
-    def _undisturbed(self) -> Iterator[None]:
-        """Evaluation mode, no gradients; afterwards random states, modes and requires_grad are what they were."""
+    def _restore_state(self) -> Iterator[None]:
+        """Evaluate without gradients, then restore the random states, the modules' modes and requires_grad."""
         import torch
 
         modes = [(module, module.training) for module in self.model.modules()]
-        learning = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
+        gradients = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
         try:
             with torch.random.fork_rng(range(torch.cuda.device_count())), torch.no_grad():
                 self.model.eval()
@@ -252,15 +275,34 @@ class Policy:
         finally:
             for module, training in modes:
                 module.training = training
-            for parameter, flag in learning:
-                parameter.requires_grad_(flag)
+            for parameter, requires_grad in gradients:
+                parameter.requires_grad_(requires_grad)
 
 
-def up_to(ends: Collection[int | None], tokens: list[int]) -> list[int]:
-    """`tokens` up to the first that ends an answer, that one included; the rest is padding."""
-    return next((tokens[: place + 1] for place, token in enumerate(tokens) if token in ends), tokens)
+def _cut_after_end(tokens: list[int], end_tokens: Collection[int | None]) -> list[int]:
+    """Return the tokens up to and including the first that ends a completion; what follows it is padding."""
+    for position, token in enumerate(tokens):
+        if token in end_tokens:
+            return tokens[: position + 1]
+    return tokens
 
 
-def _named(names: Sequence[str]) -> str:
+def _trouble_in_matrices(path: Path) -> Iterator[str]:
+    """Yield what is wrong with the numbers of the adapter saved in `path`: all zero, NaN or infinite."""
+    from safetensors.torch import load_file
+
+    weights = load_file(path / "adapter_model.safetensors")
+    b_matrices = [name for name in weights if "lora_B" in name]
+    zero = [name for name in b_matrices if not weights[name].any()]
+    not_finite = [name for name, values in weights.items() if not values.isfinite().all()]
+    if zero:
+        effect = ", so that the adapter changes nothing" if zero == b_matrices else ""
+        yield f"{len(zero)} of {len(b_matrices)} B matrices are zero{effect} ({_list_names(zero)})"
+    if not_finite:
+        yield f"{len(not_finite)} matrices hold NaN or infinity ({_list_names(not_finite)})"
+
+
+def _list_names(names: Sequence[str]) -> str:
+    """Return the first three names of matrices, without what all of them begin and end with."""
     short = [name.removeprefix("base_model.model.").removesuffix(".weight") for name in names[:3]]
     return ", ".join([*short, "..."] if len(names) > 3 else short)

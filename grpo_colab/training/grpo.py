@@ -186,7 +186,7 @@ def save_adapter(run: Run, policy: Policy) -> None:
         (run.path / "evaluation.json").unlink(missing_ok=True)  # of an earlier stop: it must be of this adapter
         policy.save(run.adapter)
     samples = run.completions()[-4:]
-    troubles = policy.prove(run.adapter, [(row["prompt"], row["completion"]) for row in samples])
+    troubles = policy.check_saved_adapter(run.adapter, [(row["prompt"], row["completion"]) for row in samples])
     has_learnt = any(row.get("grad_norm") for row in run.metrics())
     why = "" if has_learnt else "; no step had a gradient, since in no group did the rewards differ"
     for trouble in troubles:

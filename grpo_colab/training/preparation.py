@@ -144,7 +144,7 @@ def fit_to_device(
     for setting, value, why in planned.chosen:
         if setting != "budget.micro_batch":  # the batch plan's own line says it
             info(f"Chosen: {setting} = {value} ({why})")
-    return recipe.model_copy(update={"grpo": planned.recipe.grpo}), planned.recipe, planned.shape
+    return recipe.model_copy(update={"grpo": planned.recipe.grpo}), planned.recipe, planned.batch_plan
 
 
 def prompt_rows(

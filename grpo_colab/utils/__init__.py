@@ -1,1 +1,1 @@
-"""The ground that every wing stands on: files, processes, the console, the device, the training stack."""
+"""Help every other package: files, processes, the console, the device, the import of the training stack."""

@@ -1,4 +1,4 @@
-"""The device that this process would train on, and whether a person looks on from a notebook."""
+"""Find out which device this process trains on, and whether it runs in a notebook."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Machine:
-    """One process's device; `processes` is torchrun's world size."""
+    """The device of one process."""
 
     kind: str  # "cuda" or "cpu"
     name: str
-    capability: tuple[int, int] | None
-    bf16: bool
-    processes: int
+    capability: tuple[int, int] | None  # CUDA's compute capability; None on a CPU
+    bf16: bool  # whether the GPU computes in bfloat16
+    processes: int  # torchrun's world size, or 1
 
     @property
     def free_bytes(self) -> int:
-        """The memory that this process may still take on its device, now."""
+        """Return the memory in bytes that this process can still allocate on its device now."""
         if self.kind == "cuda":
             import torch
 
@@ -31,7 +31,7 @@ class Machine:
 
     @property
     def total_bytes(self) -> int:
-        """The memory of its device, whoever holds it now."""
+        """Return the memory of its device in bytes, free or not; on a CPU each process has an equal share."""
         if self.kind == "cuda":
             import torch
 
@@ -42,25 +42,25 @@ class Machine:
 
     @property
     def vllm(self) -> bool:
-        """Whether vLLM can generate here; it needs CUDA and its own package."""
+        """Tell whether vLLM can generate here: it needs CUDA and its own package."""
         return self.kind == "cuda" and importlib.util.find_spec("vllm") is not None
 
 
 def this_machine() -> Machine:
-    """Look at the device that training would use."""
+    """Return the device that training would use: the current GPU where torch has one, else the CPU."""
     import torch
 
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if torch.cuda.is_available():
         device = torch.cuda.get_device_properties(torch.cuda.current_device())
         capability = (device.major, device.minor)
-        # bfloat16 needs Ampere; earlier cards such as the T4 (7.5) emulate it slowly or not at all
-        return Machine("cuda", device.name, capability, capability >= (8, 0), processes)
-    return Machine("cpu", "CPU", None, False, processes)
+        # bfloat16 needs Ampere (8.0). Earlier GPUs such as the T4 (7.5) emulate it slowly, or not at all.
+        return Machine("cuda", device.name, capability, bf16=capability >= (8, 0), processes=processes)
+    return Machine("cpu", "CPU", None, bf16=False, processes=processes)
 
 
 def in_notebook() -> bool:
-    """Whether this process is a notebook's kernel, which shows HTML and is run again cell by cell."""
-    shell = sys.modules.get("IPython")
-    # Colab's own is called Shell
-    return shell is not None and type(shell.get_ipython()).__name__ in ("ZMQInteractiveShell", "Shell")
+    """Tell whether this process is a notebook's kernel, which shows HTML and may run a cell again."""
+    ipython = sys.modules.get("IPython")
+    # Jupyter's shell has the first name, Colab's the second.
+    return ipython is not None and type(ipython.get_ipython()).__name__ in ("ZMQInteractiveShell", "Shell")

@@ -1,8 +1,8 @@
-"""Files that are whole or not there, and files that grow by whole lines. Standard library only.
+"""Write files whole or not at all, append whole lines, and read files that others may have changed.
 
-What others may have put where we write or read is met here, once. In our own folders nothing is written or read
-through a link, and nothing but a regular file: a link may lead to another person's file, a pipe never ends.
-`write_out` is for the file that a person named: there a device or a pipe is what they meant.
+Somebody else may have put a link, a pipe or a device where we write or read. In our own folders only regular files are
+written and read, and no link is followed: a link may lead to another person's file, and a pipe never ends. `write_out`
+is for a file that a person named: a device or a pipe is then what they meant. Standard library only.
 """
 
 from __future__ import annotations
@@ -26,35 +26,39 @@ from grpo_colab.errors import SettingError
 from grpo_colab.text import escaped
 from grpo_colab.utils.json_rows import MOST_ROWS, Objects, is_sound, objects_in
 
-MOST_READ: Final = 1 << 26  # bytes of a file that nobody vouches for
-MOST_KEPT: Final = 1 << 28  # bytes of a file that a run of ours has written
-LONGEST_NAME: Final = 200  # bytes of a file's name: file systems take 255, and what is made beside it has more
-LONGEST_PATH: Final = 3000  # bytes: systems take 4,096, and what is in the folder has names of its own
-# No link is followed, no pipe is waited for.
+MOST_READ: Final = 1 << 26  # bytes that are read of an untrusted file
+MOST_KEPT: Final = 1 << 28  # bytes that are read of a file that a run of ours has written
+LONGEST_NAME: Final = 200  # bytes of a file's name: file systems take 255, and files made beside it have longer names
+LONGEST_PATH: Final = 3000  # bytes of a path: systems take 4,096, and the files in a folder add their names
+# Flags of os.open: follow no link, do not wait for a pipe, and do not hand the file on to child processes.
 _GUARDED: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all. Half a surrogate pair becomes its escape, which in JSON means it."""
+    """Write `text` to `path` whole or not at all, as UTF-8.
+
+    Half a surrogate pair is written as its escape, which JSON reads as the same character.
+    """
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` whole or not at all: to a new file beside it, to the disk, and then renamed.
+    """Write `content` to `path` whole or not at all: to a new file beside it, synced to the disk, and then renamed.
 
-    A file that stands there keeps its mode and its owner. Raises OSError, and changes nothing, where `path` is a link
-    or anything but a regular file.
+    A file that is replaced keeps its mode and its owner. Raises OSError, and changes nothing, where `path` is a link or
+    anything else but a regular file.
     """
-    there = _status(path)
-    if there is not None:
-        _need_regular(path, there)
+    existing = _status(path)
+    if existing is not None:
+        _require_regular(path, existing)
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    # the umask decides about a new file's mode
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _GUARDED, 0o666 if there is None else 0o600)
+    # The umask decides the mode of a new file. One that replaces another is private until it gets the other's mode.
+    mode = 0o666 if existing is None else 0o600
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _GUARDED, mode)
     try:
         with os.fdopen(handle, "wb") as file:
-            if there is not None:
-                _keep(file.fileno(), there)
+            if existing is not None:
+                _copy_owner_and_mode(file.fileno(), existing)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -67,59 +71,70 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_out(path: str | Path, content: str | bytes) -> None:
     """Write `content` to the file that a person named.
 
-    Into a device or a pipe it is written straight, and to standard output or error where that is its name. A link is
-    followed within its own folder. Raises OSError, and changes nothing, for a link that leads out of it.
+    A device or a pipe is written to directly, and so is an open file such as /dev/stdout. A link is followed within its
+    own folder. Raises OSError, and changes nothing, for a link that leads out of it.
     """
     path = Path(path)
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
-    if (standard := _descriptor(path)) is not None:
-        with os.fdopen(os.dup(standard), "wb") as file:
+    descriptor = _descriptor(path)
+    if descriptor is not None:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
             file.write(data)
         return
     if path.is_symlink():
-        target = _led_to(path)
+        target = _resolve(path)
         if not target.is_relative_to(path.parent.resolve()):
             raise OSError(errno.ELOOP, f"it is a link to {target}; name that file itself", str(path))
         path = target
-    there = _status(path)
-    if there is None or stat.S_ISREG(there.st_mode) or stat.S_ISDIR(there.st_mode):
+    existing = _status(path)
+    # write_bytes refuses a folder.
+    if existing is None or stat.S_ISREG(existing.st_mode) or stat.S_ISDIR(existing.st_mode):
         write_bytes(path, data)
         return
-    with path.open("wb", buffering=0) as straight:
+    with path.open("wb", buffering=0) as device:
         while data:
-            data = data[straight.write(data) :]
+            data = data[device.write(data) :]
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with `~` as the user's folder; that of nobody stays as it is."""
+    """Return a path with `~` replaced by the user's folder; `~name` of an unknown user stays as it is."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for a user who does not exist
 
 
-def _led_to(link: Path) -> Path:
+def _resolve(link: Path) -> Path:
+    """Return the path that a link leads to; OSError for a link in a circle.
+
+    Python 3.13 resolves such a link to itself, which the caller then refuses.
+    """
     try:
         return link.resolve()
-    except RuntimeError:  # in a circle; later Pythons give the link itself, which is then refused
+    except RuntimeError:
         raise OSError(errno.ELOOP, "it is a link that leads back to itself", str(link)) from None
 
 
 def is_folder(path: str | Path) -> bool:
-    """Tell whether a folder is there, also through a link; False where that is not to be found out."""
-    return _leads_to(path, stat.S_ISDIR)
+    """Tell whether there is a folder, also through a link; False where that cannot be found out."""
+    return _has_kind(path, stat.S_ISDIR)
 
 
 def is_file(path: str | Path) -> bool:
-    """Tell whether a regular file is there, also through a link; False where that is not to be found out."""
-    return _leads_to(path, stat.S_ISREG)
+    """Tell whether there is a regular file, also through a link; False where that cannot be found out."""
+    return _has_kind(path, stat.S_ISREG)
 
 
-def _leads_to(path: str | Path, kind: Callable[[int], bool]) -> bool:
-    with contextlib.suppress(OSError, ValueError):  # without permission, in a circle, too long, with a NUL
+def _has_kind(path: str | Path, kind: Callable[[int], bool]) -> bool:
+    """Tell whether `kind`, a test of stat such as S_ISREG, holds for what is at `path`."""
+    # A path may be forbidden, in a circle of links, too long, or with a NUL character.
+    with contextlib.suppress(OSError, ValueError):
         return kind(Path(path).stat().st_mode)
     return False
 
 
 def check_name(setting: str, path: str | Path) -> None:
-    """Raise SettingError for a path that no file can have, or that could not be shown to a person: before the work."""
+    """Raise SettingError for a path that no file can have or that cannot be printed, before work is done for it.
+
+    `setting` is the setting or option that names the path.
+    """
     given: dict[str, Any] = {"setting": setting, "value": str(path)}
     if len(os.fsencode(Path(path).absolute())) > LONGEST_PATH:
         raise SettingError(f"is a path of over {LONGEST_PATH} bytes", remedy="choose a shorter one", **given)
@@ -137,11 +152,15 @@ def check_name(setting: str, path: str | Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value to a JSON file, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=plain) + "\n")
 
 
 def append(path: Path, text: str) -> None:
-    """Add whole lines to a file; on a full disk (OSError) the file is again what it was."""
+    """Append whole lines to a file.
+
+    When that fails, as on a full disk (OSError), the file is cut back to what it was.
+    """
     content = text.encode(errors="backslashreplace")
     with open_to_change(path, os.O_APPEND | os.O_CREAT) as file:
         size = file.seek(0, os.SEEK_END)
@@ -156,16 +175,16 @@ def append(path: Path, text: str) -> None:
 def open_to_change(path: Path, flags: int = 0) -> BinaryIO:
     """Open a regular file of ours for reading and writing; OSError for a link, and for what is no regular file.
 
-    A file that has another name elsewhere, as in a copy made of hard links, is given a body of its own first.
+    A file with more than one hard link is copied first, so that the change shows under this name alone.
     """
-    there = _status(path)
-    if there is not None:
-        _need_regular(path, there)
-        if there.st_nlink > 1:
-            write_bytes(path, read_bytes(path, most=there.st_size))
+    existing = _status(path)
+    if existing is not None:
+        _require_regular(path, existing)
+        if existing.st_nlink > 1:
+            write_bytes(path, read_bytes(path, most=existing.st_size))
     handle = os.open(path, os.O_RDWR | flags | _GUARDED, 0o666)
     try:
-        _need_regular(path, os.fstat(handle))
+        _require_regular(path, os.fstat(handle))
         return os.fdopen(handle, "r+b", buffering=0)
     except BaseException:
         os.close(handle)
@@ -173,7 +192,7 @@ def open_to_change(path: Path, flags: int = 0) -> BinaryIO:
 
 
 def open_to_read(path: Path, follow: bool = False) -> io.BufferedReader:
-    """Open a regular file; OSError for a link (unless `follow`), a pipe and a device."""
+    """Open a regular file for reading; OSError for a link (unless `follow`), a pipe and a device."""
     flags = _GUARDED & ~getattr(os, "O_NOFOLLOW", 0) if follow else _GUARDED
     try:
         handle = os.open(path, os.O_RDONLY | flags)
@@ -182,7 +201,7 @@ def open_to_read(path: Path, follow: bool = False) -> io.BufferedReader:
             raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path)) from None
         raise
     try:
-        _need_regular(path, os.fstat(handle))
+        _require_regular(path, os.fstat(handle))
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
@@ -190,7 +209,7 @@ def open_to_read(path: Path, follow: bool = False) -> io.BufferedReader:
 
 
 def read_bytes(path: Path, most: int = MOST_READ, follow: bool = False) -> bytes:
-    """Read a regular file whole; OSError for a link (unless `follow`), a pipe, a device, and over `most` bytes."""
+    """Return a regular file's content; OSError for a link (unless `follow`), a pipe, a device, or over `most` bytes."""
     with open_to_read(path, follow) as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -199,10 +218,10 @@ def read_bytes(path: Path, most: int = MOST_READ, follow: bool = False) -> bytes
 
 
 def inside(folder: Path, name: object) -> Path:
-    """Return `folder / name` for a name that was read from a file.
+    """Return `folder / name` for a name that was read from an untrusted file.
 
-    Raises ValueError for one that is no relative path, that is no UTF-8 (of half a surrogate pair), that leads out of
-    the folder by `..`, or through a link.
+    Raises ValueError for a name that is no relative path, that cannot be written as UTF-8, or that leads out of the
+    folder by `..` or through a link.
     """
     if not isinstance(name, str) or not name or "\0" in name or not is_utf8(name):
         raise ValueError(f"{name!r:.80} is no file's name")
@@ -215,13 +234,13 @@ def inside(folder: Path, name: object) -> Path:
         try:
             if path.is_symlink():
                 raise ValueError(f"{name!r:.80} leads through a link")
-        except OSError as error:  # too long
+        except OSError as error:  # the name is too long
             raise ValueError(f"{name!r:.80} is no file's name ({error.strerror})") from None
     return path
 
 
 def is_utf8(name: str) -> bool:
-    """Tell whether a name can be written as UTF-8: of another, neither a file system nor a hub makes a file."""
+    """Tell whether a name can be written as UTF-8, which file systems and the hub require of a file's name."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -230,44 +249,46 @@ def is_utf8(name: str) -> bool:
 
 
 def regular_files(folder: Path) -> Iterator[Path]:
-    """Yield the regular files below a folder, in order; links are neither followed nor given, nor are pipes."""
+    """Yield the regular files below a folder, sorted within each folder. Links and pipes are left out."""
     for root, folders, names in os.walk(folder, followlinks=False):
         folders.sort()
         for name in sorted(names):
             path = Path(root, name)
-            there = _status(path)
-            if there is not None and stat.S_ISREG(there.st_mode):
+            status = _status(path)
+            if status is not None and stat.S_ISREG(status.st_mode):
                 yield path
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """What stands at `path` itself, be it a link; None where nothing does."""
+    """Return the status of what is at `path`, of a link itself; None where there is nothing."""
     try:
         return path.lstat()
     except FileNotFoundError:
         return None
 
 
-def _need_regular(path: Path, there: os.stat_result) -> None:
-    if stat.S_ISDIR(there.st_mode):
+def _require_regular(path: Path, status: os.stat_result) -> None:
+    """Raise OSError unless this is the status of a regular file."""
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if stat.S_ISLNK(there.st_mode):
+    if stat.S_ISLNK(status.st_mode):
         raise OSError(errno.ELOOP, "it is a link, which is not followed", str(path))
-    if not stat.S_ISREG(there.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
 
 
-def _keep(handle: int, there: os.stat_result) -> None:
-    """Give a file the owner and the mode of the one whose place it takes."""
-    mine = os.fstat(handle)
-    with contextlib.suppress(OSError):  # root alone gives files away; another's file system may know no modes
-        if (mine.st_uid, mine.st_gid) != (there.st_uid, there.st_gid):
-            os.fchown(handle, there.st_uid, there.st_gid)
-        os.fchmod(handle, stat.S_IMODE(there.st_mode))
+def _copy_owner_and_mode(handle: int, replaced: os.stat_result) -> None:
+    """Give an open file the owner and the mode of the file that it replaces, where the system allows it."""
+    new = os.fstat(handle)
+    # Only root may give files away, and some file systems have no modes.
+    with contextlib.suppress(OSError):
+        if (new.st_uid, new.st_gid) != (replaced.st_uid, replaced.st_gid):
+            os.fchown(handle, replaced.st_uid, replaced.st_gid)
+        os.fchmod(handle, stat.S_IMODE(replaced.st_mode))
 
 
 def _descriptor(path: Path) -> int | None:
-    """The number of an open file, for a path that is a name of one: /dev/stdout, /dev/fd/3."""
+    """Return the file descriptor that a path names, as /dev/stdout and /dev/fd/3 do; None for other paths."""
     known = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
     if str(path) in known:
         return known[str(path)]
@@ -277,24 +298,25 @@ def _descriptor(path: Path) -> int | None:
 
 
 def lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows as the text of a .jsonl file: one JSON object per line."""
     return "".join(json.dumps(row, ensure_ascii=False, default=plain) + "\n" for row in rows)
 
 
 def plain(value: Any) -> Any:
-    """What a reward logged, in JSON's types: arrays and tensors as lists or numbers, the rest as Python shows it."""
+    """Return a value in JSON's types that JSON has none for: arrays and tensors as lists or numbers, others as repr."""
     return value.tolist() if hasattr(value, "tolist") else repr(value)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file of ours, without what is damaged in it; none where there is no such file."""
+    """Return the rows of a .jsonl file of ours without damaged lines; an empty list where there is no such file."""
     return read_objects(path, MOST_KEPT, 16 * MOST_ROWS).rows
 
 
 def read_objects(path: Path, most: int = MOST_READ, most_rows: int = MOST_ROWS) -> Objects:
-    """Return the rows of a .jsonl file that anyone may have written, be writing, or have broken; of a big one, parts.
+    """Return the rows of a .jsonl file that may be untrusted, half written or damaged.
 
-    Those parts are evenly over the file, and have about `most_rows` rows. A row that is nested deeper than LEVELS
-    counts as bad. Nothing is raised.
+    Of a file with more than `most` bytes or `most_rows` rows, parts are read that are spread evenly over it. A row that
+    is nested deeper than `json_rows.LEVELS` counts as bad. Nothing is raised: see `Objects.error`.
     """
     try:
         with open_to_read(path) as file:
@@ -306,7 +328,7 @@ def read_objects(path: Path, most: int = MOST_READ, most_rows: int = MOST_ROWS) 
 
 
 def number(value: Any) -> float | None:
-    """A finite number as it is; None for all else, which are what a file of another version or a broken one has."""
+    """Return a value that is a finite number; None for any other, which a damaged file may have in its place."""
     with contextlib.suppress(OverflowError):
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             return value
@@ -314,7 +336,7 @@ def number(value: Any) -> float | None:
 
 
 def read_json(path: Path, most: int = MOST_READ) -> dict[str, Any] | None:
-    """A JSON object that the package wrote; None where there is none, or none that can be read and is sound."""
+    """Return the object in a JSON file; None where there is no file, or none with a sound object (`is_sound`)."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         value = json.loads(read_bytes(path, most))
         if isinstance(value, dict) and is_sound(value):
@@ -323,25 +345,28 @@ def read_json(path: Path, most: int = MOST_READ) -> dict[str, Any] | None:
 
 
 def to_disk(path: Path) -> None:
-    """Have the operating system put a file or a folder on the disk now, where the file system can."""
-    with contextlib.suppress(PermissionError):  # a folder cannot be opened on Windows
+    """Sync a file or a folder to the disk, where the file system can do that."""
+    # On Windows a folder cannot be opened.
+    with contextlib.suppress(PermissionError):
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):  # a mounted Drive need not know it
+            # A mounted Google Drive may have no sync.
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
                 raise
         finally:
             os.close(handle)
 
 
 def sha256(path: Path) -> str:
+    """Return the SHA-256 of a regular file, in hexadecimal."""
     with open_to_read(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove(path: Path) -> None:
-    """Remove a folder, a file, or a link, which is not followed. Raises OSError where it stays."""
+    """Remove a folder with all that is in it, a file, or a link (not its target). Raises OSError where that fails."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return

@@ -1,4 +1,4 @@
-"""Ask the model hub before a loader does, and say what a person can do when a model cannot be had from it."""
+"""Ask the model hub for a model before a loader does, and explain why a model could not be loaded."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from grpo_colab.utils import files
 
 
 def is_local(name: str) -> bool:
-    """Tell a folder's name from a repository's, which is `owner/model`."""
+    """Tell whether a model's name is a folder's; a repository's is `owner/model`."""
     return files.is_folder(name) or name[:1] in (".", "/", "~") or name.count("/") > 1 or "\\" in name
 
 
 def check_hub(name: str) -> None:
-    """Ask the hub for the model `name` once, since a loader asks a dozen times and waits a minute each time.
+    """Ask the hub once for the model `name`, and raise OSError when it does not answer.
 
-    Raises OSError when the hub does not answer, and for the name of a folder that does not exist: the hub is never
-    asked about that, since a folder's name is nobody's business there, and may be taken there. What else the hub
-    refuses, the loader reports.
+    A loader would ask a dozen times and wait a minute each time. Raises OSError also for the name of a folder that does
+    not exist. The hub is never asked for that: the name may be private, or belong to somebody else's model there. All
+    other refusals of the hub are left to the loader to report.
     """
     import httpx
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, is_offline_mode, try_to_load_from_cache
@@ -36,7 +36,7 @@ def check_hub(name: str) -> None:
 
 
 def is_gated(error: Exception) -> bool:
-    """Tell whether an error means that a model is gated; every loader's text for that has these two words."""
+    """Tell whether an error means that a model is gated: every loader's message for that has these two words."""
     return "gated repo" in str(error)
 
 

@@ -1,4 +1,4 @@
-"""What to do when a device runs out of memory: recognise it, and give back what nothing holds any more."""
+"""Recognise that a device is out of memory, and free what is no longer used."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "cublas_status
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that a device had no memory left: by the words of torch, of CUDA and of cuBLAS.
+    """Tell whether an error means that a device is out of memory, by the messages of torch, CUDA and cuBLAS.
 
-    accelerate's should_reduce_batch_size knows fewer, and takes an unsupported cuDNN call for one.
+    accelerate's should_reduce_batch_size knows fewer of them, and takes an unsupported cuDNN call for one.
     """
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
@@ -18,7 +18,7 @@ def out_of_memory(error: BaseException) -> bool:
 def free_memory() -> None:
     """Collect garbage and empty the device's cache.
 
-    Call it after an exception was handled, not within its handler: an exception's frames hold much.
+    Call it after an exception's handler, not within it: the exception's frames still hold their tensors there.
     """
     from accelerate.utils.memory import clear_device_cache
 

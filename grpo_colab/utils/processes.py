@@ -1,4 +1,4 @@
-"""What the processes that this package starts have in common: where their modules come from, which keys they get."""
+"""Set the environment of the processes that this package starts: where they import from, and no secrets."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from pathlib import Path
 
 
 def module_path() -> str:
-    """Return a PYTHONPATH for a child: where this process has its modules from, but not the current folder.
+    """Return a PYTHONPATH for a child process: this process's own, without the current folder.
 
-    That may hold anything, unless the package itself lies there. Start the child with `-P`, too.
+    Any file in the current folder could stand in for a module. It stays only if the package itself is there. Start the
+    child with `-P` as well.
     """
     package, here = Path(__file__).parents[2], None
-    with contextlib.suppress(OSError):  # it may be gone
+    with contextlib.suppress(OSError):  # the current folder may have been removed
         here = Path.cwd().resolve()
-    entries = [Path(entry) for entry in sys.path if Path(entry).is_absolute() and os.pathsep not in entry]
-    entries = [entry for entry in entries if entry == package or entry.resolve() != here]
+    entries = []
+    for entry in map(Path, sys.path):
+        if not entry.is_absolute() or os.pathsep in str(entry):
+            continue
+        if entry == package or entry.resolve() != here:
+            entries.append(entry)
     if package not in entries:
         entries.append(package)
     return os.pathsep.join(map(str, entries))
 
 
 def bare_environment(kept: Iterable[str] = ("PATH", "LD_LIBRARY_PATH")) -> dict[str, str]:
-    """Return an environment without the trainer's keys: what is `kept`, where it is set, and the way to our imports."""
+    """Return an environment without secrets: the `kept` variables that are set, and PYTHONPATH."""
     return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONPATH": module_path()}

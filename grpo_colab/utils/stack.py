@@ -18,16 +18,16 @@ MUST_COME_AFTER_UNSLOTH: Final = ("trl", "transformers", "peft")
 
 
 def import_unsloth() -> Any:
-    """Import unsloth, and return the module.
+    """Import unsloth and return the module.
 
-    Raises SettingError where it is not installed, and where it is too late: see `check_import_order`.
+    Raises SettingError when it is not installed, and when it is too late to import it: see `check_import_order`.
     """
     check_import_order()
-    # Unsloth compiles code into this folder and imports it from there. By default that is a folder where the user
-    # stands, which would come before all libraries.
+    # Unsloth writes compiled code into this folder and imports it from there. Its default is a folder in the current
+    # one, which would come before all libraries on the path.
     cache = files.expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "grpo_colab" / "unsloth_compiled_cache"
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache))
-    # These warn at every import where there is no triton, about what a person can do nothing about.
+    # Without triton these warn at every import, and a person can do nothing about it.
     for name in ("torch.utils._pytree", "torchao.kernel.intmm"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -53,14 +53,15 @@ def check_import_order() -> None:
 
 
 def import_transformers() -> Any:
-    """Import transformers, and return the module; unsloth comes first where this process may train later.
+    """Import transformers and return the module, after unsloth if this process may train later.
 
-    A process that does not train, such as the command line's `plan`, imports transformers itself beforehand and so
-    saves the ten seconds that Unsloth takes. Raises SettingError where transformers is not installed.
+    A process that does not train, such as `grpo-colab plan`, imports transformers itself before, which saves the ten
+    seconds that Unsloth takes. Raises SettingError when transformers is not installed.
     """
     if importlib.util.find_spec("unsloth") and not _imported_early():
         import_unsloth()
-    for noisy in ("torchao", "torch.utils._pytree"):  # which transformers imports to build a model
+    # transformers imports these to build a model.
+    for noisy in ("torchao", "torch.utils._pytree"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         import transformers
@@ -73,4 +74,5 @@ def import_transformers() -> Any:
 
 
 def _imported_early() -> list[str]:
+    """Return the libraries that unsloth must precede and that are imported already."""
     return [name for name in MUST_COME_AFTER_UNSLOTH if name in sys.modules]

@@ -1,7 +1,7 @@
-"""HTML from Jinja templates, in which every value is escaped.
+"""Render HTML from Jinja templates, in which every value is escaped.
 
-A template is a file `NAME.html.j2` beside the module that renders it. Whatever is put into one becomes text, unless it
-is `markupsafe.Markup`: only a template's own output and the package's own scripts are.
+A template is a file `NAME.html.j2` beside the module that renders it. Every value is inserted as text unless it is
+`markupsafe.Markup`. Only the output of templates and the package's own scripts are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @cache
 def environment(*folders: Path) -> Environment:
-    """Return an environment that looks for templates in `folders`, in their order.
+    """Return a Jinja environment that looks for templates in `folders`, in this order.
 
     Every value is escaped. A name that was not given raises `jinja2.UndefinedError`.
     """
@@ -32,5 +32,5 @@ def environment(*folders: Path) -> Environment:
 
 
 def render(template: Path, **values: Any) -> str:
-    """Render a template file with `values`. It can include the other templates of its folder."""
+    """Return a template file rendered with `values`. It can include the other templates of its folder."""
     return environment(template.parent).get_template(template.name).render(values)

@@ -1,7 +1,7 @@
-"""Read a TOML file that a stranger may have written: bounded in size, in depth and in time.
+"""Read an untrusted TOML file with bounds on its size, its depth and the time that it takes.
 
-tomllib takes minutes for a key of many dotted parts and ends in a RecursionError for nested brackets. Both are found
-by one scan before it is asked. Standard library only.
+tomllib takes minutes for a key of many dotted parts, and ends in a RecursionError for deeply nested brackets. One scan
+finds both before tomllib parses the text. Standard library only.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from typing import Any, Final
 from grpo_colab.utils.files import read_bytes
 
 MOST_BYTES: Final = 1 << 20
-MOST_PARTS: Final = 20  # of one dotted key: tomllib takes their square, for each line below such a header
-MOST_DEEP: Final = 20_000  # parts beyond a key's third, in all: each is a table or two in memory
-MOST_LEVELS: Final = 60  # of brackets within brackets, and of tables within tables
-MOST_BITS: Final = 4096  # of an integer: of a longer one Python writes no digits
+# Parts of one dotted key. tomllib's time grows with their square, for each line below a header with such a key.
+MOST_PARTS: Final = 20
+MOST_DEEP: Final = 20_000  # parts beyond the third of a key, in the whole text: each is a table or two in memory
+MOST_LEVELS: Final = 60  # of nested brackets, and of nested tables
+MOST_BITS: Final = 4096  # of an integer: Python refuses to write the digits of a longer one
 
-# What begins or ends something outside of strings and comments. A bare `"` comes after `\"""`.
+# What begins or ends something outside of strings and comments. Three quotes come before one, to be matched first.
 _SIGN: Final = re.compile(r"\"\"\"|'''|[\"'#\n\[\]{}=,.]")
+# The beginning of a string or a comment -> what may end it, or be an escape in it.
 _ENDS: Final = {
     '"""': re.compile(r'\\.|"""', re.DOTALL),
     "'''": re.compile(r"'''"),
@@ -33,8 +35,8 @@ _ENDS: Final = {
 def read_toml(path: Path, most: int = MOST_BYTES, follow: bool = False) -> dict[str, Any]:
     """Return the tables of a TOML file.
 
-    Raises OSError for a link (unless `follow`), for a pipe or a device, and over `most` bytes. Raises ValueError, in
-    words, for what is no TOML, and for TOML that is too deep.
+    Raises OSError for a link (unless `follow`), for a pipe or a device, and for more than `most` bytes. Raises
+    ValueError, with a message for a person, for a file that is no TOML, and for TOML that is nested too deep.
     """
     content = read_bytes(path, most, follow)
     try:
@@ -45,13 +47,14 @@ def read_toml(path: Path, most: int = MOST_BYTES, follow: bool = False) -> dict[
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return the tables of a TOML text; ValueError, in words, as `read_toml` raises it."""
+    """Return the tables of a TOML text; raise ValueError as `read_toml` does."""
     check_depth(text)
     try:
-        found = tomllib.loads(text)
+        tables = tomllib.loads(text)
     except RecursionError:
         raise ValueError(f"it is nested deeper than {MOST_LEVELS} levels") from None
-    level: list[Any] = [found]
+    # Walk down level by level.
+    level: list[Any] = [tables]
     for _ in range(MOST_LEVELS):
         inner: list[Any] = []
         for one in level:
@@ -61,16 +64,19 @@ def parse_toml(text: str) -> dict[str, Any]:
         level = [value for value in inner if isinstance(value, dict | list)]
     if level:
         raise ValueError(f"it is nested deeper than {MOST_LEVELS} levels")
-    return found
+    return tables
 
 
 def check_depth(text: str) -> None:
-    """Raise ValueError for a key of too many dotted parts, and for brackets nested too deep. Linear in the text."""
+    """Raise ValueError for a key of too many dotted parts, and for brackets nested too deep.
+
+    The time is linear in the length of the text.
+    """
     dots = deep = depth = position = 0
     while found := _SIGN.search(text, position):
         sign, position = found[0], found.end()
         if sign in _ENDS:
-            position = _end_of(sign, text, position)
+            position = _skip_to_end(sign, text, position)
         elif sign == ".":
             dots += 1
             deep += dots > 2
@@ -89,14 +95,17 @@ def check_depth(text: str) -> None:
             raise ValueError(f"{trouble} (in line {line})")
 
 
-def _end_of(sign: str, text: str, position: int) -> int:
-    """Where a string or a comment ends that begins before `position`; the text's end for one that is not closed."""
+def _skip_to_end(sign: str, text: str, position: int) -> int:
+    """Return the position after the string or comment that `sign` begins just before `position`.
+
+    A line end that ends it is not skipped. For a string that is not closed it is the end of the text.
+    """
     while found := _ENDS[sign].search(text, position):
         position = found.end()
         if found[0] == "\n":
             return found.start()
         if found[0][0] != "\\":
-            # a string in three quotes may end in one or two more
+            # A string in three quotes may have one or two more quotes before those that end it.
             for _ in range(2 if len(sign) == 3 else 0):
                 position += text.startswith(sign[0], position)
             return position

@@ -124,5 +124,5 @@ def test_three_steps_of_groups_of_six_at_full_length(random_llama: Path, tmp_pat
     outside = planned.parts["runtime"] + (VLLM_OUTSIDE_BYTES if vllm else 0)
     expected = (planned.bytes - outside) / GIB
     print(f"planned: {expected:.2f} GiB in torch's allocator, {planned.step_s:.1f} s a step\n{planned.text(width=120)}")
-    assert run.recipe.budget.micro_batch == planned.shape.micro_batch
+    assert run.recipe.budget.micro_batch == planned.batch_plan.micro_batch
     assert peak_gib - before / GIB == pytest.approx(expected, rel=0.15)

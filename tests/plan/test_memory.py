@@ -9,7 +9,7 @@ import pytest
 from grpo_colab import Recipe
 from grpo_colab.plan import GPUS, plan
 from grpo_colab.plan.devices import CPU
-from grpo_colab.plan.memory import adapter_parameters, engine, kv_bytes, logit_bytes, nf4_bytes, weight_bytes
+from grpo_colab.plan.memory import adapter_parameters, kv_bytes, logit_bytes, nf4_bytes, vllm_memory, weight_bytes
 from grpo_colab.plan.model_shape import shape_of, shipped
 
 pytestmark = pytest.mark.stack
@@ -96,7 +96,7 @@ def test_the_stored_t4_run() -> None:
     recipe = Recipe.load(LLAMA, model={"gpu_memory_utilization": 0.6, "max_lora_rank": 32}, lora={"r": 32})
     shape = shape_of(recipe)
     assert weight_bytes(shape, recipe, GPUS["T4"]) / GIB == pytest.approx(5.6, rel=0.1)
-    cache = engine(shape, recipe, GPUS["T4"], share=0.6, sequences=160).kv_cache
+    cache = vllm_memory(shape, recipe, GPUS["T4"], share=0.6, sequences=160).kv_cache
     assert cache / GIB == pytest.approx(2.39, rel=0.1)
     assert cache // (1024 * kv_bytes(shape, 2)) >= 8
 
@@ -106,8 +106,8 @@ def test_vllms_parts_are_its_share() -> None:
     recipe = Recipe.load(LLAMA)
     shape, t4 = shape_of(recipe), GPUS["T4"]
     for share in (0.5, 0.6, 0.9):
-        vllm = engine(shape, recipe, t4, share)
-        held = weight_bytes(shape, recipe, t4) + vllm.kv_cache + vllm.activations + vllm.own - int(0.59 * GIB)
+        vllm = vllm_memory(shape, recipe, t4, share)
+        held = weight_bytes(shape, recipe, t4) + vllm.kv_cache + vllm.activations + vllm.overhead - int(0.59 * GIB)
         assert held == pytest.approx(share * t4.free, rel=1e-6)
 
 

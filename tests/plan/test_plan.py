@@ -16,7 +16,7 @@ from refusals import refused
 
 from grpo_colab import Recipe
 from grpo_colab.plan import GPUS, Plan, Unplanned, plan
-from grpo_colab.plan.devices import _like, device_for
+from grpo_colab.plan.devices import _nearest_gpu, device_for
 from grpo_colab.recipe.recipe import TINY_MODEL, preset_names
 
 pytestmark = pytest.mark.stack
@@ -33,7 +33,7 @@ def test_each_preset_on_each_device(preset: str, gpu: str, tmp_path: Path) -> No
     fitted = plan(recipe, gpu)
     assert fitted.fits in ORDER
     assert all(size >= 0 for parts in fitted.peaks.values() for size in parts.values())
-    assert fitted.shape.completions == recipe.completions_per_step
+    assert fitted.batch_plan.completions == recipe.completions_per_step
     kept = ("prompts_per_step", "max_steps")
     assert all(getattr(fitted.recipe.budget, key) == getattr(recipe.budget, key) for key in kept)
     assert fitted.recipe.grpo["num_generations"] == recipe.grpo["num_generations"]
@@ -119,7 +119,7 @@ def test_a_share_that_cannot_work_is_changed() -> None:
 
 def test_what_was_asked_for_is_kept_where_it_fits() -> None:
     fitted = plan(Recipe.load(LLAMA, budget={"micro_batch": 2}, model={"gpu_memory_utilization": 0.6}), "A100-40")
-    assert fitted.shape.micro_batch == 2
+    assert fitted.batch_plan.micro_batch == 2
     assert fitted.recipe.model["gpu_memory_utilization"] == 0.6
     assert fitted.chosen == []
     assert plan(Recipe.load(LLAMA), "A100-40").chosen[0][:2] == ("budget.micro_batch", 8)
@@ -284,7 +284,7 @@ def test_an_unknown_gpu() -> None:
 )
 def test_an_unlisted_card_is_as_fast_as_the_nearest(gib: float, capability: tuple[int, int], like: str) -> None:
     """H200, a 4090 as another driver reports it, A6000, V100: by generation first, then by memory."""
-    assert _like(gib * GIB, capability).name == like
+    assert _nearest_gpu(gib * GIB, capability).name == like
 
 
 @pytest.mark.parametrize("gib", [0, -3, 0.5, 10_001, 1e308, float("nan"), float("inf")])

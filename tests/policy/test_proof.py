@@ -89,7 +89,7 @@ def test_a_good_adapter_is_proved_and_training_goes_on_where_it_was(kind: str, t
     optimizer = torch.optim.AdamW(learning, lr=1e-3)
     before = state(policy)
     values = [parameter.detach().clone() for parameter in policy.model.parameters()]
-    assert policy.prove(tmp_path / "adapter", samples()) == []
+    assert policy.check_saved_adapter(tmp_path / "adapter", samples()) == []
     assert state(policy) == before
     assert all(torch.equal(*pair) for pair in zip(values, policy.model.parameters(), strict=True))
     ids = torch.tensor([policy.tokenizer("Two and two are four.")["input_ids"]])
@@ -130,7 +130,7 @@ def test_a_log_probability_is_the_mean_over_the_completions_tokens(kind: str) ->
 
 def test_an_adapter_that_changes_nothing(policy: Policy, saved: Path) -> None:
     rewrite(saved, lambda name, values: (name, values * ("lora_B" not in name)))
-    zero, away = policy.prove(saved, samples())
+    zero, away = policy.check_saved_adapter(saved, samples())
     assert zero.startswith("21 of 21 B matrices are zero, so that the adapter changes nothing (model.layers.0.")
     assert away.startswith("reloaded, it is 0.")
     assert away.endswith("nats a token away from the policy in memory")
@@ -138,13 +138,13 @@ def test_an_adapter_that_changes_nothing(policy: Policy, saved: Path) -> None:
 
 def test_one_matrix_that_is_zero_is_named(policy: Policy, saved: Path) -> None:
     rewrite(saved, lambda name, values: (name, values * ("layers.1.mlp.up_proj.lora_B" not in name)))
-    zero = policy.prove(saved, samples())[0]
+    zero = policy.check_saved_adapter(saved, samples())[0]
     assert zero == "1 of 21 B matrices are zero (model.layers.1.mlp.up_proj.lora_B)"
 
 
 def test_weights_that_are_no_numbers(policy: Policy, saved: Path) -> None:
     rewrite(saved, lambda name, values: (name, values / ("layers.1.mlp.up_proj.lora_A" not in name)))
-    broken, away = policy.prove(saved, samples())
+    broken, away = policy.check_saved_adapter(saved, samples())
     assert broken == "1 matrices hold NaN or infinity (model.layers.1.mlp.up_proj.lora_A)"
     assert "is nan nats a token away" in away
 
@@ -152,7 +152,7 @@ def test_weights_that_are_no_numbers(policy: Policy, saved: Path) -> None:
 def test_weights_of_another_model_are_not_taken_for_these(policy: Policy, saved: Path) -> None:
     before = state(policy)
     rewrite(saved, lambda name, values: (name.replace(".layers.", ".blocks."), values))
-    foreign, away = policy.prove(saved, samples())
+    foreign, away = policy.check_saved_adapter(saved, samples())
     assert foreign == "42 of its matrices are missing, 42 do not belong to this model"
     assert "nats a token away" in away
     assert state(policy) == before
@@ -161,7 +161,7 @@ def test_weights_of_another_model_are_not_taken_for_these(policy: Policy, saved:
 def test_a_configuration_that_is_another_gives_other_log_probabilities(policy: Policy, saved: Path) -> None:
     path = saved / "adapter_config.json"
     path.write_text(path.read_text().replace('"lora_alpha": 64', '"lora_alpha": 640'))
-    (away,) = policy.prove(saved, samples())
+    (away,) = policy.check_saved_adapter(saved, samples())
     assert "nats a token away" in away
 
 
@@ -177,8 +177,8 @@ def test_what_cannot_be_loaded_is_a_trouble_and_no_exception(breaks: str, policy
     else:
         path = saved / "adapter_config.json"
         path.write_text(path.read_text().replace('"r": 32', '"r": 16'))
-    (trouble,) = policy.prove(saved, samples())
+    (trouble,) = policy.check_saved_adapter(saved, samples())
     assert trouble.startswith("it cannot be reloaded (")
     assert state(policy) == before
     policy.save(saved)
-    assert policy.prove(saved, samples()) == []
+    assert policy.check_saved_adapter(saved, samples()) == []
