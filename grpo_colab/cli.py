@@ -356,7 +356,7 @@ def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: 
     A battery of completions that cheat or say nothing, and of right answers as people write them; and whether the
     function is deterministic, independent of the order, picklable, thread-safe and quick.
     """
-    from grpo_colab.evaluation.scoring import of_option
+    from grpo_colab.evaluation.scoring import as_option_error
     from grpo_colab.rewards import resolve_reward
     from grpo_colab.rewards.audit import audit as play_the_adversary
 
@@ -364,7 +364,7 @@ def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: 
         say_code([reward])
         function = resolve_reward(reward)
     except SettingError as error:
-        raise of_option("audit", reward, error) from None
+        raise as_option_error("audit", reward, error) from None
     found = play_the_adversary(function, kind, time_limit_s=time_limit, answer_column=answer_column)
     click.echo(printable(found))
     sys.exit(0 if found.ok else 1)
