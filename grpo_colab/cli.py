@@ -1,7 +1,6 @@
 """Define the command line. Each command parses its arguments, calls one function, and prints the result.
 
-Results go to stdout, all other output to stderr. A SettingError is printed in one line, with exit status 2. How text is
-made safe for a terminal is in cli_output.py.
+Results go to stdout, all other output to stderr. A SettingError is printed in one line, with exit status 2.
 """
 
 from __future__ import annotations
@@ -289,9 +288,7 @@ def make_report(runs: tuple[str, ...], out: str | None) -> None:
 @path_option("--run", metavar="RUN", help="Add how this run's policy did on each problem before and after training.")
 @path_option("--out", metavar="DIR", help="The folder to write. [default: embeddings/<task>]")
 @click.option(
-    "--model",
-    metavar="NAME",
-    help="A sentence-transformers model, or its folder. [default: an installed one, or TF-IDF]",
+    "--model", metavar="NAME", help="A sentence-transformers model or folder. [default: an installed one or TF-IDF]"
 )
 @click.option("--n", type=int, metavar="N", help="Number of problems per split. [default: all]")
 def embed(words: tuple[str, ...], run: str | None, out: str | None, model: str | None, n: int | None) -> None:
