@@ -1,40 +1,41 @@
-# The source of grpo_gsm8k.ipynb: `python colab/generate.py` writes that one, in which these lines are left out.
+# The source of grpo_gsm8k.ipynb: `python colab/generate.py` writes it, without these two lines.
 # ruff: noqa: E402, E501
 
 # %% [markdown]
 # # Teach a language model to reason, in one click
 #
 # Press **Runtime > Run all**. At the end you have a small adapter that makes a model better at word problems, its
-# accuracy before and after with intervals, and a report. Nothing asks you anything on the way, unless you tick *drive*:
-# then Colab asks once whether it may.
+# accuracy before and after training with confidence intervals, and a report. You are asked nothing on the way, unless
+# you tick *drive*: then Colab asks once for access to your Drive.
 #
-# - **With a GPU** (Runtime > Change runtime type: T4, L4 or A100) it trains Llama-3.1-8B on GSM8K in 4 bits, with
-#   Unsloth and TRL: about five hours on a T4.
-# - **Without one** it does the same job for real on a small model that comes along: about three minutes.
-# - **If Colab disconnects**, run all again: it goes on where it was, and repeats nothing that is done. Tick *drive*
-#   in the form, so that this holds on a fresh machine too.
+# - **With a GPU** (Runtime > Change runtime type: T4, L4 or A100) this trains Llama-3.1-8B on GSM8K in 4 bits, with
+#   Unsloth and TRL. It takes about five hours on a T4.
+# - **Without a GPU** it trains a small model that comes with the package. That is real training, too, and takes about
+#   three minutes.
+# - **If Colab disconnects**, run all cells again: the training continues where it was, and nothing that is done is
+#   repeated. To keep your work on a new machine too, tick *drive* in the form.
 #
-# Keys are read from Colab's secrets (the key on the left), if you have any: `HF_TOKEN`, `WANDB_API_KEY`. None is
-# needed. The code and its documentation: {REPOSITORY}
+# Keys are read from Colab's secrets (the key symbol on the left) if you have any: `HF_TOKEN`, `WANDB_API_KEY`. You need
+# none. The code and its documentation: {REPOSITORY}
 
 # %% cellView="form"
 # @title 1. Install { display-mode: "form" }
-# @markdown Two to five minutes, once; Colab's own PyTorch stays. Where the runtime must restart, this says so and does it by itself: then press **Run all** once more.
+# @markdown Two to five minutes, once. Colab's own PyTorch is kept. If the runtime must restart, it says so and restarts by itself: then press **Run all** again.
 # !curl -sSfL --max-time 60 -o install.py {RAW}/colab/install.py
 # %run install.py
 
 # %% cellView="form"
 # @title 2. What to train { display-mode: "form" }
-# @markdown A few seconds: your wishes become a recipe. `auto` takes the one that suits this machine.
+# @markdown A few seconds: this form becomes a recipe. `auto` chooses the recipe that suits this machine.
 recipe = "auto"  # @param ["auto", "gsm8k-llama31-8b", "gsm8k-llama31-8b-study", "gsm8k-qwen25-1.5b", "gsm8k-tiny", "one-example-qwen25-math-1.5b", "rockets-qwen25-7b", "word-problems-tiny"] {"allow-input": true}
 steps = ""  # @param {"type": "string", "placeholder": "the recipe's own, 60 to 250"}
-# @markdown The hours that you have. It stops in time to evaluate and save, and Run all goes on another day:
+# @markdown How many hours you have. The training stops in time to evaluate and save, and Run all continues it another day:
 hours = ""  # @param {"type": "string", "placeholder": "no limit"}
-# @markdown Follow it on Weights & Biases; without a key it is kept here, to be sent later:
+# @markdown Log to Weights & Biases. Without a key the log stays on this machine and can be uploaded later:
 wandb = False  # @param {"type": "boolean"}
-# @markdown Copy everything to your Drive every few minutes; Colab asks you whether it may:
+# @markdown Copy the run to your Drive every few minutes. Colab asks for access to it:
 drive = False  # @param {"type": "boolean"}
-# @markdown Push the adapter to this Hugging Face repository, which is made, and private, where it is missing:
+# @markdown Push the adapter to this Hugging Face repository. If it does not exist, a private one is created:
 hub = ""  # @param {"type": "string", "placeholder": "user/repository"}
 from grpo_colab.notebook import settings
 
@@ -42,28 +43,28 @@ chosen = settings(recipe, steps, hours, wandb, drive, hub)
 
 # %% cellView="form"
 # @title 3. Will it work, and will it fit? { display-mode: "form" }
-# @markdown Half a minute, and before anything large is downloaded: this machine, your keys, and the memory and the hours that it will take.
+# @markdown Half a minute, before any large download: checks this machine and your keys, and estimates the memory and the hours that the training needs.
 from grpo_colab.notebook import check
 
 check(chosen)
 
 # %% cellView="form"
 # @title 4. Train { display-mode: "form" }
-# @markdown Three minutes on the CPU, about five hours on a T4: asks held-out problems, trains, and asks them again.
+# @markdown Three minutes on the CPU, about five hours on a T4: evaluates the model on held-out problems, trains it, and evaluates it again.
 from grpo_colab.notebook import trained
 
 run = trained(chosen)
 
 # %% cellView="form"
-# @title 5. What it has learnt { display-mode: "form" }
-# @markdown At once: the accuracy before and after, the curves, and the answers that changed, to click on and read.
+# @title 5. What has it learnt? { display-mode: "form" }
+# @markdown A second: the accuracy before and after, the curves, and the answers that changed. Click on one to read it.
 from grpo_colab.notebook import show
 
 show(run)
 
 # %% cellView="form"
 # @title 6. Ask it yourself { display-mode: "form" }
-# @markdown Seconds on the CPU, a minute or two on a GPU: what the model answers without your adapter, and with it.
+# @markdown Seconds on the CPU, a minute or two on a GPU: shows the model's answer without your adapter, and with it.
 question = "Lena has 12 shells. She finds 9 more shells at home. Then she gives 5 of them to Omar. How many shells does Lena have now?"  # @param {"type": "string"}
 from grpo_colab.notebook import ask
 
@@ -71,14 +72,14 @@ ask(run, question)
 
 # %% cellView="form"
 # @title 7. Take it home { display-mode: "form" }
-# @markdown A minute: the adapter and its report go to your browser as a zip, and to the repository that you named above.
+# @markdown A minute: your browser downloads the adapter and its report as a zip. If you named a repository above, they are pushed there, too.
 download = True  # @param {"type": "boolean"}
 from grpo_colab.notebook import take_home
 
 take_home(run, hub, download)
 
 # %% [markdown]
-# **What you have now.** `PeftModel.from_pretrained(base_model, "the unzipped folder")` puts the adapter on the base
-# model. The folder `runs/` (under Files, on the left) has all the rest: each step's numbers, everything that the
-# model wrote in training with what it was paid for it, and the recipe, which repeats the run. To teach a reward of
-# your own, go on with the [reward workshop]({COLAB}/colab/reward_workshop.ipynb).
+# **What you have now.** `PeftModel.from_pretrained(base_model, "the unzipped folder")` adds the adapter to the base
+# model. The folder `runs/` (under Files, on the left) has everything else: the metrics of each step, every completion
+# that the model wrote in training with its rewards, and the recipe, with which you can repeat the run. To train with a
+# reward of your own, continue with the [reward workshop]({COLAB}/colab/reward_workshop.ipynb).

@@ -1,26 +1,26 @@
-# The source of reward_workshop.ipynb: `python colab/generate.py` writes that one, in which these lines are left out.
+# The source of reward_workshop.ipynb: `python colab/generate.py` writes it, without these two lines.
 # ruff: noqa: E402, E501, B905
 
 # %% [markdown]
 # # The reward workshop
 #
-# A model that learns by reinforcement learns what you **pay** for, which is not always what you meant. Here you write
-# a reward, let an adversary look for its holes, mend it, see what it pays for real completions, and train a model
-# with it. All of it on the CPU and in about five minutes, with a small model that comes along. Press **Runtime > Run
-# all**, and read.
+# In reinforcement learning a model learns what you **reward**, which is not always what you meant. In this notebook you
+# write a reward, let an adversary look for its holes, fix them, see what it pays for real completions, and train a
+# model with it. Everything runs on the CPU in about five minutes, with a small model that comes with the package. Press
+# **Runtime > Run all**, and read along.
 
 # %% cellView="form"
 # @title Install { display-mode: "form" }
-# @markdown Two minutes, once. Where the runtime must restart, this says so and does it by itself: then press **Run all** once more.
+# @markdown Two minutes, once. If the runtime must restart, it says so and restarts by itself: then press **Run all** again.
 # !curl -sSfL --max-time 60 -o install.py {RAW}/colab/install.py
 # %run install.py
 
 # %% [markdown]
 # ## 1. Read what the model writes
 #
-# Never write a reward before you have read some completions. This model solves word problems of one to three steps;
-# it is to think in `<reasoning>` and to answer in `<answer>`. Here it is asked 64 of them, in about twenty seconds,
-# and you see the first four.
+# Read some completions before you write a reward. This model solves word problems of one to three steps. It should
+# write its reasoning in `<reasoning>` and its answer in `<answer>`. Here it answers 64 problems, in about twenty
+# seconds, and you see the first four answers.
 
 # %%
 from grpo_colab.notebook import samples
@@ -28,16 +28,16 @@ from grpo_colab.notebook import samples
 samples("word-problems-tiny", n=64, shown=4, out="samples.jsonl")
 
 # %% [markdown]
-# It knows the form, and which numbers to use. Its bad habit is to put the whole calculation into one line, as in `((7
-# + 13) - 6) + 15 =`, which is more than it can do in its head. A step at a time it would get it right, and now and
-# then, when it samples, that is how it writes. **This is all that GRPO needs:** something good that happens
-# sometimes, and a reward that notices.
+# It knows the format, and which numbers to use. Its bad habit is to put the whole calculation into one line, as in
+# `((7 + 13) - 6) + 15 =`, and then it gets the result wrong. When it works in single steps, it gets the result right,
+# and in sampling that happens now and then. **This is all that GRPO needs:** something good that happens sometimes, and
+# a reward that notices it.
 #
 # ## 2. A first reward
 #
-# A reward is a function. It gets the completions of a batch, and every column of the data set that it names (here
-# `answer`, the right one), and returns one number for each completion. This one looks harmless: the right number must
-# stand in the text.
+# A reward is a function. It gets the completions of a batch and every column of the data set that it names (here
+# `answer`, the gold answer), and returns one number per completion. This one looks harmless: the text must contain the
+# right number.
 
 
 # %%
@@ -50,24 +50,24 @@ def first_reward(completions, answer, **kwargs):
 # %% [markdown]
 # ## 3. What could a model exploit in it?
 #
-# Thousands of samples will try every way to be paid, so try them first. The audit is the adversary: completions that
-# say nothing true or try to cheat, and right answers in the ways in which people write them. It takes a second; here
-# is the beginning of what it finds.
+# In training, thousands of samples find every way to get the reward, so look for these ways first. The audit is the
+# adversary: it tries completions that are wrong or cheat, and right answers in all the ways in which people write them.
+# It takes a second. Here is the beginning of what it finds.
 
 # %%
 # !grpo-colab audit first_reward.py:first_reward | head -25
 
 # %% [markdown]
-# `pays, and should not` is the list to read. Echo the question, leave the answer empty, answer 17 after some
-# reasoning that ends in 18: each is paid in full, and there are more than a hundred. A model that is trained with this
-# reward need not answer at all, and sooner or later it finds that out. `does not pay, and should` shows the other
-# side: it refuses `1450` where the data set says `1,450`.
+# Read the list `pays, and should not`. A completion that repeats the question, leaves the answer empty, or answers 17
+# after reasoning that ends in 18 gets the full reward, and there are more than a hundred such completions. A model that
+# is trained with this reward does not have to answer at all, and sooner or later it finds that out. The list
+# `does not pay, and should` shows the opposite: the reward refuses `1450` if the data set says `1,450`.
 #
-# ## 4. Mend it
+# ## 4. Fix it
 #
-# Grade the one number in the one answer block, with a parser that knows how people write numbers. To that comes a
-# wish of our own: 0.1 more for each of the first two equations, for we want it to work in steps. That is paid **only
-# on top of a right answer**: what can be had without being right is what will be learnt.
+# Grade the one number in the one answer block, with a parser that knows how people write numbers. We also want the
+# model to work in steps, so we add 0.1 for each of the first two equations. This bonus is paid **only for a right
+# answer**: if the model can get a reward without being right, it learns to do that.
 
 # %%
 # %%writefile my_reward.py
@@ -84,8 +84,8 @@ def my_reward(completions, answer, **kwargs):
 
 
 # %% [markdown]
-# The audit again. `--kind scaled` says that right answers may be paid differently, as ours are; the last line should
-# be `ok`.
+# Run the audit again. `--kind scaled` says that right answers may get different rewards, as they do here. The last line
+# should be `ok`.
 
 # %%
 # !grpo-colab audit my_reward.py:my_reward --kind scaled
@@ -93,22 +93,23 @@ def my_reward(completions, answer, **kwargs):
 # %% [markdown]
 # ## 5. What does it pay for real completions?
 #
-# The 64 from above, scored by both rewards and by `correctness`, which is the package's own. Where two of them
-# disagree, read those lines of `samples.jsonl`: one of the two rewards is wrong there. It takes a second, and no
-# model.
+# Score the 64 completions from above with both rewards and with `correctness`, which is part of the package. If two
+# rewards disagree, read those lines of `samples.jsonl`: one of the two rewards is wrong there. This takes a second and
+# needs no model.
 
 # %%
 # !grpo-colab score samples.jsonl --rewards correctness,first_reward.py:first_reward,my_reward.py:my_reward
 
 # %% [markdown]
-# Two things to look at. `my_reward` should never pay where `correctness` does not. And its `std` must not be 0: GRPO
-# compares the answers to one problem with each other, so a reward that pays all of them the same teaches nothing.
+# Look at two things. `my_reward` should never pay a completion that `correctness` does not pay. And its `std`, the
+# standard deviation, must not be 0: GRPO compares the answers to one problem with each other, so a reward that is the
+# same for all of them teaches nothing.
 #
 # ## 6. Train with it
 #
-# Twenty steps, in about a minute. In each, the model writes eight answers to each of four problems; those that were
-# paid more than the mean of their eight become likelier, the others less. Before and after it is asked 128 problems
-# that it never trains on, and there the right answers are counted, **whatever your reward pays**, so that a reward
+# Twenty steps take about a minute. In each step the model writes eight answers to each of four problems. Answers with a
+# reward above the mean of their eight become more likely, the others less likely. Before and after the training, the
+# model answers 128 held-out problems, and the right answers are counted **whatever your reward pays**, so that a reward
 # cannot praise itself.
 
 # %%
@@ -116,7 +117,7 @@ from grpo_colab import Recipe, train
 
 recipe = Recipe.load(
     "word-problems-tiny",
-    rewards={"my_reward.py:my_reward": 1.0, "correctness": False, "integer": False},  # beside those for the form
+    rewards={"my_reward.py:my_reward": 1.0, "correctness": False, "integer": False},  # the format rewards stay
     grpo={"learning_rate": 1e-3},
     budget={"max_steps": 20, "prompts_per_step": 4},
     evaluation={"n": 128},
@@ -127,8 +128,8 @@ run = train(recipe, resume=False)  # a new run, whatever was trained before
 # ## 7. What has it learnt?
 #
 # The reward should rise, and the accuracy with it. Open one of the answers that changed: the long line has become
-# short ones. **If ever your reward rises and the accuracy does not, the model has found a hole:** the last
-# completions in the report show which.
+# several short ones. **If your reward rises and the accuracy does not, the model has found a hole:** the last
+# completions in the report show which one.
 
 # %%
 from grpo_colab.notebook import show
@@ -138,7 +139,8 @@ show(run)
 # %% [markdown]
 # ## Your turn
 #
-# - Train with `first_reward.py:first_reward`, and find out what the model makes of it.
-# - Pay for something else: short answers, a check at the end, your own tags. Audit it before you train.
-# - Take it to a large model: `Recipe.load("gsm8k-llama31-8b", rewards={"my_reward.py:my_reward": 1.0})`, with the
-#   rest of the [main notebook]({COLAB}/colab/grpo_gsm8k.ipynb); or to any TRL script, as `reward_funcs=[my_reward]`.
+# - Train with `first_reward.py:first_reward`, and find out how the model exploits it.
+# - Reward something else: short answers, a check at the end, your own tags. Audit the reward before you train.
+# - Use your reward for a large model: `Recipe.load("gsm8k-llama31-8b", rewards={"my_reward.py:my_reward": 1.0})`, with
+#   the other cells of the [main notebook]({COLAB}/colab/grpo_gsm8k.ipynb). Or use it in any TRL script, as
+#   `reward_funcs=[my_reward]`.

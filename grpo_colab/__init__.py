@@ -8,7 +8,7 @@
 
     from grpo_colab.rewards import correctness_reward  # needs no torch
 
-Importing this package costs milliseconds; what is heavy is imported when it is used.
+Importing this package takes milliseconds. Heavy libraries are imported by the functions that need them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "Run", "draw", "train"]
 
+# Each public name's module.
 _HOMES = {
     "Recipe": "grpo_colab.recipe.recipe",
     "Run": "grpo_colab.runs.run",
@@ -33,6 +34,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    """Import a public name from its module when it is first asked for."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,4 +1,8 @@
-"""What the command line writes: results, chatter and errors, without what a terminal would obey in them."""
+"""Print what the command line says: results, the output of libraries, and errors.
+
+Texts from other people may hold terminal escape sequences. They are printed as text, so that a terminal does not obey
+them.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +18,39 @@ import click
 from grpo_colab.text import masked, printable
 
 
-def say(text: str) -> None:
-    """Print a line on stderr, without what a terminal would obey in a stranger's text, and with dots for keys."""
+def print_to_stderr(text: str) -> None:
+    """Print a line on stderr, with escape sequences shown as text and keys masked."""
     click.echo(printable(masked(text)), err=True)
 
 
-class _Chatter(io.TextIOBase):
-    """Stderr for what libraries print: of what a terminal obeys, colours alone come through."""
+def escape_unprintable() -> None:
+    """Let stdout and stderr print as escapes what they cannot encode, on a terminal that knows ASCII alone."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def announce_foreign_code(names: list[str]) -> None:
+    """Print, on stderr, which of these rewards run code from outside of this package.
+
+    A name that is wrong is skipped here; the function that resolves it refuses it later.
+    """
+    from grpo_colab.recipe.trust import announced
+    from grpo_colab.rewards.look import look_at_reward
+
+    with contextlib.suppress(ValueError):
+        for name in names:
+            look_at_reward(name)
+        announcement = announced(names)
+        if announcement:
+            print_to_stderr(announcement)
+
+
+class _SafeStderr(io.TextIOBase):
+    """A stream to stderr for what libraries print. Of the escape sequences, it lets only colours through."""
 
     def write(self, text: str) -> int:
+        # the group makes re.split return the colours, too: plain text and colours take turns
         parts = re.split(r"(\x1b\[[0-9;]*m)", text)
         parts[::2] = [printable(part) for part in parts[::2]]
         sys.stderr.write("".join(parts))
@@ -41,25 +69,26 @@ class _Chatter(io.TextIOBase):
 
 
 def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:
-    """Send to stderr what Unsloth and its neighbours print to stdout, where only our results belong."""
-    return contextlib.redirect_stdout(_Chatter())
+    """Redirect to stderr what Unsloth and other libraries print to stdout, which is for results alone."""
+    return contextlib.redirect_stdout(_SafeStderr())
 
 
-def show_traceback(*error: Any) -> None:
-    """Print what Python prints of an error, without what a terminal would obey in a stranger's text."""
-    say("".join(traceback.format_exception(*error)).rstrip())
+def print_traceback(*error: Any) -> None:
+    """Print an exception's traceback on stderr, safe for a terminal. Takes the arguments of sys.excepthook."""
+    print_to_stderr("".join(traceback.format_exception(*error)).rstrip())
 
 
 def evaluation_text(evaluation: dict[str, Any]) -> str:
-    """Return what a person wants to know at the end of a run, in four lines."""
+    """Return the four lines that `train` prints at its end, from the content of evaluation.json."""
 
-    def side(name: str) -> str:
+    def accuracy(name: str) -> str:
         values = evaluation[name]
         low, high = values["ci95"]
         return f"{name:<7}{values['accuracy']:6.1%}  (95 % interval {low:.1%} to {high:.1%})"
 
     paired = evaluation["paired"]
     return (
-        f"{evaluation['task']}, {evaluation['n']} held-out problems, greedy:\n  {side('before')}\n  {side('after')}\n"
+        f"{evaluation['task']}, {evaluation['n']} held-out problems, greedy:\n"
+        f"  {accuracy('before')}\n  {accuracy('after')}\n"
         f"  gained {paired['gained']}, lost {paired['lost']}, exact McNemar p = {paired['p_value']:.2g}"
     )

@@ -1,4 +1,4 @@
-"""What the Colab notebooks call, a cell a function: the form becomes a recipe, a run becomes a page and a zip.
+"""The functions that the Colab notebooks call, one per cell.
 
     recipe = settings(recipe="auto", steps=100, hours=3.5, drive=True)
     check(recipe)
@@ -6,9 +6,9 @@
     show(run)
     take_home(run)
 
-`explore` shows a task's problems on a map. Of one image that was drawn by several methods `animate` shows how, and
-`compare` what came of it. Where there is no
-Colab, its secrets, its Drive and its downloads are left out, and the rest works the same.
+`explore` shows a task's problems on a map. `animate` and `compare` show how several methods drew one image.
+
+Outside Colab there are no secrets, no Drive and no downloads; everything else works the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.recipe.recipe import DEFAULT_PRESET, Recipe, Text
-from grpo_colab.recipe.trust import check_trust
 from grpo_colab.runs import checkpoints, mirror
 from grpo_colab.runs.lock import check_no_links
 from grpo_colab.runs.resume import restore_run
@@ -41,26 +40,31 @@ if TYPE_CHECKING:
 
     from grpo_colab.plan import Plan
 
-LARGE_GPU_BYTES = 14 * 2**30  # a T4's 15 GB, of which 14.6 GiB are to be had: Llama-3.1-8B in 4-bit fits
+# From this much GPU memory on, Llama-3.1-8B in 4 bits fits. A T4 has 15 GB, which is 14.6 GiB that can be used.
+LARGE_GPU_BYTES = 14 * 2**30
+# How long the hub may take: for one small request, and for the upload of an adapter (about 100 MB) with its report.
 HUB_PATIENCE_S = 30.0
-PUSH_PATIENCE_S = 300.0  # some 100 MB, and then the report
+PUSH_PATIENCE_S = 300.0
 
 
 def settings(
     recipe: str = "auto", steps: Any = None, hours: Any = None, wandb: bool = False, drive: bool = False, hub: str = ""
 ) -> Recipe:
-    """The form as a recipe; SettingError for nonsense, in the command line's words, and for a key that is missing.
+    """Return the recipe that the notebook's form describes.
 
-    "auto" takes the recipe that suits the GPU. `steps` and `hours` are budget.max_steps and budget.max_hours; an empty
-    field leaves the recipe's own. `drive` keeps a copy of the run in Drive. `hub` is the repository that the adapter
-    goes to; without Drive it keeps the copy of the run too.
+    "auto" chooses the recipe that suits the GPU. `steps` and `hours` are budget.max_steps and budget.max_hours; an
+    empty field keeps the recipe's own value. `drive` keeps a copy of the run in Drive. `hub` is the repository that the
+    adapter is pushed to; without Drive it keeps the copy of the run, too. Raises SettingError for a value that cannot
+    work, with the same text as the command line, and for a missing key.
     """
     hub = hub.strip()
-    keys("HF_TOKEN", *["WANDB_API_KEY"][: bool(wandb)])
+    keys("HF_TOKEN")
+    if wandb:
+        keys("WANDB_API_KEY")
     fields = {"max_steps": steps, "max_hours": hours, "mirror": f"hf://{hub}" if hub else None}
-    # as texts, which is how the command line has them
+    # texts, as on the command line, so that a bad value gets the same error
     budget = {name: Text(value) for name, value in fields.items() if value not in (None, "")}
-    name = suited() if recipe == "auto" else recipe
+    name = preset_for_this_gpu() if recipe == "auto" else recipe
     grpo = {"report_to": "wandb"} if wandb else {}
     chosen = Recipe.load(name, budget=budget, grpo=grpo)
     if hub:
@@ -72,23 +76,27 @@ def settings(
 
 
 def keys(*names: str) -> None:
-    """Put these keys into the environment from Colab's secrets, where they are, and this notebook may read them.
+    """Copy these keys from Colab's secrets into the environment, as far as they exist and the notebook may read them.
 
-    They are never asked for and never shown. A secret goes before what the environment has already.
+    A secret replaces a value that the environment already has. Nothing is asked for, and no key is printed.
     """
     try:
         from google.colab import userdata
     except ImportError:
         return
     for name in names:
-        # not there, no access, nobody at the browser: each is an exception class of its own, not all in every release
+        # no secret, no access, no browser: each has an exception class of its own, and not every release has all
         with contextlib.suppress(Exception):
-            if secret := userdata.get(name):
+            secret = userdata.get(name)
+            if secret:
                 os.environ[name] = secret
 
 
-def suited() -> str:
-    """The preset for this machine's GPU, by all of its memory: what is free depends on what ran before."""
+def preset_for_this_gpu() -> str:
+    """Return the preset's name that suits this machine's GPU, or its CPU where there is none.
+
+    It goes by the GPU's total memory, since the free memory depends on what ran before.
+    """
     import torch
 
     if not torch.cuda.is_available():
@@ -98,20 +106,17 @@ def suited() -> str:
 
 
 def drive_folder() -> str:
-    """The folder for runs in the user's Drive, which is mounted: beside the notebook, that is /content/drive."""
+    """Mount the user's Drive and return the folder for runs in it. In Colab the Drive is at /content/drive."""
     try:
         from google.colab import drive
     except ImportError:
         raise SettingError(
-            "there is no Drive outside Colab",
-            setting="drive",
-            value=True,
-            remedy="untick it, and keep the run folder",
+            "there is no Drive outside Colab", setting="drive", value=True, remedy="untick it, and keep the run folder"
         ) from None
     place = Path("drive").absolute()
     try:
         drive.mount(str(place))
-    except Exception as error:  # Colab's own classes, for a dialogue that was closed as for a Drive that is full
+    except Exception as error:  # Colab raises many classes: for a closed dialogue, a full Drive, a lost connection
         raise SettingError(
             f"Drive was not mounted ({one_line(error)})",
             setting="drive",
@@ -122,7 +127,10 @@ def drive_folder() -> str:
 
 
 def open_repository(hub: str) -> None:
-    """Make the private repository now, when it is missing: a token that may not write shows before the training."""
+    """Create the private repository if it is missing.
+
+    This is done before the training, so that a token without the right to write is refused now. Raises SettingError.
+    """
     from huggingface_hub import HfApi, get_token
 
     if not get_token():
@@ -133,42 +141,48 @@ def open_repository(hub: str) -> None:
             remedy="put it as HF_TOKEN into Colab's secrets (the key on the left), give this notebook access, and run "
             "the cell again, or leave the field empty",
         )
-    with said_of(hub):
+    with explained_hub_errors(hub):
         run_with_timeout(HUB_PATIENCE_S, HfApi().create_repo, hub, private=True, exist_ok=True)
 
 
 @contextlib.contextmanager
-def said_of(hub: str) -> Iterator[None]:
-    """Turn what goes wrong with a repository into a SettingError that says what to do about it."""
+def explained_hub_errors(hub: str) -> Iterator[None]:
+    """Turn any error of the hub repository `hub` into a SettingError that says what to do about it."""
     try:
         yield
-    except Exception as error:  # httpx' and the hub's, which have no class in common
+    except Exception as error:  # errors of httpx and of huggingface_hub have no class in common
         problem, remedy = mirror.hub_problem(mirror.HUB + hub, error)
         raise SettingError(problem, setting="hub", value=hub, remedy=remedy or None) from error
 
 
 def check(recipe: Recipe) -> Plan | None:
-    """Print what the doctor says, and return the plan, which a notebook shows; SettingError for what is broken."""
+    """Print what the doctor finds, and return the plan, which a notebook displays.
+
+    Returns None where no plan can be made. Raises SettingError when the doctor finds something broken.
+    """
     from grpo_colab.doctor.diagnose import doctor, doctor_text
     from grpo_colab.plan import Unplanned, plan
     from grpo_colab.utils.stack import import_unsloth
 
     found = doctor(recipe)
     print(doctor_text(found), flush=True)
-    if broken := [one for one in found if one.state == "broken"]:
-        raise SettingError(broken[0].found, setting=broken[0].name, remedy=broken[0].advice)
-    import_unsloth()  # before transformers, which the plan asks, for this kernel is to train afterwards
+    for finding in found:
+        if finding.state == "broken":
+            raise SettingError(finding.found, setting=finding.name, remedy=finding.advice)
+    # the plan imports transformers, and this kernel trains later, for which unsloth must have been imported first
+    import_unsloth()
     try:
         return plan(recipe)
-    except Unplanned as error:  # which does not keep it from being trained
+    except Unplanned as error:  # the recipe can still be trained
         print(error)
         return None
 
 
 def trained(recipe: Recipe, trust_code: bool = False) -> Run:
-    """The run of this recipe: one that is finished, here or in its mirror, or else `train`, which finds a half one.
+    """Return the finished run of this recipe, from runs/ or from its mirror; train it where there is none.
 
-    `trust_code` lets run what a recipe's file names of others' code.
+    `train` finds an unfinished run of the recipe by itself and resumes it. `trust_code` allows other people's code that
+    the recipe's file names to run.
     """
     from grpo_colab import train
 
@@ -176,66 +190,87 @@ def trained(recipe: Recipe, trust_code: bool = False) -> Run:
         if run.finished:
             info(f"{run.path} is this recipe's run, and finished; train(recipe, resume=False) trains another.")
             if recipe.budget.mirror:
-                mirrored(run, recipe.budget.mirror)
+                bring_copy_up_to_date(run, recipe.budget.mirror)
             return run
     return train(recipe, trust_code=trust_code)
 
 
 def runs_of(recipe: Recipe) -> Iterator[Run]:
-    """Its runs in runs/, and then those that its mirror alone has, each brought here."""
+    """Yield the recipe's runs in runs/, the newest first, then those that only its mirror has, restored from there."""
     for path in sorted(RUNS.glob("*"), reverse=True):
         with contextlib.suppress(SettingError, OSError):
-            if (run := Run(path)).recipe.repeats(recipe):
+            run = Run(path)
+            if run.recipe.repeats(recipe):
                 yield run
-    for name, text in mirror.recipes(recipe.budget.mirror).items() if recipe.budget.mirror else ():
-        with contextlib.suppress(ValueError):  # of another release, which cannot be read
+    if not recipe.budget.mirror:
+        return
+    for name, text in mirror.recipes(recipe.budget.mirror).items():
+        with contextlib.suppress(ValueError):  # the recipe of another release, which cannot be read
             if not (RUNS / name).exists() and Recipe.model_validate(parse_toml(text)).repeats(recipe):
                 yield restore_run(f"{recipe.budget.mirror}/{name}")
 
 
-def mirrored(run: Run, destination: str) -> None:
-    """Copy a finished run where no copy of it is, or an older one: the wish came later, or the last copy failed."""
+def bring_copy_up_to_date(run: Run, destination: str) -> None:
+    """Copy a finished run to the mirror `destination` if its copy there is missing, not of this run, or older.
+
+    That happens when the mirror was asked for after the training, or when the last copy failed.
+    """
     copy: dict[str, Any] = {}
-    with contextlib.suppress(Exception):  # whatever it is, the copying says it better
+    with contextlib.suppress(Exception):  # the copying below reports what is wrong
         copy = run_with_timeout(HUB_PATIENCE_S, mirror.marker, f"{destination}/{run.path.name}")
-    last, state = run.last_checkpoint(), files.read_json(run.path / mirror.STATE) or {}
-    older = (files.number(copy.get("step")) or 0) < (checkpoints.step_of(last) if last else 0)
-    if state.get("destination") == destination:  # else another machine made the copy, and this run came from it
-        evaluated, copied = (run.path / "evaluation.json").stat().st_mtime, 0.0
-        with contextlib.suppress(KeyError, TypeError, ValueError):  # of an odd file: it is copied again
-            copied = datetime.datetime.fromisoformat(state["at"]).timestamp()
-        older |= bool(state.get("error")) or copied < int(evaluated)
-    if copy and copy.get("id") == mirror.identity(run.path) and not older:
+    is_copy_of_run = bool(copy) and copy.get("id") == mirror.identity(run.path)
+    if is_copy_of_run and not is_older(copy, run, destination):
         return
-    begun = run.recipe
-    budget = begun.budget.model_copy(update={"mirror": destination})
-    files.write_text(run.path / "recipe.toml", begun.model_copy(update={"budget": budget}).to_toml())
+    recipe = run.recipe
+    budget = recipe.budget.model_copy(update={"mirror": destination})
+    files.write_text(run.path / "recipe.toml", recipe.model_copy(update={"budget": budget}).to_toml())
     info(f"{destination} does not hold this run yet: copying it ...")
-    keeper = mirror.Mirror(run.path, destination)
-    behind = keeper.finish(mirror.PATIENCE_S)
-    info(f"Warning: {behind}. To try again: {keeper.command}" if behind else f"Copied to {destination}/{run.path.name}")
+    run_mirror = mirror.Mirror(run.path, destination)
+    unfinished = run_mirror.finish(mirror.PATIENCE_S)
+    if unfinished:
+        info(f"Warning: {unfinished}. To try again: {run_mirror.command}")
+    else:
+        info(f"Copied to {destination}/{run.path.name}")
+
+
+def is_older(copy: Mapping[str, Any], run: Run, destination: str) -> bool:
+    """Tell whether a copy, given by its mirrored.json, lacks a checkpoint of the run or its final evaluation."""
+    checkpoint = run.last_checkpoint()
+    run_step = checkpoints.step_of(checkpoint) if checkpoint else 0
+    copied_step = files.number(copy.get("step")) or 0
+    if copied_step < run_step:
+        return True
+    state = files.read_json(run.path / mirror.STATE) or {}
+    if state.get("destination") != destination:
+        return False  # another machine made the copy, and this run was restored from it
+    copied_at = 0.0
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # an odd file counts as never copied
+        copied_at = datetime.datetime.fromisoformat(state["at"]).timestamp()
+    evaluated_at = (run.path / "evaluation.json").stat().st_mtime
+    return bool(state.get("error")) or copied_at < int(evaluated_at)
 
 
 def show(run: Run) -> None:
-    """The run's report, in the notebook: accuracy before and after, the curves, what was gained and lost."""
+    """Display the run's report: accuracy before and after, the curves, the problems gained and lost."""
     from grpo_colab.reporting import write_report
 
-    framed(write_report(run))
+    show_page(write_report(run))
 
 
 def explore(task: str | None = None, **settings: Any) -> None:
-    """The map of a task's problems, in the notebook; the settings are those of `embed`."""
+    """Display the map of a task's problems. The settings are those of `embed`."""
     from grpo_colab.reporting.embedding import embed, embed_text
     from grpo_colab.utils.stack import import_unsloth
 
-    import_unsloth()  # before transformers, which an embedder asks, for this kernel is to train afterwards
+    # an embedder may import transformers, and this kernel trains later, for which unsloth must be imported first
+    import_unsloth()
     found = embed(task, **settings)
     print(embed_text(found))
-    framed(found.path / "map.html")
+    show_page(found.path / "map.html")
 
 
-def framed(page: Path) -> None:
-    """Show a page in a frame, in which its style is its own."""
+def show_page(page: Path) -> None:
+    """Display an HTML page in a frame, so that its style and the notebook's do not mix."""
     from IPython.display import HTML, display
 
     text = html.escape(page.read_text(encoding="utf-8"))
@@ -244,65 +279,39 @@ def framed(page: Path) -> None:
 
 
 def animate(*runs: Run) -> None:
-    """Show the GIFs of how the drawings came to be, next to each other."""
+    """Display each run's GIF of its best drawings, one per iteration, side by side."""
     from IPython.display import HTML, display
 
     shown = []
     for run in runs:
-        path, name = run.path / "drawing.gif", html.escape(f"{run.path.parent.name}, {run.path.name}")
+        name = html.escape(f"{run.path.parent.name}, {run.path.name}")
         picture = f"<p>{name} has drawn nothing</p>"
-        with contextlib.suppress(OSError):  # there is none, or a link in its place
-            data = base64.b64encode(files.read_bytes(path)).decode()
+        with contextlib.suppress(OSError):  # there is no GIF, or a link in its place
+            data = base64.b64encode(files.read_bytes(run.path / "drawing.gif")).decode()
             picture = f'<img alt="The best drawing of each iteration: {name}" src="data:image/gif;base64,{data}">'
         shown.append(picture)
     display(HTML(f'<div style="display: flex; flex-wrap: wrap; gap: 12px">{"".join(shown)}</div>'))
 
 
 def compare(**methods: Sequence[Run]) -> DataFrame:
-    """Show the best and the worst reward of each iteration, a panel a name; return what came of the runs, a row a name.
+    """Display the best and the worst reward of each iteration, one panel per method; return a table, one row each.
 
-    Counts are medians of the finished runs, with the least and the most where they differ.
+    Its counts are medians over the finished runs, with the least and the most where these differ.
     """
     from IPython.display import Image, display
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
     from pandas import DataFrame
 
-    from grpo_colab.experiments.sweep import COUNTED, summary, table
-    from grpo_colab.reporting.curves import COLOURS
+    from grpo_colab.experiments.comparison import method_rows, reward_figure
 
-    figure = Figure(figsize=(4.2 * len(methods), 3.4), dpi=100, layout="constrained")
-    panels, rows = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0], {}
-    for axes, (name, runs) in zip(panels, methods.items(), strict=True):
-        for first, run in zip([True, *[False] * len(runs)], runs, strict=False):
-            metrics = [row for row in run.metrics() if "reward/max" in row]
-            for side, colour, label in (("max", COLOURS[0], "best"), ("min", COLOURS[1], "worst")):
-                curve = [row["step"] for row in metrics], [row[f"reward/{side}"] for row in metrics]
-                axes.plot(*curve, ".-", color=colour, alpha=0.8, label=label if first else None)
-        summaries = [summary(run) | {"setting": name} for run in runs]
-        [row] = table(summaries)
-        counts = {key: "-" if key not in row else _spread(row[key]) for key in COUNTED}
-        best = max(one["best"] for one in summaries)
-        rows[name] = {"solved": f"{row['solved']} of {row['seeds']}", **counts, "best drawing": f"{best:.1%} right"}
-        axes.set(title=f"{name}: solved {rows[name]['solved']}", xlabel="iteration", ylim=(-0.05, 1.05))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(axis="y", alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("share of right pixels")
-    panels[0].legend(edgecolor="none", framealpha=0.85)
+    rows = method_rows(methods)
     picture = io.BytesIO()
-    figure.savefig(picture, format="png")
+    reward_figure(methods, rows).savefig(picture, format="png")
     display(Image(data=picture.getvalue()))
     return DataFrame.from_dict(rows, orient="index")
 
 
-def _spread(count: Mapping[str, float]) -> str:
-    span = f" ({count['min']:g} to {count['max']:g})" if count["min"] != count["max"] else ""
-    return f"{count['median']:g}{span}"
-
-
 def draw_on_gpu(image: str, method: str, recipe: str = "drawing-qwen25-coder-0.5b") -> list[Run]:
-    """The runs of `draw` with a recipe that needs a GPU; where there is none it says so, and there are no runs."""
+    """Draw the image with a recipe that needs a GPU, and return the runs; without a GPU, say so and return none."""
     import torch
 
     from grpo_colab import draw
@@ -314,37 +323,21 @@ def draw_on_gpu(image: str, method: str, recipe: str = "drawing-qwen25-coder-0.5
 
 
 def ask(run: Run, question: str, trust_code: bool = False) -> None:
-    """Print what the model answers without and with the adapter that the run saved."""
-    from grpo_colab.policy.loading import load_policy
-    from grpo_colab.utils.device import this_machine
-    from grpo_colab.utils.memory import free_memory
-    from grpo_colab.utils.stack import import_unsloth
+    """Print the model's answer to `question` without and with the adapter that the run saved."""
+    from grpo_colab.evaluation.samples import answer_without_and_with_adapter
 
-    import_unsloth()
-    free_memory()  # of the model that was trained
-    recipe, adapter = run.recipe, adapter_of(run)
-    check_trust(recipe, trust_code)
-    # one question is not worth vLLM's minutes, and it would not take the adapter off
-    slim = recipe.model_copy(update={"model": recipe.model | {"fast_inference": False}})
-    policy = load_policy(slim, this_machine(), adapter)
-    system = recipe.load_task().system_prompt
-    messages = [{"role": role, "content": text} for role, text in (("system", system), ("user", question)) if text]
-    with policy.model.disable_adapter():
-        before = policy.generate([messages], recipe.max_completion_tokens)
-    after = policy.generate([messages], recipe.max_completion_tokens)
-    print(f"--- before training\n{before[0]}\n\n--- after training\n{after[0]}")
+    before, after = answer_without_and_with_adapter(run.recipe, adapter_of(run), question, trust_code)
+    print(f"--- before training\n{before}\n\n--- after training\n{after}")
 
 
 def samples(name: str, n: int = 64, shown: int = 4, out: str | Path = "samples.jsonl") -> None:
-    """Write what the untrained model of the recipe `name` answers to the file `out`, for `score`; print the first."""
-    from grpo_colab.evaluation import evaluate
-    from grpo_colab.policy.loading import load_policy
-    from grpo_colab.utils.device import this_machine
+    """Let the untrained model of the recipe `name` answer `n` training problems, and print the first `shown` answers.
 
-    recipe = Recipe.load(name)
-    check_trust(recipe)
-    policy, task = load_policy(recipe, this_machine()), recipe.load_task()
-    rows = evaluate.answer(policy, recipe, task, task.problems("train", n), at_once=64)
+    All answers go to the file `out`, which `score` reads.
+    """
+    from grpo_colab.evaluation.samples import sample_answers
+
+    rows = sample_answers(Recipe.load(name), n)
     files.write_out(out, files.lines(rows))
     for row in rows[:shown]:
         verdict = "right" if row["right"] else f"wrong, it is {row['answer']}"
@@ -353,12 +346,13 @@ def samples(name: str, n: int = 64, shown: int = 4, out: str | Path = "samples.j
 
 
 def take_home(run: Run, hub: str = "", download: bool = True) -> None:
-    """Zip the adapter with its report; send it to the browser where this is Colab, and to the hub repository.
+    """Zip the adapter with its report; in Colab download the zip in the browser; push the adapter to the repository.
 
-    A hub that refuses or is silent costs nothing but its copy: SettingError says how to push again.
+    The zip is written first, so a hub that refuses or does not answer loses nothing: SettingError says how to push
+    again.
     """
     adapter = adapter_of(run)
-    check_no_links(run.path)  # what it leads to would be sent, too
+    check_no_links(run.path)  # the file that a link leads to would be sent, too
     archive = Path(f"{run.path.name}-adapter.zip")
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
@@ -367,16 +361,17 @@ def take_home(run: Run, hub: str = "", download: bool = True) -> None:
                 file.write(path, path.name)
     files.write_out(archive, packed.getvalue())
     print(f"The adapter: {archive} ({archive.stat().st_size / 2**20:.1f} MiB)")
-    if kept := run.recipe.budget.mirror:
-        print(f"The whole run: {kept}/{run.path.name}")
+    if run.recipe.budget.mirror:
+        print(f"The whole run: {run.recipe.budget.mirror}/{run.path.name}")
     if download:
         with contextlib.suppress(ImportError):
             from google.colab import files as browser
 
             browser.download(str(archive))
-    if hub := hub.strip():
+    hub = hub.strip()
+    if hub:
         try:
-            with said_of(hub):
+            with explained_hub_errors(hub):
                 run_with_timeout(PUSH_PATIENCE_S, push, run, hub)
         except SettingError as error:
             again = f"the adapter is in {archive}; to push it again: take_home(run, {hub!r}, download=False)"
@@ -385,18 +380,20 @@ def take_home(run: Run, hub: str = "", download: bool = True) -> None:
 
 
 def push(run: Run, hub: str) -> None:
-    """The adapter to the repository's top, where PeftModel.from_pretrained looks for it, and the report beside it."""
+    """Upload the adapter to the repository's top folder, where PeftModel.from_pretrained looks, and the report too."""
     from huggingface_hub import HfApi
 
     # PEFT's model card names the base model, and the hub refuses one whose base model is a folder
     card = ["README.md"] if Path(run.recipe.model_path).is_dir() else None
     message = run.path.name
     HfApi().upload_folder(repo_id=hub, folder_path=run.adapter, commit_message=message, ignore_patterns=card)
-    if (page := run.path / "report.html").is_file():
+    page = run.path / "report.html"
+    if page.is_file():
         HfApi().upload_file(repo_id=hub, path_or_fileobj=page, path_in_repo=page.name, commit_message=message)
 
 
 def adapter_of(run: Run) -> Path:
+    """Return the run's adapter folder. Raises SettingError when the run has none yet."""
     if not (run.adapter / "adapter_config.json").is_file():
         raise SettingError("has no adapter yet", remedy="run the training cell to its end", place=run.path)
     return run.adapter

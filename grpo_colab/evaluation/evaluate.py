@@ -1,8 +1,9 @@
 """Ask a policy held-out problems, before and after training, and grade its answers.
 
-Both sides have the same problems, the same prompt and the same parser, and are answered greedily. `accuracy` counts the
-number in the one closed answer block, by the grader of the rewards. `lenient_accuracy` takes the last number anywhere,
-so that a policy that only learns the format cannot pass for one that learns to reason.
+Both sides get the same problems, the same prompt and the same parser, and answer greedily. `accuracy` counts answers
+whose one closed answer block holds the right number, by the grader of the rewards. `lenient_accuracy` takes the last
+number anywhere, so that a policy that only learns the format cannot pass for one that learns to reason. The intervals
+and the test are in statistics.py.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ BEFORE, AFTER = "evaluation-before.jsonl", "evaluation-after.jsonl"
 def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     """Load a run's adapter anew, answer its held-out problems again, and compare with the answers before training.
 
-    Returns what evaluation.json holds, and writes nothing. `trust_code` lets other people's code run that the folder
-    names. Raises SettingError for a run without an adapter, or without answers from before training.
+    Returns the content of evaluation.json, and writes nothing. `trust_code` allows other people's code that the folder
+    names to run. Raises SettingError for a run without an adapter, or without answers from before training.
     """
     from grpo_colab.plan import answers_at_once
     from grpo_colab.policy.loading import load_policy
@@ -43,14 +44,18 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     run = Run(path)
     check_no_links(run.path)
     recipe = run.recipe
-    answered = {(row.get("source"), row["question"]): row for row in run.answers(BEFORE)}
+    answers_before = {(row.get("source"), row["question"]): row for row in run.answers(BEFORE)}
     if not (run.adapter / "adapter_config.json").is_file():
         raise run.error("there is no adapter in it yet")
-    if running := check_trust(recipe, trust_code):
-        print(running, file=sys.stderr)
+    foreign_code = check_trust(recipe, trust_code)
+    if foreign_code:
+        print(foreign_code, file=sys.stderr)
     task = recipe.load_task()
-    # a damaged line's problem has nothing to be compared with
-    problems = [one for one in evaluation_problems(task, recipe) if (one.source, one.question) in answered]
+    # a problem whose line in the file is damaged has no earlier answer to be compared with
+    problems = []
+    for problem in evaluation_problems(task, recipe):
+        if (problem.source, problem.question) in answers_before:
+            problems.append(problem)
     if not problems:
         raise run.error(
             f"no answers in {BEFORE} to the problems of its recipe, so there is nothing to compare with",
@@ -63,8 +68,9 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     problems = fitting_problems(policy, recipe, task, problems)
     at_once = answers_at_once(recipe, policy.model.config, machine.free_bytes)
     step = (run.evaluation or {}).get("step", run.last_step)
-    before = [answered[problem.source, problem.question] for problem in problems]
-    return comparison(recipe, before, answer(policy, recipe, task, problems, at_once), step)
+    before = [answers_before[problem.source, problem.question] for problem in problems]
+    after = answer(policy, recipe, task, problems, at_once)
+    return comparison(recipe, before, after, step)
 
 
 def comparison(recipe: Recipe, before: Sequence[AnswerRow], after: Sequence[AnswerRow], step: int) -> dict[str, Any]:
@@ -81,7 +87,10 @@ def comparison(recipe: Recipe, before: Sequence[AnswerRow], after: Sequence[Answ
 
 
 def evaluation_problems(task: Task, recipe: Recipe) -> list[Problem]:
-    """Return the recipe's held-out problems: evaluation.n of them, or all where the split has fewer."""
+    """Return the recipe's held-out problems: evaluation.n of them, or all where the split has fewer.
+
+    Raises SettingError for a split without problems.
+    """
     problems = task.problems(recipe.evaluation.split, recipe.evaluation.n)
     if not problems:
         raise SettingError(
@@ -91,7 +100,10 @@ def evaluation_problems(task: Task, recipe: Recipe) -> list[Problem]:
 
 
 def fitting_problems(policy: Policy, recipe: Recipe, task: Task, problems: Sequence[Problem]) -> list[Problem]:
-    """Return the problems whose prompts are within the recipe's limit in tokens, as in training."""
+    """Return the problems whose prompts are within the recipe's limit in tokens, as in training.
+
+    Raises SettingError when every prompt is longer.
+    """
     limit = recipe.prompts.max_prompt_tokens
     fitting = [problem for problem in problems if policy.prompt_tokens(task.messages(problem)) <= limit]
     if not fitting:
@@ -102,23 +114,23 @@ def fitting_problems(policy: Policy, recipe: Recipe, task: Task, problems: Seque
 
 
 def answer(policy: Policy, recipe: Recipe, task: Task, problems: Sequence[Problem], at_once: int) -> list[AnswerRow]:
-    """Ask the policy every problem greedily, `at_once` in a batch, and grade its answers. Returns one row per problem.
+    """Let the policy answer every problem greedily, and grade its answers. Returns one row per problem, in order.
 
-    Under torchrun every process answers its share, and all get the whole list.
+    `at_once` is the batch size. Under torchrun every process answers its share, and all of them get the whole list.
     """
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
     state = PartialState()
     with state.split_between_processes(list(range(len(problems)))) as indices:
-        mine = [problems[index] for index in indices]
+        my_problems = [problems[index] for index in indices]
         completions = policy.generate(
-            [task.messages(problem) for problem in mine],
+            [task.messages(problem) for problem in my_problems],
             max_new_tokens=recipe.max_completion_tokens,
             batch_size=at_once,
         )
-        token_ids = policy.tokenizer(completions, add_special_tokens=False)["input_ids"] if mine else []
-        rows = grade_all(recipe, task, mine, completions, token_ids)
+        token_ids = policy.tokenizer(completions, add_special_tokens=False)["input_ids"] if my_problems else []
+        rows = grade_all(recipe, task, my_problems, completions, token_ids)
     return gather_object(rows)
 
 
@@ -129,23 +141,28 @@ def grade_all(
     completions: Sequence[str],
     token_ids: Sequence[Sequence[int]],
 ) -> list[AnswerRow]:
-    """Return one row per problem: the verdict on its completion, and what every reward pays for it, unweighted."""
+    """Return one row per problem: the verdict on its completion, and what every reward pays for it, without weights.
+
+    `problems`, `completions` and `token_ids` have the same length; `token_ids` are those of the completions.
+    """
     columns = reward_columns(problems)
     messages = [task.messages(problem) for problem in problems]
     rewards = {
         reward_name(function): call_reward(function, messages, completions, token_ids, columns)
         for function in recipe.reward_functions()
     }
-    return [
-        {
+    rows: list[AnswerRow] = []
+    for index, (problem, completion) in enumerate(zip(problems, completions, strict=True)):
+        verdict = task.grade(completion, problem)
+        row: AnswerRow = {
             "source": problem.source,
             "question": problem.question,
             "answer": problem.answer,
             "completion": completion,
-            "right": (verdict := task.grade(completion, problem)).right,
+            "right": verdict.right,
             "verdict": verdict.reason,
             "lenient_right": task.lenient_right(completion, problem),
             "rewards": {name: values[index] for name, values in rewards.items()},
         }
-        for index, (problem, completion) in enumerate(zip(problems, completions, strict=True))
-    ]
+        rows.append(row)
+    return rows

@@ -1,7 +1,8 @@
-"""`score`: a file of completions goes in, what each reward pays for them comes out. No model, no torch.
+"""Score a file of completions: compute what each reward pays for every one of them. Needs no model and no torch.
 
-A row has a `completion` (a text, or a conversation as TRL logs it) and whatever columns the rewards ask for: the lines
-of a run's completions.jsonl, TRL's own completions tables (.parquet), or rows of `prompt`, `completion` and `answer`.
+A row has a `completion` (a text, or a conversation as TRL logs it) and the columns that the rewards ask for. The file
+can be a run's completions.jsonl, one of TRL's completions tables (.parquet), or a .jsonl of `prompt`, `completion` and
+`answer`. The rewards themselves are in grpo_colab.rewards, and the evaluation of a policy is in evaluate.py.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import inspect
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,24 @@ from grpo_colab.tasks.jsonl_rows import names, read_jsonl
 from grpo_colab.text import on_one_line
 from grpo_colab.utils.files import check_name, is_folder, lines, open_to_read, write_out
 
-# Columns of a row that TRL passes under another name, or has a use of its own for, or that say how it was paid before.
-NOT_COLUMNS = frozenset({"prompt", "completion", "completion_ids", "rewards", "scores", "extra"}) | frozenset(
-    ("prompts", "completions", "trainer_state", "log_extra", "log_metric")
-)
-MOST_COLUMNS = 1000  # of all rows together: a reward gets each of a step's for every row of the step
-MOST_EMPTY = 10_000_000  # values of a step that are missing
+# The arguments that every reward gets from the trainer, whatever the data set's columns are.
+TRAINER_ARGUMENTS = frozenset({"prompts", "completions", "trainer_state", "log_extra", "log_metric"})
+# A row's own keys that are not passed on as columns: they are passed under another name, or hold earlier scores.
+NOT_COLUMNS = TRAINER_ARGUMENTS | {"prompt", "completion", "completion_ids", "rewards", "scores", "extra"}
+# All rows of a step get the same columns, with None where a row lacks one. These limits bound what that costs.
+MOST_COLUMNS = 1000  # different columns in the whole file
+MOST_EMPTY = 10_000_000  # missing values in one step
 Row = dict[str, Any]
-Logged = dict[str, list[tuple[float, int]]]  # by metric: each batch's value, and its size
+Logged = dict[str, list[tuple[float, int]]]  # metric -> the value and the number of completions of each batch
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What `score` found: the rows and, by reward, what each row was paid and the means of what the reward logged."""
+    """Hold the result of `score`.
+
+    `source` is the file, and `where[i]` the place of row i in it, as file:line. `paid` has a list per reward: what it
+    paid for each row, None where it gave no judgement. `logged` has the means of each reward's own metrics.
+    """
 
     source: Path
     where: list[str]
@@ -42,12 +48,11 @@ class Scores:
     logged: dict[str, dict[str, float]]
 
     def write(self, out: str | Path) -> None:
-        """Every row with its `scores` by reward, one JSON object a line."""
+        """Write every row with its `scores` by reward, one JSON object per line. Raises SettingError if it cannot."""
         check_out(out)
-        scored = [
-            row | {"scores": {name: values[index] for name, values in self.paid.items()}}
-            for index, row in enumerate(self.rows)
-        ]
+        scored = []
+        for index, row in enumerate(self.rows):
+            scored.append(row | {"scores": {name: values[index] for name, values in self.paid.items()}})
         try:
             write_out(out, lines(scored))
         except OSError as error:
@@ -59,68 +64,87 @@ class Scores:
             ) from None
 
     def disagreements(self) -> Iterator[tuple[str, str, list[int], list[int]]]:
-        """Of every two rewards that can pay: the rows that only the first pays, and those that only the second does.
+        """Yield (first, second, only_first, only_second) for every two rewards that disagree.
 
-        A reward pays a row where it gives more than 0, so one that only ever punishes is left out.
+        The lists are the indices of the rows that only one of the two pays, among the rows that both judged. A reward
+        pays a row where it gives more than 0, so a reward that only ever punishes is left out.
         """
-        pays = {n: v for n, v in self.paid.items() if any(value is not None and value > 0 for value in v)}
-        for (first, a), (second, b) in itertools.combinations(pays.items(), 2):
-            judged = [index for index in range(len(self.rows)) if a[index] is not None and b[index] is not None]
-            only_a, only_b = ([i for i in judged if (x[i] or 0) > 0 >= (y[i] or 0)] for x, y in ((a, b), (b, a)))
-            if only_a or only_b:
-                yield first, second, only_a, only_b
+        paying = []
+        for name, values in self.paid.items():
+            if any(value is not None and value > 0 for value in values):
+                paying.append(name)
+        for first, second in itertools.combinations(paying, 2):
+            only_first, only_second = [], []
+            for index, (a, b) in enumerate(zip(self.paid[first], self.paid[second], strict=True)):
+                if a is None or b is None:
+                    continue
+                if a > 0 >= b:
+                    only_first.append(index)
+                elif b > 0 >= a:
+                    only_second.append(index)
+            if only_first or only_second:
+                yield first, second, only_first, only_second
 
     def text(self) -> str:
-        """The table that the command prints."""
-        named = {name: on_one_line(name) for name in self.paid}
-        width = max(map(len, named.values()))
-        lines = [
-            f"{on_one_line(self.source)}: {len(self.rows)} completions",
-            "",
-            f"{'reward':<{width}}{'mean':>9}{'std':>9}{'least':>9}{'most':>9}{'above 0':>9}{'no judgement':>14}",
-        ]
-        for name, values in zip(named.values(), self.paid.values(), strict=True):
-            known = [value for value in values if value is not None]
-            if not known:
-                lines.append(f"{name:<{width}}{'-':>9}{'-':>9}{'-':>9}{'-':>9}{'-':>9}{len(values):>14}")
-                continue
-            mean, spread = _mean_and_spread(known)
-            above = sum(value > 0 for value in known) / len(known)
-            lines.append(
-                f"{name:<{width}}{_short(mean):>9}{_short(spread):>9}{min(known):>9.3g}{max(known):>9.3g}{above:>9.1%}"
-                f"{len(values) - len(known):>14}"
-            )
-        for name, metrics in self.logged.items():
-            shares = {key.removeprefix("verdict/"): v for key, v in metrics.items() if key.startswith("verdict/") and v}
-            if shares:
-                reasons = sorted(shares.items(), key=lambda pair: -pair[1])
-                told = ", ".join(f"{on_one_line(reason)} {share:.1%}" for reason, share in reasons)
-                lines += ["", f"{named[name]}: {told}"]
-        for first, second, *only in self.disagreements():
-            lines += [
-                "",
-                f"{named[first]} and {named[second]} disagree on {len(only[0]) + len(only[1])} of {len(self.rows)}:",
-            ]
-            for name, rows in zip((first, second), only, strict=True):
-                if rows:
-                    examples = ", ".join(self.where[index].rpartition(":")[2] for index in rows[:5])
-                    lines.append(
-                        f"  only {named[name]} pays {len(rows)}: {self._unit} {examples}{', ...' * (len(rows) > 5)}"
-                    )
+        """Return the table that the command prints, with the verdicts and the disagreements below it."""
+        names = {name: on_one_line(name) for name in self.paid}
+        lines = [f"{on_one_line(self.source)}: {len(self.rows)} completions", "", *self._table(names)]
+        lines += self._verdicts(names)
+        lines += self._disagreement_lines(names)
         return "\n".join(lines)
 
-    @property
-    def _unit(self) -> str:
-        return "row" if self.source.suffix == ".parquet" else "line"
+    def _table(self, names: Mapping[str, str]) -> list[str]:
+        width = max(map(len, names.values()))
+        lines = [f"{'reward':<{width}}{'mean':>9}{'std':>9}{'least':>9}{'most':>9}{'above 0':>9}{'no judgement':>14}"]
+        for name, values in self.paid.items():
+            judged = [value for value in values if value is not None]
+            if not judged:
+                lines.append(f"{names[name]:<{width}}{'-':>9}{'-':>9}{'-':>9}{'-':>9}{'-':>9}{len(values):>14}")
+                continue
+            mean, deviation = _mean_and_deviation(judged)
+            above = sum(value > 0 for value in judged) / len(judged)
+            lines.append(
+                f"{names[name]:<{width}}{_short(mean):>9}{_short(deviation):>9}{min(judged):>9.3g}{max(judged):>9.3g}"
+                f"{above:>9.1%}{len(values) - len(judged):>14}"
+            )
+        return lines
+
+    def _verdicts(self, names: Mapping[str, str]) -> list[str]:
+        """Return a line per reward that logged its verdicts: the share of each, the most frequent first."""
+        lines = []
+        for name, metrics in self.logged.items():
+            shares = {}
+            for metric, share in metrics.items():
+                if metric.startswith("verdict/") and share:
+                    shares[metric.removeprefix("verdict/")] = share
+            if shares:
+                ordered = sorted(shares.items(), key=lambda pair: -pair[1])
+                verdicts = ", ".join(f"{on_one_line(verdict)} {share:.1%}" for verdict, share in ordered)
+                lines += ["", f"{names[name]}: {verdicts}"]
+        return lines
+
+    def _disagreement_lines(self, names: Mapping[str, str]) -> list[str]:
+        unit = "row" if self.source.suffix == ".parquet" else "line"
+        lines = []
+        for first, second, only_first, only_second in self.disagreements():
+            count = len(only_first) + len(only_second)
+            lines += ["", f"{names[first]} and {names[second]} disagree on {count} of {len(self.rows)}:"]
+            for name, indices in ((first, only_first), (second, only_second)):
+                if not indices:
+                    continue
+                examples = ", ".join(self.where[index].rpartition(":")[2] for index in indices[:5])
+                more = ", ..." if len(indices) > 5 else ""
+                lines.append(f"  only {names[name]} pays {len(indices)}: {unit} {examples}{more}")
+        return lines
 
 
 def check_out(out: str | Path) -> None:
-    """Raise SettingError for a name that no file can have: before the work."""
+    """Raise SettingError for a name that no file can have. Called before the work, which would be lost."""
     check_name("--out", out)
 
 
-def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and the standard deviation; infinite where the sums are."""
+def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and the standard deviation of all values; infinite where the sums overflow."""
     try:
         mean = math.fsum(values) / len(values)
         return mean, math.sqrt(math.fsum((value - mean) * (value - mean) for value in values) / len(values))
@@ -135,22 +159,51 @@ def _short(value: float) -> str:
 def score(
     source: str | Path, rewards: Sequence[str], answer_column: str = "answer", golds: str | Path | None = None
 ) -> Scores:
-    """What `rewards` (names, as a recipe has them) pay for the completions in the file, or run folder, `source`.
+    """Return what the rewards pay for the completions in a file or a run folder, `source`.
 
-    `golds` is a file of problems (`prompt` or `question`, and `answer`) for completions that have none, as in TRL's
-    tables: a row gets the answer of the problem that is its prompt, or its prompt's last message. Of GSM8K's answers
-    what follows `####` counts. Raises SettingError for a line that does not parse, a column that a reward needs and a
-    row lacks, a reward that cannot be imported, and for one that breaks, with the line.
+    `rewards` are names, as in a recipe. `answer_column` is the column of the gold answer. `golds` is a file of problems
+    (`prompt` or `question`, and `answer`) for completions without an answer, as in TRL's tables: a row gets the answer
+    of the problem whose text is the row's prompt, or its prompt's last message.
+
+    Raises SettingError, with the line where there is one: for a line that does not parse, a row that lacks a column
+    that a reward needs, a reward that cannot be imported, and a reward that breaks.
     """
     path = Path(source)
-    if inside := is_folder(path):
+    in_run_folder = is_folder(path)
+    if in_run_folder:
         path = path / "completions.jsonl"
-    functions = _functions(rewards)
-    known = _golds(Path(golds)) if golds is not None else {}
+    functions = _reward_functions(rewards)
+    gold_answers = _read_golds(Path(golds)) if golds is not None else {}
+    if path.suffix == ".parquet":
+        found = _read_parquet(path)
+    elif in_run_folder:
+        found = read_jsonl(path, open_to_read)  # nobody named this file, so it may be no link and no pipe
+    else:
+        found = read_jsonl(path)
+    where, rows = _checked_rows(found, answer_column, gold_answers)
+    if not rows:
+        raise SettingError("holds no completion", place=path)
+
+    columns = {name: _columns_taken(name, function, where, rows) for name, function in functions.items()}
+    paid: dict[str, list[float | None]] = {name: [] for name in functions}
+    logged: dict[str, Logged] = {name: defaultdict(list) for name in functions}
+    # as in training, a step's completions are one batch: some rewards compare the completions of a prompt
+    for _, indices in itertools.groupby(range(len(rows)), key=lambda index: rows[index].get("step")):
+        in_step = list(indices)
+        batch = _Batch([rows[index] for index in in_step], [where[index] for index in in_step])
+        for name, function in functions.items():
+            paid[name] += batch.pay(function, columns[name], logged[name])
+    return Scores(path, where, rows, paid, {name: _weighted_means(metrics) for name, metrics in logged.items()})
+
+
+def _checked_rows(
+    found: Iterable[tuple[str, Row]], answer_column: str, gold_answers: Mapping[str, str]
+) -> tuple[list[str], list[Row]]:
+    """Return the places and the rows, each row's gold answer in its column `answer`. Raises SettingError."""
     where, rows = [], []
-    columns: dict[str, None] = {}
-    for place, row in _parquet(path) if path.suffix == ".parquet" else read_jsonl(path, *[open_to_read] * inside):
-        columns |= dict.fromkeys(row)
+    columns: set[str] = set()
+    for place, row in found:
+        columns.update(row)
         if len(columns) > MOST_COLUMNS:
             raise SettingError(
                 f"with this row the rows have more than {MOST_COLUMNS:,} different columns, and a reward gets each of "
@@ -158,56 +211,60 @@ def score(
                 remedy="give the same columns to all rows",
                 place=place,
             )
-        gold = known.get(_asked(row), row.get(answer_column))
-        for column in {"completion", answer_column} - {"answer"}:
-            if column not in row:
-                raise SettingError(f"no column {column!r}; it has {names(row)}", place=place)
-        if not isinstance(row["completion"], str | list):
-            raise SettingError(
-                f"a completion is a text or a list of messages, not {shown(row['completion'])}", place=place
-            )
+        _check_row(row, place, answer_column)
+        gold = gold_answers.get(_question(row), row.get(answer_column))
+        if isinstance(gold, int) and not isinstance(gold, bool):
+            gold = str(gold)
         where.append(place)
-        whole = isinstance(gold, int) and not isinstance(gold, bool)
-        rows.append(row if gold is None else row | {"answer": str(gold) if whole else gold})
-    if not rows:
-        raise SettingError("holds no completion", place=path)
-    takes = {name: _check_columns(name, function, where, rows) for name, function in functions.items()}
-    paid: dict[str, list[float | None]] = {name: [] for name in functions}
-    logged: dict[str, Logged] = {name: defaultdict(list) for name in functions}
-    # as in training, a step's completions are one batch: some rewards compare the completions of a prompt
-    for _, batch in itertools.groupby(range(len(rows)), key=lambda index: rows[index].get("step")):
-        indices = list(batch)
-        step = _Step([rows[i] for i in indices], [where[i] for i in indices])
-        for name, function in functions.items():
-            paid[name] += step.pay(function, takes[name], logged[name])
-    means = {
-        name: {key: sum(value * n for value, n in parts) / sum(n for _, n in parts) for key, parts in metrics.items()}
-        for name, metrics in logged.items()
-    }
-    return Scores(path, where, rows, paid, means)
+        rows.append(row if gold is None else row | {"answer": gold})
+    return where, rows
 
 
-def _golds(path: Path) -> dict[str, str]:
-    return {
-        _asked(row): str(row["answer"]).rpartition("####")[2].strip() for _, row in read_jsonl(path) if "answer" in row
-    }
+def _check_row(row: Row, place: str, answer_column: str) -> None:
+    """Raise SettingError for a row without a completion, or without the answer column that the user named."""
+    # the default column may be missing: not every reward needs an answer
+    required = ["completion"] if answer_column == "answer" else ["completion", answer_column]
+    for column in required:
+        if column not in row:
+            raise SettingError(f"no column {column!r}; it has {names(row)}", place=place)
+    if not isinstance(row["completion"], str | list):
+        raise SettingError(f"a completion is a text or a list of messages, not {shown(row['completion'])}", place=place)
 
 
-def _asked(row: Row) -> str:
-    """The question of a row: its prompt's text, or the last message of it."""
-    asked = row.get("prompt", row.get("question"))
-    if isinstance(asked, list) and asked and isinstance(asked[-1], dict):
-        asked = asked[-1].get("content")
-    return str(asked).strip()
+def _weighted_means(logged: Logged) -> dict[str, float]:
+    """Return each metric's mean over the batches that logged it, weighted by their numbers of completions."""
+    means = {}
+    for metric, batches in logged.items():
+        total = sum(value * size for value, size in batches)
+        means[metric] = total / sum(size for _, size in batches)
+    return means
 
 
-def _functions(rewards: Sequence[str]) -> dict[str, Callable[..., Any]]:
+def _read_golds(path: Path) -> dict[str, str]:
+    """Return question -> gold answer. Of an answer as GSM8K writes it, only what follows `####` counts."""
+    answers = {}
+    for _, row in read_jsonl(path):
+        if "answer" in row:
+            answers[_question(row)] = str(row["answer"]).rpartition("####")[2].strip()
+    return answers
+
+
+def _question(row: Row) -> str:
+    """Return the text of a row's prompt, or of its prompt's last message."""
+    prompt = row.get("prompt", row.get("question"))
+    if isinstance(prompt, list) and prompt and isinstance(prompt[-1], dict):
+        prompt = prompt[-1].get("content")
+    return str(prompt).strip()
+
+
+def _reward_functions(rewards: Sequence[str]) -> dict[str, Callable[..., Any]]:
+    """Return the reward functions by their names. Raises SettingError for none, or for two of one name."""
     functions: dict[str, Callable[..., Any]] = {}
     for name in rewards:
         try:
             function = resolve_reward(name)
         except SettingError as error:
-            raise of_option("--rewards", name, error) from None
+            raise as_option_error("--rewards", name, error) from None
         if reward_name(function) in functions:
             raise SettingError(
                 "is the name of two rewards", setting="--rewards", value=name, remedy="rename one of them"
@@ -220,16 +277,23 @@ def _functions(rewards: Sequence[str]) -> dict[str, Callable[..., Any]]:
     return functions
 
 
-def of_option(option: str, name: str, error: SettingError) -> SettingError:
-    """Return the refusal of a reward as one of an option: of its name, or of a setting in its brackets."""
-    return error.at(f"{option} {name}") if error.setting else error.replace(setting=option, value=name)
+def as_option_error(option: str, name: str, error: SettingError) -> SettingError:
+    """Return the refusal of the reward `name` as the refusal of a command-line option.
+
+    An error about a setting in the reward's brackets keeps that setting, and the option becomes its place.
+    """
+    if error.setting:
+        return error.at(f"{option} {name}")
+    return error.replace(setting=option, value=name)
 
 
-def _check_columns(
+def _columns_taken(
     name: str, function: Callable[..., Any], where: Sequence[str], rows: Sequence[Row]
 ) -> frozenset[str] | None:
-    """The columns that the function takes, None for all; every row must have those that it cannot do without."""
-    passed = ("prompts", "completions", "trainer_state", "log_extra", "log_metric")
+    """Return the columns that a reward takes, or None when it takes all, by **kwargs.
+
+    Raises SettingError when a row lacks a column that the reward's signature requires.
+    """
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except ValueError:
@@ -239,57 +303,69 @@ def _check_columns(
             value=name,
             remedy="name a Python function",
         ) from None
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind in named and p.name not in passed]
-    for column in needed:
-        for place, row in zip(where, rows, strict=True):
-            if column not in row:
-                raise SettingError(
-                    f"no column {column!r}, which {name} needs; it has {names(row)}",
-                    remedy="name another with --answer-column, or a file that has it with --golds"
-                    if column == "answer"
-                    else None,
-                    place=place,
-                )
-    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else frozenset(p.name for p in parameters)
+    for parameter in parameters:
+        is_keyword = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        is_required = is_keyword and parameter.default is parameter.empty
+        if is_required and parameter.name not in TRAINER_ARGUMENTS:
+            _check_column(parameter.name, name, where, rows)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return frozenset(parameter.name for parameter in parameters)
 
 
-class _Step:
-    """The rows of one step, by column, as every reward gets them."""
+def _check_column(column: str, reward: str, where: Sequence[str], rows: Sequence[Row]) -> None:
+    """Raise SettingError at the first row that lacks a column that the reward requires."""
+    remedy = "name another with --answer-column, or a file that has it with --golds" if column == "answer" else None
+    for place, row in zip(where, rows, strict=True):
+        if column not in row:
+            raise SettingError(
+                f"no column {column!r}, which {reward} needs; it has {names(row)}", remedy=remedy, place=place
+            )
+
+
+class _Batch:
+    """Hold the rows of one step by column, which is how a reward gets them. Raises SettingError for a sparse table."""
 
     def __init__(self, rows: Sequence[Row], where: Sequence[str]) -> None:
         self.rows, self.where = rows, where
+        # a dict, unlike a set, keeps the order of the columns
         names = list({name: None for row in rows for name in row if name not in NOT_COLUMNS})
-        if (empty := len(rows) * len(names) - sum(map(len, rows))) > MOST_EMPTY:
+        empty = len(rows) * len(names) - sum(map(len, rows))
+        if empty > MOST_EMPTY:
             raise SettingError(
                 f"the {len(rows):,} rows that end here are one step with {len(names):,} columns, of which {empty:,} "
                 f"values are missing, more than {MOST_EMPTY:,}",
                 remedy="give the same columns to all rows",
                 place=where[-1],
             )
-        ids = [row.get("completion_ids") for row in rows]
-        self.ids = None if None in ids else ids
         self.columns = {name: [row.get(name) for row in rows] for name in names}
+        self.prompts = [row.get("prompt", row.get("question")) for row in rows]
+        self.completions = [row["completion"] for row in rows]
+        token_ids = [row["completion_ids"] for row in rows if row.get("completion_ids") is not None]
+        self.token_ids = token_ids if len(token_ids) == len(rows) else None
 
-    def pay(self, function: Callable[..., Any], takes: frozenset[str] | None, logged: Logged) -> list[float | None]:
+    def pay(self, function: Callable[..., Any], taken: frozenset[str] | None, logged: Logged) -> list[float | None]:
+        """Return what a reward pays for each row, and add the metrics that it logs to `logged`.
+
+        `taken` are the columns that it gets, None for all. Raises SettingError, with the row's place, if it breaks.
+        """
+
         def log_metric(metric: str, value: float) -> None:
             logged[metric].append((value, len(self.rows)))
 
+        # copies, so that a reward that changes its arguments does not change the next reward's
+        columns = {name: list(values) for name, values in self.columns.items() if taken is None or name in taken}
         try:
             return call_reward(
-                function,
-                [row.get("prompt", row.get("question")) for row in self.rows],
-                [row["completion"] for row in self.rows],
-                self.ids,  # type: ignore[arg-type]
-                {name: list(values) for name, values in self.columns.items() if takes is None or name in takes},
-                log_metric,
+                function, list(self.prompts), list(self.completions), self.token_ids, columns, log_metric
             )
         except RewardError as error:
             index = error.record["index"]
             raise SettingError(str(error), place=self.where[0 if index is None else index]) from error
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
+def _read_parquet(path: Path) -> Iterator[tuple[str, Row]]:
+    """Yield (`file:row`, row) for every row of a Parquet table, counted from 1. Raises SettingError."""
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:

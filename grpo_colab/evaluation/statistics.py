@@ -1,7 +1,7 @@
-"""The statistics of an evaluation: each side's accuracy, and whether the change is more than chance.
+"""Compute the statistics of an evaluation: each side's accuracy, and whether the change is more than chance.
 
-The same problems are answered before and after, so the test is paired. Standard library only: a report is made on
-machines without scipy.
+The same problems are answered before and after training, so the test is paired. Only the standard library is used,
+because a report can be made on a machine without scipy.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from grpo_colab.runs.records import AnswerRow
 def summary(rows: Sequence[AnswerRow]) -> dict[str, Any]:
     """Return one side of evaluation.json: accuracy with its 95 % interval, lenient accuracy, each reward's mean.
 
-    A reward's mean is of the answers that it judged, and None where it judged none.
+    A reward's mean is over the answers that it judged, and None where it judged none. `rows` must not be empty.
     """
     right = sum(row["right"] for row in rows)
     means: dict[str, float | None] = {}
     for name in rows[0]["rewards"]:
-        judged = [value for row in rows if (value := row["rewards"][name]) is not None]
+        values = [row["rewards"][name] for row in rows]
+        judged = [value for value in values if value is not None]
         means[name] = fmean(judged) if judged else None
     return {
         "accuracy": right / len(rows),
@@ -33,9 +34,14 @@ def summary(rows: Sequence[AnswerRow]) -> dict[str, Any]:
 
 
 def compare(before: Sequence[AnswerRow], after: Sequence[AnswerRow]) -> dict[str, Any]:
-    """Return how many problems were gained and lost, and McNemar's exact p-value. Rows of one index are one problem."""
-    gained = sum(not b["right"] and a["right"] for b, a in zip(before, after, strict=True))
-    lost = sum(b["right"] and not a["right"] for b, a in zip(before, after, strict=True))
+    """Return how many problems were gained and lost, and McNemar's exact p-value.
+
+    `before[i]` and `after[i]` answer the same problem. A gained problem was wrong before and is right after.
+    """
+    gained = lost = 0
+    for old, new in zip(before, after, strict=True):
+        gained += new["right"] and not old["right"]
+        lost += old["right"] and not new["right"]
     return {"gained": gained, "lost": lost, "p_value": mcnemar_exact(gained, lost)}
 
 
@@ -45,7 +51,10 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))  # rounding may leave p outside
+    # rounding may leave p, or 0 and 1, outside of the interval
+    low = max(0.0, min(p, centre - half))
+    high = min(1.0, max(p, centre + half))
+    return low, high
 
 
 def mcnemar_exact(gained: int, lost: int) -> float:

@@ -1,8 +1,8 @@
-"""`draw("12-squares", "her")`: one image is learnt at test time, by GRPO, by hindsight (HER), or by both.
+"""Learn to draw one image at test time, by GRPO, by hindsight (HER), or by both: `draw("12-squares", "her")`.
 
-A folder of run folders comes out, one per seed; each has the best drawings as a picture and as a GIF. Every run is
-lived through by train.run_with, with the learner that its method names. What there is to try, and how several runs
-compare, is in sweep.py.
+The result is a folder of run folders, one per seed; each has the best drawings as a picture and as a GIF. Every run is
+trained by train.run_with, with the learner of its method. sweep.py says which recipes a sweep tries, and makes the
+table of the runs; comparison.py compares methods.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError
-from grpo_colab.experiments.sweep import as_json, ended, method_of, variants
+from grpo_colab.experiments.sweep import as_json, is_over, method_of, variants
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.trust import all_trusted
 from grpo_colab.runs.mirror import check_free as check_copies
@@ -33,7 +33,7 @@ from grpo_colab.utils.memory import free_memory
 from grpo_colab.utils.stack import check_import_order, import_unsloth
 
 DEFAULT_RECIPE = "drawing-tiny"
-STOPPING = frozenset((signal.SIGINT, signal.SIGTERM))
+STOP_SIGNALS = frozenset((signal.SIGINT, signal.SIGTERM))
 
 
 def draw(
@@ -48,25 +48,20 @@ def draw(
     trust_code: bool = False,
     **overrides: Mapping[str, Any],
 ) -> list[Run]:
-    """Learn to draw `image` once per seed, with `sweep` per combination of the recipe's [sweep]; return the runs.
+    """Learn to draw `image` with every seed, and with `sweep` for every combination of values; return the runs.
 
-    `image` is what task.image takes, `method` one of grpo, her and both (the recipe's for None), `recipe` a preset or a
-    file, and `overrides` its tables, as in Recipe.load; a mapping as `sweep` is such a table. The seeds are grpo.seed
-    and those after it. `out` chooses the folder of the runs. `resume` goes on with one, whose runs keep their recipes,
-    and skips what is finished. `trust_code` lets run what a file names of others' code.
+    `image` is a value of task.image. `method` is grpo, her or both, and by default the recipe's. `recipe` is a preset
+    or a file, and `overrides` are its tables, as in Recipe.load. `seeds` runs are made, from grpo.seed on. `sweep` is
+    True for the recipe's [sweep], or such a table. `out` is the folder for the runs. `resume` is a folder that `draw`
+    made: its runs keep their recipes, and finished ones are skipped. `trust_code` allows other people's code that a
+    file names to run.
 
-    A signal ends all, so that the last of the runs may be unfinished. An error ends one of them, and is raised after
-    the others. Raises SettingError for what cannot work, before anything is loaded or written.
+    A SIGINT or SIGTERM stops this run and all later ones. A SettingError in one run is raised after the others have
+    run. Raises SettingError for what cannot work before anything is loaded or written.
     """
-    given = {"TASK": image, "--method": method, "--recipe": recipe, "--seeds": seeds != 1, "--sweep": sweep}
-    for name, value in (given | {"--out": out, **overrides}).items():
-        if resume is not None and value:
-            raise SettingError(
-                "goes on with the settings that it began with",
-                setting="--resume",
-                value=str(resume),
-                remedy=f"leave out {name}",
-            )
+    if resume is not None:
+        given = {"TASK": image, "--method": method, "--recipe": recipe, "--seeds": seeds != 1, "--sweep": sweep}
+        refuse_with_resume(resume, given | {"--out": out, **overrides})
     recipes: dict[str, Recipe] = {}
     if resume is None:
         tables = recipe_tables(image, method, sweep, overrides)
@@ -81,25 +76,41 @@ def draw(
         )
     check_import_order()
     all_trusted(recipes.values(), trust_code)
-    runs = drawn_runs(resume) if resume is not None else new_runs(recipes, Path(out) if out else free_folder(recipes))
-    for running in all_trusted([run.recipe for run in runs], trust_code):
-        info(running)
+    if resume is None:
+        folder = Path(out) if out else free_folder(recipes)
+        runs = new_runs(recipes, folder)
+    else:
+        runs = drawn_runs(resume)
+    for foreign_code in all_trusted([run.recipe for run in runs], trust_code):
+        info(foreign_code)
 
-    failed = None
-    for n, run in enumerate(runs, 1):
-        if ended(run):
+    first_error = None
+    for number, run in enumerate(runs, 1):
+        if is_over(run):
             continue
         import_unsloth()
-        info(f"{run.path} ({n} of {len(runs)}):")
-        error, go_on = draw_once(run, trust_code)
+        info(f"{run.path} ({number} of {len(runs)}):")
+        error, go_on = train_one(run, trust_code)
         free_memory()
-        failed = failed or error
+        first_error = first_error or error
         if not go_on:
             break
     write_json(runs[0].path.parent / DRAW, as_json(runs))
-    if failed is not None:
-        raise failed
+    if first_error is not None:
+        raise first_error
     return runs
+
+
+def refuse_with_resume(resume: str | Path, given: Mapping[str, Any]) -> None:
+    """Raise SettingError for the first of these options that has a value: a resumed run keeps its settings."""
+    for name, value in given.items():
+        if value:
+            raise SettingError(
+                "goes on with the settings that it began with",
+                setting="--resume",
+                value=str(resume),
+                remedy=f"leave out {name}",
+            )
 
 
 def recipe_tables(
@@ -108,15 +119,18 @@ def recipe_tables(
     sweep: bool | Mapping[str, Sequence[Any]],
     overrides: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, dict[str, Any]]:
-    """Return the overrides of the recipe, with the image, the method and the sweep. Refuses what is given twice."""
+    """Return the recipe's overrides with the image, the method and the sweep among them.
+
+    Raises SettingError for a setting that is given twice with two values.
+    """
     tables = {table: dict(settings) for table, settings in overrides.items()}
-    for table, key, value, word in (("task", "image", image, "TASK"), ("hindsight", "method", method, "--method")):
+    for table, key, value, option in (("task", "image", image, "TASK"), ("hindsight", "method", method, "--method")):
         if value is None:
             continue
         settings = tables.setdefault(table, {})
         if key in settings and settings[key] is not value:
             raise SettingError(
-                f"is given by {word}, too",
+                f"is given by {option}, too",
                 setting=f"{table}.{key}",
                 value=settings[key],
                 remedy="leave one of them out",
@@ -128,20 +142,26 @@ def recipe_tables(
 
 
 def free_folder(recipes: Mapping[str, Recipe]) -> Path:
-    """Return runs/<date>-<recipe>-<image>-<method>, with a number if there is one already."""
+    """Return runs/<date>-<recipe>-<image>-<method>, with a number behind it if that folder exists."""
     recipe = next(iter(recipes.values()))
     image = re.sub(r"[^\w.-]+", "-", recipe.task.get("image", "image"))
-    name = f"{recipe.name}-{image if len(image) < 40 else 'image'}-{method_of(recipe)}"
-    return free_path(recipe.model_copy(update={"name": name}))
+    if len(image) >= 40:  # the rows of an image
+        image = "image"
+    return free_path(recipe.model_copy(update={"name": f"{recipe.name}-{image}-{method_of(recipe)}"}))
 
 
 def new_runs(recipes: Mapping[str, Recipe], folder: Path) -> list[Run]:
-    """Make a run folder for each recipe. First comes draw.json, from which a resume can make all of them."""
+    """Make a run folder per recipe, and return the runs. `recipes` maps the folders' names to the recipes.
+
+    draw.json, which holds all the recipes, is written first: a resume can make the folders that a kill prevented.
+    Raises SettingError for a folder that is in use or cannot be written, and for a mirror that has copies of that name.
+    """
     check_free(folder)
     for destination in dict.fromkeys(recipe.budget.mirror for recipe in recipes.values()):
         if destination:
             paths = [folder / name for name, recipe in recipes.items() if recipe.budget.mirror == destination]
-            check_copies(destination, paths, "another budget.mirror")  # the names are of the seeds
+            # another --out is no remedy: the copies are named by the seeds alone
+            check_copies(destination, paths, "another budget.mirror")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         texts = {name: recipe.to_toml() for name, recipe in recipes.items()}
@@ -157,7 +177,10 @@ def new_runs(recipes: Mapping[str, Recipe], folder: Path) -> list[Run]:
 
 
 def drawn_runs(folder: str | Path) -> list[Run]:
-    """Return the runs in a folder that `draw` made, and make those that a kill came before."""
+    """Return the runs in a folder that `draw` made, and make the run folders that a kill prevented.
+
+    Raises SettingError for any other folder, and for one that cannot be written to.
+    """
     folder = Path(folder)
     found = read_json(folder / DRAW)
     if found is None or not found.get("runs"):
@@ -194,12 +217,12 @@ def drawn_runs(folder: str | Path) -> list[Run]:
     return [Run(folder / name) for name in names]
 
 
-def draw_once(run: Run, trust_code: bool = False) -> tuple[SettingError | None, bool]:
-    """Live through one run from where it is; return what went wrong, and whether to go on with the next one."""
-    from grpo_colab.training.tripwires import Tripped  # needs transformers, which unsloth must precede
+def train_one(run: Run, trust_code: bool = False) -> tuple[SettingError | None, bool]:
+    """Train one run from where it is. Returns its error, if it had one, and whether the next run may start."""
+    from grpo_colab.training.tripwires import Tripped  # imports transformers, which unsloth must precede
 
-    failed = None
-    with signals_heard() as heard:
+    error_of_run = None
+    with stop_signals_watched() as stop_arrived:
         try:
             if method_of(run.recipe) == "grpo":
                 run_with(GRPOLearner(), resume=run.path, trust_code=trust_code)
@@ -207,31 +230,42 @@ def draw_once(run: Run, trust_code: bool = False) -> tuple[SettingError | None, 
                 run_with(HindsightLearner(), resume=run.path, trust_code=trust_code)
         except PretrainingStopped:
             raise
-        except Tripped as error:  # by a learning rate that is too high, say: the next of a sweep may do
+        except Tripped as error:  # a learning rate that is too high, say: the next one of a sweep may do
             text = str(error).replace(run.resume_command, f"{run.resume_command_alone} --TABLE.SETTING VALUE")
             info(f"{run.path}: {text}. It counts as not solved.")
         except SettingError as error:
             info(f"{run.path}: {error}")
-            error.__cause__ = error.__context__ = None  # their frames hold the model
-            failed = error.with_traceback(None)
-        return failed, not heard() and (failed is not None or ended(run))
+            # the frames of the traceback hold the model, whose memory the next run needs
+            error.__cause__ = error.__context__ = None
+            error_of_run = error.with_traceback(None)
+        if stop_arrived():
+            return error_of_run, False
+        # a run that is neither over nor broken was stopped in another way, such as by its hours
+        return error_of_run, error_of_run is not None or is_over(run)
 
 
 @contextlib.contextmanager
-def signals_heard() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether a SIGINT or SIGTERM came, whoever handled it.
+def stop_signals_watched() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether a SIGINT or SIGTERM has arrived, whichever handler took it.
 
-    A run that is nearly done when a signal comes finishes, and does not tell of it.
+    A run that is nearly done when a signal arrives finishes without reporting it, so the run cannot be asked. Python
+    writes the number of every signal to the wakeup file descriptor, here a pipe. Each call empties the pipe.
     """
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    main = threading.current_thread() is threading.main_thread()  # it alone gets signals
-    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False) if main else -1
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    # Python allows a wakeup file descriptor in the main thread only
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    previous = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False) if in_main_thread else -1
+
+    def stop_arrived() -> bool:
+        os.write(write_end, b"\0")  # a read from an empty pipe would wait
+        arrived = os.read(read_end, 65536)
+        return not STOP_SIGNALS.isdisjoint(arrived)
+
     try:
-        # a byte of ours is written first, since a read from an empty pipe would wait
-        yield lambda: os.write(write, b"\0") == 1 and not STOPPING.isdisjoint(os.read(read, 65536))
+        yield stop_arrived
     finally:
-        if main:
-            signal.set_wakeup_fd(before)
-        os.close(read)
-        os.close(write)
+        if in_main_thread:
+            signal.set_wakeup_fd(previous)
+        os.close(read_end)
+        os.close(write_end)

@@ -31,7 +31,7 @@ from refusals import refused
 from grpo_colab import Recipe, Run
 from grpo_colab.cli import main
 from grpo_colab.errors import SettingError
-from grpo_colab.notebook import animate, compare, keys, settings, suited
+from grpo_colab.notebook import animate, compare, keys, preset_for_this_gpu, settings
 from grpo_colab.recipe.recipe import preset_names
 
 ROOT = Path(__file__).parents[2]
@@ -174,7 +174,7 @@ def test_the_form_is_a_recipe_and_empty_fields_are_its_own() -> None:
     chosen = settings("gsm8k-tiny", "7", 3.5, wandb=True)
     assert (chosen.budget.max_steps, chosen.budget.max_hours) == (7, 3.5)
     assert chosen.grpo["report_to"] == "wandb"
-    assert settings("auto").name == suited()
+    assert settings("auto").name == preset_for_this_gpu()
 
 
 def test_outside_colab_drive_is_refused_and_secrets_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

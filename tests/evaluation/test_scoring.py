@@ -197,7 +197,7 @@ BAD: dict[str, tuple[str, tuple[str, ...], str, dict[str, Any]]] = {
     "another column that is not there": (ONE, DEFAULT, "gold", {"problem": "no column 'gold'", "place": "c.jsonl:1"}),
     "no line": ("\n\n", DEFAULT, "answer", {"problem": "holds no completion", "place": "c.jsonl"}),
     "a reward that is none": (ONE, ("corectness",), "answer", {
-        "setting": "--rewards", "value": "corectness", "problem": "did you mean 'correctness'", "snapshot": False,
+        "setting": "--rewards", "value": "corectness", "remedy": "did you mean 'correctness'", "snapshot": False,
     }),
     "a reward that does not import": (ONE, ("nope.f",), "answer", {
         "setting": "--rewards", "value": "nope.f", "problem": "'nope' does not import", "snapshot": False,
@@ -211,7 +211,7 @@ BAD: dict[str, tuple[str, tuple[str, ...], str, dict[str, Any]]] = {
         "setting": "--rewards", "value": "correctness_reward", "remedy": "rename one",
     }),
     "a reward that breaks": ('{"completion": "x"}\n{"completion": "18"}', ("own.py:thin_reward",), "answer", {
-        "problem": "rewards.thin_reward raised ZeroDivisionError", "place": "c.jsonl:2", "snapshot": False,
+        "problem": "rewards.thin_reward: raised ZeroDivisionError", "place": "c.jsonl:2", "snapshot": False,
     }),
     "a column of the user's own": (ONE, ("own.py:topic_reward",), "answer", {
         "problem": "no column 'topic', which topic needs", "place": "c.jsonl:1",

@@ -18,7 +18,7 @@ from warm import Warm
 
 from grpo_colab import Recipe, Run, draw, train
 from grpo_colab.errors import SettingError
-from grpo_colab.experiments.draw import drawn_runs, new_runs, signals_heard
+from grpo_colab.experiments.draw import drawn_runs, new_runs, stop_signals_watched
 from grpo_colab.experiments.sweep import draw_text, summary, table, variants
 from grpo_colab.runs.lock import locked
 from grpo_colab.runs.run import DRAW
@@ -375,20 +375,20 @@ def test_a_tripwire_says_how_to_go_on_alone(tmp_path: Path, capsys: pytest.Captu
     assert "draw --resume" not in said
 
 
-def test_a_signal_that_another_handles_is_heard() -> None:
+def test_a_signal_that_another_handles_is_noticed() -> None:
     from grpo_colab.training.signals import Signals
 
-    with signals_heard() as heard:
-        assert not heard()
+    with stop_signals_watched() as stop_arrived:
+        assert not stop_arrived()
         with Signals() as signals, signals.in_training():
             os.kill(os.getpid(), signal.SIGINT)
         assert signals.count == 1
-        assert heard()
+        assert stop_arrived()
     with (
         pytest.raises(SettingError, match="as it is"),
-        signals_heard() as heard,
+        stop_signals_watched() as stop_arrived,
     ):  # what goes wrong meanwhile is not lost
-        assert not heard()
+        assert not stop_arrived()
         raise SettingError("as it is")
 
 

@@ -1,0 +1,47 @@
+"""Ask a model a few things outside a run's evaluation: one question of a person's, or some training problems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from grpo_colab.evaluation.evaluate import answer
+from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.recipe.trust import check_trust
+from grpo_colab.runs.records import AnswerRow
+
+
+def answer_without_and_with_adapter(
+    recipe: Recipe, adapter: Path, question: str, trust_code: bool = False
+) -> tuple[str, str]:
+    """Return the greedy answers to one question: the base model's, then the one with the adapter in this folder.
+
+    `trust_code` allows other people's code that the recipe names to run. Raises SettingError for such code without it.
+    """
+    from grpo_colab.policy.loading import load_policy
+    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.memory import free_memory
+    from grpo_colab.utils.stack import import_unsloth
+
+    import_unsloth()
+    free_memory()  # a model that was trained in this process may still hold it
+    check_trust(recipe, trust_code)
+    # without vLLM, which takes minutes to start and cannot answer without the adapter
+    without_vllm = recipe.model_copy(update={"model": recipe.model | {"fast_inference": False}})
+    policy = load_policy(without_vllm, this_machine(), adapter)
+    messages = [{"role": "system", "content": recipe.load_task().system_prompt}, {"role": "user", "content": question}]
+    messages = [message for message in messages if message["content"]]
+    with policy.model.disable_adapter():
+        [before] = policy.generate([messages], recipe.max_completion_tokens)
+    [after] = policy.generate([messages], recipe.max_completion_tokens)
+    return before, after
+
+
+def sample_answers(recipe: Recipe, n: int) -> list[AnswerRow]:
+    """Return the graded answers of the recipe's untrained model to `n` training problems."""
+    from grpo_colab.policy.loading import load_policy
+    from grpo_colab.utils.device import this_machine
+
+    check_trust(recipe)
+    policy = load_policy(recipe, this_machine())
+    task = recipe.load_task()
+    return answer(policy, recipe, task, task.problems("train", n), at_once=64)
