@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab.errors import one_line
-from grpo_colab.reporting.live import Charts, Lines, RunProgress, Table, live_terminal
+from grpo_colab.reporting.live import Charts, Lines, Table, live_terminal
+from grpo_colab.reporting.run_progress import RunProgress
 from grpo_colab.runs.records import is_step_row
 from grpo_colab.text import on_one_line
 from grpo_colab.utils.console import info
