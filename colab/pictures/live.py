@@ -18,7 +18,8 @@ from rich.terminal_theme import MONOKAI
 
 from grpo_colab import Run
 from grpo_colab.reporting.curves import series
-from grpo_colab.reporting.live import WINDOW, RunProgress, painted
+from grpo_colab.reporting.live import painted
+from grpo_colab.reporting.run_progress import WINDOW, RunProgress
 
 
 def main(folder: str, step: str = "40") -> None:

@@ -1,5 +1,6 @@
-"""What happens beside a training step: the run folder grows by a line, and a person sees how it goes and what goes
-wrong. What keeps a run is in checkpointing.py.
+"""Log each training step to the run folder, warn of what goes wrong, and stop a run that is solved.
+
+Checkpoints are in checkpointing.py, the live display in progress.py, trackers in tracking_callback.py.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class StepLog(TrainerCallback):
-    """Appends every step's metrics to the run folder: all that a trainer without completions has to tell."""
+    """Append every step's metrics to the run folder, for a trainer that generates no completions."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -33,27 +34,28 @@ class StepLog(TrainerCallback):
 
 
 class RunLog(TrainerCallback):
-    """Appends every step's metrics and completions to the run folder, on the main process alone.
+    """Append every step's metrics and completions to the run folder, on the main process only.
 
-    `answers` maps a prompt (as `prompt_key` writes it) to its gold answer. Set `trainer` once it is made: it hands out
-    the step's completions, gathered from all processes with their rewards and advantages.
+    `answers` maps a prompt, as `prompt_key` writes it, to its gold answer. Set `trainer` once it is built: its
+    `step_completions()` are gathered from all processes, with their rewards and advantages.
     """
 
     def __init__(self, run: Run, answers: Mapping[str, str]) -> None:
         self.run, self.answers = run, answers
         self.trainer: Any = None
-        self.writing = True
+        self.writing = True  # False while the disk is full, so that this is a single warning
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Give the trainer the best and the worst of the step's completions, to log with its own metrics."""
-        if (state.global_step - 1) % args.num_iterations:  # a batch that serves several steps counts once
+        """Add the best and the worst total reward of the step's completions to the trainer's own metrics."""
+        # With num_iterations above 1 a batch serves several steps. It counts once, at the first of them.
+        if (state.global_step - 1) % args.num_iterations:
             return
-        earned = []
+        totals = []
         for row in self.trainer.step_completions():
             if any(value is not None for value in row["rewards"].values()):
-                earned.append(weighted_reward(row["rewards"].values(), args.reward_weights))
-        if earned:
-            self.trainer.add_metrics(**{"reward/max": max(earned), "reward/min": min(earned)})
+                totals.append(weighted_reward(row["rewards"].values(), args.reward_weights))
+        if totals:
+            self.trainer.add_metrics(**{"reward/max": max(totals), "reward/min": min(totals)})
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
@@ -61,17 +63,18 @@ class RunLog(TrainerCallback):
         if not state.is_world_process_zero or logs is None or not is_step_row(logs):
             return
         written = self.run.append("metrics.jsonl", [{"step": state.global_step, **logs}])
-        # with num_iterations above 1 a batch serves several steps; it is written once
+        # With num_iterations above 1 a batch serves several steps. It is written once, at the first of them.
         if (state.global_step - 1) % args.num_iterations == 0:
             written = self.run.append("completions.jsonl", self._completions(state.global_step))
         if self.writing and not written:
             warn(
-                f"cannot write to {self.run.path}; its lines are kept until there is space again",
+                f"cannot write to {self.run.path}; its lines stay in memory until there is space again",
                 step=state.global_step,
             )
         self.writing = written
 
     def _completions(self, step: int) -> Iterator[CompletionRow]:
+        """Yield a row of completions.jsonl for each completion of the step."""
         for index, one in enumerate(self.trainer.step_completions()):
             row: CompletionRow = {
                 "step": step,
@@ -88,7 +91,7 @@ class RunLog(TrainerCallback):
 
 
 class UntilSolved(TrainerCallback):
-    """Ends a run after the step in which one completion earned `stop_at_reward`; needs a RunLog before it."""
+    """Stop a run after the step in which a completion earned `stop_at_reward`. Belongs after a RunLog."""
 
     def __init__(self, stop_at_reward: float | None) -> None:
         self.stop_at_reward = stop_at_reward
@@ -96,20 +99,22 @@ class UntilSolved(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
-        if logs is not None and reaches(logs, self.stop_at_reward):  # the rewards of all processes, in each of them
+        # The metrics cover the completions of all processes, so that each process decides alike.
+        if logs is not None and reaches(logs, self.stop_at_reward):
             control.should_training_stop = True
-            # only the evaluation is left to lose; completions that serve several steps are in no checkpoint
+            # Save here, unless the step's completions serve further steps: no checkpoint holds those completions.
             control.should_save = control.should_save or state.global_step % args.num_iterations == 0
 
 
 def prompt_key(prompt: Any) -> str:
+    """Return a prompt, a text or a list of messages, as a key to look its gold answer up by."""
     return json.dumps(prompt, sort_keys=True, ensure_ascii=False)
 
 
 class Alarms(TrainerCallback):
-    """Says what `grpo_colab.training.metric_alerts` sees in the metrics, on stderr and in the run's warnings.jsonl.
+    """Print the warnings of `metric_alerts.MetricMonitor` to stderr, and append them to the run's warnings.jsonl.
 
-    Without a run it only speaks: `GRPOTrainer(..., callbacks=[Alarms()])` works in anyone's script.
+    Without a run it only prints: `GRPOTrainer(..., callbacks=[Alarms()])` works in any TRL script.
     """
 
     def __init__(self, run: Run | None = None) -> None:
@@ -117,7 +122,10 @@ class Alarms(TrainerCallback):
         self.monitor = MetricMonitor()
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        for row in self.run.metrics() if self.run else ():  # of a resumed run
+        """Read the earlier steps of a resumed run, without warning of them again."""
+        if self.run is None:
+            return
+        for row in self.run.metrics():
             if "reward" in row:
                 self.monitor.update(row)
 

@@ -1,10 +1,10 @@
-"""Hindsight: what the policy drew was the right answer to another question, so it learns from that.
+"""Learn one drawing at test time by hindsight: a program is the right answer to a prompt for the image that it drew.
 
-Hindsight experience replay (Andrychowicz et al. 2017, arXiv 1707.01495) is used at test time, as in ironbar's ARC25
-notes (iterations 6 and 8). Sample programs for the one image that is asked for, run them, and train on pairs of what
-was drawn and the program that drew it: from the worst drawing to the best, never twice on the same drawing, until one
-is the image itself. Rewards only put the drawings in order. Method "both" learns from the real image, too, by GRPO's
-advantages: see `relabelling.goal_rows`. Ours, and in none of the sources, is the temperature of `warmer_sampling`.
+This is hindsight experience replay (Andrychowicz et al. 2017, arXiv 1707.01495) at test time, as in ironbar's ARC25
+notes (iterations 6 and 8). An iteration samples programs for the goal image, runs them, and trains on pairs of a drawn
+image and its program: from the worst drawing to the best, never twice on the same one. Iterations repeat until a
+program draws the goal. Rewards only order the drawings. Method "both" also learns from the samples as answers to the
+goal, by GRPO's advantages (`relabelling.goal_rows`). The temperature of `warmer_sampling` is in none of the sources.
 """
 
 from __future__ import annotations
@@ -45,25 +45,31 @@ if TYPE_CHECKING:
     from grpo_colab.training.checkpointing import CheckpointManager
     from grpo_colab.training.tripwires import Tripped
 
-KEPT = 2  # checkpoints
-USUALLY_ALIKE = 0.25  # share of an iteration's samples that draw nothing new, while all is well
+CHECKPOINTS_KEPT = 2
+USUALLY_ALIKE = 0.25  # share of a healthy iteration's samples that repeat another's image or draw nothing
 
 
 class HindsightLearner:
-    """Learn one drawing at test time from hindsight, in this process alone."""
+    """Learn one drawing at test time by hindsight, in a single process."""
 
-    says_accuracy = False  # an image is right or wrong, and the end says which
+    says_accuracy = False  # there is one image, and the last line says whether it was drawn
 
     def prepare(self, recipe: Recipe, run: Run | None, loaded: Policy | None) -> Setup:
-        """Load the policy: pre-trained, unless the run has a checkpoint, which holds what the pre-training taught."""
+        """Load the policy with the pre-trained adapter, and the problem.
+
+        A run with a checkpoint needs no pre-trained adapter: its own adapter continues from it.
+        """
         device = this_machine()
         check_import_order()
         task = recipe.load_task()
         held_out = evaluate.evaluation_problems(task, recipe)
         import_stack(recipe, task, device)
         info(f"Loading {recipe.model['model_name']} on {device.name} ...")
-        begun = run is not None and checkpoints.newest_whole(run.checkpoints)[0] is not None
-        policy = loaded or load_policy(recipe, device, None if begun else pretrained(recipe, device, run))
+        has_checkpoint = run is not None and checkpoints.newest_whole(run.checkpoints)[0] is not None
+        policy = loaded
+        if policy is None:
+            adapter = None if has_checkpoint else pretrained(recipe, device, run)
+            policy = load_policy(recipe, device, adapter)
         return Setup(
             recipe=recipe,
             device=device,
@@ -74,12 +80,16 @@ class HindsightLearner:
         )
 
     def learn(self, setup: Setup, run: Run, manager: CheckpointManager) -> Outcome:
-        """Learn until the image is drawn, the iterations are over, or there is no time for another one."""
+        """Learn until the image is drawn, the iterations are over, or there is no time left for another one.
+
+        Raise SettingError when memory runs out.
+        """
 
         def is_over() -> bool:
+            """Have the run copied to its mirror, and tell whether another iteration would end after the deadline."""
             if manager.mirror is not None:
                 manager.mirror.request()
-            # the evaluation afterwards takes less than an iteration
+            # The evaluation afterwards takes less than an iteration, so it needs no time of its own.
             return time.monotonic() + run.metrics()[-1]["step_time"] > manager.deadline
 
         try:
@@ -98,7 +108,7 @@ class HindsightLearner:
         return Outcome(run.last_step if done else 0, solved)
 
     def say_the_end(self, run: Run, recipe: Recipe, manager: CheckpointManager) -> None:
-        """Say that all is done, or how to resume."""
+        """Print that the run is finished, or how to resume it."""
         if run.finished:
             solved = "Solved" if run.solved else "Not solved"
             info(f"{solved} in {run.last_step} iterations. Everything is in {run.path}")
@@ -108,16 +118,16 @@ class HindsightLearner:
 
 
 def learn(setup: Setup, run: Run, is_over: Callable[[], bool] = lambda: False) -> bool:
-    """Learn to draw the setup's one problem, an iteration per line of metrics.jsonl, and return whether it was solved.
+    """Learn to draw the setup's one problem, and return whether it was solved.
 
-    Goes on from the run's newest whole checkpoint, of which there is one per iteration. `is_over` is asked after each
-    iteration. The adapter is saved at the end. Raises Tripped, after tripwire.json is written, when the loss or a
-    gradient is not finite.
+    Continue from the run's newest whole checkpoint. Each iteration writes a checkpoint and a line of metrics.jsonl, and
+    `is_over` is called after it: True ends the learning. The adapter is saved at the end. Raise Tripped, after
+    tripwire.json is written, when the loss or a gradient is not finite.
     """
     import torch
 
-    recipe, policy, problem, settings = setup.recipe, setup.policy, setup.held_out[0], settings_of(setup)
-    task = setup.task
+    recipe, policy, task = setup.recipe, setup.policy, setup.task
+    problem, settings = setup.held_out[0], settings_of(setup)
     assert isinstance(task, Drawing)  # no other task has [hindsight]
     with writing_to(run):
         checkpoint = rewind_to_checkpoint(run)
@@ -152,27 +162,30 @@ def learn(setup: Setup, run: Run, is_over: Callable[[], bool] = lambda: False) -
 
 
 def settings_of(setup: Setup) -> Hindsight:
-    """Return the recipe's [hindsight], which it has."""
+    """Return the recipe's [hindsight], which it must have."""
     assert setup.recipe.hindsight is not None
     return setup.recipe.hindsight
 
 
 def diverged(run: Run, step: int, settings: Hindsight, error: FloatingPointError) -> Tripped:
-    """Write tripwire.json, and return the error that ends a run whose weights are those of its last checkpoint."""
+    """Write tripwire.json, and return the error that ends the run.
+
+    The failed iteration has saved nothing, so the last checkpoint is good.
+    """
     from grpo_colab.training.tripwires import Tripped  # needs transformers, which unsloth must precede
 
-    slower = settings.learning_rate / 4
-    suggestion = f"lower hindsight.learning_rate (now {settings.learning_rate:g}), say to {slower:.1g}"
+    lower_rate = settings.learning_rate / 4
+    suggestion = f"lower hindsight.learning_rate (now {settings.learning_rate:g}), say to {lower_rate:.1g}"
     record = {"wire": "tripwires.non_finite", "threshold": True, "step": step, "last_good_step": step - 1}
     run.write_json("tripwire.json", {**record, "seen": str(error), "suggestion": suggestion, "completions": []})
     return Tripped(f"tripwires.non_finite = true: at iteration {step} {error}; {suggestion}", record)
 
 
 def warmer_sampling(settings: Hindsight, before: Sequence[Mapping[str, float]]) -> Hindsight:
-    """Return the settings with a higher temperature if the last iteration's samples were alike.
+    """Return the settings with a higher temperature if the last iteration's samples were much alike.
 
-    A policy that is sure of all but one statement, and wrong there, draws the same over and over and has nothing to
-    learn from. Nothing of this is in the study, which sampled more instead.
+    A policy that is sure of every statement but wrong in one draws the same image again and again, and then there is
+    nothing to learn from. The ARC25 notes sample more instead. `before` is the rows of metrics so far.
     """
     alike = 1 - before[-1]["distinct"] / before[-1]["new_samples"] if before else 0.0
     warmer = settings.heat * max(0.0, alike - USUALLY_ALIKE)
@@ -187,15 +200,15 @@ def sample(
     settings: Hindsight,
     save_failure: Callable[[dict[str, Any]], Any] | None = None,
 ) -> list[Sample]:
-    """Return an iteration's programs with their rewards, the cold ones last.
+    """Sample an iteration's programs, run and reward them. Those sampled at the low temperature are last.
 
-    `save_failure` gets the record of what a reward breaks on.
+    When a reward raises, `save_failure` gets a record of what it was called with.
     """
     prompt = task.messages(problem)
     limit = recipe.grpo["max_completion_length"]
-    hot = policy.sample(prompt, settings.samples, limit, temperature=settings.temperature, top_p=settings.top_p)
+    exploring = policy.sample(prompt, settings.samples, limit, temperature=settings.temperature, top_p=settings.top_p)
     cold = policy.sample(prompt, settings.cold_samples, limit, temperature=settings.cold_temperature)
-    tokens = hot + cold
+    tokens = exploring + cold
     texts = policy.tokenizer.batch_decode(tokens, skip_special_tokens=True)
     images = draw_completions(texts, [parse_image(problem.answer)] * len(texts))
 
@@ -223,23 +236,34 @@ def improve(
     settings: Hindsight,
     updates: Updates,
 ) -> dict[str, float]:
-    """Learn from an iteration's samples, and return metrics of what there was to learn. `seen` grows by what is new."""
+    """Update the policy on an iteration's samples, and return metrics: the numbers of rows, and the mean loss if any.
+
+    The new images are added to `seen`.
+    """
     goal = goal_rows(policy, task, problem, samples, settings)
     rows = relabelled_rows(policy, task, problem, samples, seen)
-    if goal:  # first, while the policy is still the one that sampled them
+    if goal:  # before all other updates, while the policy is still the one that sampled them
         updates.step(goal)
     losses = []
     for first in range(0, len(rows), settings.batch_size):
         losses.append(updates.step(rows[first : first + settings.batch_size]))
-    return {"pairs": len(rows), "goal_rows": len(goal), **({"loss": fmean(losses)} if losses else {})}
+    metrics: dict[str, float] = {"pairs": len(rows), "goal_rows": len(goal)}
+    if losses:
+        metrics["loss"] = fmean(losses)
+    return metrics
 
 
 def sample_metrics(samples: Sequence[Sample], before: Sequence[Mapping[str, float]], began: float) -> dict[str, float]:
-    """Return an iteration's metrics under TRL's names. "samples" is how many there were so far."""
+    """Return an iteration's metrics, under TRL's names where TRL has them.
+
+    `before` is the rows of the earlier iterations: "samples" counts theirs, too. `began` is the iteration's start by
+    time.monotonic().
+    """
     paid = [one.paid for one in samples]
     means = {}
     for name in samples[0].rewards:
-        judged = [value for one in samples if (value := one.rewards[name]) is not None]
+        values = [one.rewards[name] for one in samples]
+        judged = [value for value in values if value is not None]
         if judged:
             means[f"rewards/{name}/mean"] = fmean(judged)
     return {
@@ -257,7 +281,7 @@ def sample_metrics(samples: Sequence[Sample], before: Sequence[Mapping[str, floa
 
 
 def completion_rows(step: int, prompt: Any, problem: Problem, samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of completions.jsonl, as a GRPO run has them."""
+    """Yield an iteration's rows of completions.jsonl, in the form of a GRPO run's."""
     for one in samples:
         yield {
             "step": step,
@@ -270,13 +294,14 @@ def completion_rows(step: int, prompt: Any, problem: Problem, samples: Sequence[
 
 
 def progress_bar(steps: int, done: int) -> Any:
+    """Return tqdm's bar for `steps` iterations, of which `done` are behind."""
     from tqdm.auto import tqdm
 
     return tqdm(total=steps, initial=done, unit="iteration", dynamic_ncols=True)
 
 
 def save_checkpoint(run: Run, step: int, policy: Policy, updates: Updates, seen: set[Image]) -> None:
-    """Write a checkpoint of the adapter, the optimiser, what was drawn and the random state; remove the oldest ones."""
+    """Write a checkpoint (adapter, optimiser, drawn images, random state), and remove all but the newest ones."""
     import torch
 
     run.to_disk()
@@ -290,12 +315,12 @@ def save_checkpoint(run: Run, step: int, policy: Policy, updates: Updates, seen:
     }
     torch.save(state, staged / "hindsight.pt")
     checkpoints.seal(staged, run.checkpoints)
-    for old in checkpoints.saved(run.checkpoints)[:-KEPT]:
+    for old in checkpoints.saved(run.checkpoints)[:-CHECKPOINTS_KEPT]:
         checkpoints.delete(old)
 
 
 def load_checkpoint(checkpoint: Path, policy: Policy, updates: Updates) -> set[Image]:
-    """Restore the adapter, the optimiser and the random state, and return what was drawn until then."""
+    """Restore the adapter, the optimiser and the random state, and return the images drawn so far."""
     import torch
 
     policy.load_adapter(checkpoint)

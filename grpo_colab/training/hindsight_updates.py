@@ -1,4 +1,7 @@
-"""Hindsight's optimiser steps: up the weighted log-probability of rows, in portions that fit the memory."""
+"""Take hindsight's optimiser steps, which raise the weighted log-probability of rows, in chunks that fit the memory.
+
+relabelling.py makes the rows, and hindsight.py says when to step.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ if TYPE_CHECKING:
     from grpo_colab.recipe.schema import Hindsight
     from grpo_colab.training.relabelling import Row
 
-LOGITS_BYTES = 2**29  # of one backward pass, which bounds how many rows it has
+LOGITS_BYTES = 2**29  # for the float32 logits of one backward pass, which bounds how many rows it has
 
 
 class Updates:
-    """The adapter's optimiser, with a scaler for gradients when they are float16, as on a T4.
+    """Hold the adapter's optimiser, with a loss scaler where the model is in float16, as on a T4.
 
-    `at_once` is the number of tokens in one backward pass; it is halved whenever they do not fit.
+    `tokens_at_once` is the number of tokens in one backward pass. It is halved whenever memory runs out.
     """
 
     def __init__(self, policy: Policy, settings: Hindsight) -> None:
@@ -29,14 +32,16 @@ class Updates:
         self.weights = [parameter for parameter in policy.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.weights, lr=settings.learning_rate, weight_decay=0.0)
         device = policy.model.device.type
-        halves = device != "cpu" and policy.model.dtype == torch.float16
-        self.scaler = torch.amp.GradScaler(device, enabled=halves)
-        self.at_once = max(1, LOGITS_BYTES // (4 * policy.model.config.vocab_size))
+        in_float16 = device != "cpu" and policy.model.dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(device, enabled=in_float16)
+        self.tokens_at_once = max(1, LOGITS_BYTES // (4 * policy.model.config.vocab_size))
 
     def step(self, rows: Sequence[Row]) -> float:
-        """Step up the rows' weighted log-probability, averaged over all their tokens, and return the loss before.
+        """Take one optimiser step on the rows, and return the loss before it.
 
-        Raises FloatingPointError, without a step, when the loss or the gradient is not finite.
+        The loss is minus the weighted log-probability, divided by the number of completion tokens: nats per token.
+        When memory runs out, retry in smaller chunks. Raise FloatingPointError, without a step, when the loss or the
+        gradient is not finite.
         """
         import torch
 
@@ -49,14 +54,14 @@ class Updates:
                 break
             except RuntimeError as error:
                 longest = max(len(row.completion) for row in rows)
-                if not out_of_memory(error) or self.at_once < 2 * longest:
+                if not out_of_memory(error) or self.tokens_at_once < 2 * longest:
                     raise
             self.optimizer.zero_grad(set_to_none=True)
             free_memory()
-            self.at_once //= 2
+            self.tokens_at_once //= 2
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.weights, self.settings.max_grad_norm).item()
-        # an infinite gradient of float16 only means that its scale was too large: the scaler then skips the step
+        # In float16 an infinite gradient only means that the loss scale was too large: the scaler skips the step.
         if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.is_enabled()):
             self.optimizer.zero_grad(set_to_none=True)
             raise FloatingPointError(f"the loss was {loss:g} and the gradient's norm {norm:g}")
@@ -67,26 +72,28 @@ class Updates:
         return loss
 
     def _backward(self, rows: Sequence[Row]) -> float:
+        """Accumulate the gradients of the rows, chunk by chunk, and return the loss."""
         tokens, loss = sum(len(row.completion) for row in rows), 0.0
-        at_once = max(1, self.at_once // max(len(row.completion) for row in rows))
-        for first in range(0, len(rows), at_once):
-            value = -weighted_log_probability(self.policy, rows[first : first + at_once]) / tokens
+        longest = max(len(row.completion) for row in rows)
+        rows_at_once = max(1, self.tokens_at_once // longest)
+        for first in range(0, len(rows), rows_at_once):
+            value = -weighted_log_probability(self.policy, rows[first : first + rows_at_once]) / tokens
             self.scaler.scale(value).backward()
             loss += value.item()
         return loss
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint has to keep."""
+        """Return the optimiser's and the scaler's state, for a checkpoint."""
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take up the `state` of a checkpoint."""
+        """Restore the `state` of a checkpoint."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
 
 def weighted_log_probability(policy: Policy, rows: Sequence[Row]) -> torch.Tensor:
-    """Return the sum over the rows of weight x log-probability of the completion: a scalar, in nats."""
+    """Return the sum over the rows of weight times log-probability of the completion: a scalar, in nats."""
     import torch
 
     longest = max(len(row.completion) for row in rows)
@@ -94,19 +101,20 @@ def weighted_log_probability(policy: Policy, rows: Sequence[Row]) -> torch.Tenso
     device = policy.model.device
 
     def padded(fill: int, left: Sequence[Sequence[int]], right: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Pad the prompts on their left and the completions on their right: [rows, width + longest]."""
-        lines = []
+        """Pad `left` on the left to `width` and `right` on the right to `longest`: [rows, width + longest]."""
+        padded_rows = []
         for prompt, completion in zip(left, right, strict=True):
             before, after = [fill] * (width - len(prompt)), [fill] * (longest - len(completion))
-            lines.append([*before, *prompt, *completion, *after])
-        return torch.tensor(lines, device=device)
+            padded_rows.append([*before, *prompt, *completion, *after])
+        return torch.tensor(padded_rows, device=device)
 
-    prompts, answers = [row.prompt for row in rows], [row.completion for row in rows]
-    ids = padded(pad, prompts, answers)
-    mask = padded(0, [[1] * len(p) for p in prompts], [[1] * len(a) for a in answers])
+    prompts, completions = [row.prompt for row in rows], [row.completion for row in rows]
+    ids = padded(pad, prompts, completions)
+    mask = padded(0, [[1] * len(prompt) for prompt in prompts], [[1] * len(one) for one in completions])
     with torch.autocast(device.type, policy.model.dtype, enabled=device.type != "cpu"):
-        # [rows, longest + 1, tokens of the vocabulary]
+        # [rows, longest + 1, vocabulary]; the logits before a token predict it, so the last ones are not used
         logits = policy.model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=longest + 1).logits
     log_probabilities = torch.log_softmax(logits[:, -longest - 1 : -1].float(), dim=-1)
     chosen = log_probabilities.gather(-1, ids[:, width:, None])[..., 0] * mask[:, width:]  # [rows, longest]
-    return (torch.tensor([row.weight for row in rows], device=device) * chosen.sum(1)).sum()
+    weights = torch.tensor([row.weight for row in rows], device=device)
+    return (weights * chosen.sum(1)).sum()

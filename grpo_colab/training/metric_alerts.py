@@ -1,118 +1,150 @@
-"""What can be seen to go wrong in a run's metrics: told once, early, and with what to do about it."""
+"""Warn about what can be seen to go wrong in a run's metrics, once and early, and say what to do about it.
+
+`callbacks.Alarms` prints these warnings and writes them to the run folder. What stops a run is in tripwires.py.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-WINDOW: Final = 20  # steps that a reward must stay the same, and that a trend is read off
-NO_VARIANCE: Final = 3  # steps in a row in which no group taught anything
-NOTHING: Final = 1e-6  # in 32 bits, eight times 0.1 have a spread of 8e-9
-RISE: Final = 0.05  # of a reward's mean from one half of the window to the other
-# How a reward's name tells what it pays for, where it is not one of ours.
+WINDOW: Final = 20  # steps over which a reward counts as constant and a trend is measured; also between two warnings
+NO_VARIANCE: Final = 3  # consecutive steps in which no group had any variance in reward
+SAME: Final = 1e-6  # below it two rewards are equal: in 32 bits, eight times 0.1 have a spread of 8e-9
+RISE: Final = 0.05  # change of a mean reward from one half of the window to the other that counts
+# Parts of a reward's name that tell what it pays for. They cover users' own rewards as well.
 CORRECTNESS: Final = ("correct", "accuracy", "answer", "math", "cosine_scaled")
 FORMAT: Final = ("format", "tag", "integer", "xml")
 
 
-class MetricMonitor:
-    """Give it each step's line of metrics.jsonl, in order; it gives the warnings that this line completes.
+class Alert(NamedTuple):
+    """One problem that a row of metrics shows: its kind, what to do about it, and the reward that it is about."""
 
-    Each is a dict of `step`, `kind` (`constant`, `no_variance`, `hacking` or `cut_off`) and `text`. The same is told
-    again after `WINDOW` steps at the earliest, and a constant reward when it has changed in between.
+    kind: str
+    text: str
+    reward: str = ""
+
+
+class MetricMonitor:
+    """Read each step's row of metrics.jsonl, in order, and return the warnings that this row completes.
+
+    A warning is a dict of `step`, `kind` (`constant`, `no_variance`, `hacking` or `cut_off`) and `text`. The same
+    warning comes again after `WINDOW` steps at the earliest. A constant reward has to change before it is reported
+    again.
     """
 
     def __init__(self) -> None:
         self.rows: deque[Mapping[str, Any]] = deque(maxlen=WINDOW)
-        self.same: dict[str, tuple[float, float]] = {}  # a reward's value, and the step since which it has had it
-        self.flat = 0  # steps in a row without variance
-        self.told: dict[str, int] = {}
+        self.constant: dict[str, tuple[float, float]] = {}  # by reward: its value, and the step since which it has it
+        self.steps_without_variance = 0  # consecutive
+        self.last_warned: dict[str, int] = {}  # step of the last warning, by kind and reward
 
     def update(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the warnings that are due after this row. It needs `step`; every other metric may be missing."""
         self.rows.append(row)
-        found = [*self._constant(row), *self._no_variance(row), *self._hacking(), *self._cut_off()]
+        alerts = [*self._constant(row), *self._no_variance(row), *self._hacking(), *self._cut_off()]
+        step = int(row["step"])
         warnings = []
-        for kind, about, text in found:
-            step = int(row["step"])
-            if step - self.told.get(kind + about, -WINDOW) >= WINDOW:
-                self.told[kind + about] = step
-                warnings.append({"step": step, "kind": kind, "text": text})
+        for alert in alerts:
+            key = alert.kind + alert.reward
+            if step - self.last_warned.get(key, -WINDOW) >= WINDOW:
+                self.last_warned[key] = step
+                warnings.append({"step": step, "kind": alert.kind, "text": alert.text})
         return warnings
 
-    def _constant(self, row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    def _constant(self, row: Mapping[str, Any]) -> Iterator[Alert]:
+        """Yield an alert for each reward that paid every completion the same for WINDOW steps."""
         for name in _rewards(row):
             mean, spread = row[f"rewards/{name}/mean"], row.get(f"rewards/{name}/std")
-            flat = mean is not None and spread is not None and abs(spread) < NOTHING
-            value, since = self.same.get(name, (math.nan, math.inf))
-            if not flat or not abs(mean - value) < NOTHING:
-                value, since = (mean, row["step"]) if flat else (math.nan, math.inf)
-            self.same[name] = value, since
+            all_equal = mean is not None and spread is not None and abs(spread) < SAME
+            value, since = self.constant.get(name, (math.nan, math.inf))
+            if not all_equal:
+                value, since = math.nan, math.inf
+            elif not abs(mean - value) < SAME:
+                value, since = mean, row["step"]
+            self.constant[name] = value, since
             if row["step"] - since >= WINDOW - 1:
-                self.same[name] = value, math.inf  # told; not again before it changes
-                yield (
-                    "constant",
-                    name,
-                    f"{name} has been {mean:g} for every completion of {WINDOW} steps, and teaches nothing: well if "
-                    "all is learnt, or nothing left to punish; if it is never earned, see what it wants with "
-                    "`grpo-colab audit`",
+                # infinity: no further alert before the value changes
+                self.constant[name] = value, math.inf
+                text = (
+                    f"{name} has been {mean:g} for every completion of {WINDOW} steps, so nothing is learned from it. "
+                    "That is fine when all is learned, or when there is nothing left to punish; if the reward is "
+                    "never earned, see what it wants with `grpo-colab audit`"
                 )
+                yield Alert("constant", text, name)
 
-    def _no_variance(self, row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-        self.flat = self.flat + 1 if row.get("frac_reward_zero_std") == 1 else 0
-        if self.flat == NO_VARIANCE:
-            yield (
-                "no_variance",
-                "",
-                f"no group had any variance in reward for {NO_VARIANCE} steps, so that nothing was learnt: give each "
-                "prompt more completions (grpo.num_generations), a step more prompts (budget.prompts_per_step), or "
-                "prompts that are sometimes solved",
+    def _no_variance(self, row: Mapping[str, Any]) -> Iterator[Alert]:
+        """Yield an alert at the NO_VARIANCE-th consecutive step in which all completions of each group earn the same.
+
+        Their advantages are then zero, so that the step has no gradient.
+        """
+        if row.get("frac_reward_zero_std") == 1:
+            self.steps_without_variance += 1
+        else:
+            self.steps_without_variance = 0
+        if self.steps_without_variance == NO_VARIANCE:
+            text = (
+                f"no group had any variance in reward for {NO_VARIANCE} steps, so nothing was learned: use more "
+                "completions per prompt (grpo.num_generations), more prompts per step (budget.prompts_per_step), or "
+                "prompts that are sometimes solved"
             )
+            yield Alert("no_variance", text)
 
-    def _hacking(self) -> Iterator[tuple[str, str, str]]:
+    def _hacking(self) -> Iterator[Alert]:
+        """Yield an alert when the format rewards rise over the window while the correctness rewards fall."""
         if len(self.rows) < WINDOW:
             return
-        form, truth = (self._change(words) for words in (FORMAT, CORRECTNESS))
-        if form is not None and truth is not None and form > RISE and truth < -RISE:
-            yield (
-                "hacking",
-                "",
-                f"within {WINDOW} steps the format rewards rose by {form:.2f} while correctness fell by {-truth:.2f}: "
-                "the policy may be learning the form alone; lower their weights, or let `combine` count them only "
-                "where the answer is right",
+        form, correctness = self._change(FORMAT), self._change(CORRECTNESS)
+        if form is None or correctness is None:
+            return
+        if form > RISE and correctness < -RISE:
+            text = (
+                f"within {WINDOW} steps the format rewards rose by {form:.2f} while correctness fell by "
+                f"{-correctness:.2f}: the policy may be learning the format alone; lower the weights of the format "
+                "rewards, or count them only where the answer is right, with `combine`"
             )
+            yield Alert("hacking", text)
 
-    def _change(self, words: Sequence[str]) -> float | None:
-        """From the first half of the window to the second, in the mean of the rewards so named; None within chance."""
-        names = [name for name in _rewards(self.rows[-1]) if any(word in name for word in words)]
-        values = [
-            [row[f"rewards/{name}/mean"] for name in names if row.get(f"rewards/{name}/mean") is not None]
-            for row in self.rows
-        ]
-        means = [sum(step) / len(step) for step in values if step]
+    def _change(self, name_parts: Sequence[str]) -> float | None:
+        """Return how much a kind of reward changed from the first half of the window to the second.
+
+        It is the mean of all rewards whose names contain one of `name_parts`. None when a step has no such reward, or
+        when the change is within two standard errors.
+        """
+        names = [name for name in _rewards(self.rows[-1]) if any(part in name for part in name_parts)]
+        means = []
+        for row in self.rows:
+            values = [row.get(f"rewards/{name}/mean") for name in names]
+            judged = [value for value in values if value is not None]
+            if judged:
+                means.append(sum(judged) / len(judged))
         if len(means) < WINDOW:
             return None
-        (early, early_error), (late, late_error) = map(_mean, (means[: WINDOW // 2], means[WINDOW // 2 :]))
+        early, early_error = _mean_and_error(means[: WINDOW // 2])
+        late, late_error = _mean_and_error(means[WINDOW // 2 :])
         change = late - early
         return change if abs(change) > 2 * math.hypot(early_error, late_error) else None
 
-    def _cut_off(self) -> Iterator[tuple[str, str, str]]:
+    def _cut_off(self) -> Iterator[Alert]:
+        """Yield an alert when over half of the completions of the last three steps reached the length limit."""
         recent = [row.get("completions/clipped_ratio") for row in list(self.rows)[-3:]]
         shares = [share for share in recent if share is not None]
         if shares and sum(shares) / len(shares) > 0.5:
-            yield (
-                "cut_off",
-                "",
+            text = (
                 f"{sum(shares) / len(shares):.0%} of the completions are cut off before they end, and cannot be "
-                "right: raise grpo.max_completion_length, or ask for shorter answers",
+                "right: raise grpo.max_completion_length, or ask for shorter answers"
             )
+            yield Alert("cut_off", text)
 
 
 def _rewards(row: Mapping[str, Any]) -> list[str]:
+    """Return the names of the rewards that have a mean in the row."""
     return [key.split("/")[1] for key in row if key.startswith("rewards/") and key.endswith("/mean")]
 
 
-def _mean(values: Sequence[float]) -> tuple[float, float]:
-    """The mean, and its standard error."""
+def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of at least two values, and its standard error."""
     mean = sum(values) / len(values)
     return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))

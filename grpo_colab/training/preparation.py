@@ -1,6 +1,6 @@
-"""Prepare a run: check all that can be checked, fit the step to the device, load the policy, lay out the problems.
+"""Prepare a GRPO run: check the recipe, fit the step to the device, load the policy, build the training rows.
 
-Nothing is written yet, and everything that is cheap to refuse is refused before the weights are loaded.
+Nothing is written to the run folder yet. What is cheap to refuse is refused before the weights are loaded.
 """
 
 from __future__ import annotations
@@ -31,19 +31,28 @@ if TYPE_CHECKING:
     from grpo_colab.runs.run import Run
     from grpo_colab.tasks import Problem, Task
 
-# Rewards that must pay a golden completion in full; the others judge by length or by another form.
-GOLDEN = ["correctness", "exact_answer", "soft_correctness", "integer", "strict_format", "soft_format", "tag_count"]
-# Rewards of the task's form, which should pay it at least something.
-FORM = ("think_format", "strict_format", "soft_format", "tag_count")
+# Rewards that must pay 1.0 for a golden completion. The others judge its length, or another format.
+PAYS_GOLDEN = [
+    "correctness",
+    "exact_answer",
+    "soft_correctness",
+    "integer",
+    "strict_format",
+    "soft_format",
+    "tag_count",
+]
+# Beginnings of the names of format rewards, which should pay a golden completion something.
+FORMAT_REWARDS = ("think_format", "strict_format", "soft_format", "tag_count")
 
 
 def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup:
-    """Return what a run works with. `run` is the one that is resumed, `loaded` a policy that is there already.
+    """Check the recipe and return the setup of its run, with the policy loaded and the step tried at full length.
 
-    Raises SettingError for what cannot work.
+    `run` is the run to resume, None for a new one. `loaded` is a policy to use instead of loading one. Raise
+    SettingError for what cannot work.
     """
     device = this_machine()
-    plan_batch(recipe, device.processes)  # refuses a step that does not divide among the processes
+    plan_batch(recipe, device.processes)  # raises for a step that does not divide among the processes
     check_import_order()
     task = recipe.load_task()
     problems = training_problems(task, recipe)
@@ -74,13 +83,13 @@ def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup
         from grpo_colab.training.memory_fit import dry_run_longest_step
 
         setup = dry_run_longest_step(setup, longest)
-    # after the dry run, which leaves less memory free
+    # Measure after the dry run: it leaves less memory free.
     at_once = broadcast_from_main(answers_at_once(recipe, policy.model.config, device.free_bytes))
     return dataclasses.replace(setup, evaluation_batch=at_once)
 
 
 def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
-    """Return the task's training problems. Raises SettingError when it has none."""
+    """Return the task's training problems, task.limit of them at most. Raise SettingError when there is none."""
     problems = task.problems("train", recipe.prompts.limit)
     if not problems:
         raise SettingError("it has no problem to train on", setting="task.name", value=task.name)
@@ -88,14 +97,14 @@ def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
 
 
 def import_stack(recipe: Recipe, task: Task, device: Machine) -> None:
-    """Import Unsloth, then the recipe's rewards, whose modules may need it first, and join the other processes."""
+    """Import Unsloth first, then the recipe's rewards, whose modules may import TRL; then join the other processes."""
     import_unsloth()
     recipe.check_rewards(task.reward_columns())
     join_processes(device)
 
 
 def check_arguments(recipe: Recipe, device: Machine) -> None:
-    """Let TRL check its arguments before a model is loaded. Raises SettingError with what it says of them."""
+    """Build TRL's GRPOConfig before a model is loaded. Raise SettingError with TRL's own words for what it refuses."""
     import trl
 
     if recipe.hindsight and recipe.hindsight.method != "grpo":
@@ -113,10 +122,10 @@ def check_arguments(recipe: Recipe, device: Machine) -> None:
 def fit_to_device(
     recipe: Recipe, device: Machine, loaded: Policy | None, resumed: bool
 ) -> tuple[Recipe, Recipe, BatchPlan]:
-    """Return the recipe to keep, the one to load the model by, and the batch plan, as they fit this device.
+    """Return three things, fitted to this device: the recipe to keep, the recipe to load the model by, the batch plan.
 
-    The two recipes differ in [model]: it is kept as it was asked for, since another device may fit it otherwise.
-    Raises SettingError for what cannot fit, before any weights are here.
+    The two recipes differ in [model]. The kept one has it as the user wrote it, since a resume on another device may
+    need another choice. Raise SettingError, before any weights are loaded, for a run that cannot fit.
     """
     if loaded:
         batch_plan = plan_batch(recipe, device.processes, loaded.model.config, device.free_bytes)
@@ -124,11 +133,11 @@ def fit_to_device(
     try:
         planned = broadcast_from_main(plan(recipe))
         if resumed and planned.fits != "yes":
-            # the run's micro-batch was chosen where it began, perhaps on a larger device: choose it anew
+            # The run's micro-batch was chosen on the device where it began, perhaps a larger one. Choose it again.
             anew = recipe.budget.model_copy(update={"micro_batch": 0})
             planned = broadcast_from_main(plan(recipe.model_copy(update={"budget": anew})))
     except Unplanned as error:
-        info(f"Without a plan of its memory: {error}")
+        info(f"The memory cannot be planned: {error}")
         return recipe, recipe, plan_batch(recipe, device.processes)
 
     needs = f"{planned.bytes / GIB:.1f} of the {planned.memory / GIB:.1f} GiB of {planned.device}"
@@ -142,7 +151,7 @@ def fit_to_device(
     tight = "; it may not fit, and is cut further if it does not" if planned.fits == "tight" else ""
     info(f"It takes about {needs}{tight}; {planned.time}.")
     for setting, value, why in planned.chosen:
-        if setting != "budget.micro_batch":  # the batch plan's own line says it
+        if setting != "budget.micro_batch":  # the line of the batch plan has it
             info(f"Chosen: {setting} = {value} ({why})")
     return recipe.model_copy(update={"grpo": planned.recipe.grpo}), planned.recipe, planned.batch_plan
 
@@ -150,15 +159,18 @@ def fit_to_device(
 def prompt_rows(
     policy: Policy, task: Task, recipe: Recipe, problems: Sequence[Problem]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the training set's rows whose prompts are short enough, and the one with the longest prompt.
+    """Return a row for each training problem whose prompt is short enough, and the row with the longest prompt.
 
-    A row is a dict of `prompt` and the columns of the rewards. Raises SettingError when every prompt is too long.
+    A row is a dict of `prompt` and a value for each column that the rewards take. The limit is
+    task.max_prompt_tokens. Raise SettingError when every prompt is longer.
     """
     limit = recipe.prompts.max_prompt_tokens
     columns = reward_columns(problems)
     rows, sizes, too_long = [], [], []
     for index, problem in enumerate(problems):
-        row = {"prompt": task.messages(problem), **{name: values[index] for name, values in columns.items()}}
+        row = {"prompt": task.messages(problem)}
+        for name, values in columns.items():
+            row[name] = values[index]
         size = policy.prompt_tokens(row["prompt"])
         if size > limit:
             too_long.append(size)
@@ -175,29 +187,35 @@ def prompt_rows(
 
 
 def check_rewards(policy: Policy, task: Task, recipe: Recipe, problems: Sequence[Problem]) -> None:
-    """Refuse a reward of ours that does not pay a golden completion in full, after its way through the tokenizer.
+    """Raise SettingError for a built-in reward that does not pay a golden completion in full.
 
-    A reward that cannot be earned is the commonest reason for a run that learns nothing. A user's own reward has no
-    known maximum; the guard asks it for a finite number or None.
+    A reward that cannot be earned is the most common reason for a run that learns nothing. The completion is encoded
+    and decoded before, since a tokenizer may drop the tags that a reward looks for. A user's own reward has no known
+    maximum: `call_reward` only checks that it pays a finite number or None.
     """
-    golden = next((problem for problem in problems if problem.answer.strip().lstrip("-").isdigit()), problems[0])
+    # The reward for integers can only pay a problem whose answer is one.
+    with_integer = (problem for problem in problems if problem.answer.strip().lstrip("-").isdigit())
+    golden = next(with_integer, problems[0])
     tokens = policy.tokenizer(task.golden_completion(golden), add_special_tokens=False)["input_ids"]
     text = policy.tokenizer.decode(tokens, skip_special_tokens=True)
     columns = reward_columns([golden])
     for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
         paid = call_reward(function, [task.messages(golden)], [text], [tokens], columns)
-        if name in GOLDEN and paid[0] != 1.0:
+        if name in PAYS_GOLDEN and paid[0] != 1.0:
             raise SettingError(
                 f"pays {paid[0]} of 1.0 for a golden completion, so the policy could never earn it",
                 setting=f"rewards.{name}",
                 remedy=f"take it out with {name} = false, or change the task's format. The completion was {text!r}",
             )
-        if name.startswith(FORM) and not paid[0]:
-            info(f"Warning: rewards.{name} pays nothing for {text!r}, which is the form that the task asks for")
+        if name.startswith(FORMAT_REWARDS) and not paid[0]:
+            info(f"Warning: rewards.{name} pays nothing for {text!r}, which is in the format that the task asks for")
 
 
 def coverage(recipe: Recipe, rows: int, too_long: int) -> str:
-    """Return in words how much of the training set the run sees."""
+    """Return a sentence on how much of the training set the run sees.
+
+    `rows` is the size of the training set, `too_long` the number of problems that were left out of it.
+    """
     steps = recipe.budget.max_steps
     prompts = steps * recipe.budget.prompts_per_step
     left_out = f"; {too_long} left out as longer than {recipe.prompts.max_prompt_tokens} tokens" if too_long else ""

@@ -1,7 +1,7 @@
-"""Teach a real model to draw at all, before it is asked for any image: supervised training on random drawings.
+"""Pre-train a model on random drawings, supervised, so that it can draw before hindsight asks it for an image.
 
-TRL's SFTTrainer gets prompts and the programs that answer them, with the loss on the programs alone. The adapter is
-kept in a run folder of its own, runs/<recipe>-pretraining, where every draw with the same recipe finds it again.
+TRL's SFTTrainer gets prompts with the programs that answer them, and computes the loss on the programs only. The
+adapter is kept in a run folder of its own, runs/<recipe>-pretraining, where each draw with the same recipe finds it.
 """
 
 from __future__ import annotations
@@ -27,34 +27,38 @@ from grpo_colab.utils.memory import free_memory
 if TYPE_CHECKING:
     from grpo_colab.training.signals import Signals
 
+# Settings of [grpo] that the pre-training uses as well. Those of the optimiser change what the adapter learns.
 OPTIMISER = ("optim", "weight_decay", "max_grad_norm")
-SHARED = (*OPTIMISER, "gradient_checkpointing", "seed")  # settings of [grpo] that it follows, too
+SHARED = (*OPTIMISER, "gradient_checkpointing", "seed")
 
 
 class PretrainingStopped(SettingError):
-    """A signal ended the pre-training."""
+    """A signal ended the pre-training before its last step."""
 
 
 def pretrained(recipe: Recipe, device: Machine, run_for: Run | None) -> Path | None:
-    """Return the folder of the recipe's pre-trained adapter, trained first if missing; None without [pretraining].
+    """Return the folder of the recipe's pre-trained adapter, and train it first if it is missing.
 
-    `run_for` is the run that needs it, if there is one already. Raises SettingError when the folder holds the adapter
-    of another model, task or pre-training, and PretrainingStopped when a signal ended it.
+    Return None when the recipe has no [pretraining]. `run_for` is the run that needs the adapter, if there is one
+    already. Raise SettingError when the folder holds the adapter of another model, task or pre-training, and
+    PretrainingStopped when a signal ended the training.
     """
     if recipe.pretraining is None or not recipe.pretraining.steps:
         return None
     wanted = pretraining_recipe(recipe)
     path = RUNS / wanted.name
-    if (found := _found(path, wanted)) is not None:
-        return found
+    adapter = _existing_adapter(path, wanted)
+    if adapter is not None:
+        return adapter
     if device.processes > 1:
         raise SettingError(
             f"there is none in {quote(path)} yet", setting="[pretraining]", remedy="make it in one process, by `train`"
         )
     with contextlib.ExitStack() as held:
         held.enter_context(locked(path))
-        if (found := _found(path, wanted)) is not None:  # which another process has just made
-            return found
+        adapter = _existing_adapter(path, wanted)  # another process may have made it while this one waited
+        if adapter is not None:
+            return adapter
         run = Run(path) if (path / "recipe.toml").is_file() else Run.create(wanted, path)
         from grpo_colab.training.signals import Signals, Stopped  # needs transformers, which unsloth must precede
 
@@ -66,7 +70,7 @@ def pretrained(recipe: Recipe, device: Machine, run_for: Run | None) -> Path | N
                 policy.save(run.adapter)
                 run.write_json("evaluation.json", {"step": wanted.budget.max_steps})  # marks the run as finished
         del policy
-        free_memory()  # for the policy that the adapter is for, which is loaded next
+        free_memory()  # the caller loads the policy again next, with the adapter
         if run.finished:
             return run.adapter
     raise PretrainingStopped(
@@ -76,13 +80,16 @@ def pretrained(recipe: Recipe, device: Machine, run_for: Run | None) -> Path | N
     )
 
 
-def _found(path: Path, wanted: Recipe) -> Path | None:
-    """Return the adapter in a pre-training's folder, None while there is none. Refuse one of another pre-training."""
+def _existing_adapter(path: Path, wanted: Recipe) -> Path | None:
+    """Return the adapter in a pre-training's folder, None while there is none.
+
+    Raise SettingError when the folder belongs to a pre-training with other settings.
+    """
     if not (path / "recipe.toml").is_file():
         return None
-    theirs = _decides(Run(path).recipe)
-    for table, ours in _decides(wanted).items():
-        if ours != theirs[table]:
+    found = _deciding_settings(Run(path).recipe)
+    for table, settings in _deciding_settings(wanted).items():
+        if settings != found[table]:
             raise SettingError(
                 f"{quote(path)} holds a pre-training with another",
                 setting=f"[{table}]",
@@ -92,7 +99,7 @@ def _found(path: Path, wanted: Recipe) -> Path | None:
 
 
 def pretraining_recipe(recipe: Recipe) -> Recipe:
-    """Return the recipe of the pre-training's run folder: the same model and adapter, on random drawings."""
+    """Return the recipe of the pre-training's run folder: same model and adapter, but random drawings as the task."""
     settings = _settings(recipe)
     budget = {"max_steps": settings.steps, "uncapped": True, "stop_at_reward": None, "mirror": None}
     return recipe.model_copy(
@@ -108,7 +115,7 @@ def pretraining_recipe(recipe: Recipe) -> Recipe:
 
 
 def supervise(policy: Policy, run: Run, recipe: Recipe, device: Machine, signals: Signals) -> bool:
-    """Train from the newest whole checkpoint, or from the start, and return whether all steps are done."""
+    """Train from the newest whole checkpoint, or from the start. Return whether all steps are done."""
     import trl
     from datasets import Dataset
 
@@ -119,7 +126,7 @@ def supervise(policy: Policy, run: Run, recipe: Recipe, device: Machine, signals
     manager = CheckpointManager(run, recipe, signals, deadline=math.inf, mirror=None)
 
     class SFTTrainer(CheckpointMixin, trl.SFTTrainer):
-        """The trainer of this pre-training."""
+        """TRL's trainer, with this package's checkpoints."""
 
         checkpoint_manager = manager
         trained_policy = policy
@@ -130,7 +137,7 @@ def supervise(policy: Policy, run: Run, recipe: Recipe, device: Machine, signals
         program = {"role": "assistant", "content": task.golden_completion(problem)}
         rows.append({"prompt": task.messages(problem), "completion": [program]})
     arguments = trl.SFTConfig(**sft_arguments(recipe, run.checkpoints, device))
-    arguments.num_iterations = 1  # an argument of GRPO's that the manager reads
+    arguments.num_iterations = 1  # GRPOConfig has this argument, and the checkpoint manager reads it
     trainer = SFTTrainer(
         model=policy.model,
         processing_class=policy.tokenizer,
@@ -145,7 +152,7 @@ def supervise(policy: Policy, run: Run, recipe: Recipe, device: Machine, signals
 
 
 def sft_arguments(recipe: Recipe, output: Path, device: Machine) -> dict[str, Any]:
-    """Return SFTConfig's arguments."""
+    """Return the arguments of SFTConfig. Checkpoints and logs go to `output`."""
     settings = _settings(recipe)
     return {
         **{key: recipe.grpo[key] for key in SHARED if key in recipe.grpo},
@@ -165,21 +172,28 @@ def sft_arguments(recipe: Recipe, output: Path, device: Machine) -> dict[str, An
         "save_steps": 500,
         "save_total_limit": 1,
         "report_to": "none",
-        "bf16": False,  # with neither, Unsloth's trainer takes the precision of the model that it loaded
+        # With neither of the two, Unsloth's trainer uses the precision of the model that it loaded.
+        "bf16": False,
         "fp16": False,
         "use_cpu": device.kind == "cpu",
     }
 
 
 def _settings(recipe: Recipe) -> Pretraining:
+    """Return the recipe's [pretraining], which it must have."""
     assert recipe.pretraining is not None
     return recipe.pretraining
 
 
-def _decides(recipe: Recipe) -> dict[str, Any]:
-    """Return the settings that decide what the adapter learns, without the seeds: every draw brings its own."""
+def _deciding_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings that decide what the adapter learns, by table. Seeds are left out: each draw has its own."""
     task = {key: value for key, value in recipe.task.items() if key not in ("seed", "limit", "max_prompt_tokens")}
     lora = {key: value for key, value in recipe.lora.items() if key != "random_state"}
     optimiser = {key: recipe.grpo.get(key) for key in OPTIMISER}
-    tables = {"task": task, "model": without_secrets(recipe.model), "lora": lora, "grpo": optimiser}
-    return {**tables, "pretraining": recipe.pretraining}
+    return {
+        "task": task,
+        "model": without_secrets(recipe.model),
+        "lora": lora,
+        "grpo": optimiser,
+        "pretraining": recipe.pretraining,
+    }

@@ -1,6 +1,7 @@
-"""What a person sees while a run trains: a live table in a terminal, charts in a notebook, lines anywhere else.
+"""Show how a run goes: a live table in a terminal, charts in a notebook, lines of text anywhere else.
 
-No display is worth a run: one that fails goes quiet. What a model wrote is never shown here.
+reporting/live.py draws them. A display that fails is switched off, and the training continues. What a model wrote is
+never shown here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from grpo_colab.errors import one_line
-from grpo_colab.reporting.live import Charts, Lines, RunProgress, Table, live_terminal
+from grpo_colab.reporting.live import Charts, Lines, Table, live_terminal
+from grpo_colab.reporting.run_progress import RunProgress
 from grpo_colab.runs.records import is_step_row
 from grpo_colab.text import on_one_line
 from grpo_colab.utils.console import info
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class Progress(TrainerCallback):
-    """Shows how a run goes, where stderr is or in the notebook, on the main process alone.
+    """Show how a run goes, on stderr or in the notebook, on the main process only.
 
-    With a `run`, what it had before it was resumed is shown, too, and its warnings are counted; then Progress belongs
-    after the callbacks that write them. Without, it works in anyone's script: `GRPOTrainer(callbacks=[Progress()])`.
+    With a `run`, the steps before a resume are shown, too, and its warnings are counted, so this belongs after the
+    callbacks that write them. Without one it works in any TRL script: `GRPOTrainer(callbacks=[Progress()])`.
     """
 
     def __init__(self, run: Run | None = None) -> None:
@@ -48,12 +50,13 @@ class Progress(TrainerCallback):
         self._shielded(self._end)
 
     def _begin(self, args: Any, state: TrainerState) -> None:
+        """Choose the display that fits stderr, and show it."""
         progress = RunProgress(
             self.run, state.global_step, state.max_steps, getattr(args, "reward_weights", None) or ()
         )
         if in_notebook():
             self.view = Charts(progress)
-        elif sys.stderr is not None:  # it is None in a process that was started without
+        elif sys.stderr is not None:  # None in a process without one, such as pythonw's
             self.view = Table(progress) if live_terminal() else Lines(progress)
         if self.view is not None:
             self.view.show()
@@ -70,6 +73,7 @@ class Progress(TrainerCallback):
             view.end()
 
     def _shielded(self, show: Callable[..., None], *arguments: Any) -> None:
+        """Call a method of the display. When it fails, say so once and show nothing from then on."""
         try:
             show(*arguments)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a front end raises; SystemExit is rich's

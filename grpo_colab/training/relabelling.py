@@ -1,7 +1,7 @@
-"""What hindsight learns from an iteration's samples: rows of a prompt, a completion and a weight.
+"""Turn an iteration's samples into what hindsight learns from: rows of a prompt, a completion and a weight.
 
-A program that drew something else than was asked for is the right answer to the question for what it drew. Method
-"both" learns from the samples for the real image, too, by GRPO's advantages.
+A program that drew another image than the goal is the right answer to a prompt for the image that it drew. Method
+"both" also learns from the samples as answers to the goal, weighted by GRPO's advantages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """A completion to learn: its log-probability after `prompt` (both in tokens) counts `weight` times."""
+    """A completion to learn: its log-probability given `prompt` (both as token ids) counts `weight` times."""
 
     prompt: list[int]
     completion: list[int]
@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One sampled program: what it drew, None if it drew nothing, and what all rewards together pay."""
+    """One sampled program: the image it drew (None if it drew nothing), its rewards, and their weighted sum `paid`."""
 
     tokens: list[int]
     text: str
@@ -41,27 +41,29 @@ class Sample(NamedTuple):
 
 
 def relabelled(task: Drawing, problem: Problem, samples: Sequence[Sample], seen: set[Image]) -> list[tuple[Image, str]]:
-    """Return each new drawing with the shortest program that drew it, the one nearest to the real image last.
+    """Return each new image with the shortest program that drew it, the one nearest to the goal image last.
 
-    A drawing is new when it is not in `seen`, which grows by those returned. Programs that draw nothing are left out.
+    An image is new when it is not in `seen`, to which the returned ones are added. Programs that draw nothing are left
+    out.
     """
-    target = parse_image(problem.answer)
-    found: dict[Image, str] = {}
-    for one in samples:
-        if one.image is None or one.image in seen:
+    goal = parse_image(problem.answer)
+    shortest: dict[Image, str] = {}  # by image, the shortest program so far
+    for sample in samples:
+        if sample.image is None or sample.image in seen:
             continue
-        text = shortened(one.text, one.image, task.language)
-        shortest = found.get(one.image)
-        if text and (shortest is None or len(text) < len(shortest)):
-            found[one.image] = text
-    seen.update(found)
-    return sorted(found.items(), key=lambda pair: right_share(pair[0], target))
+        text = shortened(sample.text, sample.image, task.language)
+        best = shortest.get(sample.image)
+        if text and (best is None or len(text) < len(best)):
+            shortest[sample.image] = text
+    seen.update(shortest)
+    return sorted(shortest.items(), key=lambda pair: right_share(pair[0], goal))
 
 
 def shortened(text: str, image: Image, language: str) -> str:
-    """Return the program without what changes nothing; one that holds more than drawing calls stays as it is.
+    """Return a program that draws `image` without the statements that change nothing in it.
 
-    Empty for a program in another language than the model's, which it must not learn.
+    A Python program with anything but drawing calls is returned as it is. In the compact language, return "" for a
+    text that is no program, since the policy must not learn it.
     """
     shape = shape_of(image)
     if language == "compact":
@@ -76,7 +78,7 @@ def shortened(text: str, image: Image, language: str) -> str:
 def relabelled_rows(
     policy: Policy, task: Drawing, problem: Problem, samples: Sequence[Sample], seen: set[Image]
 ) -> list[Row]:
-    """Return the rows of `relabelled`: the prompt asks for what was drawn, and the program answers it."""
+    """Return a row of weight 1 for each pair of `relabelled`: a prompt for the drawn image, and its program."""
     end = policy.tokenizer.eos_token_id
     rows = []
     for image, text in relabelled(task, problem, samples, seen):
@@ -88,21 +90,26 @@ def relabelled_rows(
 def goal_rows(
     policy: Policy, task: Drawing, problem: Problem, samples: Sequence[Sample], settings: Hindsight
 ) -> list[Row]:
-    """Return the hot samples as answers for the real image, weighted by GRPO's advantages; none unless method "both".
+    """Return the samples as answers to the goal, weighted by GRPO's advantages. Empty unless the method is "both".
 
-    An advantage is the reward less the group's mean, divided by its deviation (arXiv 2402.03300). There are none
-    before a drawing is as good as `hindsight.near`, nor when all are paid the same. With one optimiser step per group,
-    which comes first, the ratio to the policy that sampled them is 1.
+    The first `settings.samples` of `samples` form the group; cold samples come after them and are left out. An
+    advantage is the reward minus the group's mean, divided by its standard deviation (arXiv 2402.03300). There are no
+    rows until a reward reaches `hindsight.near`, nor when all rewards are equal. Each group gets one optimiser step,
+    before any other update, so that the ratio to the policy that sampled it is 1.
     """
     group = samples[: settings.samples]
-    paid = [one.paid for one in group]
-    deviation = pstdev(paid)
-    if settings.method != "both" or max(paid) < settings.near or not deviation:
+    rewards = [sample.paid for sample in group]
+    deviation = pstdev(rewards)
+    if settings.method != "both" or max(rewards) < settings.near or not deviation:
         return []
-    prompt, mean = prompt_tokens(policy, task, problem), fmean(paid)
-    return [Row(prompt, one.tokens, settings.goal_weight * (one.paid - mean) / deviation) for one in group]
+    prompt, mean = prompt_tokens(policy, task, problem), fmean(rewards)
+    rows = []
+    for sample in group:
+        advantage = (sample.paid - mean) / deviation
+        rows.append(Row(prompt, sample.tokens, settings.goal_weight * advantage))
+    return rows
 
 
 def prompt_tokens(policy: Policy, task: Drawing, problem: Problem) -> list[int]:
-    """Return a problem's prompt in tokens, the chat template's own included."""
+    """Return a problem's prompt as token ids, with those of the chat template."""
     return policy.tokenizer(policy.prompt_text(task.messages(problem)), add_special_tokens=False)["input_ids"]

@@ -1,14 +1,14 @@
-"""The trackers that `grpo.report_to` names (W&B, TensorBoard, ...): which they are, and how one is called.
+"""Read and check which trackers `grpo.report_to` names (W&B, TensorBoard, ...), and guard each call of one.
 
-    tracking            which are asked for, and the guard around each call
-    tracking_callback   the trainer's callback, which tells all of them
+    tracking            read and check the names; `Guard`, a call with a time limit
+    tracking_callback   the trainer's callback, which reports to all of them
     tracking_wandb, tracking_trackio, tracking_tensorboard
-                        what each of these needs beside accelerate's tracker
+                        what each of these needs beyond accelerate's tracker
     tracking_wandb_service
-                        W&B's process, and what it leaves in a run folder
+                        W&B's service process, and the files that it leaves in a run folder
 
-A tracker may fail or hang at any time, and then the run goes on without it. Nothing here imports one of them, or
-transformers, before it is asked for.
+A tracker may fail or hang at any time. The run then continues without it. Importing this module imports neither a
+tracker nor transformers.
 """
 
 from __future__ import annotations
@@ -25,42 +25,51 @@ from grpo_colab.runs.run import Run
 from grpo_colab.utils import console
 from grpo_colab.utils.timeouts import run_with_timeout
 
-LIMIT_S = 30.0  # for one call of a tracker
-# Of a whole training: as transformers has it, in a W&B run's summary, and in no chart but TensorBoard's.
+LIMIT_S = 30.0  # seconds for one call of a tracker
+# Metrics of a whole training. As with transformers, they go to the summary of a W&B run; of the charts, only
+# TensorBoard's have them.
 SUMMARY: Final = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
 
 T = TypeVar("T")
 
 
 def tracker_names(grpo: Mapping[str, Any]) -> list[str]:
-    """Return the names in grpo.report_to as transformers reads them, which "all" imports: unsloth must be before it."""
+    """Return the names of the trackers in grpo.report_to, which may be a list, one name, "none" or "all".
+
+    "all" imports transformers to ask what is installed, so import unsloth before.
+    """
     named = grpo.get("report_to", "none")
-    named = named if isinstance(named, list) else [named]
-    if named == ["all"]:
+    names = named if isinstance(named, list) else [named]
+    if names == ["all"]:
         from transformers.integrations import get_available_reporting_integrations
 
         return list(get_available_reporting_integrations())
-    return [] if named == ["none"] else named
+    return [] if names == ["none"] else names
 
 
 def check_trackers(grpo: Mapping[str, Any]) -> None:
-    """Raise SettingError for a tracker that does not exist or is not installed. Imports transformers, after unsloth."""
-    if not (names := tracker_names(grpo)):
+    """Raise SettingError for a tracker that does not exist or is not installed.
+
+    Where there is one, this imports transformers, so import unsloth before.
+    """
+    names = tracker_names(grpo)
+    if not names:
         return
     from transformers.integrations import get_available_reporting_integrations
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
     for name in names:
         if name not in INTEGRATION_TO_CALLBACK:
-            near = nearest(name, INTEGRATION_TO_CALLBACK).removeprefix("; ")
+            did_you_mean = nearest(name, INTEGRATION_TO_CALLBACK).removeprefix("; ")
             raise SettingError(
                 f"{name}: no such tracker",
                 setting="grpo.report_to",
                 value=grpo["report_to"],
-                remedy=f"{near} There are: {', '.join(INTEGRATION_TO_CALLBACK)}".strip(),
+                remedy=f"{did_you_mean} There are: {', '.join(INTEGRATION_TO_CALLBACK)}".strip(),
             )
         try:
-            if name not in get_available_reporting_integrations():  # a list that leaves some out; they know themselves
+            # transformers' list of what is installed leaves some out. Their callbacks check that themselves.
+            if name not in get_available_reporting_integrations():
                 INTEGRATION_TO_CALLBACK[name]()
         except (RuntimeError, ImportError) as error:
             raise SettingError(
@@ -72,28 +81,33 @@ def check_trackers(grpo: Mapping[str, Any]) -> None:
 
 
 def table_arguments(grpo: Mapping[str, Any]) -> dict[str, Any]:
-    """Return GRPOConfig's arguments by which TRL keeps each step's completions, for a tracker that has tables.
+    """Return arguments of GRPOConfig that turn on TRL's table of completions, where a tracker takes tables.
 
-    It writes them to a file, and prints none of them.
+    TRL then writes each step's completions to a file, and prints none of them. Empty where the recipe itself says
+    whether to log completions.
     """
-    wanted = {"wandb", "trackio"}.intersection(tracker_names(grpo)) and "log_completions" not in grpo
-    return {"log_completions": True, "num_completions_to_print": 0} if wanted else {}
+    takes_tables = {"wandb", "trackio"}.intersection(tracker_names(grpo))
+    if not takes_tables or "log_completions" in grpo:
+        return {}
+    return {"log_completions": True, "num_completions_to_print": 0}
 
 
-def config_of(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe in JSON's types, without its tokens."""
+def public_config(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe in JSON's types, without access tokens, as the config of a tracker's run."""
     return recipe.public(mode="json")
 
 
-def name_of(run: Run) -> str:
-    """Return what a tracker calls the run: grpo.run_name, or else its folder's name."""
+def run_name(run: Run) -> str:
+    """Return the name of a tracker's run: grpo.run_name, or else that of the run folder."""
     return str(run.recipe.grpo.get("run_name") or run.path.resolve().name)
 
 
 class Guard:
-    """Call what may raise or hang, for `limit_s` seconds at most, and call no more after it did, which is said once.
+    """Call functions that may raise or hang. After the first failure, warn and ignore all later calls.
 
-    What it prints goes to stderr. All calls share one context of variables, in which trackio keeps its run.
+    A call fails when it raises or takes longer than `limit_s` seconds (LIMIT_S by default). `name` is who failed, in
+    the warning. What a function prints goes to stderr. All calls run in one `contextvars` context, where trackio keeps
+    its run; guards that share a `context` share that run.
     """
 
     def __init__(self, name: str, limit_s: float | None = None, context: contextvars.Context | None = None) -> None:
@@ -101,6 +115,7 @@ class Guard:
         self.context = context or contextvars.copy_context()
 
     def __call__(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
+        """Return the function's result; None when it fails, or when an earlier call failed."""
         if not self.on:
             return None
         try:

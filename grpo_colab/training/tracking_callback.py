@@ -1,9 +1,9 @@
-"""The trainer's callback that tells every tracker, and the table of completions that it tells them.
+"""Report to every tracker from one callback of the trainer: metrics, timings, completions, the adapter.
 
-The trainer reports to nobody itself (`report_to = []`): TRL would call the libraries of W&B, trackio and MLflow with no
-limit to how long that takes. W&B, TensorBoard and trackio are accelerate's trackers. All other names of
-`grpo.report_to` are transformers' callbacks: accelerate has no tracker for half of them, and for the others
-transformers sends more (the trainer's arguments, models as artifacts).
+The trainer itself reports to none (`report_to = []`), because TRL would call the libraries of W&B, trackio and MLflow
+without a time limit. W&B, TensorBoard and trackio are trackers of accelerate, each with a file beside this one. All
+other names of `grpo.report_to` are callbacks of transformers: accelerate has no tracker for half of them, and for the
+others transformers sends more (the trainer's arguments, models as artifacts).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.runs.run import Run
 
-ARTIFACT_LIMIT_S: Final = 300.0  # for the upload of the adapter, where it is asked for
-ARTIFACTS: Final = ("end", "checkpoint")  # what <TRACKER>_LOG_MODEL says to ask for the adapter
-OURS: Final = ("wandb", "tensorboard", "trackio")
+ARTIFACT_LIMIT_S: Final = 300.0  # seconds for the upload of the adapter
+LOG_ADAPTER: Final = ("end", "checkpoint")  # values of <TRACKER>_LOG_MODEL that ask for the adapter
+ACCELERATE_TRACKERS: Final = ("wandb", "tensorboard", "trackio")
 
 
 @dataclass
 class Guarded:
-    """A tracker, and the guards of its calls: a table may hold what it refuses, and then its metrics still come."""
+    """A tracker with two guards of its calls, so that a table that it refuses does not cost its metrics."""
 
     tracker: Any
     guard: Guard
@@ -45,21 +45,22 @@ class Guarded:
 
 
 class TrackerCallback(TrainerCallback):
-    """Tell each tracker of grpo.report_to what the trainer logs. Each call has a time limit, and none raises.
+    """Report what the trainer logs to each tracker of grpo.report_to. Each call has a time limit, and none raises.
 
-    Enter it around all trainers of a run, since the W&B run lasts longer than one of them. Each trainer has it as the
-    `trackers` of its class, by TrackerMixin.
+    Enter it around all trainers of a run: a run builds another trainer when memory runs out, and they share the W&B
+    run. A trainer finds it as `trackers`, an attribute of its class (see TrackerMixin).
 
-    At the end the adapter goes to each tracker that takes one, where WANDB_LOG_MODEL or TRACKIO_LOG_MODEL is set.
+    On exit the adapter goes to W&B and trackio, where WANDB_LOG_MODEL or TRACKIO_LOG_MODEL asks for it.
     """
 
     def __init__(self, run: Run, recipe: Recipe) -> None:
         self.run, self.recipe = run, recipe
         self.names = tracker_names(recipe.grpo)
         self.trackers: dict[str, Guarded] = {}
-        self.integrations: list[tuple[TrainerCallback, Guard]] = []
+        self.integrations: list[tuple[TrainerCallback, Guard]] = []  # transformers' callbacks
 
     def __enter__(self) -> TrackerCallback:
+        """Start the W&B run, and receive TRL's timings until the exit."""
         with ExitStack() as entered:
             entered.enter_context(timings_to(self))
             tracker = entered.enter_context(wandb_tracker(self.run, self.recipe))
@@ -69,37 +70,45 @@ class TrackerCallback(TrainerCallback):
         return self
 
     def __exit__(self, *exception: Any) -> None:
+        """Log the adapter after a run that ended well, and end the W&B run."""
         if exception[0] is None and self.run.adapter.is_dir() and int(os.environ.get("RANK", "0")) == 0:
             self._log_adapter()
         self._entered.__exit__(*exception)
 
     def _add(self, name: str, tracker: Any) -> None:
+        """Report to a tracker from now on. Its two guards share a context, in which trackio keeps its run."""
         guard = Guard(tracker.title)
         table_guard = Guard(f"the table of completions in {tracker.title}", context=guard.context)
         self.trackers[name] = Guarded(tracker, guard, table_guard)
 
     def _log_adapter(self) -> None:
-        asked = {name for name in self.names if os.environ.get(f"{name.upper()}_LOG_MODEL", "").lower() in ARTIFACTS}
-        if "wandb" in asked and "wandb" in self.trackers:
+        """Log the trained adapter to W&B and trackio, each where its environment variable asks for it."""
+        if "wandb" in self.trackers and self._wants_adapter("wandb"):
             Guard("the adapter in wandb", ARTIFACT_LIMIT_S)(self.trackers["wandb"].tracker.log_adapter)
-        if "trackio" in asked:
+        if self._wants_adapter("trackio"):
             Guard("the adapter in trackio", ARTIFACT_LIMIT_S)(log_adapter_to_trackio, self.run)
 
-    # Events, as the trainer calls them. transformers' callbacks use no others.
+    def _wants_adapter(self, name: str) -> bool:
+        return name in self.names and os.environ.get(f"{name.upper()}_LOG_MODEL", "").lower() in LOG_ADAPTER
+
+    # The trainer's events. transformers' callbacks use no others than these.
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Make transformers' callbacks, for each trainer anew, as it would by itself."""
+        """Make transformers' callbacks anew for each trainer, as a trainer with `report_to` would."""
         self.integrations = []
-        kubeflow = ["kubeflow"] if is_kubeflow_available() and "kubeflow" not in self.names else []
-        for name in [name for name in (*self.names, *kubeflow) if name not in OURS]:
-            kind = INTEGRATION_TO_CALLBACK[name]
-            guard = Guard(kind.__name__.removesuffix("Callback"))
-            callback = guard(kind)
+        names = [name for name in self.names if name not in ACCELERATE_TRACKERS]
+        if is_kubeflow_available() and "kubeflow" not in self.names:
+            names.append("kubeflow")  # transformers adds it by itself inside Kubeflow
+        for name in names:
+            callback_class = INTEGRATION_TO_CALLBACK[name]
+            guard = Guard(callback_class.__name__.removesuffix("Callback"))
+            callback = guard(callback_class)
             if callback is not None:
                 self.integrations.append((callback, guard))
         self._pass_on("on_init_end", args, state, control, **kwargs)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Start TensorBoard and trackio on the main process, and give all trackers the configuration."""
         if state.is_world_process_zero:
             if "tensorboard" in self.names:
                 self._add("tensorboard", TensorBoardTracker(self.run, state.global_step))
@@ -127,7 +136,7 @@ class TrackerCallback(TrainerCallback):
         self._pass_on("on_push_begin", args, state, control, **kwargs)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """End what is begun anew for each trainer: all but W&B."""
+        """End the trackers that each trainer starts anew: all but W&B."""
         for name in ("tensorboard", "trackio"):
             if (each := self.trackers.pop(name, None)) is not None:
                 each.guard(each.tracker.end_training, args, state, control, **kwargs)
@@ -143,30 +152,36 @@ class TrackerCallback(TrainerCallback):
         self._pass_on("on_predict", args, state, control, **kwargs)
 
     def _pass_on(self, event: str, *arguments: Any, **named: Any) -> None:
+        """Call transformers' callbacks that handle this event. The others inherit an empty method, and need no call."""
         for callback, guard in self.integrations:
-            if getattr(type(callback), event) is not getattr(TrainerCallback, event):  # else there is nothing to guard
+            if getattr(type(callback), event) is not getattr(TrainerCallback, event):
                 guard(getattr(callback, event), *arguments, **named)
 
-    # What TRL tells the trackers by itself, not as an event.
+    # What TRL reports to trackers directly, without an event of the trainer.
 
     def log_timing(self, values: dict[str, float], step: int) -> None:
-        """Tell what TRL measured of a part of the training step `step`, in seconds."""
+        """Report how many seconds TRL measured for a part of the step, to those that TRL itself would report to."""
         for each in self.trackers.values():
-            if each.tracker.has_tables:  # TRL tells these and MLflow
+            if each.tracker.has_tables:  # W&B and trackio
                 each.guard(each.tracker.log_timing, values, step)
         for callback, guard in self.integrations:
             if isinstance(callback, INTEGRATION_TO_CALLBACK["mlflow"]):
                 guard(log_timing_to_mlflow, values, step)
 
     def log_completions(self, trainer: Any, tables: bool) -> None:
-        """Tell the completions that the trainer has just learnt from; those that take tables only with `tables`."""
+        """Report the completions that the trainer has just learned from.
+
+        `tables` says whether TRL keeps a table of them, which W&B and trackio follow. TensorBoard gets completions
+        unless the recipe says `grpo.log_completions = false`.
+        """
         for each in self.trackers.values():
-            if tables if each.tracker.has_tables else self.recipe.grpo.get("log_completions", True):
+            wanted = tables if each.tracker.has_tables else self.recipe.grpo.get("log_completions", True)
+            if wanted:
                 each.table_guard(log_completions_of, trainer, each.tracker)
 
 
 def trainer_config(arguments: dict[str, Any], model: Any) -> dict[str, Any]:
-    """Return what transformers adds to a run's config: the trainer's arguments, and how the model is built."""
+    """Return what transformers adds to a run's config: the trainer's arguments, the model's config, the adapter's."""
     config: dict[str, Any] = {}
     if getattr(model, "peft_config", None) is not None:
         config["peft_config"] = model.peft_config
@@ -179,7 +194,7 @@ def trainer_config(arguments: dict[str, Any], model: Any) -> dict[str, Any]:
 
 
 def log_completions_of(trainer: Any, tracker: Any) -> None:
-    """Give a tracker the completions of the trainer's step: what TRL writes to its file, conversations as texts."""
+    """Log the completions of the trainer's last step: the table that TRL writes to its file, conversations as texts."""
     columns, images, rewards = trainer.completion_columns()
     if not columns["completion"]:
         return
@@ -194,13 +209,14 @@ def log_completions_of(trainer: Any, tracker: Any) -> None:
 
 
 def text_of(messages: Any) -> str:
-    """Return what is said in a conversation, without its images; a text as it is."""
+    """Return the contents of a conversation's messages, without images, as one text; a text as it is."""
     if isinstance(messages, list):
         return "\n\n".join(str(message.get("content")) for message in strip_images_from_messages(messages))
     return str(messages)
 
 
 def log_timing_to_mlflow(values: dict[str, float], step: int) -> None:
+    """Log seconds to the active MLflow run, if there is one: transformers' callback has no method for timings."""
     import mlflow
 
     if mlflow.active_run() is not None:

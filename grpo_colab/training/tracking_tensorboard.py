@@ -1,7 +1,7 @@
-"""TensorBoard: in the run's folder, where a resumed run goes on; what came after its checkpoint is left out.
+"""Write TensorBoard's files to the run folder. A resumed run continues in them, without the steps that it repeats.
 
-accelerate's tracker writes the scalars. It keeps a config as hyperparameters, which take no nested values and begin a
-second folder, and it has no tables; so both are written as texts.
+accelerate's tracker writes the scalars. It stores a config as hyperparameters, which cannot be nested and create a
+second folder, and it has no tables. So the config and the completions are written as texts.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from accelerate.tracking import TensorBoardTracker as AccelerateTensorBoardTrack
 from transformers.integrations.integration_utils import rewrite_logs
 
 from grpo_colab.runs.run import Run
-from grpo_colab.training.tracking import config_of
+from grpo_colab.training.tracking import public_config
 from grpo_colab.utils import console
 
 
 class TensorBoardTracker(AccelerateTensorBoardTracker):
-    """accelerate's tracker, writing to a run folder or to TENSORBOARD_LOGGING_DIR, from the step after `step` on."""
+    """Write to the run folder, or to TENSORBOARD_LOGGING_DIR.
+
+    `step` is the last step before this training: 0, or that of the checkpoint. Later steps in the files are hidden.
+    """
 
     title = "TensorBoard"
     has_tables = False
@@ -35,17 +38,17 @@ class TensorBoardTracker(AccelerateTensorBoardTracker):
         super().__init__(self.folder.name, self.folder.parent, purge_step=step + 1)
 
     def begin_training(self, arguments: Mapping[str, Any], config: dict[str, Any], model: Any) -> None:
-        """Begin to write, with the trainer's arguments, the model's config and the recipe."""
+        """Open the file, and write the trainer's arguments, the model's config and the recipe."""
         self.start()
         self.writer.add_text("args", json.dumps(arguments, indent=2))
         if getattr(model, "config", None) is not None:
             self.writer.add_text("model_config", model.config.to_json_string())
-        recipe = json.dumps(config_of(self.run_folder.recipe), indent=2)
+        recipe = json.dumps(public_config(self.run_folder.recipe), indent=2)
         self.writer.add_text("recipe", verbatim(recipe, sys.maxsize))
         console.info(f"TensorBoard: {shlex.join(['tensorboard', '--logdir', str(self.folder)])}")
 
     def log_step(self, values: Mapping[str, Any], step: int) -> None:
-        """Log a step's metrics; those without a value are left out."""
+        """Log a step's metrics. TensorBoard leaves out those that are None."""
         self.log(rewrite_logs(values), step=step)
 
     def log_completions(self, table: Any, rewards: list[str], step: int) -> None:
@@ -53,9 +56,9 @@ class TensorBoardTracker(AccelerateTensorBoardTracker):
         ordered = table.sort_values("advantage", kind="stable", na_position="first")
         texts = []
         for _, row in ordered.iloc[[-1, 0]].iterrows():
-            paid = ", ".join(f"{name} {row[name]:.3g}" for name in rewards)
-            said = f"{verbatim(row['prompt'])}\n\n---\n\n{verbatim(row['completion'])}"
-            texts.append(f"advantage {row['advantage']:.3g}, {paid}\n\n{said}")
+            row_rewards = ", ".join(f"{name} {row[name]:.3g}" for name in rewards)
+            conversation = f"{verbatim(row['prompt'])}\n\n---\n\n{verbatim(row['completion'])}"
+            texts.append(f"advantage {row['advantage']:.3g}, {row_rewards}\n\n{conversation}")
         self.writer.add_text("completions", "\n\n---\n\n".join(texts), step)
 
     def end_training(self, *arguments: Any, **named: Any) -> None:
@@ -64,6 +67,9 @@ class TensorBoardTracker(AccelerateTensorBoardTracker):
 
 
 def verbatim(text: str, longest: int = 4000) -> str:
-    """Return a text as Markdown shows it unread, cut after `longest` characters; half a surrogate pair is escaped."""
-    cut = text[:longest] + f"\n... ({len(text)} characters)" * (len(text) > longest)
-    return "\n".join(f"    {line}" for line in cut.encode(errors="backslashreplace").decode().splitlines())
+    """Return a text as a Markdown code block, cut after `longest` characters, with lone surrogates escaped."""
+    shown = text[:longest]
+    if len(text) > longest:
+        shown += f"\n... ({len(text)} characters)"
+    encodable = shown.encode(errors="backslashreplace").decode()
+    return "\n".join(f"    {line}" for line in encodable.splitlines())

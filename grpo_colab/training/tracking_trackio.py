@@ -1,7 +1,7 @@
-"""trackio: a run of the name of the run folder, in which a resumed run goes on.
+"""Report to trackio: one trackio run per run folder, which a resumed run continues.
 
-accelerate's tracker begins a run, logs to it and ends it. Around it, since accelerate has none of these: the choice
-between a new run and an old one, tables, the adapter as an artifact, and Spaces, which transformers' callback keeps.
+accelerate's tracker starts a run, logs to it and ends it. Added here is what accelerate lacks: the choice between a
+new run and an old one, tables, the adapter as an artifact, and Spaces, which transformers' callback takes care of.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from transformers.integrations import TrackioCallback
 from transformers.integrations.integration_utils import rewrite_logs
 
 from grpo_colab.runs.run import Run
-from grpo_colab.training.tracking import SUMMARY, config_of, name_of
+from grpo_colab.training.tracking import SUMMARY, public_config, run_name
 
 
 class TrackioTracker(AccelerateTrackioTracker):
-    """accelerate's tracker of a trackio run, for a run folder.
+    """Log to the trackio run of a run folder.
 
-    With `resume` it goes on in the run of that name, if there is one. Call all of it in one context of variables.
+    With `resume` continue the trackio run of that name, if there is one. Call all methods in one `contextvars` context.
     """
 
     title = "Trackio"
@@ -30,17 +30,17 @@ class TrackioTracker(AccelerateTrackioTracker):
         grpo = run.recipe.grpo
         super().__init__(
             grpo.get("project", "huggingface"),  # as transformers has it
-            name=name_of(run),
+            name=run_name(run),
             space_id=grpo.get("trackio_space_id"),
             bucket_id=grpo.get("trackio_bucket_id"),
             private=grpo.get("hub_private_repo"),
-            config=config_of(run.recipe),
+            config=public_config(run.recipe),
             resume="allow" if resume else "never",
-            embed=False,  # in a notebook it would begin a server and, in Colab, make it public
+            embed=False,  # it would start a server in a notebook and, in Colab, make it public
         )
 
     def begin_training(self, arguments: Mapping[str, Any], config: dict[str, Any], model: Any) -> None:
-        """Begin the run, and add the trainer's arguments and the model's config to its own."""
+        """Start the run, and add the trainer's arguments and the model's config to its config."""
         import trackio
 
         self.start()
@@ -49,12 +49,12 @@ class TrackioTracker(AccelerateTrackioTracker):
         self.spaces._initialized, self.spaces._space_id = True, trackio.context_vars.current_space_id.get()
 
     def log_step(self, values: Mapping[str, Any], step: int) -> None:
-        """Log a step's metrics at that step: trackio else counts the calls, of which a step has several."""
+        """Log a step's metrics under its number. By itself trackio counts calls, and a step has several."""
         charted = rewrite_logs({name: value for name, value in values.items() if name not in SUMMARY})
         self.log({**charted, "train/global_step": step}, step=step)
 
     def log_timing(self, values: dict[str, float], step: int) -> None:
-        """Log what TRL measured, under its own name."""
+        """Log seconds that TRL measured, under TRL's names."""
         self.log(values, step=step)
 
     def log_completions(self, table: Any, rewards: list[str], step: int) -> None:
@@ -66,16 +66,16 @@ class TrackioTracker(AccelerateTrackioTracker):
         self.log({"completions": trackio.Table(dataframe=table)}, step=step)
 
     def on_push_begin(self, *arguments: Any, **named: Any) -> None:
-        """Have transformers put what is tracked into a static Space beside a model that goes to the hub."""
+        """Let transformers publish the metrics as a static Space, next to a model that is pushed to the hub."""
         self.spaces.on_push_begin(*arguments, **named)
 
     def end_training(self, *arguments: Any, **named: Any) -> None:
-        """Have transformers end the run and freeze its Space, where it has one."""
+        """Let transformers end the run, and freeze its Space if it has one."""
         self.spaces.on_train_end(*arguments, **named)
 
 
 def log_adapter_to_trackio(run: Run) -> None:
-    """Log the trained adapter as an artifact of the run, which ended with its training."""
+    """Log the trained adapter as an artifact. The trackio run ended with the training, so it is opened again."""
     tracker = TrackioTracker(run, resume=True)
     tracker.start()
     name = f"model-{tracker.run.id}"

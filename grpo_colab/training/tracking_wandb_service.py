@@ -1,6 +1,6 @@
-"""What W&B keeps outside of Python: its service process with its settings, and a run's id and files in the run folder.
+"""Handle what W&B keeps outside of Python: its service process, and a run's id and files in the run folder.
 
-Imports neither wandb nor transformers before a function is called.
+The tracker itself is in tracking_wandb.py. Importing this module imports neither wandb nor transformers.
 """
 
 from __future__ import annotations
@@ -19,30 +19,34 @@ from grpo_colab.utils.files import read_json, write_json
 from grpo_colab.utils.timeouts import run_with_timeout
 
 ID_FILE: Final = "wandb.json"  # in a run folder: the id under which W&B knows the run
-# Where wandb's own default is to wait for minutes or forever, or to copy what others print; WANDB_<NAME> wins.
+# wandb's defaults wait for minutes or forever, and copy what others print. A variable WANDB_<NAME> overrides these.
 SETTINGS: Final[dict[str, Any]] = {
     "init_timeout": 15.0,
     "finish_timeout": LIMIT_S,
     "finish_timeout_raises": True,
     "console": "off",
     "quiet": True,
-    "show_info": False,  # its warnings and errors stay
-    "x_disable_viewer": True,  # else it asks the server, for longer than init_timeout, whose key it is, to print that
+    "show_info": False,  # warnings and errors are still shown
+    # Otherwise wandb asks the server for the key's owner, only to print the name, for longer than init_timeout.
+    "x_disable_viewer": True,
 }
 
 
 def kept_id(run: Run) -> str:
-    """Return the id under which W&B knows the run: that of its folder, where W&B takes it, or else a new one."""
+    """Return the id under which W&B knows the run, and keep it in the run folder.
+
+    It is the id that is already there, if W&B accepts it as one; else WANDB_RUN_ID; else a random one.
+    """
     found = (read_json(run.path / ID_FILE) or {}).get("id")
     if not isinstance(found, str) or not re.fullmatch(r"[\w.-]{1,64}", found, re.ASCII):
         found = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
-    with contextlib.suppress(OSError):  # a full disk
+    with contextlib.suppress(OSError):  # a full disk costs the id of a resumed run, and not this run
         write_json(run.path / ID_FILE, {"id": found})
     return found
 
 
 def wandb_settings() -> Any:
-    """Return wandb's settings, ours among them unless the user's environment has others; starts its service process."""
+    """Start wandb's service process and return its settings: SETTINGS, unless the user's environment overrides them."""
     import wandb
 
     ours = {name: value for name, value in SETTINGS.items() if f"WANDB_{name.upper()}" not in os.environ}
@@ -50,7 +54,11 @@ def wandb_settings() -> Any:
 
 
 def end_service(kill: bool = False) -> None:
-    """End wandb's service process: in order, when it writes what it has to its file, or else killed."""
+    """End wandb's service process. Never raises.
+
+    Without `kill` it gets five seconds to write what it holds to its file. It is killed when that fails, or at once
+    with `kill`.
+    """
     import psutil
     import wandb
 
@@ -61,18 +69,20 @@ def end_service(kill: bool = False) -> None:
         with contextlib.suppress(psutil.Error):
             if "wandb-core" in child.name():
                 child.kill()
-    with contextlib.suppress(Exception):  # that nothing of it is left to do at Python's end
+    with contextlib.suppress(Exception):  # so that wandb has nothing left to do when Python exits
         run_with_timeout(5, wandb.teardown)
     return None
 
 
-def unsynced(run: Run) -> list[Path]:
-    """Return the folders of the run's sittings that were offline and that `wandb sync` has not marked."""
+def unsynced_folders(run: Run) -> list[Path]:
+    """Return the run's W&B folders that were written offline and that `wandb sync` has not marked as sent."""
     return sorted(path for path in run.path.glob("wandb/offline-run-*") if not [*path.glob("*.synced")])
 
 
-def sync_line(run: Run, *more: Path) -> str:
-    """Return the command that sends what is unsynced of a run, and `more`."""
-    paths = dict.fromkeys((*unsynced(run), *more))
-    online = any(not path.name.startswith("offline-") for path in paths)  # left out unless it is asked for
-    return shlex.join(["wandb", "sync", *["--include-online"][:online], *map(str, paths)])
+def sync_command(run: Run, *more: Path) -> str:
+    """Return the shell command that uploads the run's unsynced folders, and the folders in `more`."""
+    folders = list(dict.fromkeys((*unsynced_folders(run), *more)))
+    command = ["wandb", "sync"]
+    if any(not folder.name.startswith("offline-") for folder in folders):
+        command.append("--include-online")  # without it `wandb sync` skips a folder of an online run
+    return shlex.join([*command, *map(str, folders)])

@@ -1,5 +1,7 @@
-"""What stops a run before it goes on into nonsense: values that are not finite, and a KL, a length or a text that runs
-away. Each wire is a setting of [tripwires]; a healthy run never meets one.
+"""Stop a run before it goes on into nonsense: on a value that is not finite, or a KL, length or text that runs away.
+
+Each tripwire is a setting of [tripwires]. A healthy run trips none. Warnings, which stop nothing, are in
+metric_alerts.py.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from accelerate.utils import gather_object
 from torch.nn.utils import get_total_norm
@@ -23,34 +25,42 @@ if TYPE_CHECKING:
     from grpo_colab.recipe import recipe
     from grpo_colab.runs.run import Run
 
-OVERFLOWS: Final = 10  # steps in a row that a loss scaler may skip, which on float16 is how it finds its scale
-KL_STEPS: Final = 3
-WINDOW: Final = 10  # steps, at the start and now, that a length is the mean of
-SAMPLES: Final = 4  # completions that are looked at under the base model
-FIRST: Final = 4  # steps after each of which they are looked at; later on every EVERY steps
+OVERFLOWS: Final = 10  # consecutive steps that a loss scaler may skip: this is how it finds its scale on float16
+KL_STEPS: Final = 3  # consecutive steps above max_kl that trip
+WINDOW: Final = 10  # steps that a completion length is averaged over, at the start and now
+SAMPLES: Final = 4  # completions that are scored under the base model
+# Samples are scored after each of the first FIRST steps, later after every EVERY-th step.
+FIRST: Final = 4
 EVERY: Final = 20
 
-Found = tuple[str, int, dict[str, Any], str]  # the wire, the last step with good weights, the numbers, the words
+
+class Finding(NamedTuple):
+    """What tripped: a setting of [tripwires], the last step with good weights, the numbers, and a sentence."""
+
+    wire: str
+    last_good_step: int
+    seen: dict[str, Any]
+    description: str
 
 
 class Tripped(SettingError):
     """A tripwire stopped the run. `record` is what tripwire.json holds.
 
-    Its `last_good_step` is the last whose weights are known to be good: a step's samples are those of the weights
-    before it, so that a checkpoint may have been written of weights that were spoilt already.
+    Its `last_good_step` is the last step whose weights are known to be good. It may be before the last checkpoint: the
+    samples of a step come from the weights before that step, so a checkpoint may hold weights that were already bad.
     """
 
     def __init__(self, problem: str, record: Mapping[str, Any], **fields: Any) -> None:
-        """`fields` are SettingError's: setting, value, remedy, place."""
+        """Keep the record. `fields` are SettingError's: setting, value, remedy, place."""
         super().__init__(problem, **fields)
         self.record = record
 
 
 class Tripwires(TrainerCallback):
-    """Stops a run at the step that meets a wire, with the reason in `tripped` and in the run's tripwire.json.
+    """Stop a run at the step that trips, with the reason in `tripped` and in the run's tripwire.json.
 
-    Gradients are looked at before they reach the weights: there Tripped is raised, in all processes alike. What is
-    seen in a step's metrics stops the run after that step, which is not saved. Set `trainer` once it is made.
+    Gradients are checked before they reach the weights; there Tripped is raised, in every process. What a step's
+    metrics show stops the run after that step, and no checkpoint of it is saved. Set `trainer` once it is built.
     """
 
     def __init__(self, settings: recipe.Tripwires, run: Run, policy: Policy) -> None:
@@ -58,160 +68,217 @@ class Tripwires(TrainerCallback):
         self.trainer: Any = None
         self.tripped: Tripped | None = None
         self.rows: list[Mapping[str, Any]] = []
-        self.baseline: float | None = None  # of the first step's completions, which no update has touched
-        self.overflows = 0
+        # Nats per token of the first step's completions under the base model: no update has touched them.
+        self.baseline: float | None = None
+        self.overflows = 0  # consecutive steps with a gradient that is not finite
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Read the metrics before a resumed step, and score the run's first samples again."""
         self.rows = [row for row in self.run.metrics() if row["step"] <= state.global_step]
         if self.rows and self.settings.gibberish:
             first = self.rows[0]["step"]
-            self.baseline = self._under_base([row for row in self.run.completions() if row["step"] == first])
+            self.baseline = self._nats_under_base([row for row in self.run.completions() if row["step"] == first])
 
     def on_pre_optimizer_step(
         self, args: Any, state: TrainerState, control: TrainerControl, optimizer: Any, **kwargs: Any
     ) -> None:
+        """Raise Tripped for a gradient that is not finite. A loss scaler may skip OVERFLOWS - 1 such steps in a row."""
         if not self.settings.non_finite:
             return
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        largest = float(get_total_norm(gradients, math.inf))  # one pass over all, and one wait for the GPU
+        largest = float(get_total_norm(gradients, math.inf))  # one norm of all: the GPU is waited for only once
         self.overflows = 0 if math.isfinite(largest) else self.overflows + 1
-        if self.overflows >= (OVERFLOWS if self._scaled() else 1):
-            often = f" {self.overflows} times in a row" if self.overflows > 1 else ""
-            words = f"the gradient was {largest}{often}"
-            spoilt = self.settings.gibberish and self._lost(self._under_base(self._samples()))
-            good = self._good() if spoilt else state.global_step
-            found = ("non_finite", good, {"largest_gradient": str(largest)}, words)
-            raise self._trip(state.global_step + 1, found)
+        allowed = OVERFLOWS if self._has_loss_scaler() else 1
+        if self.overflows < allowed:
+            return
+        times = f" {self.overflows} times in a row" if self.overflows > 1 else ""
+        # The weights may have been bad before this gradient. The samples tell.
+        bad_already = self.settings.gibberish and self._is_gibberish(self._nats_under_base(self._samples()))
+        last_good_step = self._last_good_step() if bad_already else state.global_step
+        seen = {"largest_gradient": str(largest)}
+        finding = Finding("non_finite", last_good_step, seen, f"the gradient was {largest}{times}")
+        raise self._trip(state.global_step + 1, finding)
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> TrainerControl:
+        """Stop the run, without saving, when the step's metrics trip."""
         if logs is None or not is_step_row(logs):
             return control
         self.rows.append({"step": state.global_step, **logs})
-        if found := self._non_finite() or self._kl() or self._length() or self._gibberish():
-            self._trip(state.global_step, found)
+        finding = self._non_finite() or self._kl() or self._length() or self._gibberish()
+        if finding:
+            self._trip(state.global_step, finding)
             control.should_save, control.should_training_stop = False, True
         return control
 
     def explain(self, error: RuntimeError) -> Tripped | None:
-        """The tripwire that an error of the training is: sampling fails where an update left no finite probability."""
+        """Return the tripwire behind an error of the training, None where there is none.
+
+        After an update that left NaN in the weights, sampling fails: torch finds no finite probability.
+        """
         if not self.settings.non_finite or "probability tensor contains" not in str(error):
             return None
         step = self.trainer.state.global_step + 1
-        found = ("non_finite", max(0, step - 2), {"probabilities": "nan"}, "the policy's probabilities were NaN")
-        return self._trip(step, found)
+        seen = {"probabilities": "nan"}
+        finding = Finding("non_finite", max(0, step - 2), seen, "the policy's probabilities were NaN")
+        return self._trip(step, finding)
 
-    def _scaled(self) -> bool:
+    def _has_loss_scaler(self) -> bool:
         return getattr(self.trainer.accelerator, "scaler", None) is not None
 
-    def _non_finite(self) -> Found | None:
-        # a scaler skips a step whose gradients are not finite, on purpose
-        for key in ("loss", "reward", "kl", *(() if self._scaled() else ("grad_norm",))):
-            value = self.rows[-1].get(key, 0.0)
-            if value is None and key == "kl":  # TRL leaves NaN out of its means; a reward may be nobody's to give
+    def _non_finite(self) -> Finding | None:
+        """Return a finding when the last step's loss, reward, KL or gradient norm is NaN or infinite."""
+        if not self.settings.non_finite:
+            return None
+        row = self.rows[-1]
+        keys = ["loss", "reward", "kl"]
+        if not self._has_loss_scaler():  # a scaler skips a step whose gradients are not finite, on purpose
+            keys.append("grad_norm")
+        for key in keys:
+            value = row.get(key, 0.0)
+            # A KL of None was NaN, which TRL leaves out of its means. A reward of None is no error: no reward
+            # function could judge the completions.
+            if value is None and key == "kl":
                 value = math.nan
-            if self.settings.non_finite and value is not None and not math.isfinite(value):
-                return "non_finite", self.rows[-1]["step"] - 1, {key: str(value)}, f"{key} was {value}"
+            if value is not None and not math.isfinite(value):
+                return Finding("non_finite", row["step"] - 1, {key: str(value)}, f"{key} was {value}")
         return None
 
-    def _kl(self) -> Found | None:
-        limit, seen = self.settings.max_kl, [row.get("kl") or 0.0 for row in self.rows[-KL_STEPS:]]
-        if not limit or len(seen) < KL_STEPS or not all(kl > limit for kl in seen):
+    def _kl(self) -> Finding | None:
+        """Return a finding when the KL was above max_kl for KL_STEPS consecutive steps."""
+        limit = self.settings.max_kl
+        recent = [row.get("kl") or 0.0 for row in self.rows[-KL_STEPS:]]
+        if not limit or len(recent) < KL_STEPS or not all(kl > limit for kl in recent):
             return None
-        good = self.rows[-KL_STEPS - 1]["step"] - 1 if len(self.rows) > KL_STEPS else 0
-        words = f"the KL to the base model was {', '.join(f'{kl:.3g}' for kl in seen)} nats a token"
-        return "max_kl", good, {"kl": seen}, words
+        last_good_step = self.rows[-KL_STEPS - 1]["step"] - 1 if len(self.rows) > KL_STEPS else 0
+        values = ", ".join(f"{kl:.3g}" for kl in recent)
+        description = f"the KL to the base model was {values} nats per token"
+        return Finding("max_kl", last_good_step, {"kl": recent}, description)
 
-    def _length(self) -> Found | None:
-        limit, keys = self.settings.max_length_growth, ("completions/mean_length", "reward")
-        pairs = [pair for row in self.rows if None not in (pair := tuple(row.get(key) for key in keys))]
-        if not limit or len(pairs) < 2 * WINDOW:
+    def _length(self) -> Finding | None:
+        """Return a finding when completions grew beyond max_length_growth without earning more than at first."""
+        limit = self.settings.max_length_growth
+        lengths, rewards = [], []
+        for row in self.rows:
+            length, reward = row.get("completions/mean_length"), row.get("reward")
+            if length is not None and reward is not None:
+                lengths.append(length)
+                rewards.append(reward)
+        if not limit or len(lengths) < 2 * WINDOW:
             return None
-        (first, paid_first), (last, paid) = (
-            map(fmean, zip(*part, strict=True)) for part in (pairs[:WINDOW], pairs[-WINDOW:])
+        first_length, first_reward = fmean(lengths[:WINDOW]), fmean(rewards[:WINDOW])
+        length, reward = fmean(lengths[-WINDOW:]), fmean(rewards[-WINDOW:])
+        if length <= limit * first_length or reward > first_reward:  # growth that pays is reasoning
+            return None
+        seen = {
+            "length_at_first": first_length,
+            "length": length,
+            "reward_at_first": first_reward,
+            "reward": reward,
+        }
+        description = (
+            f"completions had {length:.0f} tokens (at first {first_length:.0f}), reward {reward:.3g} "
+            f"({first_reward:.3g})"
         )
-        if last <= limit * first or paid > paid_first:  # growth that pays is reasoning
-            return None
-        seen = {"length_at_first": first, "length": last, "reward_at_first": paid_first, "reward": paid}
-        words = f"completions had {last:.0f} tokens (at first {first:.0f}), reward {paid:.3g} ({paid_first:.3g})"
-        return "max_length_growth", self.rows[-1]["step"] - 1, seen, words
+        return Finding("max_length_growth", self.rows[-1]["step"] - 1, seen, description)
 
-    def _gibberish(self) -> Found | None:
-        limit, seen = self.settings.gibberish, sum("reward" in row for row in self.rows)
-        if not limit or "reward" not in self.rows[-1] or (seen > FIRST and seen % EVERY):
+    def _gibberish(self) -> Finding | None:
+        """Return a finding when the base model finds the step's samples far less likely than the first step's."""
+        rewarded_steps = sum("reward" in row for row in self.rows)
+        if not self.settings.gibberish or "reward" not in self.rows[-1]:
             return None
-        now = self._under_base(self._samples())
-        if seen == 1:
-            self.baseline = now
-        if not self._lost(now):
+        if rewarded_steps > FIRST and rewarded_steps % EVERY:
             return None
-        words = f"its samples are worth {now:.2f} nats a token to the base model, and were {self.baseline:.2f} at first"
-        return "gibberish", self._good(), {"nats_at_first": self.baseline, "nats": now}, words
+        nats = self._nats_under_base(self._samples())
+        if rewarded_steps == 1:
+            self.baseline = nats
+        if not self._is_gibberish(nats):
+            return None
+        description = (
+            f"its samples are worth {nats:.2f} nats per token to the base model, and were {self.baseline:.2f} at first"
+        )
+        return Finding("gibberish", self._last_good_step(), {"nats_at_first": self.baseline, "nats": nats}, description)
 
-    def _good(self) -> int:
-        """The last step with good weights, by what was sampled between two looks: found only when it is too late."""
-        said = self.run.completions()
+    def _last_good_step(self) -> int:
+        """Return the last step whose weights were good, by the logged samples of the steps; 0 if there is none.
+
+        Samples are not scored after every step, so gibberish is found some steps after it began.
+        """
+        logged = self.run.completions()
         for row in reversed(self.rows):
-            nats = self._under_base([sample for sample in said if sample["step"] == row["step"]])
-            if nats is not None and not self._lost(nats):
+            nats = self._nats_under_base([sample for sample in logged if sample["step"] == row["step"]])
+            if nats is not None and not self._is_gibberish(nats):
                 return row["step"] - 1
         return 0
 
-    def _lost(self, nats: float | None) -> bool:
+    def _is_gibberish(self, nats: float | None) -> bool:
+        """Tell whether samples of `nats` per token lost more against the first ones than the setting allows."""
         return nats is not None and self.baseline is not None and self.baseline - nats > self.settings.gibberish
 
-    def _under_base(self, samples: Sequence[Mapping[str, Any]]) -> float | None:
-        """The nats a token of some samples under the base model, of each process's share; None where all are empty.
+    def _nats_under_base(self, samples: Sequence[Mapping[str, Any]]) -> float | None:
+        """Return the log-probability of up to SAMPLES samples under the base model, in nats per token.
 
-        Of all their tokens: one bare number among answers that are thought through is no gibberish, but as a mean over
-        samples it would weigh as much as all the tokens of another.
+        Every process scores a share of them and gets the mean over all. None where all samples are empty. The mean is
+        over tokens: a bare number among answers with a chain of thought is no gibberish, yet in a mean over samples
+        its one token would weigh as much as all the tokens of another sample.
         """
-        said = [(sample["prompt"], sample["completion"]) for sample in samples if sample["completion"]]
-        chosen = said[:: max(1, len(said) // SAMPLES)][:SAMPLES]  # of several prompts
+        pairs = [(sample["prompt"], sample["completion"]) for sample in samples if sample["completion"]]
+        # evenly spaced, so that they come from several prompts
+        chosen = pairs[:: max(1, len(pairs) // SAMPLES)][:SAMPLES]
         accelerator = self.trainer.accelerator
         share = chosen[accelerator.process_index :: accelerator.num_processes]
-        values = gather_object(self.policy.log_probabilities(share, base=True))
-        tokens = sum(size for _, size in values)
-        return sum(nats * size for nats, size in values) / tokens if tokens else None
+        scores = gather_object(self.policy.log_probabilities(share, base=True))
+        tokens = sum(size for _, size in scores)
+        return sum(nats * size for nats, size in scores) / tokens if tokens else None
 
     def _samples(self) -> list[dict[str, Any]]:
-        """The step's completions, of all processes, as completions.jsonl has them."""
+        """Return the step's completions, of all processes, as completions.jsonl has them."""
         rows = self.trainer.step_completions()
         return [{key: row[key] for key in ("prompt", "completion", "rewards")} for row in rows]
 
-    def _trip(self, step: int, found: Found) -> Tripped:
-        wire, good, seen, words = found
-        samples, limit, mended = self._samples()[:8], getattr(self.settings, wire), suggest_fix(wire, self.trainer.args)
-        about = {"wire": f"tripwires.{wire}", "threshold": limit, "step": step, "last_good_step": good, "seen": seen}
-        record = {**about, "suggestion": mended, "completions": samples}
+    def _trip(self, step: int, finding: Finding) -> Tripped:
+        """Write tripwire.json, and return the error that names the setting to change, which `tripped` keeps."""
+        setting = f"tripwires.{finding.wire}"
+        limit = getattr(self.settings, finding.wire)
+        samples = self._samples()[:8]
+        suggestion = suggest_fix(finding.wire, self.trainer.args)
+        record = {
+            "wire": setting,
+            "threshold": limit,
+            "step": step,
+            "last_good_step": finding.last_good_step,
+            "seen": finding.seen,
+            "suggestion": suggestion,
+            "completions": samples,
+        }
         if self.trainer.is_world_process_zero():
             with contextlib.suppress(OSError):  # a full disk must not hide what happened
                 self.run.write_json("tripwire.json", record)
         wrote = f"; the policy wrote {' '.join(samples[0]['completion'].split())[:80]!r}" if samples else ""
-        off = f"tripwires.{wire} = {json.dumps(type(limit)())} turns this off"
+        off_value = json.dumps(type(limit)())  # false or 0.0
         self.tripped = Tripped(
-            f"at step {step} {words}{wrote}",
+            f"at step {step} {finding.description}{wrote}",
             record,
-            setting=f"tripwires.{wire}",
+            setting=setting,
             value=limit,
-            remedy=f"{mended}; {off}",
+            remedy=f"{suggestion}; {setting} = {off_value} turns this off",
         )
         return self.tripped
 
 
 def suggest_fix(wire: str, args: Any) -> str:
-    """Return what to write instead, with the trainer's present values."""
-    slower = f"lower grpo.learning_rate (now {args.learning_rate:g}), say to {args.learning_rate / 4:.1g}"
+    """Return which settings to change after a tripwire of this name, with the trainer's present values."""
+    lower_rate = f"lower grpo.learning_rate (now {args.learning_rate:g}), say to {args.learning_rate / 4:.1g}"
     longest = args.max_completion_length
     overlong = f"soft_overlong_punishment(max_completion_len={longest}, soft_punish_cache={max(1, longest // 4)})"
     return {
-        "non_finite": f"{slower}, or grpo.max_grad_norm (now {args.max_grad_norm:g})"
+        "non_finite": f"{lower_rate}, or grpo.max_grad_norm (now {args.max_grad_norm:g})"
         + (", or write model.dtype = 'bfloat16' where the GPU has it" if args.fp16 else ""),
-        "max_kl": f"{slower}, or raise grpo.beta (now {args.beta:g})",
+        "max_kl": f"{lower_rate}, or raise grpo.beta (now {args.beta:g})",
         "max_length_growth": f"add the reward {overlong!r}, write grpo.mask_truncated_completions = true, or lower "
         f"grpo.max_completion_length (now {longest})",
-        "gibberish": f"{slower}; where the model was so from the start, look at model.dtype, and whether its tokenizer "
-        "has the right chat template",
+        "gibberish": f"{lower_rate}; if the samples were like this from the start, check model.dtype, and whether "
+        "the tokenizer has the right chat template",
     }[wire]

@@ -194,7 +194,7 @@ def test_a_backward_pass_without_room_is_cut_and_gives_the_same_gradient(policy:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     hook = policy.model.register_forward_pre_hook(small, with_kwargs=True)
-    updates.at_once = 8 * 4
+    updates.tokens_at_once = 8 * 4
     updates.step(rows)
     hook.remove()
     assert seen == [8, 4, 2, 2, 2, 2]

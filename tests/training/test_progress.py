@@ -209,7 +209,7 @@ def test_the_table_is_painted_in_place_and_stays_when_it_ends(terminal: Callable
     text = "\n".join(middle.lines)
     assert re.search(r"^reward  \S+  1\.0\d to 1\.1\d$", text, re.MULTILINE)
     assert re.search(rf"^step 12 of {STEPS}, (0:\d\d:\d\d left, )?no warnings$", text, re.MULTILINE)
-    assert re.search(r"a step, generation 50%, reward 10%, update 40%$", text, re.MULTILINE)
+    assert re.search(r"s/step, generation 50%, reward 10%, update 40%$", text, re.MULTILINE)
     assert (middle.lines[-1], middle.column, middle.cursor) == ("", 0, True)  # where a shell's prompt would stand
 
     run.append("warnings.jsonl", [{"step": 13, "text": "that"}])
@@ -468,17 +468,17 @@ def test_the_time_left_counts_whole_rounds_of_steps_that_share_their_completions
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With num_iterations = 4 a step that generates takes 10 s, and three that do not take 1 s each."""
-    live = importlib.import_module("grpo_colab.reporting.live")
+    run_progress = importlib.import_module("grpo_colab.reporting.run_progress")
     now = 0.0
-    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: now))
-    progress = live.RunProgress(None, 0, 21, ())
+    monkeypatch.setattr(run_progress, "time", SimpleNamespace(monotonic=lambda: now))
+    progress = run_progress.RunProgress(None, 0, 21, ())
     assert progress.left() == ""
     for step in range(1, 14):
         fresh = step % 4 == 1
         now += 10.0 if fresh else 1.0
         progress.add({"step": step, **(metrics(step) if fresh else {"loss": 0.0})})
     assert progress.left() == "0:00:26"  # two rounds
-    assert progress.facts()[1][0] == "3.25 s a step"
+    assert progress.facts()[1][0] == "3.25 s/step"
     progress.ended = True  # it was solved
     assert progress.left() == ""
 
@@ -694,4 +694,4 @@ def test_a_real_run_on_a_real_terminal(tmp_path: Path, warm: Warm) -> None:
     ]
     said = "\n".join(screen.lines)
     assert said.index("Before: ") < said.index("step  reward") < said.index("After:  ")
-    assert re.search(r"a step, generation \d+%, reward \d+%, update \d+%$", said, re.MULTILINE)
+    assert re.search(r"s/step, generation \d+%, reward \d+%, update \d+%$", said, re.MULTILINE)

@@ -327,7 +327,7 @@ def test_a_full_disk_is_said_and_survived(whole: Run, tmp_path: Path, warm: Warm
     )
     done = warm.run(*START, "recipe.toml", "--out", "run", "--trust-code", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Warning, step 3: cannot write to run; its lines are kept until there is space again" in done.stderr
+    assert "Warning, step 3: cannot write to run; its lines stay in memory until there is space again" in done.stderr
     assert "Warning, step 4: the checkpoint could not be written (" in done.stderr
     assert "the last one is checkpoint-2, and the next is tried in time" in done.stderr
     run = Run(tmp_path / "run")

@@ -274,7 +274,7 @@ def test_what_hangs_is_left_what_cannot_work_is_refused_and_the_next_run_has_all
     assert out[7].endswith('`pip install swanlab`, or write "none"')
     assert out[8] == "[] True"
     assert "Warning: wandb is off for the rest of this run (TimeoutError: no answer in 1 s)" in done.stderr
-    assert "W&B is offline. Once it is done: wandb sync run/wandb/offline-run-" in done.stderr  # as was asked for
+    assert "W&B is offline. Once the run is done: wandb sync run/wandb/offline-run-" in done.stderr  # as was asked for
     assert out[-1] == "left module trl.extras.profiling"  # TRL's own, for the next trainer of the same process
     # and afterwards there: its table of completions, at each of two steps of three, which have some of their own
     assert len([*tmp_path.glob("table/wandb/offline-run-*/files/media/table/completions_*.json")]) == 2, done.stderr
