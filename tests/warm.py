@@ -36,7 +36,17 @@ MODULES = ("unsloth", "trl", "matplotlib.figure", "matplotlib.backends.backend_a
 # What the imports do not read, or read again: an environment that differs in anything else is refused.
 READ_LATER = {
     *("XDG_CONFIG_HOME", "HOME", "NETRC", "PATH", "TMPDIR", "COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR"),
-    *("STRIKE", "FAULT", "PWD", "OLDPWD", "SHLVL", "_", "JPY_PARENT_PID", "JPY_SESSION_NAME"),
+    *(
+        "STRIKE",
+        "FAULT",
+        "UNSLOTH_COMPILE_LOCATION",
+        "PWD",
+        "OLDPWD",
+        "SHLVL",
+        "_",
+        "JPY_PARENT_PID",
+        "JPY_SESSION_NAME",
+    ),
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
 }
 READ_LATER_PREFIXES = ("PYTEST_", "GRPO_COLAB_", "WANDB_")

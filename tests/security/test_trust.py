@@ -505,7 +505,7 @@ def test_what_is_ours_and_no_reward_is_refused_in_words(name: str) -> None:
 
 
 def test_a_pattern_that_is_none_is_refused_in_words() -> None:
-    with pytest.raises(SettingError, match=r"lora\.target_modules = '\[': is no pattern"):
+    with refused("lora.target_modules", "[", problem="is not a regular expression"):
         adapted(_shape_of_one_layer(), "[", 8)
 
 

@@ -59,6 +59,7 @@ DRIVER = """
 import importlib, sys
 from pathlib import Path
 import unsloth
+from grpo_colab.rewards.resolve import reward_key
 from grpo_colab import Recipe
 from grpo_colab.utils.device import this_machine
 from grpo_colab.policy.loading import load_policy
@@ -239,7 +240,12 @@ def rows_of(table: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def of_table(rows: list[dict[str, Any]], rewards: Mapping[str, float]) -> list[tuple[Any, ...]]:
-    return [(row["step"], row["completion"], tuple(row[name] for name in rewards), row["advantage"]) for row in rows]
+    """Return the rows as a run's completions are; TRL's table has its own name for a reward, the function's."""
+    found = []
+    for row in rows:
+        by_key = {reward_key(name): value for name, value in row.items()}
+        found.append((row["step"], row["completion"], tuple(by_key[name] for name in rewards), row["advantage"]))
+    return found
 
 
 def test_wandb_has_the_adapter_as_an_artifact(trained: Trained, synced: WandbServer) -> None:
