@@ -25,6 +25,8 @@ from typing import Any
 
 import pytest
 
+from grpo_colab.rewards.resolve import reward_key
+
 pytest.importorskip("wandb")
 pytest.importorskip("trackio")
 pytest.importorskip("tensorboard")
@@ -59,7 +61,6 @@ DRIVER = """
 import importlib, sys
 from pathlib import Path
 import unsloth
-from grpo_colab.rewards.resolve import reward_key
 from grpo_colab import Recipe
 from grpo_colab.utils.device import this_machine
 from grpo_colab.policy.loading import load_policy
