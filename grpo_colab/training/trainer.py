@@ -54,7 +54,7 @@ class CheckpointMixin(Trainer):
     trained_policy: Policy
 
     def save_checkpoint(self) -> None:
-        """Write a checkpoint of the present step."""
+        """Write a checkpoint of the current step."""
         self._save_checkpoint(self.model, trial=None)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -66,7 +66,7 @@ class CheckpointMixin(Trainer):
 
     def _load_from_checkpoint(self, path: str, model: Any = None) -> None:
         super()._load_from_checkpoint(path, model)
-        # transformers leaves the policy's adapter out when a reference adapter lies beside it
+        # transformers does not load the policy's adapter when there is a reference adapter as well.
         self.trained_policy.load_adapter(Path(path))
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
@@ -82,7 +82,7 @@ class StepTimingMixin(Trainer):
         time/update_s       the rest of TRL's step_time: log probabilities, loss and gradients
         memory/peak_gib     the most so far: of torch's allocator on a GPU, else what the process held after a step
 
-    Seconds are those of the main process. A step that learns from the completions of a step before generates nothing.
+    Seconds are those of the main process. A step that learns from the completions of an earlier step generates none.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -110,6 +110,7 @@ class StepTimingMixin(Trainer):
         return result
 
     def _count_time(self, part: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return what `work` returns, and add its seconds to a part of the step."""
         began = time.perf_counter()
         try:
             return work(*args, **kwargs)
