@@ -1,7 +1,7 @@
 """Decide when a checkpoint is due, have it written whole, and stop a run in time so that nothing is lost.
 
-The trainer writes its checkpoint to a staging folder, and one rename publishes it (runs/checkpoints.py). A run stops early
-when budget.max_hours are nearly over, or at a signal: it saves, and the final evaluation follows.
+The trainer writes its checkpoint to a staging folder, and one rename publishes it (runs/checkpoints.py). A run stops
+early when budget.max_hours are nearly over, or at a signal: it saves, and the final evaluation follows.
 """
 
 from __future__ import annotations
