@@ -1,7 +1,7 @@
-"""When a checkpoint is due, how it is written whole, and when a run has to stop so that nothing is lost.
+"""Decide when a checkpoint is due, have it written whole, and stop a run in time so that nothing is lost.
 
-A checkpoint is the trainer's own, written to a staging folder and then published by one rename (checkpoints.py). A run
-stops early because its hours are over, or at a signal: it saves, and the final evaluation follows.
+The trainer writes its checkpoint to a staging folder, and one rename publishes it (runs/checkpoints.py). A run stops
+early when budget.max_hours are nearly over, or at a signal: it saves, and the final evaluation follows.
 """
 
 from __future__ import annotations
@@ -49,15 +49,16 @@ class LastStep(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        # the trainer's counters, such as the tokens seen so far
+        # The trainer's counters, such as the number of tokens so far.
         counters = {name: value for name, value in vars(state).items() if isinstance(value, int | float)}
         self.states = (random.getstate(), numpy.random.get_state(), torch.get_rng_state(), cuda, counters)
 
     def save(self, trainer: Any, together: bool) -> None:
         """Write a checkpoint of the last whole step, unless there is one already.
 
-        Without `together`, when one of several processes may have stopped alone, none can be written: all of them
-        take part. Nor can one be written between two steps that share their completions, which no checkpoint holds.
+        `together` says whether all processes are here. All take part in writing, so with several processes, of which
+        one may have stopped alone, nothing is written without it. Nor is anything written between two steps that share
+        their completions, which no checkpoint holds.
         """
         if self.states is None or (trainer.args.world_size > 1 and not together):
             return
@@ -77,11 +78,11 @@ class LastStep(TrainerCallback):
 
 
 class CheckpointManager(TrainerCallback):
-    """Have checkpoints written in time and whole, and end the run before its hours do, or at a signal.
+    """Save checkpoints in time and whole, and end the run before its deadline, or at a signal.
 
-    `deadline` is a moment by time.monotonic(), so that a clock that is set right does not matter. `costs` are the
-    seconds that a checkpoint (`save_s`) and an evaluation (`evaluation_s`) take. Afterwards `stopped_by` says why the
-    run ended before its last step, and `unsaved` why the last checkpoint could not be written.
+    `deadline` is a time by time.monotonic(), which does not change when the system's clock is set. `costs` holds the
+    seconds that a checkpoint (`save_s`) and an evaluation (`evaluation_s`) take. After training, `stopped_by` says why
+    the run ended before its last step, and `unsaved` why the last checkpoint could not be written; else they are None.
     """
 
     def __init__(self, run: Run, recipe: Recipe, signals: Signals, deadline: float, mirror: Mirror | None) -> None:
@@ -93,18 +94,18 @@ class CheckpointManager(TrainerCallback):
         self.values: deque[float | None] = deque(maxlen=WINDOW)
         self.stopped_by: str | None = None
         self.unsaved: str | None = None
-        self.due = False
-        self.sampler: Any = None  # the trainer's, of the prompts
+        self.due = False  # whether to save as soon as a checkpoint can be written
+        self.sampler: Any = None  # the trainer's sampler of prompts
         self.saved_at = self.step_began = time.monotonic()
         self.saving_s = 0.0
 
     @property
     def staging(self) -> str:
-        """The folder that the trainer writes checkpoints to."""
+        """Return the folder that the trainer writes checkpoints to."""
         return str(self.run.checkpoints / checkpoints.STAGING)
 
     def record_cost(self, **costs_s: float) -> None:
-        """Keep what something took, in seconds, in the run folder: a resumed run need not measure it again."""
+        """Keep how many seconds something took in the run folder, so that a resumed run need not measure it again."""
         self.costs |= costs_s
         with contextlib.suppress(OSError):
             self.run.write_json("clock.json", self.costs)
@@ -112,14 +113,14 @@ class CheckpointManager(TrainerCallback):
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metric = args.metric_for_best_model
         self.values.extend(row.get(metric) for row in self.run.metrics() if row.get(metric) is not None)
-        # each epoch draws its order of prompts from the sampler's generator: draw those of the epochs that are over
+        # Each epoch draws its order of prompts from the sampler's generator. Draw those of the finished epochs.
         for _ in range(int(state.epoch or 0)):
             next(iter(self.sampler))
         self.saved_at = self.step_began = time.monotonic()
         self._follow_learning_rate(args.learning_rate, kwargs["optimizer"], kwargs["lr_scheduler"])
 
     def _follow_learning_rate(self, wanted: float, optimizer: Any, schedule: Any) -> None:
-        """Scale a resumed schedule to the recipe's learning rate: it brings the one that it began with."""
+        """Scale a resumed schedule to the recipe's learning rate: the checkpoint holds the rate at the start."""
         rates = set(getattr(schedule, "base_lrs", ()))
         if len(rates) != 1:
             return
@@ -135,11 +136,11 @@ class CheckpointManager(TrainerCallback):
         if args.world_size > 1 or state.global_step % args.num_iterations:
             return
         self.signals.breakable = True
-        # vLLM would not answer the evaluation after it was interrupted, so that its step is always waited for
+        # After an interruption vLLM would not answer the evaluation, so its step is always allowed to end.
         vllm = getattr(model, "vllm_engine", None) is not None
         step_s = max(self.steps_s, default=math.inf)
         self.signals.step_ends = time.monotonic() + (0.0 if vllm else step_s)
-        if self.signals.count:  # the signal came while the last step was saved
+        if self.signals.count:  # the signal came while the previous step was saved
             self.signals.breakable = False
             raise Stopped
 
@@ -153,8 +154,8 @@ class CheckpointManager(TrainerCallback):
         if self.mirror is not None:
             self.mirror.poll()
 
-        # The last step is saved whatever the strategy, so that only the evaluation is left to lose. The first one
-        # is saved too: it tells what a checkpoint costs, and whether there is space for one.
+        # Save the last step whatever the strategy, so that only the evaluation can still be lost. Save the first one,
+        # too: it shows how long a checkpoint takes, and whether there is space for one.
         last = state.global_step >= state.max_steps
         by_time = 0 < self.recipe.budget.save_minutes * 60 <= now - self.saved_at
         if last or (args.save_strategy != "no" and (by_time or state.global_step == 1 or control.should_save)):
@@ -169,7 +170,7 @@ class CheckpointManager(TrainerCallback):
             self.due = any(due for due, _ in gathered)
             reason = next((why for _, why in gathered if why), None)
 
-        # No checkpoint holds the completions that serve several steps, so that none is made between such steps.
+        # No checkpoint holds the completions that serve several steps, so none is written between such steps.
         control.should_save = False
         if state.global_step % args.num_iterations == 0 or last:
             if reason and not last:
@@ -179,10 +180,10 @@ class CheckpointManager(TrainerCallback):
         return control
 
     def seconds_to_finish(self) -> float:
-        """Return what must still fit before the deadline if another step is begun: it, two saves and the evaluation."""
+        """Return the seconds that one more step, two saves and the evaluation take, all before the deadline."""
         step_s, save_s = max(self.steps_s), self.costs.get("save_s", 0.0)
         mirror_s = MIRROR_PATIENCE_S if self.mirror is not None else 0.0
-        # the second save is the adapter's, and a trained policy's answers may be longer than those before
+        # The second save is the adapter's. 1.2: a trained policy's answers may be longer than those before.
         return step_s + 2 * save_s + 1.2 * self.costs.get("evaluation_s", 0.0) + mirror_s
 
     def on_log(
@@ -197,7 +198,7 @@ class CheckpointManager(TrainerCallback):
             warn(f"grpo.metric_for_best_model = {metric!r}: no such metric{nearest(metric, logs)}", step=1)
 
     def save(self, trainer: Any, write: Callable[[], None]) -> None:
-        """Have the trainer `write` a checkpoint to the staging folder, and publish it. A full disk ends no run."""
+        """Let the trainer `write` a checkpoint to the staging folder, and publish it. A failure is only a warning."""
         began, error = time.monotonic(), None
         main, step = trainer.accelerator.is_main_process, trainer.state.global_step
         if main:
@@ -235,9 +236,11 @@ class CheckpointManager(TrainerCallback):
         return next((text for text in gather_object([error]) if text), None)
 
     def _publish(self, trainer: Any, step: int) -> None:
+        """Seal and publish the staged checkpoint of a step, remove old ones, and have the run copied to its mirror."""
         args, folder = trainer.args, self.run.checkpoints
         self.run.to_disk()
-        # A mean over a window, for one lucky step is no best checkpoint; several iterations share their rewards.
+        # The best checkpoint goes by a mean over a window: one step may be luck. Iterations that share completions
+        # share their rewards, so they give one value.
         values = [value for value in self.values if value is not None and math.isfinite(value)]
         enough = len(self.values) >= min(WINDOW, trainer.state.max_steps // args.num_iterations)
         value = fmean(values) if values and enough else None

@@ -1,4 +1,4 @@
-"""What the processes that torchrun started have to agree on: who writes, and which value counts."""
+"""Let the processes that torchrun started agree: on who writes the run folder, and on values that they measure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 def join_processes(device: Machine) -> None:
-    """Join the other processes that torchrun started, over gloo on a CPU; a single process joins nobody.
+    """Join the other processes that torchrun started, over gloo on a CPU. A single process joins none.
 
-    accelerate keeps one state per process and shares it with whoever asks later, the trainer among them.
+    accelerate keeps the state of the process, and later users get the same, the trainer among them.
     """
     from accelerate import PartialState
 
@@ -21,7 +21,7 @@ def join_processes(device: Machine) -> None:
     if device.kind == "cpu" and device.processes > 1:
         from torch.serialization import register_package
 
-        # transformers loads a checkpoint's optimiser to the device "cpu:0" in each process, which torch does not know
+        # transformers loads a checkpoint's optimiser to the device "cpu:0", a name that torch does not know.
         register_package(100, lambda storage: None, lambda storage, place: storage if place == "cpu:0" else None)
 
 
@@ -33,7 +33,7 @@ def is_main_process() -> bool:
 
 
 def broadcast_from_main(value: T) -> T:
-    """Return rank 0's value in every process: what is measured, such as free memory, differs between them."""
+    """Return rank 0's value in every process. Measured values, such as free memory, differ between processes."""
     from accelerate.utils import broadcast_object_list
 
     return broadcast_object_list([value])[0]

@@ -43,7 +43,7 @@ class GRPOLearner:
         return prepare(recipe, run, loaded)
 
     def learn(self, setup: GRPOSetup, run: Run, manager: CheckpointManager) -> Outcome:
-        """Train from where the run folder is, with the recipe's trackers, until the end or a signal."""
+        """Train from the state of the run folder, with the recipe's trackers, until the end or a signal."""
         if manager.costs and is_main_process():
             manager.record_cost()
         from grpo_colab.training.tracking_callback import TrackerCallback  # it needs TRL, which unsloth must precede
@@ -53,7 +53,7 @@ class GRPOLearner:
         return Outcome(step, run.solved)
 
     def say_the_end(self, run: Run, recipe: Recipe, manager: CheckpointManager) -> None:
-        """Say that all is done, or what is left and how to resume."""
+        """Print that the run is finished, or what is left and how to resume it."""
         if run.finished:
             if recipe.budget.stop_at_reward is not None:
                 info(f"Solved in step {run.last_step}." if run.solved else f"Not solved in {run.last_step} steps.")
@@ -71,9 +71,9 @@ class GRPOLearner:
 
 
 def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager, trackers: TrackerCallback) -> int:
-    """Train, with ever smaller micro-batches when memory runs out. Returns the step that the saved adapter is of.
+    """Train, with smaller micro-batches each time that memory runs out. Return the step of the saved adapter.
 
-    Raises SettingError for a tripwire, a reward that breaks, and a step that cannot be cut any further.
+    Raise SettingError for a tripwire, and for a step that cannot be cut any further; RewardError for a broken reward.
     """
     from grpo_colab.training.memory_fit import release_model, smaller  # they need torch, which unsloth must precede
     from grpo_colab.training.trainer import build_trainer
@@ -85,16 +85,16 @@ def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager, trackers: Tracke
             return step
         setup = dataclasses.replace(setup, generation_batch=trainer.generation_batch)
         release_model(trainer)
-        del trainer  # and with it all that it holds, before another is made
+        del trainer  # free its memory before the next one is built
         setup = smaller(setup)
         info(f"Going on from step {run.last_step}.")
         keep_recipe(run, setup.kept_recipe)
 
 
 def train_with(trainer: Any, setup: GRPOSetup, run: Run, manager: CheckpointManager) -> int | None:
-    """Train from the run's newest whole checkpoint, or from the start. Returns the step that the adapter is of.
+    """Train from the run's newest whole checkpoint, or from the start. Return the step of the saved adapter.
 
-    Returns None when memory ran out and a smaller micro-batch can go on.
+    Return None when memory ran out and training can continue with a smaller micro-batch.
     """
     from grpo_colab.training.checkpointing import LastStep
     from grpo_colab.training.memory_fit import can_be_cut
@@ -104,7 +104,7 @@ def train_with(trainer: Any, setup: GRPOSetup, run: Run, manager: CheckpointMana
     with writing_to(run):
         checkpoint = broadcast_from_main(rewind_to_checkpoint(run) if is_main_process() else None)
     if checkpoint is not None and (run.solved or checkpoints.step_of(checkpoint) >= trainer.args.max_steps):
-        # only the evaluation is missing, and the trainer would add a step to a run that is done
+        # Only the evaluation is missing. The trainer would add a step to a run that is done.
         setup.policy.load_adapter(checkpoint)
         save_adapter(run, setup.policy)
         return checkpoints.step_of(checkpoint)
@@ -117,7 +117,7 @@ def train_with(trainer: Any, setup: GRPOSetup, run: Run, manager: CheckpointMana
     with manager.signals.in_training():
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except (Exception, Stopped) as error:  # noqa: BLE001 - whatever it is, it is passed on
+        except (Exception, Stopped) as error:  # noqa: BLE001 - every error is raised again below
             whole, tripped = end_early(error, trainer, manager, last_step, tripwires)
             if tripped is None and not isinstance(error, Stopped):
                 has_weights = whole or run.last_checkpoint() is not None  # to go on from
@@ -136,9 +136,9 @@ def train_with(trainer: Any, setup: GRPOSetup, run: Run, manager: CheckpointMana
 def end_early(
     error: BaseException, trainer: Any, manager: CheckpointManager, last_step: LastStep, tripwires: Tripwires
 ) -> tuple[bool, Tripped | None]:
-    """End a training that `error` broke off, with a checkpoint of the last whole step when its weights are still there.
+    """End a training that `error` interrupted. Save a checkpoint of the last whole step if its weights are unchanged.
 
-    Returns whether they are, and the tripwire that the error is.
+    Return whether they are unchanged, and the tripwire behind the error, None where there is none.
     """
     from grpo_colab.training.signals import Stopped
 
@@ -169,7 +169,7 @@ def raise_with_remedy(error: BaseException, setup: GRPOSetup, run: Run, checkpoi
 
 
 def at_last_good(tripped: Tripped, run: Run) -> Tripped:
-    """Set the checkpoints of spoilt weights aside, and return the tripwire's error with the one to go on from."""
+    """Set the checkpoints of bad weights aside. Return the tripwire's error, with the checkpoint to continue from."""
     if is_main_process():
         checkpoints.set_aside(run.checkpoints, after=tripped.record["last_good_step"])
     last = run.last_checkpoint()
@@ -179,7 +179,7 @@ def at_last_good(tripped: Tripped, run: Run) -> Tripped:
 
 
 def save_adapter(run: Run, policy: Policy) -> None:
-    """Save the adapter and load it again to compare. What is wrong with it is said, and kept in warnings.jsonl."""
+    """Save the adapter, and load it again to compare. Print what is wrong with it, and append it to warnings.jsonl."""
     if not is_main_process():
         return
     with writing_to(run):
@@ -187,8 +187,8 @@ def save_adapter(run: Run, policy: Policy) -> None:
         policy.save(run.adapter)
     samples = run.completions()[-4:]
     troubles = policy.check_saved_adapter(run.adapter, [(row["prompt"], row["completion"]) for row in samples])
-    has_learnt = any(row.get("grad_norm") for row in run.metrics())
-    why = "" if has_learnt else "; no step had a gradient, since in no group did the rewards differ"
+    had_gradient = any(row.get("grad_norm") for row in run.metrics())
+    why = "" if had_gradient else "; no step had a gradient, since in no group did the rewards differ"
     for trouble in troubles:
         info(f"WARNING: the saved adapter: {trouble}{why}")
     step = samples[-1]["step"] if samples else 0

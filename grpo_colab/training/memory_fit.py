@@ -1,8 +1,8 @@
 """Make a step fit the memory: try the longest one first, and cut it into smaller micro-batches when it does not fit.
 
-A completion of full length may come only after a hundred steps. So before anything is asked or learnt, one step is
-tried at the longest prompt and the full completion length, where memory peaks. What does not fit is cut: the
-micro-batch, or the number of completions that are generated together. Neither changes what a step learns.
+The first completion of full length may come after a hundred steps. So before the evaluation and the training, one step
+is tried at the longest prompt and the full completion length, where memory peaks. When it does not fit, the micro-batch
+gets smaller, or fewer completions are generated together. Neither changes what a step learns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def dry_run_longest_step(setup: GRPOSetup, longest: dict[str, Any]) -> GRPOSetup:
     """Try one step on the row with the longest prompt, at full completion length, and return the setup cut to fit.
 
-    Nothing is learnt. Raises SettingError when not even the smallest micro-batch fits.
+    Nothing is learned. Raise SettingError when not even the smallest micro-batch fits.
     """
     fits = False
     while not fits:
@@ -45,7 +45,7 @@ def dry_run_longest_step(setup: GRPOSetup, longest: dict[str, Any]) -> GRPOSetup
                     raise out_of_memory_error(error, setup) from error
             setup = dataclasses.replace(setup, generation_batch=trainer.generation_batch)
             release_model(trainer)
-            del trainer  # and with it all that it holds, before another is made
+            del trainer  # free its memory before the next one is built
         if not fits:
             setup = smaller(setup)
     info(f"A step fits at the longest prompt and {setup.recipe.grpo['max_completion_length']} tokens{gpu_peak()}.")
@@ -53,12 +53,12 @@ def dry_run_longest_step(setup: GRPOSetup, longest: dict[str, Any]) -> GRPOSetup
 
 
 def gpu_peak() -> str:
-    """Return in words what the process has taken of a GPU at most, without vLLM's engine; empty without a GPU."""
+    """Return the peak of GPU memory as text for a line, without that of vLLM's engine; "" without a GPU."""
     return f", in {torch.cuda.max_memory_reserved() / GIB:.1f} GiB" if torch.cuda.is_available() else ""
 
 
 def release_model(trainer: Any) -> None:
-    """Take gradients, mixed precision and the reference adapter off the model that a trainer had."""
+    """Remove gradients, mixed precision and the reference adapter from a trainer's model, so another can take it."""
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     model.zero_grad()
     if "ref" in model.peft_config:  # the next trainer makes it again, or takes it from its checkpoint
@@ -66,7 +66,7 @@ def release_model(trainer: Any) -> None:
 
 
 def can_be_cut(setup: GRPOSetup) -> bool:
-    """Tell whether a smaller micro-batch can be tried: one of several processes cannot, for the others wait for it."""
+    """Tell whether a smaller micro-batch can be tried. Among several processes it cannot: the others would wait."""
     return setup.batch_plan.processes == 1 and setup.batch_plan.micro_batch > 1
 
 

@@ -1,4 +1,4 @@
-"""What a run works with, made once before its first step and handed on as one value."""
+"""Define what a run works with. It is made once, before the first step, and passed on as one value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """A checked recipe with what it names: the device, the task, the loaded policy and the problems to evaluate.
+    """A checked recipe, the device, and what the recipe names: task, loaded policy and held-out problems.
 
     `evaluation_batch` is the number of held-out problems that are answered together.
     """
@@ -29,13 +29,13 @@ class Setup:
 
     @property
     def kept_recipe(self) -> Recipe:
-        """The recipe as the run folder keeps it."""
+        """Return the recipe as the run folder keeps it."""
         return self.recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class GRPOSetup(Setup):
-    """The same for GRPO, which has a training set, and cuts a step to fit the memory.
+    """A setup for GRPO, with the training set, and how a step is cut to fit the memory.
 
     `rows` are the training set as TRL takes it: the prompt, and a column per keyword of the rewards. `batch_plan` says
     how a step is cut into micro-batches. `generation_batch` is the number of completions that are generated together,
@@ -48,13 +48,13 @@ class GRPOSetup(Setup):
 
     @property
     def kept_recipe(self) -> Recipe:
-        """The recipe with the micro-batch that was chosen: a resumed run begins with it."""
+        """Return the recipe with the chosen micro-batch, from which a resumed run starts."""
         budget = self.recipe.budget.model_copy(update={"micro_batch": self.batch_plan.micro_batch})
         return self.recipe.model_copy(update={"budget": budget})
 
 
 class Outcome(NamedTuple):
-    """What came of the learning.
+    """The result of the learning.
 
     `step` is that of the adapter to evaluate, 0 when there is none. `solved` says whether a completion has earned
     budget.stop_at_reward, None when nothing was to be solved.

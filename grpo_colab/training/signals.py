@@ -1,4 +1,4 @@
-"""How SIGINT (Ctrl-C) and SIGTERM end a run: in order, with what was learnt on the disk."""
+"""End a run in order on SIGINT (Ctrl-C) or SIGTERM, with what was learned on the disk."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any, Final
 
 from grpo_colab.utils.console import info
 
-PATIENCE_S: Final = 10.0  # after a signal, for the end of a step: machines that are taken away give half a minute
+# Seconds to wait for the end of a step after a signal. A machine that is taken away gives about half a minute in all.
+PATIENCE_S: Final = 10.0
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal came while nothing was unsaved.
+    """A signal came while there was nothing to save.
 
-    It is no Exception, so that the `except Exception` of somebody's reward does not swallow it.
+    It is not an Exception, so that an `except Exception` in a user's reward does not swallow it.
     """
 
 
@@ -41,7 +42,7 @@ class Signals:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        with contextlib.suppress(ValueError):  # only the main thread gets signals, and this is another
+        with contextlib.suppress(ValueError):  # outside the main thread, which alone can handle signals
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._on_signal)
         return self

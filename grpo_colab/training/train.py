@@ -1,7 +1,7 @@
 """`train(recipe)`: a recipe goes in, a run folder with a trained and evaluated adapter comes out.
 
-`run_with` is the one order of a run, whoever learns: GRPO, or hindsight for `draw`. What a run works with is made by
-its learner and preparation.py, what is kept of it is checkpointing.py's.
+`run_with` is the order of every run. Its learner is GRPO for `train`, hindsight for `draw`; preparation.py makes what
+the run works with, and checkpointing.py keeps it safe.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ SetupT = TypeVar("SetupT", bound="Setup")
 
 
 class Learner(Protocol[SetupT]):
-    """How a policy learns. Everything around it is the same for all: `run_with`."""
+    """Prepare and train a policy by one method. All else is the same for every method, in `run_with`."""
 
     says_accuracy: bool  # whether the accuracy before and after is worth a line each
 
     def prepare(self, recipe: Recipe, run: Run | None, loaded: Policy | None) -> SetupT:
-        """Check the recipe, load the policy and lay out the problems. `run` is the one that is resumed, if any."""
+        """Check the recipe, load the policy and the problems. `run` is the one to resume, None for a new one."""
         ...
 
     def learn(self, setup: SetupT, run: Run, manager: CheckpointManager) -> Outcome:
-        """Learn from where the run folder is until the end, and save the adapter."""
+        """Learn from the state of the run folder until the end or a signal, and save the adapter."""
         ...
 
     def say_the_end(self, run: Run, recipe: Recipe, manager: CheckpointManager) -> None:
-        """Say that all is done, or what is left and how to resume."""
+        """Print that the run is finished, or what is left and how to resume it."""
         ...
 
 
@@ -82,7 +82,7 @@ def run_with(
     loaded: Policy | None = None,
     trust_code: bool = False,
 ) -> Run:
-    """Live through one run: open it, prepare, evaluate, learn, evaluate, report. The arguments are those of `train`."""
+    """Do a whole run: open it, prepare, evaluate, learn, evaluate, report. The arguments are those of `train`."""
     began = time.monotonic()
     with contextlib.ExitStack() as held:
         run, recipe, path = open_run(recipe, out, resume, held, trust_code)
@@ -95,7 +95,7 @@ def run_with(
             keep_recipe(run, setup.kept_recipe)
             keep_environment(run, setup.recipe, setup.device)
 
-        # these need transformers, which must not be imported before unsloth
+        # These import transformers, which must not be imported before unsloth; `prepare` has imported that.
         from grpo_colab.training.checkpointing import CheckpointManager
         from grpo_colab.training.signals import Signals, Stopped
 
@@ -114,7 +114,7 @@ def run_with(
                     finish(run, setup.recipe, before, after, outcome)
                 if learner.says_accuracy:
                     info(f"After:  {accuracy_line(after)}")
-        except Stopped:  # by a signal while nothing was unsaved
+        except Stopped:  # a signal came while there was nothing to save
             pass
         finally:
             with contextlib.suppress(Stopped):
@@ -125,9 +125,9 @@ def run_with(
 
 
 def create_run(setup: Setup, path: Path, held: contextlib.ExitStack, rename: bool) -> Run:
-    """Make the run folder and lock it, on the main process.
+    """Create and lock the run folder on the main process, and return the run in every process.
 
-    With `rename`, the next free name is taken when a run that began at the same time has taken `path`.
+    With `rename`, take the next free name if another run, started at the same time, has taken `path` meanwhile.
     """
     if is_main_process():
         while rename and path.exists():
@@ -140,7 +140,7 @@ def create_run(setup: Setup, path: Path, held: contextlib.ExitStack, rename: boo
 def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> list[AnswerRow]:
     """Return the untrained policy's answers to the held-out problems.
 
-    A resumed run, whose policy is untrained no more, has them in its folder.
+    A resumed run has a trained policy, so the answers are read from its folder.
     """
     rows = run.answers(evaluate.BEFORE)
     if [row["question"] for row in rows] == [problem.question for problem in setup.held_out]:
@@ -160,8 +160,8 @@ def answer_held_out(setup: Setup) -> list[AnswerRow]:
 
 
 def accuracy_line(rows: list[AnswerRow]) -> str:
-    """Return in words how many of the answers are right."""
-    if len(rows) == 1:  # one image, or one example: there is no share of it
+    """Return a line on how many of the answers are right."""
+    if len(rows) == 1:  # one image or one example: a percentage would mean nothing
         return f"answered greedily, {'right' if rows[0]['right'] else 'wrong'} ({rows[0]['verdict']})"
     side = summary(rows)
     low, high = side["ci95"]
@@ -172,7 +172,7 @@ def accuracy_line(rows: list[AnswerRow]) -> str:
 
 
 def finish(run: Run, recipe: Recipe, before: list[AnswerRow], after: list[AnswerRow], outcome: Outcome) -> None:
-    """Write the answers after the training, the pictures, the report, and evaluation.json."""
+    """Write the trained policy's answers, the pictures, the report, and evaluation.json."""
     from grpo_colab.reporting import draw_drawings, draw_rewards, write_report
 
     evaluation = evaluate.comparison(recipe, before, after, outcome.step)

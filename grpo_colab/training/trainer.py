@@ -1,15 +1,16 @@
-"""The trainer: trl.GRPOTrainer, or what Unsloth has made of it, with what a run needs mixed in.
+"""Build the trainer: trl.GRPOTrainer, or the class that Unsloth puts in its place, with mixins for what a run needs.
 
-This is the one file that knows the private names of TRL's and transformers' trainers. Everything else asks the mixins.
+Only this file knows the private names of TRL's and transformers' trainers. Other files use the mixins' public methods.
 
     CheckpointMixin         checkpoints are written whole, and read in full
     StepTimingMixin         a step's seconds and memory, beside TRL's metrics
     ChunkedGenerationMixin  completions are generated in smaller chunks when memory runs out
     CompletionLogMixin      a step's completions with their rewards, as rows
-    DryRunMixin             one step at full length, from which nothing is learnt
+    TrackerMixin            completions go to the trackers, and a failing table does not end the run
+    DryRunMixin             one step at full length, from which nothing is learned
 
-The class itself is put together in `build_trainer`, since `trl.GRPOTrainer` is whatever class Unsloth has put there by
-then, and Unsloth must be imported before trl.
+`build_trainer` defines the class itself: the name `trl.GRPOTrainer` must be looked up after Unsloth, which has to be
+imported before trl, has replaced it.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class CheckpointMixin(Trainer):
     trained_policy: Policy
 
     def save_checkpoint(self) -> None:
-        """Write a checkpoint of the present step."""
+        """Write a checkpoint of the current step."""
         self._save_checkpoint(self.model, trial=None)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -65,7 +66,7 @@ class CheckpointMixin(Trainer):
 
     def _load_from_checkpoint(self, path: str, model: Any = None) -> None:
         super()._load_from_checkpoint(path, model)
-        # transformers leaves the policy's adapter out when a reference adapter lies beside it
+        # transformers does not load the policy's adapter when there is a reference adapter as well.
         self.trained_policy.load_adapter(Path(path))
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
@@ -81,7 +82,7 @@ class StepTimingMixin(Trainer):
         time/update_s       the rest of TRL's step_time: log probabilities, loss and gradients
         memory/peak_gib     the most so far: of torch's allocator on a GPU, else what the process held after a step
 
-    Seconds are those of the main process. A step that learns from the completions of a step before generates nothing.
+    Seconds are those of the main process. A step that learns from the completions of an earlier step generates none.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -109,6 +110,7 @@ class StepTimingMixin(Trainer):
         return result
 
     def _count_time(self, part: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return what `work` returns, and add its seconds to a part of the step."""
         began = time.perf_counter()
         try:
             return work(*args, **kwargs)
@@ -117,29 +119,30 @@ class StepTimingMixin(Trainer):
 
 
 class TrackerMixin(Trainer):
-    """A mixin before trl.GRPOTrainer, which leaves all reporting to `trackers`: the class that mixes it in sets them.
+    """Leave all reporting to `trackers`, a class attribute, and give them the step's completions as well.
 
-    Its completions go to the trackers too, and the table that TRL writes of them must not end the run: neither by a
-    full disk, nor by what it holds.
+    TRL also writes a table of the completions. An error there, such as a full disk or a column of mixed types, must
+    not end the run.
     """
 
     trackers: TrackerCallback
-    log_completions: bool  # whether TRL writes a table of them
+    log_completions: bool  # TRL's attribute: whether it writes the table
 
     def __init__(self, *, args: Any, callbacks: list[Any], **kwargs: Any) -> None:
-        args.report_to = []  # whatever the recipe names, and kubeflow, which transformers adds where it runs
+        args.report_to = []  # else TRL would call the trackers itself, without a time limit
         super().__init__(args=args, callbacks=[self.trackers, *callbacks], **kwargs)
 
     def log(self, logs: dict[str, Any], *arguments: Any) -> None:
-        """Log as TRL does, which writes the table to a file. A table that fails is left out from then on."""
-        # a step that has completions of its own: not one that shares those of a step before, nor the summary at the end
+        """Log as TRL does, which writes the table to a file. After a failure no further table is written."""
+        # A step has completions of its own unless it shares those of an earlier step. The final summary has none.
         fresh = "reward" in self._metrics["train"]
         tables = self.log_completions
         self.log_completions = tables and fresh
         try:
             super().log(logs, *arguments)
         except Exception as error:
-            if self._metrics["train"] or not self.log_completions:  # it was not at the table yet
+            # TRL clears the metrics before it writes the table. An error before that is not the table's.
+            if self._metrics["train"] or not self.log_completions:
                 raise
             tables = False
             console.warn(f"the table of completions is off for the rest of this run ({one_line(error)})")
@@ -164,17 +167,17 @@ class TrackerMixin(Trainer):
 
 @contextlib.contextmanager
 def timings_to(trackers: TrackerCallback) -> Iterator[None]:
-    """Have the seconds that TRL measures of each part of a step told to the trackers while the block runs.
+    """Send TRL's timings of each part of a step, in seconds, to the trackers while the block runs.
 
-    TRL's timer has no hook: it calls the libraries of its own list of trackers, with no time limit. So its method that
-    does this is another one meanwhile, the only thing of others that is replaced.
+    TRL's timer has no hook: it calls the trackers' libraries itself, without a time limit. So the method that does so
+    is replaced meanwhile. Nothing else of another library is replaced.
     """
     from trl.extras.profiling import ProfilingContext
 
     original = ProfilingContext._log_metrics
 
     def log_metrics(timer: Any, duration: float) -> None:
-        if timer.is_main_process and timer.step is not None:  # of a trainer, and not of a part of it
+        if timer.is_main_process and timer.step is not None:  # only a trainer's own timer knows the step
             trackers.log_timing({f"{timer.metric_prefix}: {timer.name}": duration}, timer.step)
 
     ProfilingContext._log_metrics = log_metrics
@@ -261,17 +264,17 @@ class CompletionLogMixin(Trainer):
         return rows
 
     def add_metrics(self, **values: float) -> None:
-        """Have these logged with the metrics of the present step."""
+        """Log these with the metrics of the current step."""
         for name, value in values.items():
             self._metrics["train"][name].append(value)
 
 
 class DryRunDone(Exception):
-    """The end of a dry run: no step follows."""
+    """Signal that a dry run has done its one step."""
 
 
 class DryRunMixin(Trainer):
-    """Have `train` do one step's work at full length, learn nothing from it, and end with DryRunDone."""
+    """Make `train` do the work of one step at full length without learning from it, then raise DryRunDone."""
 
     def training_step(self, model: Any, inputs: Any, *rest: Any) -> Any:
         import torch
@@ -288,7 +291,7 @@ class DryRunMixin(Trainer):
         raise DryRunDone
 
     def _generate_single_turn(self, prompt_ids: Any, *rest: Any) -> Any:
-        """Fill each completion up: a policy that knows when to stop would hide what a long completion costs."""
+        """Pad each completion to full length: a policy that stops early would hide what a long completion costs."""
         completions, logprobs = super()._generate_single_turn(prompt_ids, *rest)
         filler, length = prompt_ids[0][-1], self.max_completion_length
         completions = [ids + [filler] * (length - len(ids)) for ids in completions]
@@ -296,7 +299,7 @@ class DryRunMixin(Trainer):
 
 
 def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tracker_callback: TrackerCallback) -> Any:
-    """Return the trainer of a run, with the recipe's arguments, those that follow from it, and the callbacks."""
+    """Return the trainer of a run, with the arguments that follow from the recipe, and all callbacks."""
     import trl
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
@@ -316,7 +319,7 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
 
     GRPOTrainer.__name__ = trl.GRPOTrainer.__name__  # TRL's metrics hold it: Unsloth's class has another
     recipe = setup.recipe
-    # the sampler draws whole steps of different prompts, so that with fewer rows than that there would be no step
+    # The sampler only draws whole steps of different prompts. With fewer rows than prompts per step, repeat the rows.
     rows = setup.rows * math.ceil(recipe.budget.prompts_per_step / len(setup.rows))
     log = RunLog(run, {prompt_key(row["prompt"]): row["answer"] for row in setup.rows})
     trainer = GRPOTrainer(

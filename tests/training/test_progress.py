@@ -601,7 +601,8 @@ def test_a_file_gets_lines_now_and_then_and_no_control_signs(monkeypatch: pytest
 
 CELL = f"""
 import time
-from grpo_colab import Run, live
+from grpo_colab import Run
+from grpo_colab.reporting import live
 from grpo_colab.training.progress import Progress
 from transformers import TrainerControl, TrainerState
 live.CHARTS_S, live.CHARTS_SHARE = 0.0, 1e9  # draw every step
