@@ -292,8 +292,9 @@ def test_goes_on_exactly_whatever_the_trainer_has_to_remember(
     settings: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     every_step = {"save_steps": 1, "save_total_limit": 99, **settings.get("grpo", {})}
-    uncut = train(small(**{**settings, "grpo": every_step}), out=tmp_path / "uncut")
-    assert [row["step"] for row in uncut.metrics()] == list(range(1, STEPS + 1))
+    six_steps = {"max_steps": 6, **settings.get("budget", {})}
+    uncut = train(small(**{**settings, "grpo": every_step, "budget": six_steps}), out=tmp_path / "uncut")
+    assert [row["step"] for row in uncut.metrics()] == list(range(1, 7))
     for step in (2, 4):
         run = cut_copy(uncut, tmp_path / f"cut-{step}", step)
         train(resume=run.path)

@@ -122,6 +122,7 @@ def test_every_presets_loading_arguments_exist_in_unsloths_gpu_loader(patched: d
     assert patched["loader"] == {name: [] for name in preset_names()}
 
 
+@pytest.mark.long
 def test_every_presets_arguments_are_taken_by_stock_trl(tmp_path: Path) -> None:
     """In a process without unsloth, whose CPU backend changes a config's optimiser."""
     code = f"""
