@@ -17,6 +17,7 @@ that was: each holds a connection to it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -354,6 +355,7 @@ def _import() -> None:
         # the first fork to end would take away the folder in which wandb writes the tables of all
         private = importlib.import_module("wandb.sdk.data_types._private")
         private.MEDIA_TMP._finalizer.detach()
+        atexit.unregister(private.MEDIA_TMP.cleanup)
     gc.collect()
     gc.freeze()  # else each fork would copy the pages of all objects when it collects
 
@@ -407,8 +409,10 @@ def _become(request: dict[str, Any], fds: list[int], main: dict[str, Any], set_b
     for number, fd in enumerate(fds):
         os.dup2(fd, number)
         os.close(fd)
-    if os.isatty(1):
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # those of the warm process wrote to a file: they would seek, which a terminal refuses
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115 - a descriptor
+    sys.stdout = sys.__stdout__ = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     for name in [name for name in main if not name.startswith("__")]:
         del main[name]
     kind, *arguments = request["arguments"]

@@ -249,7 +249,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "an unknown method": (
         {"method": "hers"},
-        {"setting": "hindsight.method", "value": "hers", "problem": "'grpo', 'her' or 'both'"},
+        {"setting": "hindsight.method", "value": "hers", "remedy": "'grpo', 'her' or 'both'"},
     ),
     "no seeds": ({"seeds": 0}, {"setting": "--seeds", "value": 0, "remedy": "1 or more"}),
     "a sweep of nothing": ({"sweep": True}, {"setting": "--sweep", "problem": "has no [sweep]"}),
