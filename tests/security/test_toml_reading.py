@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo_colab.utils import toml_reading
+from grpo_colab.recipe.recipe import PRESETS
 from grpo_colab.utils.toml_reading import MOST_LEVELS, MOST_PARTS, parse_toml, read_toml
 
 WITHIN_S = 10.0  # what takes minutes is over it on any machine, what is linear far below
@@ -111,7 +111,7 @@ def test_what_is_in_strings_and_comments_does_not_count(text: str) -> None:
 
 
 def test_every_recipe_of_ours_is_read() -> None:
-    recipes = sorted(Path(toml_reading.__file__).parent.joinpath("recipes").glob("*.toml"))
+    recipes = sorted(PRESETS.glob("*.toml"))
     assert recipes
     for path in recipes:
         assert read_toml(path) == tomllib.loads(path.read_text())
