@@ -379,8 +379,9 @@ def _fork(connection: socket.socket, fds: list[int], before: Mapping[str, str]) 
     if pid == 0:
         connection.close()
         os.setsid()
-        # what a shell starts in the background ignores it, and so does all that comes of it
+        # what a shell starts in the background ignores the one, what nohup starts the other, and so do all their forks
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         return request
     for fd in fds[1:]:
         os.close(fd)

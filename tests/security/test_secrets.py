@@ -11,7 +11,7 @@ from refusals import refused
 from grpo_colab import Recipe, Run
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.runs.environment import environment
-from grpo_colab.training.tracking import config_of
+from grpo_colab.training.tracking import public_config
 from grpo_colab.training.trainer import grpo_arguments
 from grpo_colab.utils.device import this_machine
 
@@ -59,7 +59,7 @@ def test_one_that_is_given_to_a_call_is_used_and_not_written(tmp_path: Path) -> 
     assert recipe.model["token"] == TOKEN  # as the loader gets it
     run = Run.create(recipe, tmp_path / "run")
     arguments = grpo_arguments(recipe, run.checkpoints, _shape(), this_machine())
-    for written in (run.path.joinpath("recipe.toml").read_text(), config_of(recipe), recipe.public(), arguments):
+    for written in (run.path.joinpath("recipe.toml").read_text(), public_config(recipe), recipe.public(), arguments):
         assert TOKEN not in str(written)
     assert tomllib.loads(recipe.to_toml())["grpo"]["model_init_kwargs"] == {"torch_dtype": "float32"}
     # without it, from the environment, it is the same run
