@@ -230,6 +230,7 @@ def test_snippets_work(path: Path, workplace: Path) -> None:
     run_python(path, "\n".join(code))
 
 
+@pytest.mark.long
 def test_the_snippet_that_trains_works(workplace: Path) -> None:
     (code,) = [block.text for block in blocks(FRONT) if trains(block)]
     shortened = code.replace('Recipe.load("word-problems-tiny", ', SHORT)

@@ -175,6 +175,7 @@ def tensorboard(gsm8k_map: Path) -> Iterator[str]:
         process.wait(30)
 
 
+@pytest.mark.long
 def test_the_projector_of_a_real_tensorboard(
     tensorboard: str, open_page: Callable[..., Any], keep: Callable[..., Path]
 ) -> None:

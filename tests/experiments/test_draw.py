@@ -468,6 +468,7 @@ def small(model: Path, **tables: Mapping[str, Any]) -> dict[str, Any]:
     return {"recipe": "drawing-qwen25-coder-0.5b", **{t: {**v, **tables.get(t, {})} for t, v in settings.items()}}
 
 
+@pytest.mark.long
 def test_a_real_model_is_pretrained_once_and_then_learns_by_every_method(
     qwen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

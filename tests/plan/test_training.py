@@ -32,6 +32,7 @@ def test_a_model_that_no_machine_here_holds_is_refused_before_its_weights_are_lo
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_what_memory_had_cut_stays_so_and_the_run_is_found_and_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -253,6 +253,7 @@ def test_a_task_of_verifiers_v1(reported) -> None:
     assert "the gold answer is not one number (not_a_number): 'eighteen'" in broken
 
 
+@pytest.mark.long
 def test_verls_loader_manager_and_validation(reported) -> None:
     given, _ = reported("verl", folders=("neighbours",))
     assert [result["reward_score"] for result in given["default"]] == [1.0, 1.0, 0.0, 0.0]
@@ -274,6 +275,7 @@ def test_verls_loader_manager_and_validation(reported) -> None:
     assert means["score"]["mean@4"] == means["reward"]["mean@4"] == 0.625
 
 
+@pytest.mark.long
 def test_openrlhfs_executor_and_experience(reported, tmp_path: Path) -> None:
     file = tmp_path / "my_rewards.py"
     file.write_text(

@@ -81,6 +81,7 @@ def test_the_shipped_model_draws_what_it_was_taught_to() -> None:
     assert measured["unseen/greedy"] == measured["random/greedy"]  # nothing is known here
 
 
+@pytest.mark.long
 def test_it_is_made_by_one_command(tmp_path: Path) -> None:
     import transformers
 

@@ -160,6 +160,7 @@ def test_importing_the_package_part_loads_nothing_heavy():
 # Making one
 
 
+@pytest.mark.long
 def test_the_command_makes_a_model_that_learns_and_loads(tmp_path):
     import torch
     import transformers

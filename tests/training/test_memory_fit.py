@@ -81,6 +81,7 @@ def test_the_rehearsal_leaves_no_trace(undisturbed: Run, tmp_path: Path, capfd: 
     assert capfd.readouterr().err.count("A step fits at the longest prompt and 48 tokens.") == 1
 
 
+@pytest.mark.long
 def test_with_a_reference_and_several_iterations_neither(tmp_path: Path) -> None:
     grpo = {"beta": 0.1, "num_iterations": 2, "top_entropy_quantile": 0.5}
     runs = [train(quick(2, grpo=grpo, budget={"rehearsal": on}), out=tmp_path / str(on)) for on in (True, False)]
@@ -145,6 +146,7 @@ def test_every_micro_batch_has_the_same_gradient(loss: str, tmp_path: Path) -> N
 OFF = {"non_finite": False, "max_kl": 0.0, "max_length_growth": 0.0, "gibberish": 0.0}
 
 
+@pytest.mark.long
 def test_with_a_reference_in_the_middle_of_a_run_too(tmp_path: Path) -> None:
     """TRL keeps it as an adapter beside the policy's; the next trainer must not take what was learnt for it."""
     grpo = {"beta": 0.5, "learning_rate": 1e-2}
@@ -236,6 +238,7 @@ train(recipe, out=sys.argv[1], loaded=policy)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the limit is Linux's")
 def test_a_real_lack_of_memory(tmp_path: Path, warm: Warm) -> None:
     """64 sequences of 500 tokens take 1.7 GiB for a backward pass of the tiny model, 8 take 0.2."""

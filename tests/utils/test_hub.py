@@ -40,6 +40,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield served
 
 
+@pytest.mark.long
 def test_what_the_hub_answers_is_what_one_reads(hub: Any, tmp_path: Path) -> None:
     """One process asks again and again, and the hub answers otherwise each time."""
     hub.repositories["someone/tiny"] = {path.name: path.read_bytes() for path in TINY_MODEL.iterdir()}
