@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import click
 import pytest
 
 from grpo_colab import Recipe, Run
@@ -169,7 +168,9 @@ def parse(words: list[str]) -> None:
     """Let click read a command, and the recipe its settings; what is named in it must be there."""
     if words == ["--help"]:
         return
-    context = cli.commands[words[0]].make_context(words[0], words[1:], parent=click.Context(cli))
+    # a context with the group's own settings: a command keeps the names of its help option from the first it meets
+    parent = cli.make_context("grpo-colab", [], resilient_parsing=True)
+    context = cli.commands[words[0]].make_context(words[0], words[1:], parent=parent)
     values: dict[str, Any] = context.params
     if words[0] in ("train", "plan", "doctor", "recipes"):
         if values.get("resume"):
