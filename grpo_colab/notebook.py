@@ -13,10 +13,8 @@ Outside Colab there are no secrets, no Drive and no downloads; everything else w
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import datetime
-import html
 import io
 import os
 import zipfile
@@ -273,8 +271,9 @@ def show_page(page: Path) -> None:
     """Display an HTML page in a frame, so that its style and the notebook's do not mix."""
     from IPython.display import HTML, display
 
-    text = html.escape(page.read_text(encoding="utf-8"))
-    display(HTML(f'<div><iframe srcdoc="{text}" style="width: 100%; height: 900px; border: 0"></iframe></div>'))
+    from grpo_colab.reporting.notebook_html import frame_html
+
+    display(HTML(frame_html(page.read_text(encoding="utf-8"))))
     print(f"The same page, as a file: {page}")
 
 
@@ -282,15 +281,16 @@ def animate(*runs: Run) -> None:
     """Display each run's GIF of its best drawings, one per iteration, side by side."""
     from IPython.display import HTML, display
 
-    shown = []
+    from grpo_colab.reporting.notebook_html import drawings_html
+
+    gifs: list[tuple[str, bytes | None]] = []
     for run in runs:
-        name = html.escape(f"{run.path.parent.name}, {run.path.name}")
-        picture = f"<p>{name} has drawn nothing</p>"
+        name = f"{run.path.parent.name}, {run.path.name}"
+        gif = None
         with contextlib.suppress(OSError):  # there is no GIF, or a link in its place
-            data = base64.b64encode(files.read_bytes(run.path / "drawing.gif")).decode()
-            picture = f'<img alt="The best drawing of each iteration: {name}" src="data:image/gif;base64,{data}">'
-        shown.append(picture)
-    display(HTML(f'<div style="display: flex; flex-wrap: wrap; gap: 12px">{"".join(shown)}</div>'))
+            gif = files.read_bytes(run.path / "drawing.gif")
+        gifs.append((name, gif))
+    display(HTML(drawings_html(gifs)))
 
 
 def compare(**methods: Sequence[Run]) -> DataFrame:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import html
 import io
 import itertools
 import os
 import sys
 import threading
 import time
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.reporting.curves import draw_live
+from grpo_colab.reporting.notebook_html import live_html
 from grpo_colab.reporting.run_progress import ROWS, RunProgress
 from grpo_colab.text import printable
 from grpo_colab.utils.console import info
@@ -265,17 +264,10 @@ class Charts:
         from IPython.display import display
 
         began = time.monotonic()
-        picture = b64encode(draw_live(rows, self.progress.weights)).decode()
+        picture = draw_live(rows, self.progress.weights)
         head, row = self.progress.cells(rows[-1:])
         facts = "; ".join(", ".join(facts) for facts in self.progress.facts() if facts)
-        heads = "".join(f"<th>{html.escape(text)}</th>" for text in head)
-        cells = "".join(f"<td>{html.escape(text)}</td>" for text in row)
-        page = (
-            f'<img src="data:image/png;base64,{picture}" alt="{html.escape(facts)}"'
-            ' style="max-width: 100%; background: #fff">'
-            f"<table><tr>{heads}</tr><tr>{cells}</tr></table><p>{html.escape(facts)}</p>"
-        )
-        data = {"text/html": page, "text/plain": facts}
+        data = {"text/html": live_html(picture, head, row, facts), "text/plain": facts}
         if self.handle is None:
             self.handle = display(data, raw=True, display_id=True)
         else:
