@@ -20,7 +20,7 @@ from grpo_colab.errors import SettingError, shown
 from grpo_colab.rewards import RewardError, call_reward, resolve_reward, reward_name
 from grpo_colab.tasks.jsonl_rows import names, read_jsonl
 from grpo_colab.text import on_one_line
-from grpo_colab.utils.files import check_name, is_folder, lines, open_to_read, write_out
+from grpo_colab.utils.files import check_name, is_folder, lines, open_to_read, unwritable_refused, write_out
 
 # The arguments that every reward gets from the trainer, whatever the data set's columns are.
 TRAINER_ARGUMENTS = frozenset({"prompts", "completions", "trainer_state", "log_extra", "log_metric"})
@@ -53,15 +53,8 @@ class Scores:
         scored = []
         for index, row in enumerate(self.rows):
             scored.append(row | {"scores": {name: values[index] for name, values in self.paid.items()}})
-        try:
+        with unwritable_refused("--out", out, "choose another file"):
             write_out(out, lines(scored))
-        except OSError as error:
-            raise SettingError(
-                f"cannot be written ({error.strerror})",
-                setting="--out",
-                value=str(out),
-                remedy="choose another file",
-            ) from None
 
     def disagreements(self) -> Iterator[tuple[str, str, list[int], list[int]]]:
         """Yield (first, second, only_first, only_second) for every two rewards that disagree.

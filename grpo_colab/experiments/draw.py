@@ -28,7 +28,7 @@ from grpo_colab.training.pretraining import PretrainingStopped
 from grpo_colab.training.train import run_with
 from grpo_colab.utils.console import info
 from grpo_colab.utils.device import this_machine
-from grpo_colab.utils.files import read_json, write_json, write_text
+from grpo_colab.utils.files import read_json, unwritable_refused, write_json, write_text
 from grpo_colab.utils.memory import free_memory
 from grpo_colab.utils.stack import check_import_order, import_unsloth
 
@@ -162,18 +162,11 @@ def new_runs(recipes: Mapping[str, Recipe], folder: Path) -> list[Run]:
             paths = [folder / name for name, recipe in recipes.items() if recipe.budget.mirror == destination]
             # another --out is no remedy: the copies are named by the seeds alone
             check_copies(destination, paths, "another budget.mirror")
-    try:
+    with unwritable_refused("--out", folder, "choose another folder"):
         folder.mkdir(parents=True, exist_ok=True)
         texts = {name: recipe.to_toml() for name, recipe in recipes.items()}
         write_json(folder / DRAW, {"runs": [*recipes], "recipes": texts})
         return drawn_runs(folder)
-    except OSError as error:
-        raise SettingError(
-            f"cannot be written to ({error.strerror})",
-            setting="--out",
-            value=str(folder),
-            remedy="choose another folder",
-        ) from None
 
 
 def drawn_runs(folder: str | Path) -> list[Run]:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo_colab.errors import SettingError
 from grpo_colab.plan import rendering
 from grpo_colab.plan.batch import BatchPlan
 from grpo_colab.plan.memory import sequence_tokens
 from grpo_colab.recipe.recipe import Recipe
-from grpo_colab.utils.files import check_name, write_out
+from grpo_colab.utils.files import check_name, unwritable_refused, write_out
 
 
 @dataclass(frozen=True)
@@ -71,15 +70,8 @@ class Plan:
         check_name("--picture", path)
         picture = io.BytesIO()
         rendering.draw(self, picture)
-        try:
+        with unwritable_refused("--picture", path, "choose another file"):
             write_out(path, picture.getvalue())
-        except OSError as error:
-            raise SettingError(
-                f"cannot be written ({error.strerror or error})",
-                setting="--picture",
-                value=str(path),
-                remedy="choose another file",
-            ) from error
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan in JSON's types, as `grpo-colab plan --json` prints it."""

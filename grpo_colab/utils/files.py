@@ -96,6 +96,16 @@ def write_out(path: str | Path, content: str | bytes) -> None:
             data = data[device.write(data) :]
 
 
+@contextlib.contextmanager
+def unwritable_refused(setting: str, path: str | Path, remedy: str) -> Iterator[None]:
+    """Turn an OSError of the block, which writes to the `path` that `setting` names, into a SettingError."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror or error})"
+        raise SettingError(problem, setting=setting, value=str(path), remedy=remedy) from None
+
+
 def expanded(path: str | Path) -> Path:
     """Return a path with `~` replaced by the user's folder; `~name` of an unknown user stays as it is."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for a user who does not exist

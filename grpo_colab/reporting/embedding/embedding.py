@@ -164,20 +164,13 @@ def _contents(
 
 def _write(folder: Path, contents: Mapping[str, str | bytes]) -> None:
     """Write the files of OURS, in their order; SettingError where they cannot be written."""
-    try:
+    with files.unwritable_refused("--out", folder, "choose another folder"):
         folder.mkdir(parents=True, exist_ok=True)
         for name in OURS:
             content = contents[name]
             if isinstance(content, str):
                 content = content.encode(errors="backslashreplace")
             files.write_bytes(folder / name, content)
-    except OSError as error:
-        raise SettingError(
-            f"cannot write there ({error.strerror})",
-            setting="--out",
-            value=str(folder),
-            remedy="choose another folder",
-        ) from None
 
 
 def embed_text(found: Embedding, shown_pairs: int = 5) -> str:
