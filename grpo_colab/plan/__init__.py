@@ -7,7 +7,6 @@ the package. Estimates are good to about 15 % in memory and to a factor of two i
 """
 
 from grpo_colab.plan.batch import (
-    GIB,
     BatchPlan,
     adapter_bytes,
     answers_at_once,
@@ -15,7 +14,7 @@ from grpo_colab.plan.batch import (
     check_disk,
     plan_batch,
 )
-from grpo_colab.plan.devices import CPU, GPUS
+from grpo_colab.plan.devices import CPU, GIB, GPUS
 from grpo_colab.plan.model_shape import Unplanned
 from grpo_colab.plan.planner import plan
 from grpo_colab.plan.result import Plan

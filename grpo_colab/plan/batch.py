@@ -20,7 +20,6 @@ from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.utils.files import number, read_bytes
 
-GIB = 2**30
 # The share of the memory left after loading that one backward pass may take. The rest is for generation's KV cache, the
 # optimiser, and what the allocator loses.
 BACKWARD_SHARE = 0.4

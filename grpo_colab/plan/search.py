@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from grpo_colab.plan import memory
-from grpo_colab.plan.batch import GIB, divisors
-from grpo_colab.plan.devices import CONTEXT_BYTES, GPUS, Device
+from grpo_colab.plan.batch import divisors
+from grpo_colab.plan.devices import CONTEXT_BYTES, GIB, GPUS, Device
 from grpo_colab.plan.model_shape import ModelShape, bits
 from grpo_colab.recipe.recipe import Recipe
 

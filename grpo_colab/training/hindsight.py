@@ -178,7 +178,9 @@ def diverged(run: Run, step: int, settings: Hindsight, error: FloatingPointError
     suggestion = f"lower hindsight.learning_rate (now {settings.learning_rate:g}), say to {lower_rate:.1g}"
     record = {"wire": "tripwires.non_finite", "threshold": True, "step": step, "last_good_step": step - 1}
     run.write_json("tripwire.json", {**record, "seen": str(error), "suggestion": suggestion, "completions": []})
-    return Tripped(f"tripwires.non_finite = true: at iteration {step} {error}; {suggestion}", record)
+    return Tripped(
+        f"at iteration {step} {error}", record, setting="tripwires.non_finite", value=True, remedy=suggestion
+    )
 
 
 def warmer_sampling(settings: Hindsight, before: Sequence[Mapping[str, float]]) -> Hindsight:

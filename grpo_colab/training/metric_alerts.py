@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from grpo_colab.runs.records import WarningRow
+
 WINDOW: Final = 20  # steps over which a reward counts as constant and a trend is measured; also between two warnings
 NO_VARIANCE: Final = 3  # consecutive steps in which no group had any variance in reward
 SAME: Final = 1e-6  # below it two rewards are equal: in 32 bits, eight times 0.1 have a spread of 8e-9
@@ -30,7 +32,7 @@ class Alert(NamedTuple):
 class MetricMonitor:
     """Read each step's row of metrics.jsonl, in order, and return the warnings that this row completes.
 
-    A warning is a dict of `step`, `kind` (`constant`, `no_variance`, `hacking` or `cut_off`) and `text`. The same
+    The `kind` of a warning is `constant`, `no_variance`, `hacking` or `cut_off`. The same
     warning comes again after `WINDOW` steps at the earliest. A constant reward has to change before it is reported
     again.
     """
@@ -41,12 +43,12 @@ class MetricMonitor:
         self.steps_without_variance = 0  # consecutive
         self.last_warned: dict[str, int] = {}  # step of the last warning, by kind and reward
 
-    def update(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def update(self, row: Mapping[str, Any]) -> list[WarningRow]:
         """Return the warnings that are due after this row. It needs `step`; every other metric may be missing."""
         self.rows.append(row)
         alerts = [*self._constant(row), *self._no_variance(row), *self._hacking(), *self._cut_off()]
         step = int(row["step"])
-        warnings = []
+        warnings: list[WarningRow] = []
         for alert in alerts:
             key = alert.kind + alert.reward
             if step - self.last_warned.get(key, -WINDOW) >= WINDOW:

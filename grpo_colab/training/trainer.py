@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import one_line
+from grpo_colab.plan import GIB
 from grpo_colab.policy.policy import Policy
 from grpo_colab.recipe.schema import without_secrets
 from grpo_colab.rewards import guard
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from grpo_colab.utils.device import Machine
 else:
     Trainer = object
-
-GIB = 2**30
 
 
 class CheckpointMixin(Trainer):
