@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from warm import Warm
 
 from grpo_colab import Recipe, Run
 from grpo_colab.cli import cli
@@ -210,10 +211,9 @@ def trains(block: Block) -> bool:
     return "import Recipe, train" in block.text
 
 
-def run_python(path: Path, code: str) -> None:
+def run_python(warm: Warm, path: Path, code: str) -> None:
     """Run a file's Python blocks; each comment behind a print must be printed, in that order."""
-    Path("snippets.py").write_text(code, encoding="utf-8")
-    done = subprocess.run([sys.executable, "snippets.py"], capture_output=True, text=True, timeout=300, check=False)
+    done = warm.run("-c", code, cwd=Path.cwd())
     assert done.returncode == 0, done.stderr
     printed = iter(done.stdout.splitlines())
     for expected in re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE):
@@ -225,18 +225,17 @@ PYTHON = [path for path in READMES if any(block.language == "python" for block i
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=ids)
-def test_snippets_work(path: Path, workplace: Path) -> None:
+def test_snippets_work(path: Path, workplace: Path, warm: Warm) -> None:
     write_files(path)
     code = [block.text for block in blocks(path) if block.language == "python" and not trains(block)]
-    run_python(path, "\n".join(code))
+    run_python(warm, path, "\n".join(code))
 
 
-@pytest.mark.long
-def test_the_snippet_that_trains_works(workplace: Path) -> None:
+def test_the_snippet_that_trains_works(workplace: Path, warm: Warm) -> None:
     (code,) = [block.text for block in blocks(FRONT) if trains(block)]
     shortened = code.replace('Recipe.load("word-problems-tiny", ', SHORT)
     assert shortened != code
-    run_python(FRONT, shortened)
+    run_python(warm, FRONT, shortened)
     (path,) = [path for path in Path("runs").iterdir() if path.name not in ("mine", "other")]
     assert Run(path).finished
     assert (path / "report.html").is_file()
