@@ -35,6 +35,7 @@ else:
 import trl
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
+from small_device import Small
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grpo_colab import Recipe, Run, train
@@ -162,8 +163,6 @@ def solve(folder: Path) -> dict[str, object]:
 
 def run_out_of_memory(folder: Path) -> dict[str, object]:
     """A backward pass has room for 4 of 16: that run, one cut to 4 from the start, and a whole one."""
-    from test_headroom import Small
-
     runs, seen = {}, {}
     # Unsloth's trainer packs the sequences of a micro-batch into one row
     for name, micro_batch, rehearsal, room in (

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.stack
 STEPS = 8
 SMALL: dict[str, dict[str, Any]] = {
     "task": {"limit": 56},  # of 4096, which to draw and to measure takes half of such a run
-    "budget": {"max_steps": STEPS, "prompts_per_step": 2, "rehearsal": False},  # which test_headroom.py tries
+    "budget": {"max_steps": STEPS, "prompts_per_step": 2, "rehearsal": False},  # which test_memory_fit.py tries
     "grpo": {"num_generations": 4, "max_completion_length": 12, "save_steps": 3},
     "evaluation": {"n": 8},
 }
