@@ -36,11 +36,11 @@ def announce_foreign_code(names: list[str]) -> None:
     A name that is wrong is skipped here; the function that resolves it refuses it later.
     """
     from grpo_colab.recipe.trust import announced
-    from grpo_colab.rewards.look import look_at_reward
+    from grpo_colab.rewards.static_check import check_without_import
 
     with contextlib.suppress(ValueError):
         for name in names:
-            look_at_reward(name)
+            check_without_import(name)
         announcement = announced(names)
         if announcement:
             print_to_stderr(announcement)

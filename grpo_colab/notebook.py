@@ -159,7 +159,7 @@ def check(recipe: Recipe) -> Plan | None:
     Returns None where no plan can be made. Raises SettingError when the doctor finds something broken.
     """
     from grpo_colab.doctor.diagnose import doctor, doctor_text
-    from grpo_colab.plan import Unplanned, plan
+    from grpo_colab.plan import CannotEstimate, plan
     from grpo_colab.utils.stack import import_unsloth
 
     found = doctor(recipe)
@@ -171,7 +171,7 @@ def check(recipe: Recipe) -> Plan | None:
     import_unsloth()
     try:
         return plan(recipe)
-    except Unplanned as error:  # the recipe can still be trained
+    except CannotEstimate as error:  # the recipe can still be trained
         print(error)
         return None
 

@@ -44,7 +44,7 @@ from grpo_colab.policy.policy import Policy
 from grpo_colab.recipe.recipe import preset_names
 from grpo_colab.rewards import RewardError
 from grpo_colab.training.trainer import grpo_arguments
-from grpo_colab.utils.device import this_machine
+from grpo_colab.utils.device import current_device
 
 
 def changed_arguments(run: Run) -> dict[str, list[str]]:
@@ -52,7 +52,7 @@ def changed_arguments(run: Run) -> dict[str, list[str]]:
     found = {}
     for name in preset_names():
         recipe = Recipe.load(name)
-        arguments = grpo_arguments(recipe, run.checkpoints, plan_batch(recipe, 1), this_machine())
+        arguments = grpo_arguments(recipe, run.checkpoints, plan_batch(recipe, 1), current_device())
         config = trl.GRPOConfig(**arguments)
         found[name] = [
             f"{key}: {value!r} -> {getattr(config, key)!r}"

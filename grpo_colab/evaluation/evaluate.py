@@ -38,7 +38,7 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     """
     from grpo_colab.plan import answers_at_once
     from grpo_colab.policy.loading import load_policy
-    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.device import current_device
     from grpo_colab.utils.stack import import_unsloth
 
     run = Run(path)
@@ -63,10 +63,10 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
         )
     import_unsloth()
     recipe.check_rewards(task.reward_columns())
-    machine = this_machine()
-    policy = load_policy(recipe, machine, run.adapter)
+    device = current_device()
+    policy = load_policy(recipe, device, run.adapter)
     problems = fitting_problems(policy, recipe, task, problems)
-    at_once = answers_at_once(recipe, policy.model.config, machine.free_bytes)
+    at_once = answers_at_once(recipe, policy.model.config, device.free_bytes)
     step = (run.evaluation or {}).get("step", run.last_step)
     before = [answers_before[problem.source, problem.question] for problem in problems]
     after = answer(policy, recipe, task, problems, at_once)

@@ -18,7 +18,7 @@ def answer_without_and_with_adapter(
     `trust_code` allows other people's code that the recipe names to run. Raises SettingError for such code without it.
     """
     from grpo_colab.policy.loading import load_policy
-    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.device import current_device
     from grpo_colab.utils.memory import free_memory
     from grpo_colab.utils.stack import import_unsloth
 
@@ -27,7 +27,7 @@ def answer_without_and_with_adapter(
     check_trust(recipe, trust_code)
     # without vLLM, which takes minutes to start and cannot answer without the adapter
     without_vllm = recipe.model_copy(update={"model": recipe.model | {"fast_inference": False}})
-    policy = load_policy(without_vllm, this_machine(), adapter)
+    policy = load_policy(without_vllm, current_device(), adapter)
     messages = [{"role": "system", "content": recipe.load_task().system_prompt}, {"role": "user", "content": question}]
     messages = [message for message in messages if message["content"]]
     with policy.model.disable_adapter():
@@ -39,9 +39,9 @@ def answer_without_and_with_adapter(
 def sample_answers(recipe: Recipe, n: int) -> list[AnswerRow]:
     """Return the graded answers of the recipe's untrained model to `n` training problems."""
     from grpo_colab.policy.loading import load_policy
-    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.device import current_device
 
     check_trust(recipe)
-    policy = load_policy(recipe, this_machine())
+    policy = load_policy(recipe, current_device())
     task = recipe.load_task()
     return answer(policy, recipe, task, task.problems("train", n), at_once=64)

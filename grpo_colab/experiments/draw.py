@@ -19,7 +19,7 @@ from typing import Any
 from grpo_colab.errors import SettingError
 from grpo_colab.experiments.sweep import as_json, is_over, method_of, variants
 from grpo_colab.recipe.recipe import Recipe
-from grpo_colab.recipe.trust import all_trusted
+from grpo_colab.recipe.trust import check_trust_of_all
 from grpo_colab.runs.mirror import check_free as check_copies
 from grpo_colab.runs.run import DRAW, Run, check_free, drawn_names, free_path
 from grpo_colab.training.grpo import GRPOLearner
@@ -27,7 +27,7 @@ from grpo_colab.training.hindsight import HindsightLearner
 from grpo_colab.training.pretraining import PretrainingStopped
 from grpo_colab.training.train import run_with
 from grpo_colab.utils.console import info
-from grpo_colab.utils.device import this_machine
+from grpo_colab.utils.device import current_device
 from grpo_colab.utils.files import read_json, unwritable_refused, write_json, write_text
 from grpo_colab.utils.memory import free_memory
 from grpo_colab.utils.stack import check_import_order, import_unsloth
@@ -66,7 +66,7 @@ def draw(
     if resume is None:
         tables = recipe_tables(image, method, sweep, overrides)
         recipes = variants(recipe or DEFAULT_RECIPE, tables, seeds, bool(sweep))
-    processes = this_machine().processes
+    processes = current_device().processes
     if processes > 1:
         raise SettingError(
             "one image is drawn by one process",
@@ -75,13 +75,13 @@ def draw(
             remedy="start it without torchrun",
         )
     check_import_order()
-    all_trusted(recipes.values(), trust_code)
+    check_trust_of_all(recipes.values(), trust_code)
     if resume is None:
         folder = Path(out) if out else free_folder(recipes)
         runs = new_runs(recipes, folder)
     else:
         runs = drawn_runs(resume)
-    for foreign_code in all_trusted([run.recipe for run in runs], trust_code):
+    for foreign_code in check_trust_of_all([run.recipe for run in runs], trust_code):
         info(foreign_code)
 
     first_error = None

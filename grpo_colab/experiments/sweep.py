@@ -71,7 +71,7 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
             label += f"{setting.rpartition('.')[2]}={value}-"
         for seed in range(base.grpo["seed"], base.grpo["seed"] + seeds):
             chosen["grpo"] = {**chosen.get("grpo", {}), "seed": seed}
-            recipe = Recipe.load(source, **chosen).named_by(by_user)
+            recipe = Recipe.load(source, **chosen).with_user_overrides(by_user)
             recipes[folder_name(f"{label}seed={seed}")] = recipe
             check_no_tracker(recipe)
     return recipes

@@ -15,7 +15,7 @@ from grpo_colab.plan.batch import (
     plan_batch,
 )
 from grpo_colab.plan.devices import CPU, GIB, GPUS
-from grpo_colab.plan.model_shape import Unplanned
+from grpo_colab.plan.model_shape import CannotEstimate
 from grpo_colab.plan.planner import plan
 from grpo_colab.plan.result import Plan
 
@@ -24,8 +24,8 @@ __all__ = [
     "GIB",
     "GPUS",
     "BatchPlan",
+    "CannotEstimate",
     "Plan",
-    "Unplanned",
     "adapter_bytes",
     "answers_at_once",
     "backward_bytes",

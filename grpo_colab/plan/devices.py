@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, replace
 
 from grpo_colab.errors import SettingError, nearest
-from grpo_colab.utils.device import this_machine
+from grpo_colab.utils.device import current_device
 from grpo_colab.utils.memory import free_memory
 
 GIB = 2**30
@@ -19,7 +19,7 @@ CPU_GIB = 12.0  # what Colab's CPU runtime leaves of its 12.7
 
 
 @dataclass(frozen=True)
-class Device:
+class DeviceSpec:
     """A device that a plan is made for. `total` and `free` are bytes."""
 
     name: str
@@ -33,10 +33,10 @@ class Device:
     processes: int = 1
 
 
-def _gpu(name: str, gib: float, bandwidth_gb: float, tflops: float, capability: tuple[int, int]) -> Device:
+def _gpu(name: str, gib: float, bandwidth_gb: float, tflops: float, capability: tuple[int, int]) -> DeviceSpec:
     """Return an idle GPU with `gib` GiB of memory, `bandwidth_gb` GB/s and `tflops` TFLOPS."""
     total = int(gib * GIB)
-    return Device(
+    return DeviceSpec(
         name,
         "cuda",
         total,
@@ -65,10 +65,10 @@ GPUS = {
     )
 }
 # Two shared server cores, measured: 8 to 11 GB/s of a sum, 100 to 118 GFLOPS of a float32 product of 1,024 rows.
-CPU = Device("Colab's CPU", "cpu", int(CPU_GIB * GIB), int(CPU_GIB * GIB), 1e10, 1e11)
+CPU = DeviceSpec("Colab's CPU", "cpu", int(CPU_GIB * GIB), int(CPU_GIB * GIB), 1e10, 1e11)
 
 
-def device_for(gpu: str | None, vram_gib: float | None) -> Device:
+def device_for(gpu: str | None, vram_gib: float | None) -> DeviceSpec:
     """Return the device named `gpu`, with `vram_gib` GiB of memory if that is given.
 
     With `vram_gib` alone it is an unnamed GPU of that size; with neither it is this machine's device. Raises
@@ -101,20 +101,20 @@ def device_for(gpu: str | None, vram_gib: float | None) -> Device:
     return _with_memory(device, vram_gib, f"{device.name} with {vram_gib:g} GiB")
 
 
-def _with_memory(device: Device, gib: float, name: str) -> Device:
+def _with_memory(device: DeviceSpec, gib: float, name: str) -> DeviceSpec:
     """Return the device with another name and `gib` GiB of memory, all of it free but a CUDA context."""
     total = int(gib * GIB)
     context = CONTEXT_BYTES if device.kind == "cuda" else 0
     return replace(device, name=name, total=total, free=total - context)
 
 
-def _nearest_gpu(total: float, capability: tuple[int, int] | None) -> Device:
+def _nearest_gpu(total: float, capability: tuple[int, int] | None) -> DeviceSpec:
     """Return the GPU of the table that is nearest by generation, then by memory, whose speed an unlisted one is given.
 
     `total` is bytes. Without a `capability` memory alone decides.
     """
 
-    def distance(gpu: Device) -> tuple[bool, bool, float]:
+    def distance(gpu: DeviceSpec) -> tuple[bool, bool, float]:
         """Order GPUs by another generation, another capability of it, and the ratio of the memories."""
         wanted = capability or gpu.capability
         return gpu.capability[0] != wanted[0], gpu.capability != wanted, abs(math.log(gpu.total / total))
@@ -122,29 +122,29 @@ def _nearest_gpu(total: float, capability: tuple[int, int] | None) -> Device:
     return min(GPUS.values(), key=distance)
 
 
-def _this_device() -> Device:
+def _this_device() -> DeviceSpec:
     """Return this machine's device, with the memory that is free now."""
     # An earlier run in this process may have left memory in torch's cache, which counts as free.
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         free_memory()
     try:
-        machine = this_machine()
+        device = current_device()
     except ModuleNotFoundError as error:
         raise SettingError(
             f"{error.name} is not installed, and a plan for this machine needs it",
             remedy="run `pip install grpo_colab[train]`, or name a device, such as --gpu T4",
         ) from None
-    if machine.kind == "cpu":
+    if device.kind == "cpu":
         return replace(
-            CPU, name="this CPU", total=machine.total_bytes, free=machine.free_bytes, processes=machine.processes
+            CPU, name="this CPU", total=device.total_bytes, free=device.free_bytes, processes=device.processes
         )
     return replace(
-        _nearest_gpu(machine.total_bytes, machine.capability),
-        name=machine.name,
-        total=machine.total_bytes,
-        free=machine.free_bytes,
-        capability=machine.capability or (0, 0),
-        vllm=machine.vllm,
-        processes=machine.processes,
+        _nearest_gpu(device.total_bytes, device.capability),
+        name=device.name,
+        total=device.total_bytes,
+        free=device.free_bytes,
+        capability=device.capability or (0, 0),
+        vllm=device.vllm,
+        processes=device.processes,
     )

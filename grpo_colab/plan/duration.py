@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from grpo_colab.plan.devices import Device
+from grpo_colab.plan.devices import DeviceSpec
 from grpo_colab.plan.memory import (
     adapter_parameters,
     kv_bytes,
@@ -34,7 +34,7 @@ FLOPS_SHARE = 0.4
 LAYER_S = {"cuda": 1.2e-3, "cpu": 5.8e-3}
 
 
-def token_s(shape: ModelShape, recipe: Recipe, device: Device, share: float | None, sequences: int) -> float:
+def token_s(shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float | None, sequences: int) -> float:
     """Return the seconds of one decoding step, which gives each of `sequences` one more token.
 
     It reads all weights once, and the KV cache of each sequence. `share` is vLLM's, or None for generate().
@@ -49,7 +49,7 @@ def token_s(shape: ModelShape, recipe: Recipe, device: Device, share: float | No
 
 
 def generation_s(
-    shape: ModelShape, recipe: Recipe, device: Device, share: float | None, completions: int, tokens: int
+    shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float | None, completions: int, tokens: int
 ) -> float:
     """Return the seconds to generate `completions` of up to `tokens` tokens each.
 
@@ -66,7 +66,7 @@ def generation_s(
     return rounds * LONGEST * tokens * token_s(shape, recipe, device, share, at_once)
 
 
-def step_s(shape: ModelShape, recipe: Recipe, device: Device, share: float | None) -> float:
+def step_s(shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float | None) -> float:
     """Return the seconds of one optimiser step: generation, log-probabilities, and the passes of the update.
 
     The forward passes are one for the old policy's log-probabilities, one for the reference's where `grpo.beta` asks
@@ -84,7 +84,9 @@ def step_s(shape: ModelShape, recipe: Recipe, device: Device, share: float | Non
     return generating + flops / (FLOPS_SHARE * device.flops)
 
 
-def run_hours(shape: ModelShape, recipe: Recipe, device: Device, share: float | None, evaluation_batch: int) -> float:
+def run_hours(
+    shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float | None, evaluation_batch: int
+) -> float:
     """Return the hours of all steps, and of the evaluation before and after them.
 
     `evaluation_batch` held-out problems are answered together by generate(); vLLM gets all of them at once.

@@ -10,7 +10,7 @@ import functools
 import math
 from dataclasses import dataclass
 
-from grpo_colab.plan.devices import GIB, Device
+from grpo_colab.plan.devices import GIB, DeviceSpec
 from grpo_colab.plan.model_shape import ModelShape, adapted, bits
 from grpo_colab.recipe.recipe import Recipe
 
@@ -79,7 +79,7 @@ def int8_bytes(inputs: int, outputs: int) -> int:
     return inputs * outputs + 4 * outputs
 
 
-def unquantised_bytes(recipe: Recipe, device: Device) -> int:
+def unquantised_bytes(recipe: Recipe, device: DeviceSpec) -> int:
     """Return the bytes of one unquantised number: 2 on a GPU.
 
     On a CPU it is 4 unless the recipe asks for bfloat16: Unsloth takes float32 where the CPU has no bfloat16.
@@ -87,7 +87,7 @@ def unquantised_bytes(recipe: Recipe, device: Device) -> int:
     return 4 if device.kind == "cpu" and recipe.model.get("dtype") != "bfloat16" else 2
 
 
-def weight_bytes(shape: ModelShape, recipe: Recipe, device: Device) -> int:
+def weight_bytes(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> int:
     """Return the size of the model's weights.
 
     On a GPU Unsloth loads its own 4-bit copy, which keeps some modules in 16 bits. On a CPU it loads the original.
@@ -139,7 +139,7 @@ def kv_bytes(shape: ModelShape, number_bytes: int) -> int:
 
 
 def vllm_memory(
-    shape: ModelShape, recipe: Recipe, device: Device, share: float, sequences: int | None = None
+    shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float, sequences: int | None = None
 ) -> VllmMemory:
     """Return how vLLM, as Unsloth starts it, divides its `share` of the memory that is free at loading.
 
@@ -164,7 +164,7 @@ def vllm_memory(
 
 
 def peaks(
-    shape: ModelShape, recipe: Recipe, device: Device, share: float | None, micro_batch: int
+    shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float | None, micro_batch: int
 ) -> dict[str, dict[str, int]]:
     """Return the parts of the memory at generation and at the backward pass: moment -> part -> bytes.
 
@@ -188,7 +188,7 @@ def peaks(
     }
 
 
-def _training_state(shape: ModelShape, recipe: Recipe, device: Device) -> dict[str, int]:
+def _training_state(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> dict[str, int]:
     """Return the parts that are there all the time: part -> bytes."""
     adapter, copied = adapter_parameters(shape, recipe), copied_parameters(shape, recipe)
     # The adapter is trained in float32, and so are whole copies, unless the GPU has bfloat16.
@@ -204,7 +204,7 @@ def _training_state(shape: ModelShape, recipe: Recipe, device: Device) -> dict[s
     }
 
 
-def _generate_memory(shape: ModelShape, recipe: Recipe, device: Device) -> dict[str, int]:
+def _generate_memory(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> dict[str, int]:
     """Return the parts that generate() of transformers adds while it answers one process's step: part -> bytes."""
     number_bytes = unquantised_bytes(recipe, device)
     sequences = recipe.completions_per_step // device.processes
@@ -219,7 +219,7 @@ def _generate_memory(shape: ModelShape, recipe: Recipe, device: Device) -> dict[
     }
 
 
-def checkpointed_bytes(shape: ModelShape, recipe: Recipe, device: Device, tokens: int) -> int:
+def checkpointed_bytes(shape: ModelShape, recipe: Recipe, device: DeviceSpec, tokens: int) -> int:
     """Return the activations of a forward and backward pass over `tokens` tokens.
 
     With gradient checkpointing every layer keeps its input, and one layer at a time has the rest, with its largest
@@ -238,7 +238,7 @@ def checkpointed_bytes(shape: ModelShape, recipe: Recipe, device: Device, tokens
     return number_bytes * (kept_inputs * layer_input + live + unpacked)
 
 
-def logit_bytes(shape: ModelShape, device: Device, rows: int) -> int:
+def logit_bytes(shape: ModelShape, device: DeviceSpec, rows: int) -> int:
     """Return the logits that exist at one time for `rows` completion tokens.
 
     On a GPU that is one chunk with its gradient. On a CPU stock TRL computes the logits of all rows.

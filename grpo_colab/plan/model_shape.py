@@ -27,8 +27,8 @@ MOST_READ = 1 << 24  # bytes of a configuration
 OWNERS = ("unsloth", "meta-llama", "qwen")  # their models of the same name have the same shape
 
 
-class Unplanned(SettingError):
-    """Refuse to plan a recipe whose memory cannot be estimated for certain.
+class CannotEstimate(SettingError):
+    """Raised for a recipe whose memory cannot be estimated.
 
     It may still be possible to train it: that its loader decides.
     """
@@ -88,13 +88,13 @@ def bits(recipe: Recipe, kind: str = "cuda") -> int:
 def shape_of(recipe: Recipe) -> ModelShape:
     """Return the shape of the recipe's model.
 
-    Raises Unplanned for a model whose configuration cannot be had, built, or counted for certain. A plan may refuse a
-    run, so a model that is not understood must have no plan.
+    Raises CannotEstimate for a model whose configuration cannot be had, built, or counted for certain. A plan may
+    refuse a run, so a model that is not understood must have no plan.
     """
     name, config = recipe.model["model_name"], configuration(recipe)
     for setting in ("full_finetuning", "quantization_config", "qat_scheme"):
         if recipe.model.get(setting):
-            raise Unplanned(
+            raise CannotEstimate(
                 "cannot be planned for: a plan knows only LoRA on a model in 4, 8 or 16 bits",
                 setting=f"model.{setting}",
                 value=recipe.model[setting],
@@ -102,7 +102,7 @@ def shape_of(recipe: Recipe) -> ModelShape:
     quantised = config.get("quantization_config") or {}
     foreign = quantised.get("quant_method", "bitsandbytes") != "bitsandbytes" or quantised.get("load_in_8bit")
     if foreign or (quantised.get("load_in_4bit") and bits(recipe) != 4):
-        raise Unplanned(
+        raise CannotEstimate(
             "its weights are already quantised, in another way than [model] asks for, so their size in memory is not "
             "known",
             setting="model.model_name",
@@ -116,7 +116,7 @@ def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
     """Return the model's config.json: the folder's, the one that comes with the package, or the hub's, in this order.
 
     An adapter has none. Where `adapters` are allowed, the configuration of its base model is returned; an adapter on an
-    adapter is not followed. Raises Unplanned where there is no configuration that can be read.
+    adapter is not followed. Raises CannotEstimate where there is no configuration that can be read.
     """
     name, folder = recipe.model["model_name"], Path(recipe.model_path)
     file, adapter = folder / "config.json", folder / "adapter_config.json"
@@ -139,12 +139,12 @@ def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
         for key, value in read.items():
             if re.fullmatch(COUNTS, key) and isinstance(value, int) and value > MOST_MODULES:
                 raise ValueError(f"{key} = {value} is more than any model has")
-    except Unplanned:
+    except CannotEstimate:
         raise
     except (OSError, ValueError, RecursionError) as error:
         if hub.is_gated(error):
-            raise Unplanned(**hub.not_loaded(name, error)) from error
-        raise Unplanned(
+            raise CannotEstimate(**hub.not_loaded(name, error)) from error
+        raise CannotEstimate(
             f"its configuration cannot be read ({one_line(error)})",
             setting="model.model_name",
             value=name,
@@ -190,7 +190,7 @@ def _from_hub(recipe: Recipe) -> dict[str, Any]:
 def _build_and_count(config_json: str, name: str) -> ModelShape:
     """Build the model on the meta device, where no memory is allocated, and count its modules.
 
-    Raises Unplanned for a model that cannot be built, or whose count is in doubt.
+    Raises CannotEstimate for a model that cannot be built, or whose count is in doubt.
     """
     transformers = import_transformers()
     import torch
@@ -206,14 +206,14 @@ def _build_and_count(config_json: str, name: str) -> ModelShape:
         shape = _count(torch, model, config.get_text_config(), tuple(kept))
         doubt = _reason_for_doubt(torch, model, config.get_text_config())
     except Exception as error:  # a model's code may raise anything
-        raise Unplanned(
+        raise CannotEstimate(
             f"its config.json describes no causal language model that transformers {transformers.__version__} can "
             f"build and whose parts are known ({one_line(error)})",
             setting="model.model_name",
             value=name,
         ) from error
     if doubt:
-        raise Unplanned(f"{doubt}, so its memory is not known for certain", setting="model.model_name", value=name)
+        raise CannotEstimate(f"{doubt}, so its memory is not known for certain", setting="model.model_name", value=name)
     return shape
 
 

@@ -31,7 +31,7 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
     completions between budget.min_completion_length and grpo.max_completion_length.
 
     Raises SettingError for an unknown device, for a memory that no device has, and for a step that does not divide.
-    Raises Unplanned for a model whose configuration cannot be had, built, or counted for certain.
+    Raises CannotEstimate for a model whose configuration cannot be had, built, or counted for certain.
     """
     device = device_for(gpu, vram_gib)
     plan_batch(recipe, device.processes)  # raises where the step does not divide at all

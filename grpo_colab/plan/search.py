@@ -11,7 +11,7 @@ from typing import Any
 
 from grpo_colab.plan import memory
 from grpo_colab.plan.batch import divisors
-from grpo_colab.plan.devices import CONTEXT_BYTES, GIB, GPUS, Device
+from grpo_colab.plan.devices import CONTEXT_BYTES, GIB, GPUS, DeviceSpec
 from grpo_colab.plan.model_shape import ModelShape, bits
 from grpo_colab.recipe.recipe import Recipe
 
@@ -38,7 +38,7 @@ class Candidate:
 
 
 def make_candidate(
-    shape: ModelShape, recipe: Recipe, device: Device, share: float | None, micro_batch: int
+    shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float | None, micro_batch: int
 ) -> Candidate:
     """Return the candidate with these settings, its memory estimated."""
     peaks = memory.peaks(shape, recipe, device, share, micro_batch)
@@ -46,7 +46,7 @@ def make_candidate(
     return Candidate(recipe, micro_batch, share, peaks, largest / usable_bytes(device))
 
 
-def usable_bytes(device: Device) -> int:
+def usable_bytes(device: DeviceSpec) -> int:
     """Return the memory that a run may use.
 
     On a GPU that is what is free plus the CUDA context, which is counted among the parts of a peak.
@@ -56,7 +56,7 @@ def usable_bytes(device: Device) -> int:
     return max(1, device.free)
 
 
-def best_candidate(shape: ModelShape, recipe: Recipe, device: Device) -> Candidate:
+def best_candidate(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> Candidate:
     """Return the first candidate that fits, or the one that needs least memory where none does.
 
     The order is that of least harm: first the full completion length with vLLM, then a smaller share for vLLM, then
@@ -89,7 +89,7 @@ def _next_shorter(length: int) -> int:
     return (length - 1) // LENGTH_STEP * LENGTH_STEP
 
 
-def vllm_shares(shape: ModelShape, recipe: Recipe, device: Device) -> Iterator[float | None]:
+def vllm_shares(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> Iterator[float | None]:
     """Yield vLLM's shares of the memory to try, the largest useful one first; then None, which is generate().
 
     The largest useful share is the recipe's own. Without one, or where it has no room for one whole sequence, it is the
@@ -116,7 +116,7 @@ def vllm_shares(shape: ModelShape, recipe: Recipe, device: Device) -> Iterator[f
     yield None
 
 
-def micro_batches(recipe: Recipe, device: Device) -> list[int]:
+def micro_batches(recipe: Recipe, device: DeviceSpec) -> list[int]:
     """Return the micro-batches to try: the recipe's own, or all that divide one process's step, largest first."""
     asked = recipe.budget.micro_batch
     return [asked] if asked else divisors(recipe.completions_per_step // device.processes)[::-1]
@@ -132,7 +132,7 @@ def with_setting(recipe: Recipe, table: str, key: str, value: Any) -> Recipe:
     return recipe.model_copy(update={table: changed})
 
 
-def explain_choices(recipe: Recipe, chosen: Candidate, device: Device) -> list[tuple[str, Any, str]]:
+def explain_choices(recipe: Recipe, chosen: Candidate, device: DeviceSpec) -> list[tuple[str, Any, str]]:
     """Return the settings that `chosen` adds to the recipe or changes in it, each as (setting, value, reason)."""
     found: list[tuple[str, Any, str]] = []
     if not recipe.budget.micro_batch:
@@ -159,7 +159,7 @@ def explain_choices(recipe: Recipe, chosen: Candidate, device: Device) -> list[t
 
 
 def suggest_changes(
-    recipe: Recipe, shape: ModelShape, device: Device, smaller_models: dict[str, ModelShape]
+    recipe: Recipe, shape: ModelShape, device: DeviceSpec, smaller_models: dict[str, ModelShape]
 ) -> list[str]:
     """Return the changes of which each alone makes the recipe fit, with the memory that it would then need.
 
@@ -168,7 +168,7 @@ def suggest_changes(
     """
     found = []
 
-    def helps(change: str, changed: Recipe, shape: ModelShape = shape, device: Device = device) -> bool:
+    def helps(change: str, changed: Recipe, shape: ModelShape = shape, device: DeviceSpec = device) -> bool:
         """Add the change to what was found if it makes the recipe fit."""
         result = best_candidate(shape, changed, device)
         fits = result.ratio <= FITS

@@ -19,22 +19,22 @@ from grpo_colab.utils.stack import import_unsloth
 
 if TYPE_CHECKING:
     from grpo_colab.recipe.recipe import Recipe
-    from grpo_colab.utils.device import Machine
+    from grpo_colab.utils.device import Device
 
 ONE_THREAD_PARAMETERS = 10_000_000  # a model with fewer uses one CPU thread
 
 
-def load_policy(recipe: Recipe, machine: Machine, adapter: Path | None = None) -> Policy:
+def load_policy(recipe: Recipe, device: Device, adapter: Path | None = None) -> Policy:
     """Load the recipe's model with a new LoRA adapter, or with the one that `Policy.save` wrote to `adapter`.
 
     Raises SettingError for a model that cannot be loaded or does not fit, and for an adapter that it cannot take.
     """
     loader = import_unsloth().FastLanguageModel
-    arguments = model_arguments(recipe, machine)
+    arguments = model_arguments(recipe, device)
 
     try:
         check_hub(recipe.model_path)
-        model, tokenizer = loader.from_pretrained(**_supported(loader.from_pretrained, arguments, machine))
+        model, tokenizer = loader.from_pretrained(**_supported(loader.from_pretrained, arguments, device))
     # These mean no network, no access, no disk space, or a folder that holds no model. Unsloth's GPU loader raises most
     # of them as a RuntimeError.
     except (OSError, ValueError, RuntimeError, ImportError, NotImplementedError) as error:
@@ -48,7 +48,7 @@ def load_policy(recipe: Recipe, machine: Machine, adapter: Path | None = None) -
                 "model, or write model.load_in_4bit = true",
             ) from error
         raise SettingError(**not_loaded(name, error)) from error
-    if machine.kind == "cpu":
+    if device.kind == "cpu":
         _choose_threads(model)
     try:
         model = loader.get_peft_model(model, **recipe.lora)
@@ -78,7 +78,7 @@ def _choose_threads(model: Any) -> None:
         torch.set_num_threads(1)
 
 
-def model_arguments(recipe: Recipe, machine: Machine) -> dict[str, Any]:
+def model_arguments(recipe: Recipe, device: Device) -> dict[str, Any]:
     """Return the recipe's [model] table as arguments of from_pretrained.
 
     The model's path and dtype are resolved, and vLLM is on only where it can run. Raises SettingError for a dtype that
@@ -96,27 +96,27 @@ def model_arguments(recipe: Recipe, machine: Machine) -> dict[str, Any]:
                 value=recipe.model["dtype"],
                 remedy="write 'float16' or 'bfloat16'",
             )
-    if machine.kind == "cuda" and "dtype" not in arguments:
-        arguments["dtype"] = torch.bfloat16 if machine.bf16 else torch.float16
-    if machine.kind == "cpu" and "dtype" not in arguments and recipe.brings_model:
+    if device.kind == "cuda" and "dtype" not in arguments:
+        arguments["dtype"] = torch.bfloat16 if device.bf16 else torch.float16
+    if device.kind == "cpu" and "dtype" not in arguments and recipe.brings_model:
         # Unsloth would take bfloat16 where the CPU has it. That is slower for models this small, and makes the results
         # depend on the CPU.
         arguments["dtype"] = torch.float32
-    arguments["fast_inference"] = bool(arguments.get("fast_inference")) and machine.vllm
+    arguments["fast_inference"] = bool(arguments.get("fast_inference")) and device.vllm
     if arguments["fast_inference"]:
         arguments.setdefault("max_lora_rank", recipe.lora.get("r", 16))
         # FlashInfer has no kernels for a T4. Unsloth reads this variable.
-        if (machine.capability or (0, 0)) < (8, 0):
+        if (device.capability or (0, 0)) < (8, 0):
             os.environ.setdefault("UNSLOTH_VLLM_NO_FLASHINFER", "1")
     return arguments
 
 
-def _supported(loader: Any, arguments: dict[str, Any], machine: Machine) -> dict[str, Any]:
+def _supported(loader: Any, arguments: dict[str, Any], device: Device) -> dict[str, Any]:
     """Return the arguments that the loader has a parameter for.
 
     Unsloth's CPU loader passes all others on to the model's constructor, which does not know those of the GPU loader.
     """
-    if machine.kind == "cuda":
+    if device.kind == "cuda":
         return arguments
     parameters = inspect.signature(loader).parameters
     return {key: value for key, value in arguments.items() if key in parameters}

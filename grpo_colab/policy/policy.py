@@ -105,7 +105,7 @@ class Policy:
         if sampling:
             options = {"top_k": 0, **sampling}
         was_training = self.model.training
-        self.mode(training=False)
+        self.set_training(training=False)
         try:
             # Unsloth pads right for training. For generation a prompt must end where the completion begins.
             inputs = self.tokenizer(
@@ -122,7 +122,7 @@ class Policy:
                     pad_token_id=self.tokenizer.pad_token_id,
                 )
         finally:
-            self.mode(training=was_training)
+            self.set_training(training=was_training)
         eos = self.model.generation_config.eos_token_id
         end_tokens = set(eos) if isinstance(eos, list) else {eos, self.tokenizer.eos_token_id}
         prompt_length = inputs["input_ids"].shape[1]
@@ -142,7 +142,7 @@ class Policy:
             outputs = self.model.fast_generate(prompts, parameters, lora_request=self.model.load_lora(folder))
         return [list(output.outputs[0].token_ids) for output in outputs]
 
-    def mode(self, training: bool) -> None:
+    def set_training(self, training: bool) -> None:
         """Put the model into training or evaluation mode.
 
         Unsloth's models have switches of their own, which also turn its inference kernels off and on.

@@ -109,7 +109,7 @@ class Recipe(Table):
             tables[table] = {**tables.get(table, {}), **renamed(table, values)}
         recipe = cls(**checked_tables(tables))
         recipe._check_across_tables()
-        return recipe.named_by(overrides)
+        return recipe.with_user_overrides(overrides)
 
     def _check_across_tables(self) -> None:
         """Raise SettingError for what only all tables together show.
@@ -168,7 +168,7 @@ class Recipe(Table):
         options = {key: value for key, value in self.task.items() if key not in Prompts.model_fields}
         return load_task(self.task["name"], **options)
 
-    def named_by(self, overrides: Mapping[str, Mapping[str, Any]]) -> Recipe:
+    def with_user_overrides(self, overrides: Mapping[str, Mapping[str, Any]]) -> Recipe:
         """Return a copy that knows the user wrote these overrides, and that all other settings came from a file."""
         by_user = {f"{table}.{key}" for table, values in overrides.items() for key in renamed(table, values)}
         recipe = self.model_copy()

@@ -17,8 +17,8 @@ from typing import Final
 
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import Recipe, foreign_settings
-from grpo_colab.rewards.look import place_of
 from grpo_colab.rewards.resolve import parse_reward
+from grpo_colab.rewards.static_check import place_of
 from grpo_colab.text import escaped
 from grpo_colab.utils import files
 
@@ -47,7 +47,7 @@ def check_trust(recipe: Recipe, trust_code: bool = False) -> str | None:
     return f"Running code that is not grpo_colab's: {_listed(list(code_of.values()))}"
 
 
-def all_trusted(recipes: Iterable[Recipe], trust_code: bool = False) -> list[str]:
+def check_trust_of_all(recipes: Iterable[Recipe], trust_code: bool = False) -> list[str]:
     """Call `check_trust` for every recipe; return its lines in order, without repetitions."""
     lines = []
     for recipe in recipes:

@@ -25,8 +25,8 @@ from grpo_colab.recipe.schema import (
     secrets_in,
     typed,
 )
-from grpo_colab.rewards.look import look_at_reward
 from grpo_colab.rewards.resolve import parse_reward
+from grpo_colab.rewards.static_check import check_without_import
 from grpo_colab.tasks import TASKS, task_options
 from grpo_colab.tasks.drawing.images import image_text, load_image
 from grpo_colab.text import masked
@@ -115,10 +115,10 @@ def checked_reward(name: str, columns: Collection[str] | None = None) -> str | N
     """Return the name of a reward's metric, or None if only a call can tell; nothing is imported.
 
     Raises SettingError for a reward that does not exist, or that needs other columns than `columns`. See
-    `look_at_reward`.
+    `check_without_import`.
     """
     try:
-        return look_at_reward(name, columns)
+        return check_without_import(name, columns)
     except SettingError as error:
         raise of_reward(name, error) from None
 

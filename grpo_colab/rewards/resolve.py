@@ -1,6 +1,6 @@
 """Find the reward function that a recipe or a command line names, and check that TRL can call it.
 
-`look.py` tells what it can about a name without importing anything.
+`static_check.py` tells what it can about a name without importing anything.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from grpo_colab.text import on_one_line
-from grpo_colab.utils.files import inside, number, read_json, regular_files, remove, sha256, to_disk, write_json
+from grpo_colab.utils.files import number, read_json, regular_files, remove, safe_join, sha256, to_disk, write_json
 
 MANIFEST: Final = "manifest.json"
 STAGING: Final = ".new"
@@ -147,7 +147,7 @@ def parse_manifest(checkpoint: Path, about: Mapping[str, Any]) -> dict[str, Fing
         if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
             return None
         try:
-            inside(checkpoint, name)
+            safe_join(checkpoint, name)
         except ValueError:
             return None
         found[name] = Fingerprint(size, digest)
@@ -173,7 +173,7 @@ def file_problem(checkpoint: Path, name: str, expected: Fingerprint, bytes_too: 
     """
     shown = on_one_line(name)
     try:
-        path = inside(checkpoint, name)
+        path = safe_join(checkpoint, name)
         size = path.lstat().st_size
         if size != expected.bytes:
             return f"{shown} has {size:,} of {expected.bytes:,} bytes"

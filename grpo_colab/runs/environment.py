@@ -14,18 +14,18 @@ from grpo_colab.runs.run import Run, writing_to
 from grpo_colab.text import on_one_line
 from grpo_colab.utils import files
 from grpo_colab.utils.console import info
-from grpo_colab.utils.device import Machine
+from grpo_colab.utils.device import Device
 
 # The packages whose versions may change a run's numbers.
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "unsloth", "unsloth_zoo")
 
 
-def keep_environment(run: Run, recipe: Recipe, machine: Machine) -> None:
+def keep_environment(run: Run, recipe: Recipe, device: Device) -> None:
     """Write environment.json for a new run. For a resumed one, warn of what has changed since it began.
 
     A damaged file is set aside and written anew. Raises SettingError where it cannot be written.
     """
-    path, current = run.path / "environment.json", environment(recipe, machine)
+    path, current = run.path / "environment.json", environment(recipe, device)
     original = files.read_json(path)
     if original is None:
         with writing_to(run):
@@ -51,7 +51,7 @@ def _compared_values(environment: dict[str, Any]) -> dict[str, Any]:
     return {**versions, "device": device.get("name"), "processes": environment.get("processes")}
 
 
-def environment(recipe: Recipe, machine: Machine) -> dict[str, Any]:
+def environment(recipe: Recipe, device: Device) -> dict[str, Any]:
     """Return the content of environment.json. Tokens in the command line are masked."""
     versions: dict[str, str | None] = {}
     for name in ("grpo_colab", *PACKAGES):
@@ -63,8 +63,8 @@ def environment(recipe: Recipe, machine: Machine) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions,
-        "device": {"kind": machine.kind, "name": machine.name, "capability": machine.capability, "bf16": machine.bf16},
-        "processes": machine.processes,
+        "device": {"kind": device.kind, "name": device.name, "capability": device.capability, "bf16": device.bf16},
+        "processes": device.processes,
         "seeds": {"grpo": recipe.grpo["seed"], "task": recipe.task["seed"], "lora": recipe.lora["random_state"]},
         "command": recipe.without_tokens(sys.argv),
     }

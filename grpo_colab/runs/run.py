@@ -307,7 +307,7 @@ def drawn_names(folder: Path) -> list[str]:
     if not isinstance(names, list):
         return []
     try:
-        paths = [files.inside(folder, name) for name in names]
+        paths = [files.safe_join(folder, name) for name in names]
     except ValueError:
         return []
     plain = all(path.parent == folder and path.name.isprintable() for path in paths)

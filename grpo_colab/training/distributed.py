@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from grpo_colab.utils.device import Machine
+    from grpo_colab.utils.device import Device
 
 T = TypeVar("T")
 
 
-def join_processes(device: Machine) -> None:
+def join_processes(device: Device) -> None:
     """Join the other processes that torchrun started, over gloo on a CPU. A single process joins none.
 
     accelerate keeps the state of the process, and later users get the same, the trainer among them.

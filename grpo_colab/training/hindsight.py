@@ -35,7 +35,7 @@ from grpo_colab.training.pretraining import pretrained
 from grpo_colab.training.relabelling import Sample, goal_rows, relabelled_rows
 from grpo_colab.training.setup import Outcome, Setup
 from grpo_colab.utils.console import info
-from grpo_colab.utils.device import this_machine
+from grpo_colab.utils.device import current_device
 from grpo_colab.utils.memory import out_of_memory
 from grpo_colab.utils.stack import check_import_order
 
@@ -59,7 +59,7 @@ class HindsightLearner:
 
         A run with a checkpoint needs no pre-trained adapter: its own adapter continues from it.
         """
-        device = this_machine()
+        device = current_device()
         check_import_order()
         task = recipe.load_task()
         held_out = evaluate.evaluation_problems(task, recipe)

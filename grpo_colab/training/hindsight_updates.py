@@ -47,7 +47,7 @@ class Updates:
 
         from grpo_colab.utils.memory import free_memory, out_of_memory
 
-        self.policy.mode(training=True)
+        self.policy.set_training(training=True)
         while True:
             try:
                 loss = self._backward(rows)
@@ -68,7 +68,7 @@ class Updates:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.policy.mode(training=False)
+        self.policy.set_training(training=False)
         return loss
 
     def _backward(self, rows: Sequence[Row]) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.evaluation import evaluate
-from grpo_colab.plan import GIB, BatchPlan, Unplanned, answers_at_once, plan, plan_batch
+from grpo_colab.plan import GIB, BatchPlan, CannotEstimate, answers_at_once, plan, plan_batch
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
 from grpo_colab.rewards import call_reward
@@ -23,7 +23,7 @@ from grpo_colab.training.setup import GRPOSetup
 from grpo_colab.training.tracking import check_trackers
 from grpo_colab.training.trainer import grpo_arguments
 from grpo_colab.utils.console import info
-from grpo_colab.utils.device import Machine, this_machine
+from grpo_colab.utils.device import Device, current_device
 from grpo_colab.utils.stack import check_import_order, import_unsloth
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup
     `run` is the run to resume, None for a new one. `loaded` is a policy to use instead of loading one. Raise
     SettingError for what cannot work.
     """
-    device = this_machine()
+    device = current_device()
     plan_batch(recipe, device.processes)  # raises for a step that does not divide among the processes
     check_import_order()
     task = recipe.load_task()
@@ -96,14 +96,14 @@ def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
     return problems
 
 
-def import_stack(recipe: Recipe, task: Task, device: Machine) -> None:
+def import_stack(recipe: Recipe, task: Task, device: Device) -> None:
     """Import Unsloth first, then the recipe's rewards, whose modules may import TRL; then join the other processes."""
     import_unsloth()
     recipe.check_rewards(task.reward_columns())
     join_processes(device)
 
 
-def check_arguments(recipe: Recipe, device: Machine) -> None:
+def check_arguments(recipe: Recipe, device: Device) -> None:
     """Build TRL's GRPOConfig before a model is loaded. Raise SettingError with TRL's own words for what it refuses."""
     import trl
 
@@ -120,7 +120,7 @@ def check_arguments(recipe: Recipe, device: Machine) -> None:
 
 
 def fit_to_device(
-    recipe: Recipe, device: Machine, loaded: Policy | None, resumed: bool
+    recipe: Recipe, device: Device, loaded: Policy | None, resumed: bool
 ) -> tuple[Recipe, Recipe, BatchPlan]:
     """Return three things, fitted to this device: the recipe to keep, the recipe to load the model by, the batch plan.
 
@@ -136,7 +136,7 @@ def fit_to_device(
             # The run's micro-batch was chosen on the device where it began, perhaps a larger one. Choose it again.
             anew = recipe.budget.model_copy(update={"micro_batch": 0})
             planned = broadcast_from_main(plan(recipe.model_copy(update={"budget": anew})))
-    except Unplanned as error:
+    except CannotEstimate as error:
         info(f"The memory cannot be planned: {error}")
         return recipe, recipe, plan_batch(recipe, device.processes)
 

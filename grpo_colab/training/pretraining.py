@@ -21,7 +21,7 @@ from grpo_colab.runs.lock import locked
 from grpo_colab.runs.resume import rewind_to_checkpoint
 from grpo_colab.runs.run import RUNS, Run, quote, writing_to
 from grpo_colab.utils.console import info
-from grpo_colab.utils.device import Machine
+from grpo_colab.utils.device import Device
 from grpo_colab.utils.memory import free_memory
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class PretrainingStopped(SettingError):
     """A signal ended the pre-training before its last step."""
 
 
-def pretrained(recipe: Recipe, device: Machine, run_for: Run | None) -> Path | None:
+def pretrained(recipe: Recipe, device: Device, run_for: Run | None) -> Path | None:
     """Return the folder of the recipe's pre-trained adapter, and train it first if it is missing.
 
     Return None when the recipe has no [pretraining]. `run_for` is the run that needs the adapter, if there is one
@@ -114,7 +114,7 @@ def pretraining_recipe(recipe: Recipe) -> Recipe:
     )
 
 
-def supervise(policy: Policy, run: Run, recipe: Recipe, device: Machine, signals: Signals) -> bool:
+def supervise(policy: Policy, run: Run, recipe: Recipe, device: Device, signals: Signals) -> bool:
     """Train from the newest whole checkpoint, or from the start. Return whether all steps are done."""
     import trl
     from datasets import Dataset
@@ -151,7 +151,7 @@ def supervise(policy: Policy, run: Run, recipe: Recipe, device: Machine, signals
     return manager.stopped_by is None
 
 
-def sft_arguments(recipe: Recipe, output: Path, device: Machine) -> dict[str, Any]:
+def sft_arguments(recipe: Recipe, output: Path, device: Device) -> dict[str, Any]:
     """Return the arguments of SFTConfig. Checkpoints and logs go to `output`."""
     settings = _settings(recipe)
     return {

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from grpo_colab.policy.policy import Policy
     from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.tasks import Problem, Task
-    from grpo_colab.utils.device import Machine
+    from grpo_colab.utils.device import Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Setup:
     """
 
     recipe: Recipe
-    device: Machine
+    device: Device
     task: Task
     policy: Policy
     held_out: list[Problem]

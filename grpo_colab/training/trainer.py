@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from grpo_colab.training.checkpointing import CheckpointManager
     from grpo_colab.training.setup import GRPOSetup
     from grpo_colab.training.tracking_callback import TrackerCallback
-    from grpo_colab.utils.device import Machine
+    from grpo_colab.utils.device import Device
 else:
     Trainer = object
 
@@ -366,7 +366,7 @@ def _no_reward(completions: list[Any], **columns: Any) -> list[float]:
     return [0.0] * len(completions)
 
 
-def grpo_arguments(recipe: Recipe, output: Path, batch_plan: BatchPlan, device: Machine) -> dict[str, Any]:
+def grpo_arguments(recipe: Recipe, output: Path, batch_plan: BatchPlan, device: Device) -> dict[str, Any]:
     """Return GRPOConfig's arguments: defaults that suit a run folder, the recipe's own, and what follows from them."""
     defaults: dict[str, Any] = {
         "save_strategy": "steps",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Machine:
+class Device:
     """The device of one process."""
 
     kind: str  # "cuda" or "cpu"
@@ -46,7 +46,7 @@ class Machine:
         return self.kind == "cuda" and importlib.util.find_spec("vllm") is not None
 
 
-def this_machine() -> Machine:
+def current_device() -> Device:
     """Return the device that training would use: the current GPU where torch has one, else the CPU."""
     import torch
 
@@ -55,8 +55,8 @@ def this_machine() -> Machine:
         device = torch.cuda.get_device_properties(torch.cuda.current_device())
         capability = (device.major, device.minor)
         # bfloat16 needs Ampere (8.0). Earlier GPUs such as the T4 (7.5) emulate it slowly, or not at all.
-        return Machine("cuda", device.name, capability, bf16=capability >= (8, 0), processes=processes)
-    return Machine("cpu", "CPU", None, bf16=False, processes=processes)
+        return Device("cuda", device.name, capability, bf16=capability >= (8, 0), processes=processes)
+    return Device("cpu", "CPU", None, bf16=False, processes=processes)
 
 
 def in_notebook() -> bool:

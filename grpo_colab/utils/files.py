@@ -163,7 +163,7 @@ def check_name(setting: str, path: str | Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value to a JSON file, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=plain) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=to_jsonable) + "\n")
 
 
 def append(path: Path, text: str) -> None:
@@ -227,7 +227,7 @@ def read_bytes(path: Path, most: int = MOST_READ, follow: bool = False) -> bytes
     return content
 
 
-def inside(folder: Path, name: object) -> Path:
+def safe_join(folder: Path, name: object) -> Path:
     """Return `folder / name` for a name that was read from an untrusted file.
 
     Raises ValueError for a name that is no relative path, that cannot be written as UTF-8, or that leads out of the
@@ -309,10 +309,10 @@ def _descriptor(path: Path) -> int | None:
 
 def lines(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return rows as the text of a .jsonl file: one JSON object per line."""
-    return "".join(json.dumps(row, ensure_ascii=False, default=plain) + "\n" for row in rows)
+    return "".join(json.dumps(row, ensure_ascii=False, default=to_jsonable) + "\n" for row in rows)
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """Return a value in JSON's types that JSON has none for: arrays and tensors as lists or numbers, others as repr."""
     return value.tolist() if hasattr(value, "tolist") else repr(value)
 

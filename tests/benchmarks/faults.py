@@ -561,7 +561,7 @@ def prepare(folder: Path) -> Campaign:
 
         from grpo_colab import Recipe
         from grpo_colab.policy.loading import load_policy
-        from grpo_colab.utils.device import this_machine
+        from grpo_colab.utils.device import current_device
 
         for module in ("trl", "grpo_colab.training.train", "grpo_colab.training.checkpointing", "matplotlib.figure"):
             importlib.import_module(module)
@@ -573,7 +573,7 @@ def prepare(folder: Path) -> Campaign:
             budget={"max_steps": STEPS, "prompts_per_step": 2, "save_minutes": 0.0},
             evaluation={"n": 4},
         )
-        return Campaign(folder, load_policy(recipe, this_machine()), recipe)
+        return Campaign(folder, load_policy(recipe, current_device()), recipe)
 
 
 def undisturbed(campaign: Campaign) -> None:

@@ -475,7 +475,7 @@ def test_a_real_model_is_pretrained_once_and_then_learns_by_every_method(
     from safetensors.torch import load_file
 
     from grpo_colab.training.pretraining import pretrained
-    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.device import current_device
 
     monkeypatch.chdir(tmp_path)
     adapters, pretraining, handler = {}, None, signal.getsignal(signal.SIGINT)
@@ -506,7 +506,7 @@ def test_a_real_model_is_pretrained_once_and_then_learns_by_every_method(
         draw("1234/5678", out=tmp_path / "more", **small(qwen, grpo={"weight_decay": 0.5}))
     tables = small(qwen)
     shorter = Recipe.load(tables.pop("recipe"), **tables, task={"max_prompt_tokens": 700})
-    assert pretrained(shorter, this_machine(), None) == folder.relative_to(tmp_path) / "adapter"
+    assert pretrained(shorter, current_device(), None) == folder.relative_to(tmp_path) / "adapter"
 
     shutil.rmtree(folder)  # as on another machine: a run that has begun has in it what was taught
     path = tmp_path / "her" / "seed=42" / "recipe.toml"

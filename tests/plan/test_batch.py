@@ -10,7 +10,7 @@ from refusals import refused
 
 from grpo_colab import Recipe
 from grpo_colab.plan import adapter_bytes, answers_at_once, backward_bytes, plan_batch
-from grpo_colab.utils.device import this_machine
+from grpo_colab.utils.device import current_device
 
 LLAMA_8B = SimpleNamespace(
     hidden_size=4096,
@@ -82,10 +82,10 @@ def test_adapter_size_covers_the_real_shapes() -> None:
 def test_this_machine_says_what_torch_sees() -> None:
     import torch
 
-    machine = this_machine()
-    assert (machine.kind == "cuda") == torch.cuda.is_available()
-    assert machine.free_bytes > 0
-    if machine.kind == "cpu":
-        assert not machine.vllm
+    device = current_device()
+    assert (device.kind == "cuda") == torch.cuda.is_available()
+    assert device.free_bytes > 0
+    if device.kind == "cpu":
+        assert not device.vllm
     else:
-        assert machine.vllm == (importlib.util.find_spec("vllm") is not None)
+        assert device.vllm == (importlib.util.find_spec("vllm") is not None)

@@ -15,7 +15,7 @@ import pytest
 from refusals import refused
 
 from grpo_colab import Recipe
-from grpo_colab.plan import GPUS, Plan, Unplanned, plan
+from grpo_colab.plan import GPUS, CannotEstimate, Plan, plan
 from grpo_colab.plan.devices import _nearest_gpu, device_for
 from grpo_colab.recipe.recipe import TINY_MODEL, preset_names
 
@@ -260,11 +260,11 @@ def test_planning_leaves_torch_as_it_was(tmp_path: Path) -> None:
 def test_this_machine_is_planned_for_with_what_it_has_free() -> None:
     import torch
 
-    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.device import current_device
 
     fitted = plan(Recipe.load())
     assert (fitted.kind == "cuda") == torch.cuda.is_available()
-    assert 0 < fitted.memory <= this_machine().total_bytes
+    assert 0 < fitted.memory <= current_device().total_bytes
 
 
 def test_an_unknown_gpu() -> None:
@@ -298,7 +298,9 @@ def test_a_memory_that_no_device_has(gib: float, gpu: str | None) -> None:
 def test_a_model_whose_configuration_cannot_be_had(tmp_path: Path) -> None:
     """Offline, as all tests are: the name of a model that is not on this disk, and folders that hold none."""
     setting, remedy = "model.model_name", "download config.json from the model's page into a folder, and write that"
-    with refused(setting, "someone/unheard-of", problem="configuration cannot be read", remedy=remedy, kind=Unplanned):
+    with refused(
+        setting, "someone/unheard-of", problem="configuration cannot be read", remedy=remedy, kind=CannotEstimate
+    ):
         plan(Recipe.load(LLAMA, model={"model_name": "someone/unheard-of"}), "T4")
     for content in (None, "{", "[]", "{}"):
         if content is not None:
@@ -308,12 +310,12 @@ def test_a_model_whose_configuration_cannot_be_had(tmp_path: Path) -> None:
             str(tmp_path),
             problem="configuration cannot be read",
             remedy=remedy,
-            kind=Unplanned,
+            kind=CannotEstimate,
             snapshot=False,
         ):
             plan(Recipe.load(LLAMA, model={"model_name": str(tmp_path)}), "T4")
     (tmp_path / "config.json").write_text('{"model_type": "unheard-of"}')
-    with refused(setting, str(tmp_path), problem="no causal language model", kind=Unplanned, snapshot=False):
+    with refused(setting, str(tmp_path), problem="no causal language model", kind=CannotEstimate, snapshot=False):
         plan(Recipe.load(LLAMA, model={"model_name": str(tmp_path)}), "T4")
 
 
@@ -325,7 +327,7 @@ def test_a_model_of_another_kind_is_left_to_its_loader(named: str, tmp_path: Pat
     values = getattr(transformers, named)().to_dict()
     (tmp_path / "config.json").write_text(json.dumps(values))
     problem = "config.json describes no causal language model"  # and then what transformers says, which may change
-    with refused("model.model_name", str(tmp_path), problem=problem, kind=Unplanned, snapshot=False):
+    with refused("model.model_name", str(tmp_path), problem=problem, kind=CannotEstimate, snapshot=False):
         plan(Recipe.load(LLAMA, model={"model_name": str(tmp_path)}), "T4")
 
 
@@ -344,7 +346,7 @@ def kind(named: str) -> dict[str, Any]:
 def test_what_is_not_counted_for_certain_has_no_plan(named: str, tmp_path: Path) -> None:
     """Experts in parameters of three dimensions, keys that the heads share, layers without a cache."""
     (tmp_path / "config.json").write_text(json.dumps(kind(named)))
-    with refused("model.model_name", str(tmp_path), problem="its memory is not known for certain", kind=Unplanned):
+    with refused("model.model_name", str(tmp_path), problem="its memory is not known for certain", kind=CannotEstimate):
         plan(Recipe.load(LLAMA, model={"model_name": str(tmp_path)}), "T4")
 
 
@@ -364,7 +366,7 @@ def test_weights_of_an_unknown_size_have_no_plan(
     values = json.loads((TINY_MODEL / "config.json").read_text()) | ({"quantization_config": held} if held else {})
     (tmp_path / "config.json").write_text(json.dumps(values))
     recipe = Recipe.load(model={"load_in_4bit": True, "model_name": str(tmp_path), **model})
-    with refused(setting, kind=Unplanned) if setting else nullcontext():
+    with refused(setting, kind=CannotEstimate) if setting else nullcontext():
         assert plan(recipe, "T4").fits == "yes"
 
 
@@ -378,7 +380,7 @@ def test_an_adapter_is_planned_by_the_model_below_it(tmp_path: Path) -> None:
     assert planned(str(TINY_MODEL)).peaks == plan(Recipe.load(), "T4").peaks
     assert planned("unsloth/meta-Llama-3.1-8B-Instruct-unsloth-bnb-4bit").parameters == 8_030_261_248
     for below in (None, str(tmp_path), "someone/unheard-of"):
-        with refused("model.model_name", problem="configuration cannot be read", kind=Unplanned):
+        with refused("model.model_name", problem="configuration cannot be read", kind=CannotEstimate):
             planned(below)
 
 

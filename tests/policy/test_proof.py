@@ -11,7 +11,7 @@ import pytest
 from grpo_colab import Recipe
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
-from grpo_colab.utils.device import this_machine
+from grpo_colab.utils.device import current_device
 
 pytestmark = pytest.mark.stack
 
@@ -38,7 +38,7 @@ def loaded(kind: str) -> Policy:
         adapter = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "up_proj"], lora_dropout=0.5)
         policy = Policy(get_peft_model(model, adapter), AutoTokenizer.from_pretrained(recipe.model_path))
     else:
-        policy = load_policy(recipe, this_machine())
+        policy = load_policy(recipe, current_device())
     if kind == "with the trainer's reference":  # that TRL adds where beta is above 0
         policy.model.add_adapter("ref", policy.model.peft_config["default"])
     for name, parameter in policy.model.named_parameters():

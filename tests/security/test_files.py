@@ -23,13 +23,13 @@ from grpo_colab.tasks import load_task
 from grpo_colab.utils.files import (
     append,
     check_name,
-    inside,
     is_file,
     is_folder,
     read_bytes,
     read_json,
     read_objects,
     regular_files,
+    safe_join,
     sha256,
     write_out,
     write_text,
@@ -174,12 +174,12 @@ def test_reading_ends(tmp_path: Path) -> None:
 def test_a_name_that_was_read_stays_in_its_folder(name: object, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/tmp")
     with pytest.raises(ValueError, match=r"."):
-        inside(tmp_path, name)
+        safe_join(tmp_path, name)
 
 
 def test_a_plain_name_that_was_read_is_a_path(tmp_path: Path) -> None:
-    assert inside(tmp_path, "adapter/a b.json") == tmp_path / "adapter" / "a b.json"
-    assert inside(tmp_path, "seed=42") == tmp_path / "seed=42"
+    assert safe_join(tmp_path, "adapter/a b.json") == tmp_path / "adapter" / "a b.json"
+    assert safe_join(tmp_path, "seed=42") == tmp_path / "seed=42"
 
 
 def test_what_is_copied_is_regular_files_alone(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from grpo_colab.errors import SettingError, one_line
 from grpo_colab.runs.environment import environment
 from grpo_colab.training.tracking import public_config
 from grpo_colab.training.trainer import grpo_arguments
-from grpo_colab.utils.device import this_machine
+from grpo_colab.utils.device import current_device
 
 TOKEN = "hf_" + "abcdefghij" * 3
 
@@ -58,7 +58,7 @@ def test_one_that_is_given_to_a_call_is_used_and_not_written(tmp_path: Path) -> 
     recipe = Recipe.load(model={"token": TOKEN}, grpo={"hub_token": TOKEN, "model_init_kwargs": nested})
     assert recipe.model["token"] == TOKEN  # as the loader gets it
     run = Run.create(recipe, tmp_path / "run")
-    arguments = grpo_arguments(recipe, run.checkpoints, _shape(), this_machine())
+    arguments = grpo_arguments(recipe, run.checkpoints, _shape(), current_device())
     for written in (run.path.joinpath("recipe.toml").read_text(), public_config(recipe), recipe.public(), arguments):
         assert TOKEN not in str(written)
     assert tomllib.loads(recipe.to_toml())["grpo"]["model_init_kwargs"] == {"torch_dtype": "float32"}
@@ -79,7 +79,7 @@ def test_a_command_is_kept_without_them(monkeypatch: pytest.MonkeyPatch) -> None
     recipe = Recipe.load(model={"token": "a-word-of-no-known-form"}, grpo={"hub_token": TOKEN})
     words = ["train", "--model.token=a-word-of-no-known-form", "--grpo.hub-token", TOKEN, "hf_" + "z" * 30]
     monkeypatch.setattr("sys.argv", [*words, "https://me:pass@host", "--budget.max-steps=3"])
-    kept = environment(recipe, this_machine())["command"]
+    kept = environment(recipe, current_device())["command"]
     assert kept == ["train", "...", "--grpo.hub-token", "...", "hf_...", "https://...@host", "--budget.max-steps=3"]
 
 

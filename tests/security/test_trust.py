@@ -26,14 +26,14 @@ from grpo_colab.plan.model_shape import ModelShape, adapted
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
 from grpo_colab.recipe.recipe import TINY_MODEL
-from grpo_colab.recipe.trust import all_trusted, check_trust
+from grpo_colab.recipe.trust import check_trust, check_trust_of_all
 from grpo_colab.rewards import get_strict_format_reward, resolve_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.runs import mirror
 from grpo_colab.runs.resume import open_run
 from grpo_colab.runs.run import check_free, unfinished
 from grpo_colab.tasks.jsonl_rows import read_jsonl
-from grpo_colab.utils.device import this_machine
+from grpo_colab.utils.device import current_device
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 LOUD = "open({mark!r}, 'w').close()\ndef own_reward(completions, **kwargs):\n    return [0.0] * len(completions)\n"
@@ -221,7 +221,7 @@ def test_a_run_folder_a_mirror_and_drawings_ask(received: Callable[[str], Path],
     with ExitStack() as held, refused(problem="runs code", remedy="--trust-code"):
         open_run(None, tmp_path / "back", f"{tmp_path}/mirror/run", held)
     with refused(problem="runs code", remedy="--trust-code"):
-        all_trusted([run.recipe])
+        check_trust_of_all([run.recipe])
     assert not mark.exists()
     # who brings the recipe in Python has named its code; the folder is then its own
     own = Recipe.load(rewards=recipe.rewards)
@@ -400,7 +400,7 @@ def test_the_hub_is_never_asked_for_a_folder_of_this_machine(
     for name in (f"{tmp_path}/absent", "./absent", "../absent/model", "~/absent", "a/b/c"):
         problem = "cannot be loaded (FileNotFoundError: there is no such folder)"
         with refused("model.model_name", name, problem=problem, snapshot=False):
-            load_policy(Recipe.load(model={"model_name": name}), this_machine())
+            load_policy(Recipe.load(model={"model_name": name}), current_device())
         with refused("model.model_name", name, problem="there is no such folder", snapshot=False):
             plan(Recipe.load(model={"model_name": name}), "T4")
     assert hub.requests == []
@@ -409,7 +409,7 @@ def test_the_hub_is_never_asked_for_a_folder_of_this_machine(
 @pytest.mark.stack
 @pytest.mark.parametrize("damage", [b"", b"\0" * 100, None])
 def test_an_adapter_that_is_damaged_is_told_in_words(damage: bytes | None, tmp_path: Path) -> None:
-    learner = load_policy(Recipe.load(), this_machine())
+    learner = load_policy(Recipe.load(), current_device())
     learner.save(tmp_path / "adapter")
     kept = tmp_path / "adapter" / "adapter_model.safetensors"
     kept.write_bytes(kept.read_bytes()[:-500] if damage is None else damage)

@@ -33,18 +33,20 @@ def recipe_for(**hindsight: Any) -> Recipe:
 @pytest.fixture
 def policy() -> Any:
     from grpo_colab.policy.loading import load_policy
-    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.device import current_device
 
-    return load_policy(recipe_for(), this_machine())
+    return load_policy(recipe_for(), current_device())
 
 
 def setup_for(recipe: Recipe, policy: Any) -> Any:
     from grpo_colab.training.setup import Setup
-    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.device import current_device
 
     task = recipe.load_task()
     problems = task.problems("train")
-    return Setup(recipe=recipe, device=this_machine(), task=task, policy=policy, held_out=problems, evaluation_batch=1)
+    return Setup(
+        recipe=recipe, device=current_device(), task=task, policy=policy, held_out=problems, evaluation_batch=1
+    )
 
 
 @pytest.fixture
@@ -236,13 +238,13 @@ def test_a_run_that_was_cut_goes_on_to_the_last_digit(tmp_path: Path) -> None:
     """Two iterations, then a third in a policy that is loaded anew; against three at once."""
     from grpo_colab.policy.loading import load_policy
     from grpo_colab.training.hindsight import learn
-    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.device import current_device
 
     recipe = recipe_for(method="both")
 
     def go(run: Run, steps: int) -> list[dict[str, Any]]:
         cut = recipe.model_copy(update={"budget": recipe.budget.model_copy(update={"max_steps": steps})})
-        assert learn(setup_for(cut, load_policy(recipe, this_machine())), run) is False
+        assert learn(setup_for(cut, load_policy(recipe, current_device())), run) is False
         return repeatable(run.metrics())
 
     whole = go(Run.create(recipe, tmp_path / "whole"), 3)

@@ -15,7 +15,7 @@ from grpo_colab import Recipe, Run, train
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
 from grpo_colab.runs.records import repeatable
-from grpo_colab.utils.device import this_machine
+from grpo_colab.utils.device import current_device
 from grpo_colab.utils.memory import out_of_memory
 
 pytestmark = pytest.mark.stack
@@ -34,7 +34,7 @@ def learnt(run: Run) -> list[dict[str, Any]]:
 
 
 def fresh(recipe: Recipe, **room: int) -> tuple[Policy, Small]:
-    policy = load_policy(recipe, this_machine())
+    policy = load_policy(recipe, current_device())
     return policy, Small(policy, **room)
 
 
@@ -191,7 +191,7 @@ def test_one_that_cannot_be_cut_says_what_to_write(tmp_path: Path) -> None:
 REAL = """
 import resource, sys
 from grpo_colab import Recipe, train
-from grpo_colab.utils.device import this_machine
+from grpo_colab.utils.device import current_device
 from grpo_colab.policy.loading import load_policy
 import torch
 
@@ -199,7 +199,7 @@ recipe = Recipe.load(
     model={"max_seq_length": 1024}, grpo={"max_completion_length": 400}, rewards={"strict_format": 1.0},
     budget={"max_steps": 1, "prompts_per_step": 8, "micro_batch": 64}, evaluation={"n": 2, "max_completion_tokens": 4},
 )
-policy = load_policy(recipe, this_machine())
+policy = load_policy(recipe, current_device())
 
 def limit(*_):  # from the first backward pass on the system gives 900 MiB more and then no more
     if torch.is_grad_enabled() and resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:

@@ -457,7 +457,7 @@ def test_spoilt_checkpoints_are_set_aside_and_the_run_begins_before_them(whole: 
 def test_an_error_in_the_middle_of_a_step_loses_nothing(whole: Run, tmp_path: Path) -> None:
     """As when memory runs out: in the update of step 4, between two checkpoints."""
     from grpo_colab.policy.loading import load_policy
-    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.device import current_device
 
     (tmp_path / "own.py").write_text(
         "from pathlib import Path\n\ndef own_reward(completions, trainer_state=None, **kwargs):\n"
@@ -470,7 +470,7 @@ def test_an_error_in_the_middle_of_a_step_loses_nothing(whole: Run, tmp_path: Pa
             raise RuntimeError("the card fell off the bus")
 
     chosen = small(rewards={f"{tmp_path}/own.py:own_reward": 0.0})
-    learner = load_policy(chosen, this_machine())
+    learner = load_policy(chosen, current_device())
     learner.model.register_forward_pre_hook(runs_out)
     with pytest.raises(RuntimeError, match="fell off the bus") as caught:
         train(chosen, out=tmp_path / "run", loaded=learner)

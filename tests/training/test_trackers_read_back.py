@@ -62,7 +62,7 @@ import importlib, sys
 from pathlib import Path
 import unsloth
 from grpo_colab import Recipe
-from grpo_colab.utils.device import this_machine
+from grpo_colab.utils.device import current_device
 from grpo_colab.policy.loading import load_policy
 train = importlib.import_module("grpo_colab.training.train").train
 
@@ -79,7 +79,7 @@ def recipe(steps, rewards, **grpo):
         evaluation={"n": 4},
     )
 
-loaded = load_policy(recipe(2, {}), this_machine())
+loaded = load_policy(recipe(2, {}), current_device())
 train(recipe(2, {}), out="clean", loaded=loaded)
 train(recipe(3, {}), resume="clean", loaded=loaded)
 only = dict.fromkeys(["correctness", "integer", "strict_format", "soft_format", "tag_count"], False)

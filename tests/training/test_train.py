@@ -142,10 +142,10 @@ def test_four_bit_trains_the_adapter_and_leaves_the_base_alone(tmp_path: Path) -
     from bitsandbytes.nn import Linear4bit
 
     from grpo_colab.policy.loading import load_policy
-    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.device import current_device
 
     recipe = quick(model={"load_in_4bit": True})
-    learner = load_policy(recipe, this_machine())
+    learner = load_policy(recipe, current_device())
     layers = [module for module in learner.model.modules() if isinstance(module, Linear4bit)]
     assert len(layers) == 7 * 3  # really quantised, not silently 16-bit
     before = {name: tensor.detach().clone() for name, tensor in learner.model.named_parameters()}

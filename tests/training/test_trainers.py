@@ -128,7 +128,7 @@ def test_every_presets_arguments_are_taken_by_stock_trl(tmp_path: Path) -> None:
     code = f"""
 import json
 from grpo_colab import Recipe, Run
-from grpo_colab.utils.device import this_machine
+from grpo_colab.utils.device import current_device
 from grpo_colab.plan import plan_batch
 from grpo_colab.recipe.recipe import preset_names
 from grpo_colab.training.trainer import grpo_arguments
@@ -136,7 +136,7 @@ import trl
 run = Run.create(Recipe.load(), {str(tmp_path / "run")!r})
 for name in preset_names():
     recipe = Recipe.load(name)
-    arguments = grpo_arguments(recipe, run.checkpoints, plan_batch(recipe, 1), this_machine())
+    arguments = grpo_arguments(recipe, run.checkpoints, plan_batch(recipe, 1), current_device())
     config = trl.GRPOConfig(**arguments)
     assert config.generation_batch_size == recipe.completions_per_step, name
     for key in ("learning_rate", "optim", "beta", "loss_type", "num_generations", "max_completion_length", "max_steps"):

@@ -268,14 +268,14 @@ def test_a_few_terse_answers_are_no_gibberish(tmp_path: Path) -> None:
     from transformers import TrainerControl, TrainerState
 
     from grpo_colab.policy.loading import load_policy
-    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.device import current_device
 
     module = importlib.import_module("grpo_colab.training.tripwires")
     task = Recipe.load().load_task()
     problem = task.problems("train", 1)[0]
     prompt, good = task.messages(problem), task.golden_completion(problem)
     wires = module.Tripwires(
-        Settings(), Run.create(Recipe.load(), tmp_path / "run"), load_policy(Recipe.load(), this_machine())
+        Settings(), Run.create(Recipe.load(), tmp_path / "run"), load_policy(Recipe.load(), current_device())
     )
     wires.trainer = Bench()
     for step, said in enumerate((4 * [good], [good, "8", "34", "8"], 4 * ["9 acks7 kit la0 � 4"]), 1):
@@ -289,7 +289,7 @@ def test_a_resumed_run_knows_what_came_before(tmp_path: Path) -> None:
     from transformers import TrainerControl, TrainerState
 
     from grpo_colab.policy.loading import load_policy
-    from grpo_colab.utils.device import this_machine
+    from grpo_colab.utils.device import current_device
 
     module = importlib.import_module("grpo_colab.training.tripwires")
     run = Run.create(Recipe.load(), tmp_path / "run")
@@ -304,7 +304,7 @@ def test_a_resumed_run_knows_what_came_before(tmp_path: Path) -> None:
 
     def resumed(**settings: Any) -> Any:
         """At the step after checkpoint-2; the metrics of steps 3 and 4 are of the run that was cut."""
-        wires = module.Tripwires(Settings(**settings), run, load_policy(Recipe.load(), this_machine()))
+        wires = module.Tripwires(Settings(**settings), run, load_policy(Recipe.load(), current_device()))
         wires.trainer = Bench()
         wires.trainer.log_samples(prompt, [bad])
         wires.on_train_begin(None, TrainerState(global_step=2), TrainerControl())

@@ -16,14 +16,14 @@ from grpo_colab.recipe.recipe import TINY_MODEL
 LOAD = """
 import json, sys
 from grpo_colab.errors import SettingError
-from grpo_colab.utils.device import this_machine
+from grpo_colab.utils.device import current_device
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.recipe.recipe import Recipe
 for failure in sys.argv[1:]:
     print(failure, flush=True)
     sys.stdin.readline()  # until the hub is as it should be
     try:
-        policy = load_policy(Recipe.load(model={"model_name": "someone/tiny"}), this_machine())
+        policy = load_policy(Recipe.load(model={"model_name": "someone/tiny"}), current_device())
         print(policy.model.num_parameters(), flush=True)
     except SettingError as error:
         fields = ("setting", "value", "problem", "remedy")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.text import masked
-from grpo_colab.utils.files import plain
+from grpo_colab.utils.files import to_jsonable
 from grpo_colab.utils.templates import environment
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def unique_names(names: Iterable[str]) -> list[str]:
 
 def to_json(value: Any) -> str:
     """Return a value as JSON that every browser reads: NaN and infinities become null."""
-    return json.dumps(_without_non_finite(value), ensure_ascii=False, default=plain)
+    return json.dumps(_without_non_finite(value), ensure_ascii=False, default=to_jsonable)
 
 
 def compress(content: str) -> str:

@@ -17,7 +17,7 @@ from grpo_colab.runs.records import MOST_JSON, is_finished, weighted_reward, wit
 from grpo_colab.runs.run import DRAW, Run
 from grpo_colab.runs.status import status
 from grpo_colab.text import without_secrets
-from grpo_colab.utils.files import MOST_READ, inside, is_file, number, read_json
+from grpo_colab.utils.files import MOST_READ, is_file, number, read_json, safe_join
 
 MOST_ANSWERS: Final = 50_000  # before and after each, and warnings
 MOST_LISTED: Final = 5000  # names in a draw.json that are looked for
@@ -145,7 +145,7 @@ def _runs_of_drawing(folder: Path) -> list[Run]:
     runs: list[Run] = []
     for name in candidates[:MOST_LISTED]:
         with contextlib.suppress(ValueError, OSError):  # SettingError is a ValueError: that run has not begun
-            runs.append(Run(inside(folder, name)))
+            runs.append(Run(safe_join(folder, name)))
         if len(runs) == MOST_RUNS:
             break
     return runs

@@ -37,7 +37,7 @@ from grpo_colab.runs.mirror.layout import (
     read_marker,
 )
 from grpo_colab.text import on_one_line
-from grpo_colab.utils.files import inside, open_to_read, to_disk
+from grpo_colab.utils.files import open_to_read, safe_join, to_disk
 
 
 def foreign_contents(copy: Path, identity: str | None) -> str | None:
@@ -171,7 +171,7 @@ class FolderCopy:
         `source` is the file in the run that is to be copied there, `new` its fingerprint.
         """
         try:
-            path = inside(self.path, name)
+            path = safe_join(self.path, name)
             parents = [self.path / one for one in list(path.relative_to(self.path).parents)[:-1]]
         except ValueError:
             return None
@@ -234,7 +234,7 @@ class FolderCopy:
     def target(self, name: str) -> Path:
         """Return the path of a listed name, and make its folders. Raises OSError where no regular file can be."""
         try:
-            path = inside(self.path, name)
+            path = safe_join(self.path, name)
             regular = not os.path.lexists(path) or stat.S_ISREG(path.lstat().st_mode)
         except ValueError as error:
             raise OSError(f"{on_one_line(error)} in the copy; move it") from None
@@ -289,7 +289,7 @@ class FolderCopy:
                 if len(parent.parts) <= own_depth:
                     folders.add(parent)
             with contextlib.suppress(ValueError, FileNotFoundError, NotADirectoryError):
-                path = inside(self.path, name)
+                path = safe_join(self.path, name)
                 if not stat.S_ISREG(path.lstat().st_mode):
                     continue
                 if self._own_fingerprint(name, path) is None:
@@ -301,7 +301,7 @@ class FolderCopy:
                     folders.update(parents)
         for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
             with contextlib.suppress(OSError, ValueError):  # not empty: somebody has put something there
-                inside(self.path, str(folder)).rmdir()
+                safe_join(self.path, str(folder)).rmdir()
         for name in gone:
             del self.names[name]
 

@@ -38,7 +38,7 @@ from grpo_colab.runs.mirror.layout import (
 )
 from grpo_colab.runs.mirror.lookup import NAME_A_COPY, copies_in, is_copy, shown
 from grpo_colab.text import on_one_line
-from grpo_colab.utils.files import expanded, inside, open_to_read, to_disk, write_text
+from grpo_colab.utils.files import expanded, open_to_read, safe_join, to_disk, write_text
 
 MOST_CHECKPOINTS = 100  # in a copy, which normally has three
 SPARE_BYTES = 1 << 26  # disk space that must remain free
@@ -121,7 +121,7 @@ def _restore_from_folder(source: str, new: Path) -> tuple[str, dict[str, str]]:
     sizes = {}
     for name in candidates:
         with contextlib.suppress(OSError, ValueError):
-            status = inside(copy, name).lstat()
+            status = safe_join(copy, name).lstat()
             if stat.S_ISREG(status.st_mode):
                 sizes[name] = status.st_size
     wanted, problems = _select_files(marker, sizes, saved)
@@ -165,7 +165,7 @@ def _restore_from_hub(source: str, fetched: Path, new: Path) -> tuple[str, dict[
     for one in wanted:
         target = new / one
         target.parent.mkdir(parents=True, exist_ok=True)
-        inside(copy, one).replace(target)
+        safe_join(copy, one).replace(target)
     return marker["id"], problems
 
 

@@ -26,7 +26,7 @@ from grpo_colab.utils.files import expanded, read_bytes
 MOST_SOURCE: Final = 1 << 22  # bytes of a file with rewards
 
 
-def look_at_reward(name: str, columns: Collection[str] | None = None) -> str | None:
+def check_without_import(name: str, columns: Collection[str] | None = None) -> str | None:
     """Check what can be checked of a reward without running it; return its key, or None where that cannot be told.
 
     This package's own rewards are checked fully. Of a file, the check is whether it parses and defines the function,
