@@ -1,11 +1,11 @@
-"""Write what follows from another file: the notebooks from their sources, and the repository's address everywhere.
+"""Generate the notebooks from their sources, and write the repository's address wherever it is used.
 
-    python colab/generate.py            writes
-    python colab/generate.py --check    changes nothing; prints what would change, and exits with status 1 if anything
+    python colab/generate.py            write the files
+    python colab/generate.py --check    change nothing; print what would change, and exit with status 1 if anything
 
 The sources are colab/grpo_gsm8k.py, colab/reward_workshop.py, colab/drawing_grpo_vs_her.py and colab/explore_gsm8k.py,
-in jupytext's percent format; the address is `[project.urls] Repository` in pyproject.toml, and reaches the notebooks,
-the installer and the README's badges.
+in jupytext's percent format. The address is `[project.urls] Repository` in pyproject.toml. It is written into the
+notebooks, the installer and the README's badges.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
-# and the accelerator that Colab should offer
+# A notebook's name, and the accelerator that Colab should offer for it.
 NOTEBOOKS = {"grpo_gsm8k": "GPU", "reward_workshop": None, "drawing_grpo_vs_her": None, "explore_gsm8k": None}
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 README = """<!-- generated: colab -->
@@ -38,7 +38,7 @@ In any other notebook, also on Kaggle:
 
 
 def generated(root: Path) -> dict[str, str]:
-    """Each file's path in the tree, and what it should hold."""
+    """Return the content of every generated file, by its path below `root`."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     repository = project["urls"]["Repository"].rstrip("/")
     name = urlsplit(repository).path.strip("/")
@@ -63,14 +63,17 @@ def generated(root: Path) -> dict[str, str]:
 
 
 def notebook(source: Path, accelerator: str | None, places: dict[str, str]) -> str:
-    """The .ipynb of a percent file: no outputs, and nothing that differs from one day or one jupytext to the next."""
+    """Return the text of the .ipynb of a percent file.
+
+    It has no outputs, and nothing that depends on the day or on jupytext's version.
+    """
     import jupytext
     import nbformat
 
     text = source.read_text(encoding="utf-8")
     for place, value in places.items():
         text = text.replace(place, value)
-    text = text[text.index("# %%") :]  # without what is for those who read the source, and for ruff
+    text = text[text.index("# %%") :]  # the head is for readers of the source, and for ruff
     book = jupytext.reads(text, fmt="py:percent")
     for number, cell in enumerate(book.cells):
         cell.id = f"{source.stem}-{number}".replace("_", "-")
@@ -88,6 +91,7 @@ def notebook(source: Path, accelerator: str | None, places: dict[str, str]) -> s
 
 
 def main(arguments: list[str], root: Path) -> int:
+    """Write the files below `root`, or with --check compare them; return the exit status."""
     check, changed = "--check" in arguments, False
     for name, text in generated(root).items():
         path = root / name

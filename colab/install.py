@@ -1,18 +1,19 @@
-"""Installs grpo_colab into a notebook's runtime, or says in a line why it did not and what to do.
+"""Install grpo_colab into a notebook's runtime, or say in one line why not and what to do.
 
-    %run install.py                    in a notebook, which it restarts by itself where that is needed
+    %run install.py                    in a notebook; the kernel restarts by itself if it has to
     python install.py                  in a terminal
-        --package WHEEL_OR_URL         grpo_colab from there: a wheel, a folder, an address; else from the repository
-        --vllm                         with vLLM, which generates faster, and moves torch with a hundred others
-        --no-vllm                      without it: the default, since it keeps the runtime's own torch, and the way out
-        --refresh                      ask that address again, where it was asked before
-        --dry-run                      say what would change, and change nothing
-        --no-restart                   say that the kernel must restart, and leave that to you
+        --package WHEEL_OR_URL         install grpo_colab from this wheel, folder or address, not from the repository
+        --vllm                         install vLLM, too: generation is faster, but torch and a hundred others change
+        --no-vllm                      keep the runtime's own torch (the default)
+        --refresh                      download --package again, even if it has been downloaded before
+        --dry-run                      print what would change, and change nothing
+        --no-restart                   say that the kernel must be restarted, but leave it running
 
-It needs the standard library alone, Python 3.11 to 3.13, and a runtime that has torch, as Colab's and Kaggle's have.
-What it brings has exact versions, which a test resolves against Colab's own package lists. What the runtime has stays:
-its versions, read at that moment, are constraints. uv (a private copy) first says what would change; anything but what
-the row of the matrix expects ends it there, before a file is touched. Once done, running it again does nothing.
+This file needs only the standard library, Python 3.11 to 3.13, and a runtime that has torch, as Colab's and Kaggle's
+do. Every package that it adds has an exact version, and a test resolves them against Colab's own package lists. The
+packages that the runtime has stay: their versions are constraints. uv (a private copy) first says what would change. If
+that is not what the row of the matrix expects, the installation stops before any file is changed. A second run of a
+finished installation changes nothing.
 """
 
 from __future__ import annotations
@@ -41,29 +42,28 @@ Changes = dict[str, tuple[str | None, str | None]]  # package -> version before 
 
 
 def _versions(text: str) -> dict[str, tuple[str, ...]]:
-    """`name==1|2 name==3` as a table; two versions where the runtimes need different ones."""
+    """Parse `name==1|2 name==3`. A package has two versions where runtimes need different ones."""
     return {name: tuple(versions.split("|")) for name, versions in (item.split("==") for item in text.split())}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the matrix: what is asked for, and all that may change for it, each to the one version named."""
+    """A row of the matrix: what is installed for one kind of runtime, and which packages may change for it."""
 
     name: str
-    exact: tuple[str, ...]  # at the row's version or not at all
-    wants: tuple[str, ...]  # at the runtime's version where it has one
-    brings: Mapping[str, tuple[str, ...]]
-    without: tuple[str, ...] = ()  # asked for by metadata, of no use here
-    keeps: tuple[str, ...] = (
-        "certifi",
-    )  # at the runtime's version whatever metadata says: Unsloth's asks for a future one
-    driver: int = 0  # NVIDIA's, at least
+    exact: tuple[str, ...]  # must have the row's version
+    wants: tuple[str, ...]  # keep the runtime's version if it has one
+    brings: Mapping[str, tuple[str, ...]]  # every package that may change, and the versions that it may change to
+    without: tuple[str, ...] = ()  # required by metadata, but never used in this kind of runtime
+    # Keep the runtime's version, whatever metadata requires: Unsloth's requires a certifi that does not exist yet.
+    keeps: tuple[str, ...] = ("certifi",)
+    driver: int = 0  # the oldest NVIDIA driver that works
     takes: str = "a minute or two"
 
 
 EXACT = ("unsloth", "unsloth-zoo", "trl", "datasets")
-MONTY = "pydantic-monty>=1.4,<1.5"  # 1.5.0 asks for a client that is not on the index
-# peft 0.18 asks torchao for a class that is gone
+MONTY = "pydantic-monty>=1.4,<1.5"  # 1.5.0 requires a client that is not on the index
+# peft 0.18 imports a class that torchao no longer has
 WANTS = (
     "peft>=0.19",
     "wandb",
@@ -71,6 +71,7 @@ WANTS = (
     "pydantic",
     "tomli-w",
     "filelock",
+    "jinja2",
     "matplotlib",
     "pillow",
     "plotly>=5.24",
@@ -84,7 +85,7 @@ COMMON = _versions("""
     tokenizers==0.23.3 tomli-w==1.2.0 torchao==0.18.0 transformers==5.17.0 trl==1.15.0 tyro==1.0.17 unsloth==2026.10.9
     unsloth-zoo==2026.10.9""")
 GPU = COMMON | _versions("json5==0.17.3 structlog==26.1.0 xformers==0.0.35")
-# torch 2.13 is built for CUDA 13, so that cudf, cupy and others of the runtime that were built for 12.8 stop working
+# torch 2.13 is built for CUDA 13. The runtime's packages that were built for 12.8 (cudf, cupy, ...) stop working.
 VLLM = GPU | _versions("""
     agent-detector==2.0.0 anthropic==2.12.0 apache-tvm-ffi==0.1.11 astor==0.8.1 blake3==1.0.11 cbor2==6.2.1 click==8.5.1
     compressed-tensors==0.17.0 cuda-bindings==13.4.4 cuda-core==1.2.2 cuda-pathfinder==1.9.0 cuda-python==13.4.4
@@ -111,7 +112,7 @@ VLLM = GPU | _versions("""
     supervisor==4.3.0 tilelang==0.1.12 tokenspeed-mla==0.1.8 tokenspeed-triton==3.9.10.post20261028 torch==2.13.0
     torch-c-dlpack-ext==0.1.5 torchaudio==2.11.0 torchcodec==0.17.0 torchvision==0.28.0 triton==3.7.1 truststore==0.10.5
     vllm==0.31.0 vllm-bnb-plugin==0.0.3 xgrammar==0.2.7 z3-solver==4.15.4.0""")
-# What Unsloth asks for and a CPU never uses: colab/lock-cpu.txt leaves out the same
+# Unsloth requires these, but a CPU never uses them. colab/lock-cpu.txt leaves out the same.
 NO_GPU = ("triton", "xformers", "torchvision", "diffusers", "einops", "json5", "structlog")
 MATRIX = {
     "cpu": Row("cpu", EXACT, WANTS, COMMON, without=NO_GPU),
@@ -122,13 +123,13 @@ MATRIX = {
 }
 FLASHINFER = "UNSLOTH_VLLM_NO_FLASHINFER"
 PYTHONS = ((3, 11), (3, 12), (3, 13))
-# PEP 440. Debian's own packages have others (1.1build1), which neither a constraint nor uv can read
+# PEP 440. Debian's own packages have other versions (1.1build1), which neither a constraint nor uv can parse.
 VERSION = re.compile(
     r"v?(\d+!)?\d+(\.\d+)*([-_.]?(a|b|c|rc|alpha|beta|pre|preview)[-_.]?\d*)?(-\d+|[-_.]?(post|rev|r)[-_.]?\d*)?"
     r"([-_.]?dev[-_.]?\d*)?(\+[a-z0-9]+([-_.][a-z0-9]+)*)?",
     re.IGNORECASE,
 )
-# Of the runtime's variables for uv those that say where packages come from; the others change what it does
+# The environment variables of uv that say where packages come from. The others change what it does, and are removed.
 UV_MEANS = re.compile(
     r"UV_(DEFAULT_INDEX|INDEX.*|EXTRA_INDEX_URL|FIND_LINKS|CACHE_DIR|HTTP_.*|NATIVE_TLS|SYSTEM_CERTS|INSECURE_HOST|"
     r"KEYRING_PROVIDER|BREAK_SYSTEM_PACKAGES)"
@@ -136,25 +137,30 @@ UV_MEANS = re.compile(
 
 
 class InstallError(Exception):
-    """Nothing was installed, or not what should have been. A notebook shows its words alone, and Run all stops."""
+    """Raised if the installation failed. A notebook shows only its message, without a traceback, and Run all stops."""
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
 
 
 class Restarting(InstallError):
-    """Not a failure: the kernel is about to go, and the cells below must not run in it."""
+    """Raised when the kernel is about to restart, to keep the cells below from running. This is not a failure."""
 
 
 @dataclass(frozen=True)
 class Gpu:
+    """The GPU of this runtime."""
+
     name: str
-    capability: tuple[int, int]
-    driver: int
+    capability: tuple[int, int]  # CUDA's compute capability
+    driver: int  # major version of NVIDIA's driver
 
 
 def this_gpu() -> Gpu | None:
-    """Ask the driver's own tool: torch, once imported, could not be replaced without a restart."""
+    """Return the GPU as nvidia-smi describes it, None if there is none.
+
+    torch is not asked: once imported, it could not be replaced without a restart of the kernel.
+    """
     command = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
@@ -166,7 +172,7 @@ def this_gpu() -> Gpu | None:
 
 
 def pick(gpu: Gpu | None, vllm: bool, python: tuple[int, int]) -> Row:
-    """The row for this machine, or why there is none."""
+    """Return the row for a runtime. Raises InstallError if there is none for its Python, GPU or driver."""
     if python not in PYTHONS:
         raise InstallError(f"Python {'.'.join(map(str, python))} is none of 3.11, 3.12 and 3.13: {WAY_OUT}")
     row = MATRIX["cpu" if gpu is None else "gpu-vllm" if vllm else "gpu"]
@@ -182,12 +188,15 @@ def pick(gpu: Gpu | None, vllm: bool, python: tuple[int, int]) -> Row:
 
 
 def canonical(name: str) -> str:
-    """A package's name as the index spells it."""
+    """Return a package's name as the index spells it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def installed() -> dict[str, str]:
-    """Every package that this Python finds, and its version, as the disk has it now; not those that uv cannot read."""
+    """Return the version of every package that this Python can import, read from the disk now.
+
+    Packages whose version uv cannot parse are left out.
+    """
     importlib.invalidate_caches()
     found: dict[str, str] = {}
     for package in importlib.metadata.distributions():
@@ -198,12 +207,16 @@ def installed() -> dict[str, str]:
 
 
 def requirements(row: Row) -> list[str]:
-    """What uv is asked for."""
+    """Return the requirements that uv is to install for a row."""
     return [f"{name}=={row.brings[name][-1]}" for name in row.exact] + list(row.wants)
 
 
 def guards(row: Row, runtime: Mapping[str, str]) -> dict[str, list[str]]:
-    """uv's files: the runtime's own versions, and for what may change nothing newer than the row's or the runtime's."""
+    """Return the lines of uv's constraints, overrides and excludes.
+
+    A package that must not change is constrained to the runtime's version. One that may change is constrained to be no
+    newer than the row's or the runtime's version.
+    """
     fixed = [f"{name}=={version}" for name, version in runtime.items() if name not in row.brings]
     newest = {name: max(*versions, runtime.get(name, "0"), key=_ordered) for name, versions in row.brings.items()}
     allowed = [f"{name}<={version.partition('+')[0]}" for name, version in newest.items()]
@@ -217,7 +230,7 @@ def _ordered(version: str) -> tuple[int, ...]:
 def planned(
     row: Row, runtime: Mapping[str, str], uv: str, python: str = sys.executable, options: Iterable[str] = ()
 ) -> Changes:
-    """What uv would change in `python`'s packages; it resolves all and installs nothing."""
+    """Return what installing a row would change in `python`'s packages. uv resolves everything and installs nothing."""
     with tempfile.TemporaryDirectory() as folder:
         named = []
         for name, lines in guards(row, runtime).items():
@@ -227,7 +240,7 @@ def planned(
 
 
 def plan(uv: str, python: str, *arguments: str) -> Changes:
-    """What `uv pip install` with these arguments would change."""
+    """Return what `uv pip install` with these arguments would change."""
     changes: Changes = {}
     for change in json.loads(_run_uv(uv, python, "--dry-run", "--output-format=json", *arguments))["changes"]:
         before, after = changes.get(change["name"], (None, None))
@@ -256,7 +269,7 @@ def _run_uv(uv: str, python: str, *arguments: str) -> str:
 
 
 def surprises(row: Row, changes: Changes) -> list[str]:
-    """Of the changes those that the row does not expect, each with what it would mean."""
+    """Return the changes that the row does not expect, each as a text that says what it would break."""
     found = []
     for name, (before, after) in changes.items():
         if after is not None and after in row.brings.get(name, ()):
@@ -275,11 +288,11 @@ def surprises(row: Row, changes: Changes) -> list[str]:
 
 
 def complete(row: Row) -> bool:
-    """Whether all that the row asks for, and all that those ask for, is here; it needs no network and no uv."""
+    """Tell whether all of a row's requirements, and theirs in turn, are installed. Needs neither network nor uv."""
     try:
         from packaging.requirements import Requirement
     except ImportError:
-        return False  # then something is missing: Unsloth itself needs it
+        return False  # Unsloth itself requires packaging, so something is missing
     have, seen = installed(), set()
     todo = [Requirement(line) for line in requirements(row)]
     while todo:
@@ -297,14 +310,17 @@ def complete(row: Row) -> bool:
 
 
 def cache() -> Path:
-    """Where this file keeps what it downloads for itself."""
+    """Return the folder for this file's own downloads, and create it if necessary."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "grpo_colab"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def find_uv() -> str:
-    """The uv whose words this file understands: the one on the path, or a private copy, downloaded once (20 MB)."""
+    """Return the path of uv, of the version whose output this file can parse.
+
+    It is the one on PATH if its version fits, else a private copy, which is downloaded once (20 MB).
+    """
     if there := shutil.which("uv"):
         version = subprocess.run([there, "--version"], capture_output=True, text=True, check=False).stdout.split()
         if version[1:2] == [UV]:
@@ -319,7 +335,7 @@ def find_uv() -> str:
 
 def _pip(do: str, what: str, *options: str) -> None:
     command = [sys.executable, "-m", "pip", do, "--quiet", "--no-deps", "--disable-pip-version-check", "--retries=2"]
-    dated = os.environ | {"SOURCE_DATE_EPOCH": "315532800"}  # a wheel made twice of the same folder is the same file
+    dated = os.environ | {"SOURCE_DATE_EPOCH": "315532800"}  # two wheels built from the same folder are identical
     process = subprocess.run([*command, *options, what], capture_output=True, text=True, check=False, env=dated)
     if process.returncode:
         said = process.stderr.splitlines() or ["pip did not say why"]
@@ -330,7 +346,10 @@ def _pip(do: str, what: str, *options: str) -> None:
 
 
 def fetch(package: str, refresh: bool = False) -> Path:
-    """The wheel of grpo_colab: the one named, or made from a folder or an address. An address is asked once."""
+    """Return the wheel of grpo_colab: `package` itself, or built from the folder or the address that it names.
+
+    The wheel of an address is kept, and is built again only with `refresh`.
+    """
     if package.endswith(".whl") and Path(package).is_file():
         return Path(package)
     remote = "://" in package
@@ -352,7 +371,7 @@ def fetch(package: str, refresh: bool = False) -> Path:
 
 
 def has(wheel: Path) -> bool:
-    """Whether just this wheel is installed: pip keeps the sum of what it installed from a file."""
+    """Tell whether exactly this wheel is installed, by the checksum that pip keeps of a file it installed from."""
     try:
         record = json.loads(importlib.metadata.distribution("grpo_colab").read_text("direct_url.json") or "{}")
     except importlib.metadata.PackageNotFoundError:
@@ -362,19 +381,22 @@ def has(wheel: Path) -> bool:
 
 
 def modules(name: str) -> list[Any]:
-    """The package's top modules that this process has imported."""
+    """Return the top-level modules of a package that this process has imported."""
     files = importlib.metadata.distribution(name).files or ()
     names = {file.parts[0].partition(".")[0] for file in files if file.suffix in (".py", ".so")}
     return [sys.modules[module] for module in sorted(names & set(sys.modules))]
 
 
 def imported(names: Iterable[str]) -> list[str]:
-    """Which of these packages have a module in this process already, which a new version on the disk cannot replace."""
+    """Return those of these packages that this process has imported.
+
+    A new version on the disk does not replace what is imported.
+    """
     return [name for name in names if modules(name)]
 
 
 def outdated(row: Row) -> list[str]:
-    """Of the row's packages those that changed after this process imported them, whoever changed them."""
+    """Return the row's packages whose version on the disk is not the one that this process has imported."""
     found = []
     for name, version in installed().items():
         said = [getattr(module, "__version__", None) for module in modules(name)] if name in row.brings else []
@@ -384,7 +406,10 @@ def outdated(row: Row) -> list[str]:
 
 
 def install(row: Row, package: str, dry_run: bool = False, refresh: bool = False) -> list[str]:
-    """Make the row true here, then grpo_colab; the names of changed packages that this process has imported already."""
+    """Install a row's packages, then grpo_colab.
+
+    Returns the names of the packages that changed after this process had imported them, so that it must restart.
+    """
     begun = time.monotonic()
     wheel = Path(package) if dry_run else fetch(package, refresh)
     whole = complete(row) and not _unfinished().exists()
@@ -393,7 +418,10 @@ def install(row: Row, package: str, dry_run: bool = False, refresh: bool = False
         print(f"Would install grpo_colab from {package}. Nothing was changed.")
         return []
     if has(wheel):
-        print("grpo_colab and all that it needs is here already" + (": nothing to do." if whole and not stale else "."))
+        print(
+            "grpo_colab and everything that it needs are installed already"
+            + (": nothing to do." if whole and not stale else ".")
+        )
         return stale
     before = installed()
     stale += imported({"grpo-colab"} & before.keys())
@@ -404,7 +432,10 @@ def install(row: Row, package: str, dry_run: bool = False, refresh: bool = False
 
 
 def _unfinished() -> Path:
-    """Names what is being installed while it is, so that an install that was killed is done again, not believed."""
+    """Return the path of a file that lists what is being installed, and that exists only meanwhile.
+
+    If it exists at the start, the last installation was killed: what it lists is installed again.
+    """
     return cache() / f"unfinished-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]}"
 
 
@@ -441,9 +472,9 @@ def _bring(row: Row, dry_run: bool) -> list[str]:
         _run_uv(uv, sys.executable, "--no-build", "--no-deps", *(["--reinstall"] if half_done else []), *wanted)
     except InstallError as error:
         if installed() != runtime:
-            raise InstallError(f"{error}\nIt stopped half-way: run this again, and it is done anew.") from None
+            raise InstallError(f"{error}\nIt stopped half-way: run this again to install everything anew.") from None
         if not half_done:
-            _unfinished().unlink()  # uv downloads all before it touches anything
+            _unfinished().unlink()  # uv downloads everything before it changes anything
         raise
     _as_expected(runtime, set(changes), changes)
     _unfinished().unlink()
@@ -451,7 +482,7 @@ def _bring(row: Row, dry_run: bool) -> list[str]:
 
 
 def _as_expected(before: Mapping[str, str], may_change: set[str], changes: Changes | None = None) -> None:
-    """Look at the disk again: what was said is what was done, or a person should know."""
+    """Raise InstallError unless what changed on the disk is what was planned."""
     after = installed()
     done = {
         name: (before.get(name), after.get(name))
@@ -461,20 +492,24 @@ def _as_expected(before: Mapping[str, str], may_change: set[str], changes: Chang
     if (changes is not None and done != changes) or not done.keys() <= may_change:
         differ = [name for name in sorted(done.keys() | may_change) if done.get(name) != (changes or {}).get(name)]
         raise InstallError(
-            f"The install ended, but not as it was planned: {', '.join(differ)}. Begin with a fresh runtime (in Colab: "
-            "Runtime > Disconnect and delete runtime)."
+            f"The installation changed other packages than planned: {', '.join(differ)}. Start with a fresh "
+            "runtime (in Colab: Runtime > Disconnect and delete runtime)."
         )
 
 
 def _shell() -> Any:
-    """IPython's, where this file runs in a notebook's kernel."""
+    """Return IPython's shell if this file runs in a notebook's kernel, else None."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell if hasattr(shell, "kernel") else None
 
 
 def _fail(error: InstallError) -> NoReturn:
-    """Leave with one line. `%run` shows an error and lets its cell and all below go on, so it fails while showing."""
+    """End with the error's message alone.
+
+    `%run` only shows an error, and the rest of its cell and all cells below go on. So the function that shows it is
+    replaced by one that raises it.
+    """
     shell = _shell()
     if shell is None:
         print(error, file=sys.stderr)
@@ -484,13 +519,13 @@ def _fail(error: InstallError) -> NoReturn:
         del shell.showtraceback
         raise error
 
-    if "__file__" in globals():  # not so where a person pasted this file into a cell
+    if "__file__" in globals():  # there is none if this file was pasted into a cell
         shell.showtraceback = show
     raise error
 
 
 def _restart(stale: list[str], may_restart: bool) -> None:
-    """Changed packages that this kernel has imported are there in two versions until it starts anew."""
+    """Restart the kernel, or ask for it, if packages changed that it has imported already."""
     if not stale:
         return
     changed = f"{', '.join(stale)} changed and {'was' if len(stale) == 1 else 'were'} in use here already"
@@ -513,7 +548,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """What `%run install.py` and `python install.py` do."""
+    """Run the command line: see the top of this file."""
     parser = _Parser(description="Installs grpo_colab into a notebook's runtime.")
     parser.add_argument(
         "--package", default=f"{REPOSITORY}/archive/refs/heads/main.zip", help="a wheel, folder or address"
@@ -534,6 +569,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     try:
-        main(None if "__file__" in globals() else [])  # pasted into a cell, the arguments are the kernel's
+        main(None if "__file__" in globals() else [])  # in a pasted cell, sys.argv is the kernel's
     except InstallError as failure:
         _fail(failure)

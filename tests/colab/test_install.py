@@ -122,7 +122,9 @@ def test_it_changes_what_it_should_and_nothing_the_second_time(runtime: Runtime,
     asked, files = list(index.requests), runtime.files()
     second = runtime.run(PATH=os.devnull)  # without uv: there is nothing to ask it
     assert second.stderr == ""
-    assert second.stdout.splitlines() == ["grpo_colab and all that it needs is here already: nothing to do."]
+    assert second.stdout.splitlines() == [
+        "grpo_colab and everything that it needs are installed already: nothing to do."
+    ]
     assert (index.requests, runtime.files()) == (asked, files)
 
 
@@ -415,7 +417,7 @@ async def in_kernel(runtime: Runtime) -> None:
         # run all again: nothing is installed twice, and everything is there
         second = await run_all(manager, [cells[1], cells[0], "import os; print(os.getpid())", cells[2]])
         assert [status for status, _ in second] == ["ok"] * 4
-        assert second[0][1].strip() == "grpo_colab and all that it needs is here already: nothing to do."
+        assert second[0][1].strip() == "grpo_colab and everything that it needs are installed already: nothing to do."
         assert second[1][1].strip() == "3.0"
         assert second[2][1] != failed[0][1]
         assert (runtime.folder / "went_on").exists()

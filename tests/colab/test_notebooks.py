@@ -569,7 +569,7 @@ def test_the_main_notebook_from_top_to_bottom_and_again_after_a_cut(colab: Colab
     assert not (path / "evaluation.json").exists()
 
     book = colab.run("grpo_gsm8k", first, **form)
-    assert "grpo_colab and all that it needs is here already" in str(cell_of(book, "install.py").outputs)
+    assert "grpo_colab and everything that it needs are installed already" in str(cell_of(book, "install.py").outputs)
     assert "Resuming" in str(cell_of(book, "trained(").outputs)
     assert list((first / "runs").iterdir()) == [path]
     assert (path / "evaluation-before.jsonl").stat().st_mtime_ns == asked
