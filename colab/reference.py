@@ -215,8 +215,9 @@ def _rewards() -> str:
     code = rewards.get_code_reward
     rows.append(("`grpo_colab.rewards.get_code_reward`", _summary(code), _parameters(code)))
     for module in (importlib.import_module(module) for module, _ in TASKS.values()):
-        for name, function in vars(module).items():
-            if name.endswith("_reward") and inspect.isfunction(function) and function.__module__ == module.__name__:
+        for name in dir(module):
+            function = getattr(module, name)
+            if name.endswith("_reward") and function.__module__.startswith(module.__name__):
                 rows.append((f"`{module.__name__}.{name}`", _summary(function), ""))
     return (
         "## Rewards\n\nIn a recipe and on the command line by these names; settings are written as a call, "

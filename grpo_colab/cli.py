@@ -18,11 +18,11 @@ from grpo_colab.cli_output import (
     chatter_to_stderr,
     escape_unprintable,
     evaluation_text,
-    print_to_stderr,
     print_traceback,
 )
 from grpo_colab.errors import SettingError
 from grpo_colab.text import printable
+from grpo_colab.utils.console import info
 
 EXAMPLES = """\b
   grpo-colab train                                  the default, on a CPU: minutes, no account, no download
@@ -155,8 +155,8 @@ def draw(
         )
     with chatter_to_stderr():
         from grpo_colab import draw as draw_image
-        from grpo_colab.experiments.sweep import as_json as results_of
-        from grpo_colab.experiments.sweep import draw_text
+        from grpo_colab.experiments.results import as_json as results_of
+        from grpo_colab.experiments.results import draw_text
 
         runs = draw_image(
             names[0] if names else None,
@@ -346,12 +346,12 @@ def score(file: str, rewards: str, answer_column: str, golds: str | None, out: s
 
     Each row has a `completion` and the columns that the rewards need, such as `answer`.
     """
-    from grpo_colab.evaluation.scoring import check_out
     from grpo_colab.evaluation.scoring import score as score_file
     from grpo_colab.rewards.resolve import split_names
+    from grpo_colab.utils.files import check_name
 
     if out:
-        check_out(out)
+        check_name("--out", out)
     names = split_names(rewards)
     announce_foreign_code(names)
     with chatter_to_stderr():
@@ -396,5 +396,5 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         cli(arguments, prog_name="grpo-colab")
     except SettingError as error:
-        print_to_stderr(f"grpo-colab: {error}")
+        info(f"grpo-colab: {error}", every_process=True)
         sys.exit(2)

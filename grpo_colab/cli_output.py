@@ -13,14 +13,8 @@ import sys
 import traceback
 from typing import Any
 
-import click
-
-from grpo_colab.text import masked, printable
-
-
-def print_to_stderr(text: str) -> None:
-    """Print a line on stderr, with escape sequences shown as text and keys masked."""
-    click.echo(printable(masked(text)), err=True)
+from grpo_colab.text import printable
+from grpo_colab.utils.console import info
 
 
 def escape_unprintable() -> None:
@@ -43,7 +37,7 @@ def announce_foreign_code(names: list[str]) -> None:
             check_without_import(name)
         announcement = announced(names)
         if announcement:
-            print_to_stderr(announcement)
+            info(announcement, every_process=True)
 
 
 class _SafeStderr(io.TextIOBase):
@@ -75,7 +69,7 @@ def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:
 
 def print_traceback(*error: Any) -> None:
     """Print an exception's traceback on stderr, safe for a terminal. Takes the arguments of sys.excepthook."""
-    print_to_stderr("".join(traceback.format_exception(*error)).rstrip())
+    info("".join(traceback.format_exception(*error)).rstrip(), every_process=True)
 
 
 def evaluation_text(evaluation: dict[str, Any]) -> str:

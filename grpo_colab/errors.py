@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from grpo_colab.text import masked, on_one_line, printable
 
+MOST_SHOWN: Final = 1 << 16  # characters of a text that are searched for secrets
 _NOT_GIVEN: Final = object()
 
 
@@ -43,7 +44,10 @@ class SettingError(ValueError):
         """Return the message, made of the fields that are given."""
         setting = self.setting
         if setting and self.has_value:
-            setting = f"{setting} = {shown(self.value, 200)}"
+            value = shown(self.value, 200)
+            if isinstance(self.value, bool) and "." in setting:
+                value = value.lower()  # a recipe's setting, as TOML writes it
+            setting = f"{setting} = {value}"
         text = ": ".join(part for part in (self.place, setting, self.problem) if part)
         if self.remedy:
             text = f"{text}; {self.remedy}"
@@ -52,6 +56,13 @@ class SettingError(ValueError):
     def at(self, place: object) -> Self:
         """Return a copy that names a place, such as a file, a line or a run folder, before the place that it has."""
         return self.replace(place=f"{place}: {self.place}" if self.place else str(place))
+
+    def within(self, place: object, **fields: object) -> Self:
+        """Return a copy for a setting that another one holds, such as a reward's setting in its brackets.
+
+        An error that names a setting keeps it, and gets `place`. Another one gets `fields`, as of `replace`.
+        """
+        return self.at(place) if self.setting else self.replace(**fields)
 
     def replace(self, **fields: object) -> Self:
         """Return a copy of the same class with other values for `fields`: setting, value, problem, remedy, place."""
@@ -71,13 +82,21 @@ def one_line(error: BaseException, limit: int = 160) -> str:
     return text if len(text) <= limit else text[:limit] + "..."
 
 
+class _MaskedRepr(reprlib.Repr):
+    """Short reprs in which texts are masked before they are cut: half a secret is not known for one."""
+
+    def repr_str(self, value: str, level: int) -> str:
+        """Return the repr of a text, cut in its middle. Of a huge one, only the beginning is looked at."""
+        return super().repr_str(masked(value[:MOST_SHOWN]), level)
+
+
 def shown(value: object, limit: int = 80) -> str:
-    """Return a value's repr, cut to `limit` characters.
+    """Return a value's repr without secrets, cut to `limit` characters.
 
     It takes bounded time also for deeply nested lists. A value without a repr, such as a huge integer, is shown as its
     type.
     """
-    short = reprlib.Repr()
+    short = _MaskedRepr()
     short.maxstring = short.maxother = short.maxlong = limit
     with contextlib.suppress(Exception):
         return short.repr(value)[:limit]
@@ -85,14 +104,14 @@ def shown(value: object, limit: int = 80) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'a' or 'b'?` for a misspelt name, or an empty string when no known name is similar."""
+    """Return `did you mean 'a' or 'b'?` for a misspelt name, or an empty string if no known name is similar."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
+    return f"did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
 
 
 def one_of(name: str, known: Iterable[str]) -> str:
     """Return a remedy for an unknown name: the known names that are similar, then all known names."""
     names = list(known)
     listed = ", ".join(names)
-    suggestion = nearest(name, names).removeprefix("; ")
+    suggestion = nearest(name, names)
     return f"{suggestion} There are: {listed}" if suggestion else f"there are: {listed}"

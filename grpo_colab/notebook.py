@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.recipe.recipe import DEFAULT_PRESET, Recipe, Text
+from grpo_colab.recipe.recipe import DEFAULT_PRESET, Recipe
+from grpo_colab.recipe.schema import Text
 from grpo_colab.runs import checkpoints, mirror
 from grpo_colab.runs.lock import check_no_links
 from grpo_colab.runs.resume import restore_run

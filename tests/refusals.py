@@ -72,7 +72,7 @@ def check(
     if problem is not None:
         assert problem in error.problem
     if place is not ANY:
-        assert place is None or str(place) in (error.place or "")
+        assert error.place is None if place is None else str(place) in (error.place or "")
     if snapshot:
         _compare(str(error))
 

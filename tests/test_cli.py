@@ -247,3 +247,23 @@ def test_importing_the_stack_before_unsloth_is_refused(tmp_path: Path) -> None:
     assert "transformers was imported before unsloth" in done.stderr
     assert "put `import unsloth` first" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+SMALL = "--evaluation.n 2 --evaluation.max-completion-tokens 4 --budget.rehearsal false --budget.max-steps"
+FRESH = [
+    f"train --out run --task.limit 8 {SMALL} 1",
+    pytest.param(f"draw 2/2 --method her --out drawn --hindsight.samples 4 {SMALL} 1", marks=pytest.mark.long),
+    pytest.param("evaluate run", marks=pytest.mark.long),
+]
+
+
+@pytest.mark.parametrize("line", FRESH, ids=["train", "draw", "evaluate"])
+def test_a_process_of_its_own_imports_unsloth_before_what_must_follow_it(line: str, tmp_path: Path) -> None:
+    """The other tests' commands are forks of a process that has imported everything."""
+    if line.startswith("evaluate"):
+        train = [sys.executable, "-m", "grpo_colab", *FRESH[0].split()]  # type: ignore[union-attr]
+        subprocess.run(train, cwd=tmp_path, check=True, capture_output=True)
+    command = [sys.executable, "-m", "grpo_colab", *line.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "was imported before unsloth" not in done.stderr

@@ -19,6 +19,8 @@ from grpo_colab.errors import SettingError, one_of
         ({"setting": "--resume", "problem": "no such run", "remedy": "name one"}, "--resume: no such run; name one"),
         ({"setting": "a.b", "value": None, "problem": "is empty"}, "a.b = None: is empty"),
         ({"place": "mine.toml, line 3", "setting": "a.b", "value": "x"}, "mine.toml, line 3: a.b = 'x'"),
+        ({"setting": "a.b", "value": True, "problem": "is not allowed"}, "a.b = true: is not allowed"),  # as in TOML
+        ({"setting": "partial", "value": True, "problem": "is not allowed"}, "partial = True: is not allowed"),
         ({"problem": "key hf_" + "a" * 30}, "key hf_..."),
     ],
 )
@@ -30,6 +32,19 @@ def test_its_text_is_a_sentence_of_its_fields(fields: dict[str, object], sentenc
         assert vars(twin) == vars(error)
 
 
+SECRET = "S3cretSecretXYZ" * 8
+
+
+@pytest.mark.parametrize("before", [0, 20, 94, 150, 5000])
+@pytest.mark.parametrize("after", [0, 66, 5000])
+@pytest.mark.parametrize("head", ["?token=", " hf_"])
+def test_no_part_of_a_secret_is_left_by_the_cut_of_a_long_value(before: int, after: int, head: str) -> None:
+    value = "a" * before + head + SECRET + "&" + "b" * after
+    for written in (value, [value], {"key": [value]}):
+        error = SettingError("is unknown", setting="model.model_name", value=written)
+        assert not any(SECRET[at : at + 5] in str(error) for at in range(15)), str(error)
+
+
 @pytest.mark.parametrize(
     "asked",
     [
@@ -38,11 +53,12 @@ def test_its_text_is_a_sentence_of_its_fields(fields: dict[str, object], sentenc
         {"remedy": "2 or more"},
         {"problem": "is text"},
         {"place": "mine.toml"},
+        {"place": None},
     ],
 )
 def test_another_field_fails_the_assertion(asked: dict[str, object]) -> None:
     with pytest.raises(AssertionError), refused(**asked, snapshot=False):  # type: ignore[arg-type]
-        raise SettingError("must be positive", setting="lora.r", value=0, remedy="1 or more")
+        raise SettingError("must be positive", setting="lora.r", value=0, remedy="1 or more", place="other.toml")
 
 
 def test_another_sentence_than_in_the_snapshot_fails(monkeypatch: pytest.MonkeyPatch) -> None:

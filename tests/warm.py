@@ -65,7 +65,6 @@ class Process:
         self.args = args
         self.stdout, self.stderr = streams.get("stdout"), streams.get("stderr")
         self.returncode: int | None = None
-        self.cpu_s = 0.0  # once it has ended
         self.connection, self._text = connection, b""
         answer = self._answer(LIMIT_S)
         if names := answer.get("refused"):
@@ -96,7 +95,7 @@ class Process:
                 answer = self._answer(timeout)
             except TimeoutError:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0.0) from None
-            self.returncode, self.cpu_s = answer["status"], answer["cpu_s"]
+            self.returncode = answer["status"]
             self.connection.close()
         assert self.returncode is not None
         return self.returncode
@@ -114,9 +113,6 @@ class Process:
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
             hand_on(self.pid, number)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -138,7 +134,6 @@ class Warm:
         self._lease: socket.socket | None = None
         self._address = ""
         self._running: list[Process] = []
-        self.cpu_s = 0.0  # of all forks of the tests so far
 
     def begin(self) -> None:
         """Have it import, without waiting for it."""
@@ -243,7 +238,6 @@ class Warm:
         """End what a test left running."""
         for process in self._running:
             process.end()
-            self.cpu_s += process.cpu_s
         self._running.clear()
 
     def close(self) -> None:
@@ -390,8 +384,8 @@ def _fork(connection: socket.socket, fds: list[int], before: Mapping[str, str]) 
     if connection in select.select([ended, connection], [], [])[0]:  # the other side is gone
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-    _, status, used = os.wait4(pid, 0)
-    answer = {"status": os.waitstatus_to_exitcode(status), "cpu_s": used.ru_utime + used.ru_stime}
+    _, status = os.waitpid(pid, 0)
+    answer = {"status": os.waitstatus_to_exitcode(status)}
     with contextlib.suppress(OSError):
         connection.sendall(json.dumps(answer).encode() + b"\n")
     os._exit(0)

@@ -1,6 +1,6 @@
-"""live.png: the live table of a run as it stood at a step, drawn from the run's folder. `live.py RUN [STEP]`
+"""Draw live.png, the live table as it looked at one step of a finished run: `python colab/pictures/live.py RUN [STEP]`.
 
-Needs rich, and Chromium for the picture.
+Needs Chromium.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from grpo_colab.reporting.run_progress import WINDOW, RunProgress
 
 
 def main(folder: str, step: str = "40") -> None:
+    """Write live.png beside this file."""
     run = Run(folder)
     progress = RunProgress(run, int(step), run.recipe.budget.max_steps, ())
     progress.pace.extend(series(progress.rows[-WINDOW:], "step_time"))
@@ -31,7 +32,7 @@ def main(folder: str, step: str = "40") -> None:
     )
     console.print(painted(progress, console), end="")
     svg = console.export_svg(title="grpo-colab train", theme=MONOKAI)
-    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # of another's server
+    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # the fonts would be fetched from a server
     width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with tempfile.TemporaryDirectory() as scratch:

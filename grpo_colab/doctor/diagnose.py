@@ -13,8 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-import grpo_colab.doctor.findings as limits
-from grpo_colab.doctor import packages
+from grpo_colab.doctor import limits
 from grpo_colab.doctor.findings import COLOURS, Answer, Check, Probe, ok, safe, tried, warning
 from grpo_colab.doctor.hardware import (
     cards_here,
@@ -103,7 +102,7 @@ def doctor_text(checks: list[Check], colour: bool = False) -> str:
 
 def _run_check(check: Callable[[Probe], Answer], probe: Probe) -> Check:
     """Run a check within its time limit, and return its result; what it raises becomes a warning."""
-    limit_s = packages.VLLM_S + limits.LIMIT_S if check is check_vllm else limits.LIMIT_S
+    limit_s = limits.VLLM_S + limits.LIMIT_S if check is check_vllm else limits.LIMIT_S
     answer: Any = ok("no card")
     if probe.cards or check not in GPU_CHECKS:
         answer = tried(limit_s, check, probe)

@@ -1,4 +1,4 @@
-"""Define what a check gets and returns, its time limits, and the helpers that checks share."""
+"""Define what a check gets and returns, and the helpers that checks share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from grpo_colab.text import masked, on_one_line
 from grpo_colab.utils import hub
 from grpo_colab.utils.timeouts import run_with_timeout
 
-ANSWER_S = 5.0  # time limit for an answer from the network or another process
-LIMIT_S = 20.0  # time limit for a whole check, including what it imports
 COLOURS: Final = {"ok": 32, "warning": 33, "broken": 31}
 
 State = Literal["ok", "warning", "broken"]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-import grpo_colab.doctor.findings as limits
 from grpo_colab import plan
+from grpo_colab.doctor import limits
 from grpo_colab.doctor.findings import Answer, Card, Probe, broken, numbers, ok, refused, run, tried, warning
 from grpo_colab.doctor.network import is_cached
 from grpo_colab.doctor.packages import version_of
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.plan.disk import free_bytes
 from grpo_colab.runs.lock import holder
 from grpo_colab.runs.run import RUNS, Run, free_path
 
@@ -154,7 +154,7 @@ def check_gpu_memory(probe: Probe) -> Answer:
 
 def check_disk(probe: Probe) -> Answer:
     """Look whether the working folder's disk has room for the recipe's run."""
-    free = shutil.disk_usage(Path.cwd()).free
+    _, free = free_bytes(Path.cwd())
     if probe.recipe:
         error = tried(limits.ANSWER_S, plan.check_disk, probe.recipe, free_path(probe.recipe))
         if error:
@@ -168,8 +168,7 @@ def check_model_cache(probe: Probe) -> Answer:
     from huggingface_hub import constants
 
     folder, name = Path(constants.HF_HUB_CACHE), probe.hub_name
-    disk = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(disk).free
+    disk, free = free_bytes(folder)
     found = f"{free / plan.GIB:.1f} GiB free in {disk}"
     size = re.search(r"(\d+(?:\.\d+)?)b\b", name, re.IGNORECASE)
     if size is None or is_cached(name):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import grpo_colab.doctor.findings as limits
+from grpo_colab.doctor import limits
 from grpo_colab.doctor.findings import Answer, Probe, broken, ok, tried, warning
 from grpo_colab.doctor.packages import version_of
 from grpo_colab.errors import one_line

@@ -14,11 +14,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import grpo_colab.doctor.findings as limits
+from grpo_colab.doctor import limits
 from grpo_colab.doctor.findings import Answer, Probe, broken, numbers, ok, refused, run, tried, warning
 from grpo_colab.utils import stack
 
-VLLM_S = 90.0  # time limit for the import of vLLM, which reads gigabytes
 STACK: Final = ("unsloth", "unsloth_zoo", "trl", "transformers", "peft", "datasets", "accelerate")
 COMPILED: Final = ("bitsandbytes", "xformers", "torchvision", "vllm")  # each is built for one version of torch
 # Packages that a notebook's kernel may have imported before an installation replaced them. The module of each has the
@@ -134,9 +133,9 @@ def check_vllm(probe: Probe) -> Answer:
         if trouble:
             return broken(f"{found} {trouble}", without)
         # TRL and Unsloth import these.
-        run(VLLM_S, sys.executable, "-P", "-c", "from vllm import LLM, SamplingParams")
+        run(limits.VLLM_S, sys.executable, "-P", "-c", "from vllm import LLM, SamplingParams")
     except subprocess.TimeoutExpired:
-        return warning(f"{found}: its import takes more than {VLLM_S:.0f} s", f"wait for it, or {without}")
+        return warning(f"{found}: its import takes more than {limits.VLLM_S:.0f} s", f"wait for it, or {without}")
     except subprocess.CalledProcessError as error:
         printed = error.stderr.strip().splitlines() or [f"status {error.returncode}"]
         return broken(f"{found} cannot be imported ({printed[-1][:200]})", without)

@@ -21,7 +21,7 @@ from grpo_colab.rewards import call_reward, reward_name
 from grpo_colab.runs.lock import check_no_links
 from grpo_colab.runs.records import AnswerRow
 from grpo_colab.runs.run import Run
-from grpo_colab.tasks import Problem, Task, reward_columns
+from grpo_colab.tasks import Problem, Task, column_values
 
 if TYPE_CHECKING:
     from grpo_colab.policy.policy import Policy
@@ -145,7 +145,7 @@ def grade_all(
 
     `problems`, `completions` and `token_ids` have the same length; `token_ids` are those of the completions.
     """
-    columns = reward_columns(problems)
+    columns = column_values(problems)
     messages = [task.messages(problem) for problem in problems]
     rewards = {
         reward_name(function): call_reward(function, messages, completions, token_ids, columns)

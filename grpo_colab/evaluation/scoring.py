@@ -18,12 +18,13 @@ from typing import Any
 
 from grpo_colab.errors import SettingError, shown
 from grpo_colab.rewards import RewardError, call_reward, resolve_reward, reward_name
+from grpo_colab.rewards.resolve import ALWAYS_PASSED
 from grpo_colab.tasks.jsonl_rows import names, read_jsonl
 from grpo_colab.text import on_one_line
 from grpo_colab.utils.files import check_name, is_folder, lines, open_to_read, unwritable_refused, write_out
 
 # The arguments that every reward gets from the trainer, whatever the data set's columns are.
-TRAINER_ARGUMENTS = frozenset({"prompts", "completions", "trainer_state", "log_extra", "log_metric"})
+TRAINER_ARGUMENTS = frozenset(ALWAYS_PASSED) - {"completion_ids"}
 # A row's own keys that are not passed on as columns: they are passed under another name, or hold earlier scores.
 NOT_COLUMNS = TRAINER_ARGUMENTS | {"prompt", "completion", "completion_ids", "rewards", "scores", "extra"}
 # All rows of a step get the same columns, with None where a row lacks one. These limits bound what that costs.
@@ -49,7 +50,7 @@ class Scores:
 
     def write(self, out: str | Path) -> None:
         """Write every row with its `scores` by reward, one JSON object per line. Raises SettingError if it cannot."""
-        check_out(out)
+        check_name("--out", out)
         scored = []
         for index, row in enumerate(self.rows):
             scored.append(row | {"scores": {name: values[index] for name, values in self.paid.items()}})
@@ -129,11 +130,6 @@ class Scores:
                 more = ", ..." if len(indices) > 5 else ""
                 lines.append(f"  only {names[name]} pays {len(indices)}: {unit} {examples}{more}")
         return lines
-
-
-def check_out(out: str | Path) -> None:
-    """Raise SettingError for a name that no file can have. Called before the work, which would be lost."""
-    check_name("--out", out)
 
 
 def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
@@ -275,9 +271,7 @@ def as_option_error(option: str, name: str, error: SettingError) -> SettingError
 
     An error about a setting in the reward's brackets keeps that setting, and the option becomes its place.
     """
-    if error.setting:
-        return error.at(f"{option} {name}")
-    return error.replace(setting=option, value=name)
+    return error.within(f"{option} {name}", setting=option, value=name)
 
 
 def _columns_taken(
@@ -354,7 +348,7 @@ class _Batch:
             )
         except RewardError as error:
             index = error.record["index"]
-            raise SettingError(str(error), place=self.where[0 if index is None else index]) from error
+            raise error.at(self.where[0 if index is None else index]) from error
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Row]]:

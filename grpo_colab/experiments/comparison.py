@@ -1,6 +1,6 @@
 """Compare how several methods drew one image: a chart of their rewards, and a row of counts per method.
 
-The numbers of one run, and the table over its seeds, come from sweep.py.
+The numbers of one run, and the table over its seeds, come from results.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from grpo_colab.experiments.sweep import COUNTED, summary, table
+from grpo_colab.experiments.results import COUNTED, summary, table
 from grpo_colab.runs.run import Run
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError
-from grpo_colab.experiments.sweep import as_json, is_over, method_of, variants
+from grpo_colab.experiments.results import as_json, is_over, method_of
+from grpo_colab.experiments.sweep import variants
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.trust import check_trust_of_all
 from grpo_colab.runs.mirror import check_free as check_copies

@@ -6,29 +6,20 @@ Everything follows from the model's configuration. Nothing else is downloaded, a
 the package. Estimates are good to about 15 % in memory and to a factor of two in time.
 """
 
-from grpo_colab.plan.batch import (
-    BatchPlan,
-    adapter_bytes,
-    answers_at_once,
-    backward_bytes,
-    check_disk,
-    plan_batch,
-)
-from grpo_colab.plan.devices import CPU, GIB, GPUS
+from grpo_colab.plan.batch import BatchPlan, plan_batch
+from grpo_colab.plan.devices import GIB
+from grpo_colab.plan.disk import check_disk
+from grpo_colab.plan.memory import answers_at_once
 from grpo_colab.plan.model_shape import CannotEstimate
 from grpo_colab.plan.planner import plan
 from grpo_colab.plan.result import Plan
 
 __all__ = [
-    "CPU",
     "GIB",
-    "GPUS",
     "BatchPlan",
     "CannotEstimate",
     "Plan",
-    "adapter_bytes",
     "answers_at_once",
-    "backward_bytes",
     "check_disk",
     "plan",
     "plan_batch",

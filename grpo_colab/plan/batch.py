@@ -1,4 +1,4 @@
-"""Divide a recipe's step into micro-batches that fit a machine, and check that the disk can hold the run.
+"""Divide a recipe's step into micro-batches that fit a device.
 
 A recipe says how many prompts a step has, and how many completions a prompt. TRL wants a per-device batch size and a
 number of accumulation steps. `plan_batch` derives them: one optimiser step is always exactly prompts x completions, and
@@ -8,30 +8,15 @@ those of a whole plan are in `memory`.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import Recipe
-from grpo_colab.utils.files import number, read_bytes
 
 # The share of the memory left after loading that one backward pass may take. The rest is for generation's KV cache, the
 # optimiser, and what the allocator loses.
 BACKWARD_SHARE = 0.4
-GENERATION_SHARE = 0.4  # the share of it that the KV cache of an evaluation may take
-ANSWERS_AT_ONCE = 128  # at most
-# Beside the adapter and up to four checkpoints a run folder needs room for logs, samples and a picture. The adapter and
-# each checkpoint come with the tokenizer's files, some 17 MiB where the vocabulary is large.
-RUN_FOLDER_BYTES = 2 * 2**20
-HUB_TOKENIZER_BYTES = 17 * 2**20
-CHECKPOINTS = 4  # the last two, the best, and the one that is being written
-# What an 8B Llama has, for a model whose config.json is on the hub.
-LLAMA_8B = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32}
 
 
 @dataclass(frozen=True)
@@ -103,30 +88,6 @@ def plan_batch(recipe: Recipe, processes: int, model_config: Any = None, memory_
     )
 
 
-def answers_at_once(recipe: Recipe, model_config: Any, memory_bytes: int) -> int:
-    """Return how many held-out problems are answered together.
-
-    That is `evaluation.batch_size` or, where it is 0, as many as have room for their KV cache in `memory_bytes`.
-    """
-    config = model_config.get_text_config()
-    heads = config.num_attention_heads
-    kv_width = getattr(config, "num_key_value_heads", heads) * config.hidden_size // heads
-    return answers_at_once_by_width(recipe, config.num_hidden_layers * kv_width, memory_bytes)
-
-
-def answers_at_once_by_width(recipe: Recipe, kv_width: int, memory_bytes: int) -> int:
-    """Return the same as `answers_at_once`, for a model of which only the KV width is known.
-
-    `kv_width` counts the numbers that all layers together keep as keys per token. There are as many values, and each
-    number takes two bytes.
-    """
-    if recipe.evaluation.batch_size:
-        return recipe.evaluation.batch_size
-    tokens = recipe.prompts.max_prompt_tokens + recipe.max_completion_tokens
-    fits_memory = int(GENERATION_SHARE * memory_bytes / (4 * kv_width * tokens))
-    return max(1, min(ANSWERS_AT_ONCE, fits_memory))
-
-
 def backward_bytes(config: Any, tokens: int) -> int:
     """Return a rough upper estimate of one sequence's forward and backward pass with gradient checkpointing, in bytes.
 
@@ -145,36 +106,3 @@ def backward_bytes(config: Any, tokens: int) -> int:
 def divisors(n: int) -> list[int]:
     """Return the divisors of a positive integer, in ascending order."""
     return [d for d in range(1, n + 1) if n % d == 0]
-
-
-def adapter_bytes(recipe: Recipe) -> int:
-    """Return what the adapter and its checkpoints take on the disk, in bytes.
-
-    A checkpoint has the weights and AdamW's two moments, all in float32. The widths come from a local config.json;
-    without one (a model on the hub) those of an 8B Llama are assumed.
-    """
-    config: dict[str, Any] = {}
-    # The loader reports what is wrong with a config.json. In a hub's cache the file is a link.
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        config = dict(json.loads(read_bytes(Path(recipe.model_path) / "config.json", follow=True)))
-    sizes = {key: int(number(config.get(key)) or usual) for key, usual in LLAMA_8B.items()}
-    hidden, inner = sizes["hidden_size"], sizes["intermediate_size"]
-    parameters = sizes["num_hidden_layers"] * recipe.lora.get("r", 16) * (4 * 2 * hidden + 3 * (hidden + inner))
-    tokenizers = 0 if config else (1 + CHECKPOINTS) * HUB_TOKENIZER_BYTES
-    return parameters * 4 * (1 + CHECKPOINTS * 3) + tokenizers
-
-
-def check_disk(recipe: Recipe, out: Path) -> None:
-    """Raise SettingError when the disk under `out`, which need not exist yet, cannot hold the run."""
-    out_absolute = out.absolute()
-    folder = next(parent for parent in (out_absolute, *out_absolute.parents) if parent.exists())
-    free = shutil.disk_usage(folder).free
-    needed = adapter_bytes(recipe) + RUN_FOLDER_BYTES
-    if free < needed:
-        raise SettingError(
-            f"has {free / 2**20:.0f} MiB free, but the adapter and its checkpoints need "
-            f"{math.ceil(needed / 2**20)} MiB",
-            setting="--out",
-            value=str(out),
-            remedy="free some space, or choose another disk",
-        )

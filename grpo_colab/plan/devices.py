@@ -88,7 +88,7 @@ def device_for(gpu: str | None, vram_gib: float | None) -> DeviceSpec:
     known = {**{name.lower(): device for name, device in GPUS.items()}, "cpu": CPU}
     device = known.get(gpu.strip().lower().replace(" ", ""))
     if device is None:
-        suggestion = nearest(gpu.lower(), known).removeprefix("; ")
+        suggestion = nearest(gpu.lower(), known)
         remedy = f"write one of {', '.join([*GPUS, 'cpu'])}, or for another card its memory, as --vram-gib N"
         raise SettingError(
             "is not in the table of devices",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from grpo_colab.plan.devices import GIB, DeviceSpec
 from grpo_colab.plan.model_shape import ModelShape, adapted, bits
@@ -55,6 +56,8 @@ KV_STEP = 512  # unsloth/models/llama.py grows generate()'s cache by this many t
 # Bytes of optimiser state per parameter, by a part of the optimiser's name; all others have AdamW's two moments.
 OPTIMISER_BYTES = {"8bit": 2, "4bit": 1, "sgd": 0, "adafactor": 0, "lion": 4}
 ADAMW_BYTES = 8
+GENERATION_SHARE = 0.4  # the share of the free memory that the KV cache of an evaluation may take
+ANSWERS_AT_ONCE = 128  # at most
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # Unsloth's default targets
 
 
@@ -247,3 +250,27 @@ def logit_bytes(shape: ModelShape, device: DeviceSpec, rows: int) -> int:
         return rows * shape.vocab * 4 * 3
     chunk = min(CHUNK_BYTES // (LOGIT_BYTES * shape.vocab), max(CHUNK_ROWS, math.ceil(rows / CHUNKS)), rows)
     return chunk * shape.vocab * LOGIT_BYTES
+
+
+def answers_at_once(recipe: Recipe, model_config: Any, memory_bytes: int) -> int:
+    """Return how many held-out problems are answered together.
+
+    That is `evaluation.batch_size` or, where it is 0, as many as have room for their KV cache in `memory_bytes`.
+    """
+    config = model_config.get_text_config()
+    heads = config.num_attention_heads
+    kv_width = getattr(config, "num_key_value_heads", heads) * config.hidden_size // heads
+    return answers_with_room(recipe, config.num_hidden_layers * kv_width, memory_bytes)
+
+
+def answers_with_room(recipe: Recipe, kv_numbers: int, memory_bytes: int) -> int:
+    """Return the same as `answers_at_once`, for a model whose configuration is not at hand.
+
+    `kv_numbers` counts the numbers that all layers together keep as keys per token. There are as many values, and each
+    number takes two bytes.
+    """
+    if recipe.evaluation.batch_size:
+        return recipe.evaluation.batch_size
+    tokens = recipe.prompts.max_prompt_tokens + recipe.max_completion_tokens
+    fits_memory = int(GENERATION_SHARE * memory_bytes / (4 * kv_numbers * tokens))
+    return max(1, min(ANSWERS_AT_ONCE, fits_memory))

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from grpo_colab.plan.batch import answers_at_once_by_width, plan_batch
+from grpo_colab.plan.batch import plan_batch
 from grpo_colab.plan.devices import device_for
 from grpo_colab.plan.duration import run_hours, step_s
-from grpo_colab.plan.memory import adapter_parameters, copied_parameters, kv_bytes, unquantised_bytes
+from grpo_colab.plan.memory import answers_with_room, kv_bytes, unquantised_bytes
 from grpo_colab.plan.model_shape import CONFIGURATIONS, ModelShape, shape_of
 from grpo_colab.plan.result import Plan
 from grpo_colab.plan.search import (
@@ -46,7 +46,7 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
     memory = usable_bytes(device)
     generation = candidate.peaks["generation"]
     free_for_cache = memory - sum(generation.values()) + generation.get("kv_cache", 0)
-    evaluation_batch = answers_at_once_by_width(fitted, shape.kv_width * shape.layers, free_for_cache)
+    evaluation_batch = answers_with_room(fitted, shape.kv_width * shape.layers, free_for_cache)
     hours = run_hours(shape, fitted, device, candidate.share, evaluation_batch)
 
     if candidate.ratio <= FITS:
@@ -74,7 +74,6 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
         fits=fits,
         peaks=candidate.peaks,
         parameters=shape.parameters,
-        trained=adapter_parameters(shape, recipe) + copied_parameters(shape, recipe),
         kv_token=kv_bytes(shape, unquantised_bytes(recipe, device)),
         chosen=chosen,
         step_s=step_s(shape, fitted, device, candidate.share),

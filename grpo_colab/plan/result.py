@@ -26,7 +26,6 @@ class Plan:
     fits: str  # "yes", "tight" or "no"
     peaks: dict[str, dict[str, int]]  # "generation" and "backward" -> part -> bytes
     parameters: int  # of the model
-    trained: int  # parameters that are trained: the adapter's, and those of whole copies
     kv_token: int  # the KV cache of one token
     chosen: list[tuple[str, Any, str]]  # setting, value, reason
     step_s: float  # seconds per step

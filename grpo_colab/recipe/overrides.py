@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError, nearest
-from grpo_colab.recipe.recipe import DEFAULT_PRESET, DRAWING_TABLES, TABLES, Recipe, Text
+from grpo_colab.recipe.recipe import DEFAULT_PRESET, DRAWING_TABLES, TABLES, Recipe
+from grpo_colab.recipe.schema import Text
 
 
 def read_recipe(arguments: Sequence[str], resume: str | None = None) -> Recipe:
@@ -80,7 +81,7 @@ def _split_at_equals(argument: str) -> tuple[str, str, str]:
 def _no_such_option(argument: str, table: str | None) -> SettingError:
     """Return the refusal of an option that is no setting; `table` is what stands before its dot, None without one."""
     tables = (*TABLES, *DRAWING_TABLES)
-    suggestion = nearest(table, tables).removeprefix("; ") if table is not None else ""
+    suggestion = nearest(table, tables) if table is not None else ""
     sentence = f"{suggestion} A setting is" if suggestion else "a setting is"
     remedy = f"{sentence} --TABLE.SETTING with one of {', '.join(tables)}"
     return SettingError("no such option", setting=argument, remedy=remedy)

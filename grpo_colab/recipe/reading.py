@@ -80,7 +80,7 @@ def renamed(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
                 value=value,
                 remedy=f"write {new_table}.{new_key} = {value}",
             )
-        settings[_reward_key(new_key) if table == "rewards" else new_key] = value
+        settings[_canonical_name(new_key) if table == "rewards" else new_key] = value
     return settings
 
 
@@ -176,7 +176,7 @@ def _default_rewards(content: Mapping[str, Any]) -> dict[str, float]:
     return {}
 
 
-def _reward_key(name: str) -> str:
+def _canonical_name(name: str) -> str:
     """Return the one spelling of a reward's name, so that two spellings of a reward are one key.
 
     A short name loses its suffix `_reward`. The file of a reward gets its absolute path.

@@ -27,7 +27,6 @@ from grpo_colab.recipe.reading import (
     DEFAULT_PRESET,
     DRAWING_TABLES,
     PASSED_THROUGH,
-    PRESETS,
     TABLES,
     need_table,
     preset_names,
@@ -41,7 +40,6 @@ from grpo_colab.recipe.schema import (
     Pretraining,
     Prompts,
     Table,
-    Text,
     Tripwires,
     brings_code,
     secrets_in,
@@ -56,13 +54,8 @@ from grpo_colab.text import masked
 __all__ = [
     "DEFAULT_PRESET",
     "DRAWING_TABLES",
-    "PRESETS",
     "TABLES",
-    "Hindsight",
-    "Pretraining",
     "Recipe",
-    "Text",
-    "Tripwires",
     "preset_names",
 ]
 

@@ -50,12 +50,12 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
     """
     # In Python, None leaves a setting to the library's default. TOML has no None.
     tables = {table: {key: value for key, value in read[table].items() if value is not None} for table in TABLES}
+    for table in PASSED_THROUGH:
+        tables[table] = {key: _checked_argument(table, key, value) for key, value in tables[table].items()}
     for setting, remedy in REQUIRED.items():
         table, key = setting.split(".")
         if key not in tables[table]:
             raise SettingError("is missing", setting=setting, remedy=remedy)
-    for table in PASSED_THROUGH:
-        tables[table] = {key: _checked_argument(table, key, value) for key, value in tables[table].items()}
     model, lora, grpo = tables["model"], tables["lora"], tables["grpo"]
     task = _checked_task(tables["task"], seed=grpo.setdefault("seed", 42))
     lora.setdefault("random_state", grpo["seed"])
@@ -129,7 +129,7 @@ def of_reward(name: str, error: SettingError) -> SettingError:
     If `error` names a setting already, it is one in the reward's brackets, and the reward becomes its place.
     """
     setting = f"rewards.{name}"
-    return error.at(setting) if error.setting else error.replace(setting=setting)
+    return error.within(setting, setting=setting)
 
 
 def _checked_argument(table: str, key: str, value: Any) -> Any:
@@ -141,7 +141,7 @@ def _checked_argument(table: str, key: str, value: Any) -> Any:
         return typed(Any, value, setting)
     if key not in accepted:
         problem = f"{library_signatures.OWNERS[table]} has no such argument"
-        suggestion = nearest(key, accepted).removeprefix("; ")
+        suggestion = nearest(key, accepted)
         raise SettingError(problem, setting=setting, value=value, remedy=suggestion or None)
     return typed(str if key in ALWAYS_TEXT else accepted[key], value, setting)
 

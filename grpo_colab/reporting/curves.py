@@ -48,7 +48,7 @@ def draw_rewards(run: Run, evaluation: dict[str, Any] | None = None) -> None:
         _add_legend(axes, framealpha=0.85)
     for axes in (total, parts, accuracy):
         _style_axes(axes)
-    figure.suptitle(_printable(run.recipe.name), fontweight="bold", color=INK, parse_math=False)
+    figure.suptitle(_escape_unprintable(run.recipe.name), fontweight="bold", color=INK, parse_math=False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     write_bytes(run.path / "rewards.png", picture.getvalue())
@@ -92,7 +92,7 @@ def _plot_parts(axes: Axes, metrics: Metrics, weights: Sequence[float] = ()) -> 
     for (key, name), weight in zip(names.items(), weights, strict=True):
         means = zip(steps, series(metrics, key), strict=True)
         curve = tuple((step, weight * mean) for step, mean in means if not math.isnan(mean))
-        label = _printable(name).replace("_", " ")
+        label = _escape_unprintable(name).replace("_", " ")
         alike.setdefault(curve, []).append(label)
     for index, (curve, labels) in enumerate(alike.items()):
         label = " = ".join(labels)
@@ -232,6 +232,6 @@ def trend(values: Sequence[float]) -> list[float]:
     return means
 
 
-def _printable(text: str) -> str:
-    """Return a text with an escape for each character that moves a cursor, rings, or turns the order of a line."""
+def _escape_unprintable(text: str) -> str:
+    """Return a text with an escape for each character that a picture's font cannot show, such as control characters."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from grpo_colab.reporting.curves import draw_live
 from grpo_colab.reporting.notebook_html import live_html
 from grpo_colab.reporting.run_progress import ROWS, RunProgress
-from grpo_colab.text import printable
+from grpo_colab.text import escaped
 from grpo_colab.utils.console import info
 
 if TYPE_CHECKING:
@@ -204,8 +204,7 @@ def painted(progress: RunProgress, console: Console) -> RenderableType:
     def line(text: str, style: str = "") -> Text:
         """Add a text as one line, with escapes for the characters that the terminal's encoding lacks."""
         code = console.encoding
-        text = printable(text).replace("\n", r"\n").replace("\t", r"\t")
-        text = text.encode(code, "backslashreplace").decode(code)
+        text = escaped(text).encode(code, "backslashreplace").decode(code)
         lines.append(Text(text, style, no_wrap=True, overflow="crop"))
         return lines[-1]
 

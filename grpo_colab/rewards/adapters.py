@@ -29,6 +29,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from grpo_colab.errors import SettingError
 from grpo_colab.rewards.arguments import Golds
 from grpo_colab.rewards.combine import combine
 from grpo_colab.rewards.resolve import callable_name, is_async, resolve_reward
@@ -141,7 +142,10 @@ def _combined(rewards: tuple[tuple[str, float], ...]) -> combine:
     """Return the rewards of these names and weights as one."""
     parts, weights = [], []
     for name, weight in rewards:
-        part = resolve_reward(name)
+        try:
+            part = resolve_reward(name)
+        except SettingError as error:
+            raise error.within(name) from None
         parts.append(_synchronous(part) if is_async(part) else part)
         weights.append(weight)
     return combine(parts, weights=weights)

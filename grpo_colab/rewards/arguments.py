@@ -11,6 +11,11 @@ Completions = Sequence[str] | Sequence[Sequence[Mapping[str, Any]]]
 Golds = Sequence[str | None]
 
 
+def is_column(value: object, size: int) -> bool:
+    """Tell whether an argument of a reward has one entry for each of `size` completions."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == size
+
+
 def graded_pairs(function: str, completions: Completions, answer: Golds) -> list[tuple[str, str | None]]:
     """Return each completion's text with its gold answer, for the reward called `function`.
 

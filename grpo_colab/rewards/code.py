@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_of, shown
-from grpo_colab.rewards.arguments import texts_of
+from grpo_colab.rewards.arguments import is_column, texts_of
 from grpo_colab.rewards.assertions import NOTHING, Test, parse_test
 from grpo_colab.sandbox import Exam, Outcome, Sandbox
 from grpo_colab.sandbox.code_blocks import python_code
@@ -132,7 +132,7 @@ class CodeReward:
 
     def __call__(self, /, completions: Sequence[Any], **columns: Any) -> list[float | None]:
         programs = [self.extract(text) for text in texts_of(self.__name__, completions)]
-        rows = {name: values for name, values in columns.items() if _is_column(values, len(programs))}
+        rows = {name: values for name, values in columns.items() if is_column(values, len(programs))}
         if not callable(self.check) and self.check not in rows:
             raise ValueError(f"{self.__name__} needs a column {self.check!r} with one entry per completion")
         outcomes: Sequence[Outcome | None]
@@ -311,11 +311,6 @@ def _without_assertions(run: str | Exam) -> str | Exam:
         return run
     tree = _AssertionRemover().visit(ast.parse(run.source))
     return run._replace(source=ast.unparse(ast.fix_missing_locations(tree)))
-
-
-def _is_column(values: object, length: int) -> bool:
-    """Tell whether `values` holds one entry for each of `length` completions."""
-    return isinstance(values, Sequence) and not isinstance(values, str | bytes) and len(values) == length
 
 
 def _passes(outcome: Outcome, expected: object) -> bool:

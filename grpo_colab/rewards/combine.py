@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from grpo_colab.errors import nearest
 from grpo_colab.rewards.guard import guard
 from grpo_colab.rewards.parametrised import require
-from grpo_colab.rewards.resolve import callable_name, is_async, reward_name
+from grpo_colab.rewards.resolve import callable_name, is_async, reward_key, reward_name
 
 if TYPE_CHECKING:
     from inspect import Signature
@@ -52,11 +52,12 @@ class combine:
         require(all(math.isfinite(weight) for weight in weights), "weights", weights, "finite numbers")
         self.gates: dict[str, str] = {}
         for gated, gate in (gates or {}).items():
-            self.gates[gated.removesuffix("_reward")] = gate.removesuffix("_reward")
+            self.gates[reward_key(gated)] = reward_key(gate)
         for gated, gate in self.gates.items():
             for part_name in (gated, gate):
-                known = part_name in names
-                require(known, "gates", gates, f"names of parts: {', '.join(names)}{nearest(part_name, names)}")
+                hint = nearest(part_name, names)
+                instead = f"names of parts: {', '.join(names)}{'; ' if hint else ''}{hint}"
+                require(part_name in names, "gates", gates, instead)
             require(gated != gate, "gates", gates, "another part as the gate; a part cannot open itself")
         require(clip is None or (len(clip) == 2 and clip[0] <= clip[1]), "clip", clip, "(lowest, highest)")
         self.parts, self.names, self.weights, self.clip = list(parts), names, weights, clip

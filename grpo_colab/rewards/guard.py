@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.rewards.arguments import is_column
 from grpo_colab.rewards.resolve import callable_name, is_async
 
 if TYPE_CHECKING:
@@ -203,17 +204,12 @@ def _alone(kwargs: Mapping[str, Any], index: int | None) -> dict[str, Any]:
     alone: dict[str, Any] = {}
     for name, value in kwargs.items():
         if name in ("log_extra", "log_metric"):
-            alone[name] = _ignore
-        elif index is not None and _is_column(value, size):
+            alone[name] = ignore
+        elif index is not None and is_column(value, size):
             alone[name] = value[index : index + 1]
         else:
             alone[name] = value
     return alone
-
-
-def _is_column(value: Any, size: int) -> bool:
-    """Tell whether an argument has one entry for each of `size` completions."""
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == size
 
 
 def _and_see(remedy: str | None, saved: Any) -> str | None:
@@ -223,7 +219,7 @@ def _and_see(remedy: str | None, saved: Any) -> str | None:
     return f"{remedy}; see {saved}" if remedy else f"see {saved}"
 
 
-def _ignore(name: str, value: Any) -> None:
+def ignore(name: str, value: Any) -> None:
     """Take what a reward logs, and drop it."""
 
 

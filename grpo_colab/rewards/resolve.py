@@ -26,8 +26,8 @@ _OURS: Final = {
 }
 SHORT_NAMES: Final = tuple(dict.fromkeys(n.removeprefix("get_").removesuffix("_reward") for n in _OURS))
 # What TRL passes to every reward function besides the columns of the data set, and the columns that it does not pass.
-_ALWAYS_PASSED: Final = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
-_NOT_PASSED: Final = frozenset({"prompt", "completion", "completion_ids"})
+ALWAYS_PASSED: Final = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+NOT_PASSED: Final = frozenset({"prompt", "completion", "completion_ids"})
 _FACTORY_NAME: Final = r"get_(?:\w+_)?reward"
 _FACTORY_MARK: Final = "makes_rewards"  # the attribute that `reward_factory` sets
 
@@ -86,7 +86,7 @@ def resolve_reward(name: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         raise SettingError(f"{origin!r} does not import: {one_line(error)}") from error
     if not hasattr(module, attribute):
-        raise no_such_function(origin, attribute, vars(module))
+        raise no_such_function(origin, attribute, dir(module))
     function = getattr(module, attribute)
     if not callable(function):
         raise SettingError(f"{attribute!r} in {origin!r} is of type {type(function).__name__}, not a function")
@@ -105,7 +105,7 @@ def resolve_reward(name: str) -> Callable[..., Any]:
 
 def no_such_function(origin: str, attribute: str, known: Iterable[str]) -> SettingError:
     """Return the error for a name that a module or a file does not define, with the nearest one that it does."""
-    near = nearest(attribute, known).removeprefix("; ")
+    near = nearest(attribute, known)
     return SettingError(f"{origin!r} has no {attribute!r}", remedy=near or None)
 
 
@@ -180,7 +180,7 @@ def _ours(name: str, settings: dict[str, Any] | None) -> Callable[..., Any]:
     """Return this package's reward of a short name."""
     short = name.removesuffix("_reward")
     if short not in SHORT_NAMES:
-        near = nearest(short, SHORT_NAMES).removeprefix("; ")
+        near = nearest(short, SHORT_NAMES)
         known = f"{near} Or" if near else f"there are {', '.join(sorted(SHORT_NAMES))}; or"
         remedy = f"{known} write package.module.function, or path/to/file.py:function"
         raise SettingError(f"there is no reward {name!r}", remedy=remedy)
@@ -224,8 +224,8 @@ def check_signature(function: Callable[..., Any], columns: Collection[str]) -> N
     except (ValueError, TypeError):
         problem = f"{name} has no signature that can be read, so it is no reward function"
         raise SettingError(problem, remedy="name a Python function") from None
-    available = sorted(set(columns) - _NOT_PASSED)
-    passed = {*_ALWAYS_PASSED, *available}
+    available = sorted(set(columns) - NOT_PASSED)
+    passed = {*ALWAYS_PASSED, *available}
     for parameter in parameters:
         is_optional = parameter.default is not parameter.empty
         if is_optional or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

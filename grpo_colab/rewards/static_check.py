@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from grpo_colab.rewards.resolve import (
     no_such_function,
     parse_reward,
     resolve_reward,
+    reward_key,
     reward_name,
 )
 from grpo_colab.utils.files import expanded, read_bytes
@@ -45,7 +47,7 @@ def check_without_import(name: str, columns: Collection[str] | None = None) -> s
             check_signature(function_in_source, columns)
     else:
         _need_package(parsed.origin)
-    return None if parsed.settings is not None else parsed.attribute.removesuffix("_reward") or parsed.attribute
+    return None if parsed.settings is not None else reward_key(parsed.attribute)
 
 
 def place_of(parsed: RewardName) -> str:
@@ -97,6 +99,8 @@ def _function_in_file(file: str, attribute: str) -> _SourceFunction | None:
     """
     try:
         tree = ast.parse(read_bytes(expanded(file), most=MOST_SOURCE, follow=True))
+        with warnings.catch_warnings(action="ignore"):
+            compile(tree, file, "exec", dont_inherit=True)  # finds what parsing does not, such as a parameter twice
     except (OSError, SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise SettingError(f"{file!r} does not import: {one_line(error)}") from None
     names: set[str] = set()

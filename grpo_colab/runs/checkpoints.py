@@ -25,7 +25,7 @@ from grpo_colab.utils.files import number, read_json, regular_files, remove, saf
 MANIFEST: Final = "manifest.json"
 STAGING: Final = ".new"
 # A checkpoint that no run may resume from is renamed with one of these prefixes.
-DAMAGED: Final = "damaged-"  # its files are not those in its manifest
+DAMAGED: Final = "damaged-"  # a checkpoint whose files are not those in its manifest; a file with damaged lines
 SPOILT: Final = "spoilt-"  # it is whole, but a tripwire found its weights bad
 MOST_FILES: Final = 10_000  # in one manifest
 _NAME: Final = re.compile(r"checkpoint-[0-9]{1,15}")
@@ -209,7 +209,7 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     return None, problems
 
 
-def set_aside(folder: Path, after: int) -> None:
+def set_spoilt_aside(folder: Path, after: int) -> None:
     """Rename the checkpoints of later steps than `after` to spoilt-<name>."""
     for checkpoint in saved(folder):
         if step_of(checkpoint) > after:

@@ -30,7 +30,7 @@ def keep_environment(run: Run, recipe: Recipe, device: Device) -> None:
     if original is None:
         with writing_to(run):
             if os.path.lexists(path):
-                aside = jsonl_repair.set_aside(path)
+                aside = jsonl_repair.set_damaged_aside(path)
                 info(f"Warning: environment.json cannot be read; it is set aside as {aside.name}")
             run.write_json("environment.json", current)
         return

@@ -11,13 +11,12 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, NamedTuple
 
+from grpo_colab.runs.checkpoints import DAMAGED
 from grpo_colab.runs.records import is_step_number
 from grpo_colab.utils.files import open_to_change, open_to_read, read_bytes, write_bytes
 from grpo_colab.utils.json_rows import LONGEST_LINE, is_sound
-
-DAMAGED: Final = "damaged-"
 
 
 class Span(NamedTuple):
@@ -35,7 +34,7 @@ class Scan(NamedTuple):
     torn: bool  # the last line has no line end
 
 
-def set_aside(path: Path) -> Path:
+def set_damaged_aside(path: Path) -> Path:
     """Rename a damaged file, a link, or whatever is there, to a free name beside it. Return that path."""
     aside = _free_name(path)
     path.rename(aside)
@@ -63,11 +62,11 @@ def rewind(path: Path, done: int) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:  # a link, a pipe, a folder
-        return f"{path.name} cannot be read ({error.strerror}); it is set aside as {set_aside(path).name}"
+        return f"{path.name} cannot be read ({error.strerror}); it is set aside as {set_damaged_aside(path).name}"
     with file:
         kept, damaged, torn = _scan(file, done)
         if damaged and not kept:
-            name = set_aside(path).name
+            name = set_damaged_aside(path).name
             return f"{path.name}: {_count_lines(damaged)} damaged, and none is left; the file is set aside as {name}"
 
         # Lines to keep that are all at the start need no new file: the rest is cut off.

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from grpo_colab.errors import SettingError
-from grpo_colab.runs.run import unwritable
 from grpo_colab.text import on_one_line
 from grpo_colab.utils import files
 
@@ -69,11 +68,12 @@ def locked(path: Path) -> Iterator[None]:
             f"its {LOCK} is a link, which is not followed", remedy="remove it", place=f"run {str(path)!r}"
         )
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        check_no_links(path)
-        # Make the file without following a link; some releases of filelock would follow one.
-        with files.open_to_change(path / LOCK, os.O_CREAT):
-            pass
+        with files.unwritable_refused("--out", path, "choose another folder"):
+            path.mkdir(parents=True, exist_ok=True)
+            check_no_links(path)
+            # Make the file without following a link; some releases of filelock would follow one.
+            with files.open_to_change(path / LOCK, os.O_CREAT):
+                pass
         lock.acquire(timeout=1)  # `holder` in another process holds the lock for a shorter time
     except (Timeout, RuntimeError):  # RuntimeError: this thread holds it already
         by = "another process"
@@ -82,8 +82,6 @@ def locked(path: Path) -> Iterator[None]:
         raise SettingError(
             f"is being trained by {by}", remedy="wait for it, or stop it first", place=f"run {str(path)!r}"
         ) from None
-    except OSError as error:
-        raise unwritable(path, error) from None
     try:
         # This text is for people only.
         with contextlib.suppress(OSError), files.open_to_change(path / LOCK) as file:

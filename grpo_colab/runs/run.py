@@ -83,11 +83,9 @@ class Run:
         """
         path = free_path(recipe) if out is None else Path(out)
         check_free(path)
-        try:
+        with files.unwritable_refused("--out", path, "choose another folder"):
             path.mkdir(parents=True, exist_ok=True)
             files.write_text(path / "recipe.toml", recipe.to_toml())
-        except OSError as error:
-            raise unwritable(path, error) from None
         return cls(path)
 
     def __repr__(self) -> str:
@@ -380,8 +378,3 @@ def check_free(path: Path) -> None:
     # Hidden files do not count.
     if is_something_else or (is_folder and any(entry.name[0] != "." for entry in path.iterdir())):
         raise SettingError("is not an empty folder", setting="--out", value=str(path), remedy="choose another")
-
-
-def unwritable(path: Path, error: OSError) -> SettingError:
-    """Return the SettingError for a run folder that cannot be written, which the caller raises."""
-    return SettingError(f"cannot write there ({error.strerror})", setting="--out", value=str(path))

@@ -33,7 +33,9 @@ def status(path: str | Path) -> dict[str, Any]:
     """
     run = Run(path)
     rows, evaluation = run.metrics(records.SHARED), run.evaluation
-    checkpoints = saved(run.checkpoints)
+    checkpoints: list[Path] = []
+    with contextlib.suppress(OSError, ValueError):  # the folder of another user, or a disk that is gone
+        checkpoints = saved(run.checkpoints)
     newest = next((checkpoint for checkpoint in reversed(checkpoints) if sizes_are_right(checkpoint)), None)
     step = max(0, records.last_step(rows), step_of(newest) if newest else 0)
     max_steps = run.max_steps

@@ -25,7 +25,7 @@ TASKS = {
     "gsm8k": ("grpo_colab.tasks.gsm8k", "GSM8K"),
     "word_problems": ("grpo_colab.tasks.word_problems", "WordProblems"),
     "jsonl": ("grpo_colab.tasks.jsonl", "JSONL"),
-    "drawing": ("grpo_colab.tasks.drawing.task", "Drawing"),
+    "drawing": ("grpo_colab.tasks.drawing", "Drawing"),
 }
 
 
@@ -106,7 +106,7 @@ class Task(ABC):
         return lenient_grade(completion, problem.answer).right
 
 
-def reward_columns(problems: Sequence[Problem]) -> dict[str, list[Any]]:
+def column_values(problems: Sequence[Problem]) -> dict[str, list[Any]]:
     """Return the columns that the reward functions get: `answer`, and every column that a problem has.
 
     A column has one value per problem, None for a problem without it.

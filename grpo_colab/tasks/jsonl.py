@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from grpo_colab.errors import SettingError
+from grpo_colab.rewards.resolve import ALWAYS_PASSED, NOT_PASSED
 from grpo_colab.tasks import Problem, Task, seeded_order
 from grpo_colab.tasks.gsm8k import GSM8K
 from grpo_colab.tasks.jsonl_rows import checked_gold, column, read_jsonl, shown
@@ -20,10 +21,7 @@ from grpo_colab.utils.files import expanded, is_file
 
 TEST_SHARE = 10  # one prompt in this many belongs to the test split
 # Names that a reward gets from TRL, and ours for the gold answer. A column of such a name is not passed on.
-RESERVED = frozenset((
-    "prompt", "answer", "completion", "prompts", "completions", "completion_ids",
-    "trainer_state", "log_extra", "log_metric",
-))  # fmt: skip
+RESERVED = frozenset({*ALWAYS_PASSED, *NOT_PASSED, "answer"})
 
 
 class JSONL(Task):

@@ -195,7 +195,8 @@ class CheckpointManager(TrainerCallback):
         if metric in logs:
             self.values.append(logs[metric])
         elif not self.values and state.global_step == 1 and state.is_world_process_zero:
-            warn(f"grpo.metric_for_best_model = {metric!r}: no such metric{nearest(metric, logs)}", step=1)
+            problem = f"grpo.metric_for_best_model = {metric!r}: no such metric"
+            warn("; ".join(filter(None, (problem, nearest(metric, logs)))), step=1)
 
     def save(self, trainer: Any, write: Callable[[], None]) -> None:
         """Let the trainer `write` a checkpoint to the staging folder, and publish it. A failure is only a warning."""

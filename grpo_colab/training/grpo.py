@@ -44,8 +44,6 @@ class GRPOLearner:
 
     def learn(self, setup: GRPOSetup, run: Run, manager: CheckpointManager) -> Outcome:
         """Train from the state of the run folder, with the recipe's trackers, until the end or a signal."""
-        if manager.costs and is_main_process():
-            manager.record_cost()
         from grpo_colab.training.tracking_callback import TrackerCallback  # it needs TRL, which unsloth must precede
 
         with TrackerCallback(run, setup.recipe) as trackers:
@@ -161,7 +159,8 @@ def raise_with_remedy(error: BaseException, setup: GRPOSetup, run: Run, checkpoi
         what = f"{checkpoint.name} holds what is no checkpoint's ({one_line(error)})"
         raise run.error(what, f"remove it, and go on with: {run.resume_command}") from None
     if isinstance(error, RewardError):
-        raise RewardError(f"{error}; once it is mended: {run.resume_command}", error.record) from error
+        remedy = f"once it is mended: {run.resume_command}"
+        raise error.replace(remedy=f"{error.remedy}; {remedy}" if error.remedy else remedy) from error
     if out_of_memory(error):
         raise out_of_memory_error(error, setup, run) from error
     error.add_note(f"Once it is mended: {run.resume_command}")
@@ -171,7 +170,7 @@ def raise_with_remedy(error: BaseException, setup: GRPOSetup, run: Run, checkpoi
 def at_last_good(tripped: Tripped, run: Run) -> Tripped:
     """Set the checkpoints of bad weights aside. Return the tripwire's error, with the checkpoint to continue from."""
     if is_main_process():
-        checkpoints.set_aside(run.checkpoints, after=tripped.record["last_good_step"])
+        checkpoints.set_spoilt_aside(run.checkpoints, after=tripped.record["last_good_step"])
     last = run.last_checkpoint()
     kept = f"the last good checkpoint is {last.name}" if last else "there was no checkpoint before it"
     go_on = f"Go on, with the setting that you choose behind it: {run.resume_command}"

@@ -25,7 +25,7 @@ from grpo_colab.runs import checkpoints
 from grpo_colab.runs.records import weighted_reward
 from grpo_colab.runs.resume import rewind_to_checkpoint
 from grpo_colab.runs.run import Run, reaches, writing_to
-from grpo_colab.tasks import Problem, reward_columns
+from grpo_colab.tasks import Problem, column_values
 from grpo_colab.tasks.drawing.canvas import Image
 from grpo_colab.tasks.drawing.images import image_text, parse_image
 from grpo_colab.tasks.drawing.task import Drawing, draw_completions
@@ -215,7 +215,7 @@ def sample(
     images = draw_completions(texts, [parse_image(problem.answer)] * len(texts))
 
     prompts = [prompt] * len(texts)
-    columns = {name: values * len(texts) for name, values in reward_columns([problem]).items()}
+    columns = {name: values * len(texts) for name, values in column_values([problem]).items()}
     paid = {}
     for function in recipe.reward_functions():
         values = call_reward(function, prompts, texts, tokens, columns, save=save_failure)

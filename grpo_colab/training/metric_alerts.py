@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from grpo_colab.runs.records import WarningRow
+from grpo_colab.runs.records import WarningRow, reward_of_metric
 
 WINDOW: Final = 20  # steps over which a reward counts as constant and a trend is measured; also between two warnings
 NO_VARIANCE: Final = 3  # consecutive steps in which no group had any variance in reward
@@ -58,8 +58,8 @@ class MetricMonitor:
 
     def _constant(self, row: Mapping[str, Any]) -> Iterator[Alert]:
         """Yield an alert for each reward that paid every completion the same for WINDOW steps."""
-        for name in _rewards(row):
-            mean, spread = row[f"rewards/{name}/mean"], row.get(f"rewards/{name}/std")
+        for name, metric in _reward_metrics(row).items():
+            mean, spread = row[f"{metric}/mean"], row.get(f"{metric}/std")
             all_equal = mean is not None and spread is not None and abs(spread) < SAME
             value, since = self.constant.get(name, (math.nan, math.inf))
             if not all_equal:
@@ -115,10 +115,11 @@ class MetricMonitor:
         It is the mean of all rewards whose names contain one of `name_parts`. None when a step has no such reward, or
         when the change is within two standard errors.
         """
-        names = [name for name in _rewards(self.rows[-1]) if any(part in name for part in name_parts)]
+        rewards = _reward_metrics(self.rows[-1])
+        metrics = [metric for name, metric in rewards.items() if any(part in name for part in name_parts)]
         means = []
         for row in self.rows:
-            values = [row.get(f"rewards/{name}/mean") for name in names]
+            values = [row.get(f"{metric}/mean") for metric in metrics]
             judged = [value for value in values if value is not None]
             if judged:
                 means.append(sum(judged) / len(judged))
@@ -141,9 +142,14 @@ class MetricMonitor:
             yield Alert("cut_off", text)
 
 
-def _rewards(row: Mapping[str, Any]) -> list[str]:
-    """Return the names of the rewards that have a mean in the row."""
-    return [key.split("/")[1] for key in row if key.startswith("rewards/") and key.endswith("/mean")]
+def _reward_metrics(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metric `rewards/<function>`, without its statistic, of each reward that has a mean in the row."""
+    found = {}
+    for metric in row:
+        name = reward_of_metric(metric)
+        if name is not None:
+            found[name] = metric.removesuffix("/mean")
+    return found
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from grpo_colab.plan import GIB, BatchPlan, CannotEstimate, answers_at_once, pla
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
 from grpo_colab.rewards import call_reward
-from grpo_colab.tasks import reward_columns
+from grpo_colab.tasks import column_values
 from grpo_colab.training.distributed import broadcast_from_main, join_processes
 from grpo_colab.training.pretraining import pretrained
 from grpo_colab.training.setup import GRPOSetup
@@ -165,7 +165,7 @@ def prompt_rows(
     task.max_prompt_tokens. Raise SettingError when every prompt is longer.
     """
     limit = recipe.prompts.max_prompt_tokens
-    columns = reward_columns(problems)
+    columns = column_values(problems)
     rows, sizes, too_long = [], [], []
     for index, problem in enumerate(problems):
         row = {"prompt": task.messages(problem)}
@@ -198,7 +198,7 @@ def check_rewards(policy: Policy, task: Task, recipe: Recipe, problems: Sequence
     golden = next(with_integer, problems[0])
     tokens = policy.tokenizer(task.golden_completion(golden), add_special_tokens=False)["input_ids"]
     text = policy.tokenizer.decode(tokens, skip_special_tokens=True)
-    columns = reward_columns([golden])
+    columns = column_values([golden])
     for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
         paid = call_reward(function, [task.messages(golden)], [text], [tokens], columns)
         if name in PAYS_GOLDEN and paid[0] != 1.0:

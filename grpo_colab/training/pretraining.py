@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from grpo_colab.errors import SettingError
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
-from grpo_colab.recipe.recipe import Pretraining, Recipe
-from grpo_colab.recipe.schema import without_secrets
+from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.recipe.schema import Pretraining, without_secrets
 from grpo_colab.runs.environment import keep_environment
 from grpo_colab.runs.lock import locked
 from grpo_colab.runs.resume import rewind_to_checkpoint

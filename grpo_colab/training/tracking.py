@@ -60,7 +60,7 @@ def check_trackers(grpo: Mapping[str, Any]) -> None:
 
     for name in names:
         if name not in INTEGRATION_TO_CALLBACK:
-            did_you_mean = nearest(name, INTEGRATION_TO_CALLBACK).removeprefix("; ")
+            did_you_mean = nearest(name, INTEGRATION_TO_CALLBACK)
             raise SettingError(
                 f"{name}: no such tracker",
                 setting="grpo.report_to",

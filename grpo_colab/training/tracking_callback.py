@@ -71,9 +71,10 @@ class TrackerCallback(TrainerCallback):
 
     def __exit__(self, *exception: Any) -> None:
         """Log the adapter after a run that ended well, and end the W&B run."""
-        if exception[0] is None and self.run.adapter.is_dir() and int(os.environ.get("RANK", "0")) == 0:
-            self._log_adapter()
-        self._entered.__exit__(*exception)
+        with ExitStack() as leaving:
+            leaving.push(self._entered)  # ends the W&B run also where a signal interrupts the upload
+            if exception[0] is None and self.run.adapter.is_dir() and int(os.environ.get("RANK", "0")) == 0:
+                self._log_adapter()
 
     def _add(self, name: str, tracker: Any) -> None:
         """Report to a tracker from now on. Its two guards share a context, in which trackio keeps its run."""

@@ -11,7 +11,6 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from accelerate.tracking import TensorBoardTracker as AccelerateTensorBoardTracker
@@ -34,8 +33,10 @@ class TensorBoardTracker(AccelerateTensorBoardTracker):
     def __init__(self, run: Run, step: int) -> None:
         self.run_folder = run
         named = os.environ.get("TENSORBOARD_LOGGING_DIR")
-        self.folder = Path(named).expanduser() if named else run.path / "tensorboard"
-        super().__init__(self.folder.name, self.folder.parent, purge_step=step + 1)
+        # a text, as transformers has it: a bucket's address would lose a slash as a Path
+        self.folder = os.path.expanduser(named) if named else str(run.path / "tensorboard")  # noqa: PTH111
+        parent, name = os.path.split(self.folder.rstrip("/"))
+        super().__init__(name, parent, purge_step=step + 1)
 
     def begin_training(self, arguments: Mapping[str, Any], config: dict[str, Any], model: Any) -> None:
         """Open the file, and write the trainer's arguments, the model's config and the recipe."""
@@ -45,7 +46,7 @@ class TensorBoardTracker(AccelerateTensorBoardTracker):
             self.writer.add_text("model_config", model.config.to_json_string())
         recipe = json.dumps(public_config(self.run_folder.recipe), indent=2)
         self.writer.add_text("recipe", verbatim(recipe, sys.maxsize))
-        console.info(f"TensorBoard: {shlex.join(['tensorboard', '--logdir', str(self.folder)])}")
+        console.info(f"TensorBoard: {shlex.join(['tensorboard', '--logdir', self.folder])}")
 
     def log_step(self, values: Mapping[str, Any], step: int) -> None:
         """Log a step's metrics. TensorBoard leaves out those that are None."""

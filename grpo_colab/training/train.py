@@ -150,7 +150,7 @@ def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> lis
     if is_main_process():
         with writing_to(run):
             run.write_lines(evaluate.BEFORE, rows)
-    manager.costs["evaluation_s"] = time.monotonic() - began
+        manager.record_cost(evaluation_s=time.monotonic() - began)
     return rows
 
 

@@ -22,7 +22,7 @@ from grpo_colab.runs.records import is_step_row
 
 if TYPE_CHECKING:
     from grpo_colab.policy.policy import Policy
-    from grpo_colab.recipe import recipe
+    from grpo_colab.recipe import schema
     from grpo_colab.runs.run import Run
 
 OVERFLOWS: Final = 10  # consecutive steps that a loss scaler may skip: this is how it finds its scale on float16
@@ -63,7 +63,7 @@ class Tripwires(TrainerCallback):
     metrics show stops the run after that step, and no checkpoint of it is saved. Set `trainer` once it is built.
     """
 
-    def __init__(self, settings: recipe.Tripwires, run: Run, policy: Policy) -> None:
+    def __init__(self, settings: schema.Tripwires, run: Run, policy: Policy) -> None:
         self.settings, self.run, self.policy = settings, run, policy
         self.trainer: Any = None
         self.tripped: Tripped | None = None

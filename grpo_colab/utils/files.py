@@ -154,9 +154,8 @@ def check_name(setting: str, path: str | Path) -> None:
         except UnicodeEncodeError:
             raise SettingError("is not UTF-8", remedy="choose another name", **given) from None
         if size > LONGEST_NAME:
-            raise SettingError(
-                f"has a name of {size} bytes", remedy=f"choose one of at most {LONGEST_NAME} bytes", **given
-            )
+            problem = f"has a name of {size} bytes, {part[:40]!r}..."
+            raise SettingError(problem, remedy=f"choose one of at most {LONGEST_NAME} bytes", **given)
         if escaped(part) != part:
             raise SettingError("holds characters that cannot be printed", remedy="choose another name", **given)
 

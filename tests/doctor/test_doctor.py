@@ -31,9 +31,9 @@ import importlib, json, os, sys
 from dataclasses import asdict
 from grpo_colab.recipe.recipe import Recipe
 doctor = importlib.import_module("grpo_colab.doctor.diagnose").doctor
-findings = importlib.import_module("grpo_colab.doctor.findings")
+limits = importlib.import_module("grpo_colab.doctor.limits")
 packages = importlib.import_module("grpo_colab.doctor.packages")
-findings.ANSWER_S = 1.0
+limits.ANSWER_S = 1.0
 for line in sys.stdin:
     asked = json.loads(line)
     exec(asked["run"])
@@ -417,7 +417,7 @@ def test_an_nvidia_smi_that_fails(patient: Callable[..., Patient]) -> None:
     }.items():
         it.smi(script=script)
         limit = 2.0 if "sleep" in script else 20.0
-        seen(it.ask("gsm8k-llama31-8b", run=f"findings.LIMIT_S = {limit}")["gpu"], "broken", words, "needs one")
+        seen(it.ask("gsm8k-llama31-8b", run=f"limits.LIMIT_S = {limit}")["gpu"], "broken", words, "needs one")
 
 
 def test_a_torch_with_cuda(patient: Callable[..., Patient]) -> None:
@@ -493,11 +493,9 @@ def test_vllm(patient: Callable[..., Patient]) -> None:
         code.write_text(lines)
         seen(it.ask(**fast)["vllm"], "broken", "vllm 0.31.0", "cannot be imported", words, "pip uninstall vllm")
     code.write_text("import time; time.sleep(600)")
-    seen(
-        it.ask(**{**fast, "run": f"{AGAIN}; packages.VLLM_S = 1.0"})["vllm"], "warning", "more than 1 s", "wait for it"
-    )
+    seen(it.ask(**{**fast, "run": f"{AGAIN}; limits.VLLM_S = 1.0"})["vllm"], "warning", "more than 1 s", "wait for it")
     code.write_text("LLM = SamplingParams = None")
-    fast["run"] = f"{AGAIN}; packages.VLLM_S = 30.0"
+    fast["run"] = f"{AGAIN}; limits.VLLM_S = 30.0"
     seen(it.ask(**fast)["vllm"], "broken", "vllm-bnb-plugin alone", "pip install vllm-bnb-plugin")
     it.install("vllm-bnb-plugin", "0.1.0")
     seen(it.ask(**fast)["vllm"], "ok", "vllm 0.31.0")

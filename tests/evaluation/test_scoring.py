@@ -211,7 +211,7 @@ BAD: dict[str, tuple[str, tuple[str, ...], str, dict[str, Any]]] = {
         "setting": "--rewards", "value": "correctness_reward", "remedy": "rename one",
     }),
     "a reward that breaks": ('{"completion": "x"}\n{"completion": "18"}', ("own.py:thin_reward",), "answer", {
-        "problem": "rewards.thin_reward: raised ZeroDivisionError", "place": "c.jsonl:2", "snapshot": False,
+        "setting": "rewards.thin_reward", "problem": "raised ZeroDivisionError", "place": "c.jsonl:2",
     }),
     "a column of the user's own": (ONE, ("own.py:topic_reward",), "answer", {
         "problem": "no column 'topic', which topic needs", "place": "c.jsonl:1",

@@ -9,7 +9,9 @@ import pytest
 from refusals import refused
 
 from grpo_colab import Recipe
-from grpo_colab.plan import adapter_bytes, answers_at_once, backward_bytes, plan_batch
+from grpo_colab.plan import answers_at_once, plan_batch
+from grpo_colab.plan.batch import backward_bytes
+from grpo_colab.plan.disk import adapter_bytes
 from grpo_colab.utils.device import current_device
 
 LLAMA_8B = SimpleNamespace(

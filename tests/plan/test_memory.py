@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from grpo_colab import Recipe
-from grpo_colab.plan import GPUS, plan
-from grpo_colab.plan.devices import CPU
+from grpo_colab.plan import plan
+from grpo_colab.plan.devices import CPU, GPUS
 from grpo_colab.plan.memory import adapter_parameters, kv_bytes, logit_bytes, nf4_bytes, vllm_memory, weight_bytes
 from grpo_colab.plan.model_shape import shape_of, shipped
 
@@ -80,7 +80,6 @@ def test_whole_copies_that_learn_are_counted(key: str) -> None:
         plain, whole = (
             plan(Recipe.load(preset, model={"fast_inference": False}, lora=lora), "L4") for lora in ({}, {key: named})
         )
-        assert whole.trained - plain.trained == copied
         for part, size in {"adapter": 2, "gradients": 2, "optimiser": 2}.items():  # bfloat16, and AdamW of 8 bit
             assert whole.peaks["backward"][part] - plain.peaks["backward"][part] == size * copied, part
     one = Recipe.load(LLAMA, lora={key: named[:-1]}, model={"fast_inference": False})

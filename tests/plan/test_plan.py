@@ -15,8 +15,8 @@ import pytest
 from refusals import refused
 
 from grpo_colab import Recipe
-from grpo_colab.plan import GPUS, CannotEstimate, Plan, plan
-from grpo_colab.plan.devices import _nearest_gpu, device_for
+from grpo_colab.plan import CannotEstimate, Plan, plan
+from grpo_colab.plan.devices import GPUS, _nearest_gpu, device_for
 from grpo_colab.recipe.recipe import TINY_MODEL, preset_names
 
 pytestmark = pytest.mark.stack

@@ -9,7 +9,8 @@ import pytest
 from refusals import refused
 
 from grpo_colab import Recipe
-from grpo_colab.recipe.recipe import PRESETS, Text, preset_names
+from grpo_colab.recipe.reading import PRESETS, preset_names
+from grpo_colab.recipe.schema import Text
 
 PRESET_NAMES = {
     "word-problems-tiny",

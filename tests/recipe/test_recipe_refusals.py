@@ -12,7 +12,8 @@ from refusals import ANY, refused
 
 from grpo_colab import Recipe
 from grpo_colab.errors import SettingError
-from grpo_colab.recipe.recipe import DEFAULT_PRESET, Text
+from grpo_colab.recipe.recipe import DEFAULT_PRESET
+from grpo_colab.recipe.schema import Text
 
 # These name what is not there, or what may open something: the value is not told.
 ABSENT = ("is missing", "no such table", "no such setting", "there is no reward", "does not import")
@@ -168,8 +169,24 @@ def test_a_setting_of_a_reward_is_named_beside_the_reward(settings: str, setting
         Recipe.load(rewards={name: 1.0})
 
 
+def test_a_file_that_parses_and_does_not_compile(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("def my_reward(completions, completions, **kwargs):\n    return []\n")
+    with refused(f"rewards.{own}:my_reward", problem="duplicate argument 'completions'", snapshot=False):
+        Recipe.load(rewards={f"{own}:my_reward": 1.0})
+
+
+def test_a_name_that_ends_twice_is_the_key_of_the_one_that_ends_once(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("def correctness_reward_reward(completions, **kwargs):\n    return []\n")
+    name = f"{own}:correctness_reward_reward"
+    with refused(f"rewards.{name}", problem="'correctness'", remedy="rename one", snapshot=False):
+        Recipe.load(rewards={"correctness": 1.0, name: 1.0})
+
+
 BAD_FILES: list[tuple[str, str, Any, Mapping[str, str]]] = [
     ("[grpo\n", "recipe", "bad.toml", {"problem": "not TOML"}),
+    ("[model]\nmodel_nam = 'tiny'\n", "model.model_nam", "tiny", {"remedy": "did you mean 'model_name'"}),
     (
         'preset = "gsm8k-tinny"\n',
         "preset",

@@ -263,8 +263,11 @@ def test_a_run_without_its_evaluation_or_of_another_task(run: Run, tmp_path: Pat
 
 # What is asked for, and the fields of the refusal.
 WRONG: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "no task": ({}, {"setting": "TASK", "remedy": "there are gsm8k, word_problems, jsonl, drawing, and those of"}),
-    "a misspelt one": ({"task": "gsm8"}, {"setting": "TASK", "value": "gsm8", "problem": "did you mean 'gsm8k'"}),
+    "no task": ({}, {"setting": "TASK", "remedy": "there are: gsm8k, word_problems, jsonl, drawing, drawing-"}),
+    "a misspelt one": (
+        {"task": "gsm8"},
+        {"setting": "TASK", "value": "gsm8", "problem": "no such task", "remedy": "did you mean 'gsm8k'"},
+    ),
     "an option that it lacks": (
         {"task": "word_problems", "path": "x"},
         {"setting": "task.path", "value": "x", "problem": "no such setting", "remedy": "seed"},

@@ -378,6 +378,7 @@ def test_rewards_of_a_file_an_async_one_and_one_that_cannot_judge(tmp_path: Path
     [
         ({"corectness": 1.0}, None, "did you mean 'correctness'"),
         ({}, "parts", "one reward or more"),
+        ({"correctness": 1.0, "cosine_scaled(max_len=0)": 1.0}, "max_len", "a number of"),
         ({"correctness": float("nan")}, "weights", "finite numbers"),
         ({"correctness": 1.0, "correctness_reward": 1.0}, "parts", "different names"),
     ],
@@ -385,7 +386,9 @@ def test_rewards_of_a_file_an_async_one_and_one_that_cannot_judge(tmp_path: Path
 def test_rewards_that_cannot_work_are_refused(rewards: dict[str, float], setting: str | None, remedy: str) -> None:
     from refusals import refused  # not in the processes that run this file by itself
 
-    with refused(setting, remedy=remedy):
+    # which of several rewards has the setting
+    place: Any = "cosine_scaled(max_len=0)" if setting == "max_len" else None
+    with refused(setting, remedy=remedy, place=place):
         compute_score("eggs", GOOD, "18", rewards=rewards)
     with refused(setting, remedy=remedy):
         reward_func(["?" + GOOD], ["?"], ["18"], rewards=rewards)

@@ -50,6 +50,8 @@ def test_none_is_left_out_and_shuts_a_gate() -> None:
     assert reward([GOOD, "18"], answer=["18", None]) == [2.0, None]
     assert reward([GOOD, "18"], answer=[None, "18"]) == [1.0, 0.0]
     gated = combine([strict_format_reward, correctness_reward], gates={"strict_format": "correctness_reward"})
+    for name in ("correctness_reward_reward", "correctness"):
+        assert combine([strict_format_reward, correctness_reward], gates={"strict_format": name}).gates == gated.gates
     assert gated([GOOD], answer=[None]) == [0.0]
 
 

@@ -33,7 +33,7 @@ def test_folders_are_named_by_date_and_counted(tmp_path: Path, monkeypatch: pyte
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with refused("--out", str(tmp_path / "file" / "run"), problem="cannot write there (Not a directory)"):
+    with refused("--out", str(tmp_path / "file" / "run"), problem="cannot be written (Not a directory)"):
         Run.create(Recipe.load(), tmp_path / "file" / "run")
 
 

@@ -250,6 +250,18 @@ def test_another_versions_recipe_and_keys(run: Run) -> None:
     assert shown(run)["step"].startswith("3 of ?")
 
 
+def test_a_checkpoint_that_only_its_owner_may_read(run: Run) -> None:
+    """Root may read all, so that a lesser user asks."""
+    steps(run, 3)
+    (run.checkpoints / "checkpoint-1").mkdir(parents=True, mode=0o700)
+    code = (
+        "import os, filelock; from grpo_colab.runs.status import status\n"
+        "os.geteuid() == 0 and os.setuid(65534)\nprint(status('.')['checkpoint'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=run.path, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "None", done.stderr[-2000:]
+
+
 def test_a_lock_that_cannot_be_tried(run: Run) -> None:
     """Of another person's run, which one may read alone. Root may lock all, so that a lesser user asks for it."""
     with locked(run.path):

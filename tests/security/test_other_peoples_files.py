@@ -1314,8 +1314,8 @@ def test_checkpoints_never_leave_their_folder(
     (folder / name).symlink_to(elsewhere if there else tmp_path / "nowhere")
     before = everything(elsewhere)
     train_to(run, 30, 0.5)
-    checkpoints.set_aside(folder, after=20)
-    checkpoints.set_aside(folder, after=10)
+    checkpoints.set_spoilt_aside(folder, after=20)
+    checkpoints.set_spoilt_aside(folder, after=10)
     train_to(run, 20, 0.5)
     os.truncate(folder / "checkpoint-20" / "optimizer.pt", 1)
     assert checkpoints.newest_whole(folder)[0] == folder / "checkpoint-10"
@@ -1346,7 +1346,7 @@ def test_a_folder_of_checkpoints_that_is_a_link_is_refused_in_words(elsewhere: P
     with pytest.raises(OSError, match="a link"):
         checkpoints.new_staging(run.checkpoints)
     checkpoints.prune(run.checkpoints, keep=1)
-    checkpoints.set_aside(run.checkpoints, after=0)
+    checkpoints.set_spoilt_aside(run.checkpoints, after=0)
     assert everything(elsewhere) == before
 
 

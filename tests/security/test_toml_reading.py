@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from grpo_colab.recipe.recipe import PRESETS
+from grpo_colab.recipe.reading import PRESETS
 from grpo_colab.utils.toml_reading import MOST_LEVELS, MOST_PARTS, parse_toml, read_toml
 
 WITHIN_S = 10.0  # what takes minutes is over it on any machine, what is linear far below

@@ -21,7 +21,7 @@ from grpo_colab.errors import SettingError
 from grpo_colab.evaluation.evaluate import evaluate_run
 from grpo_colab.experiments.sweep import variants
 from grpo_colab.plan import plan
-from grpo_colab.plan.batch import adapter_bytes
+from grpo_colab.plan.disk import adapter_bytes
 from grpo_colab.plan.model_shape import ModelShape, adapted
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
@@ -275,7 +275,7 @@ def test_with_its_settings_a_factory_alone_is_called(tmp_path: Path, mark: Path)
 
 def test_what_is_this_packages_own_needs_no_trust() -> None:
     ours = ("correctness", "think_format(prefilled=True)", "grpo_colab.rewards.correctness_reward")
-    assert all(parse_reward(name).ours for name in (*ours, "grpo_colab.tasks.drawing.task.pixels_reward"))
+    assert all(parse_reward(name).ours for name in (*ours, "grpo_colab.tasks.drawing.pixels_reward"))
     strange = (
         "grpo_colab.tiny.__main__.main",
         "grpo_colab.rewards.__main__.f",

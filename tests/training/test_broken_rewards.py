@@ -60,7 +60,8 @@ def test_it_stops_with_everything_safe_and_goes_on_as_if_nothing_had_happened(
     (tmp_path / "own.py").write_text(FRAGILE.replace("BREAK", breaks))
     out = tmp_path / "run"
     # a completion stands in the sentence, which differs from machine to machine
-    with refused(problem=problem, kind=RewardError, snapshot=False) as caught:
+    remedy = f"once it is mended: grpo-colab train --resume {out}"
+    with refused("rewards.fragile_reward", problem=problem, remedy=remedy, kind=RewardError, snapshot=False) as caught:
         train(recipe(tmp_path / "own.py"), out=out)
     assert str(caught.value).startswith("rewards.fragile_reward: ")
     assert f"see {out / 'reward-failure.json'}; once it is mended: grpo-colab train --resume {out}" in str(caught.value)
@@ -151,4 +152,4 @@ def test_warnings_are_said_and_kept(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "21 of 21 B matrices are zero, so that the adapter changes nothing" in told[-1]["text"]
     errors = capsys.readouterr().err
     assert "Warning, step 3: no group had any variance in reward for 3 steps" in errors
-    assert "Warning, step 20: flat_reward has been 0 for every completion of 20 steps" in errors
+    assert "Warning, step 20: flat has been 0 for every completion of 20 steps" in errors

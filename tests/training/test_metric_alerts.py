@@ -35,7 +35,7 @@ def test_a_reward_that_is_never_earned_is_told_after_twenty_steps_and_once() -> 
     assert seen(rows) == [(WINDOW, "constant")]
     watch = MetricMonitor()
     (warning,) = [warning for line in rows for warning in watch.update(line)]
-    assert "strict_format_reward has been 0 for every completion of 20 steps" in warning["text"]
+    assert "strict_format has been 0 for every completion of 20 steps" in warning["text"]
     assert "never earned" in warning["text"]
 
 

@@ -379,7 +379,7 @@ def test_this_process_can_hold_a_folder_again_and_only_once(tmp_path: Path) -> N
 def test_a_folder_that_cannot_be_written(whole: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "run"
-    with refused("--out", str(path), problem="cannot write there (", snapshot=False), locked(path):
+    with refused("--out", str(path), problem="cannot be written (", snapshot=False), locked(path):
         pass
 
 

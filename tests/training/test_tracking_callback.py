@@ -6,6 +6,7 @@ The stand-ins are for libraries that are not installed here; the callback that c
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -163,3 +164,36 @@ def test_a_tracker_that_is_not_there_is_refused() -> None:
     if importlib.util.find_spec("swanlab") is None:
         with refused("grpo.report_to", "swanlab", problem="is not installed", remedy="pip install", snapshot=False):
             tracking.check_trackers({"report_to": "swanlab"})
+
+
+def test_a_signal_in_the_upload_of_the_adapter_ends_all_that_was_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside of training a signal is raised, which no guard catches; the upload may take five minutes."""
+    from trl.extras.profiling import ProfilingContext
+
+    trackers = tracker_callback(tmp_path / "run", ["trackio"])
+    trackers.run.adapter.mkdir()
+    before = ProfilingContext._log_metrics
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trackers, "_log_adapter", interrupted)
+    with pytest.raises(KeyboardInterrupt), trackers:
+        assert ProfilingContext._log_metrics is not before
+    assert ProfilingContext._log_metrics is before
+
+
+@pytest.mark.parametrize("named", ["s3://bucket/logs", "~nobody-of-this-name/logs"])
+def test_tensorboards_folder_is_what_transformers_would_take(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address of a bucket keeps its slashes, and a `~name` that nobody has stays as it is."""
+    pytest.importorskip("tensorboard")
+    from grpo_colab.training.tracking_tensorboard import TensorBoardTracker
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", named)
+    tracker = TensorBoardTracker(Run.create(Recipe.load(), tmp_path / "run"), step=0)
+    # accelerate joins these two to its folder
+    assert tracker.folder == os.path.join(tracker.logging_dir_param, tracker.run_name) == named  # noqa: PTH118

@@ -12,7 +12,7 @@ import pytest
 from refusals import check, refused
 
 from grpo_colab import Recipe, train
-from grpo_colab.recipe.recipe import Tripwires as Settings
+from grpo_colab.recipe.schema import Tripwires as Settings
 from grpo_colab.runs.records import repeatable
 from grpo_colab.runs.run import Run
 from grpo_colab.training.trainer import CompletionLogMixin

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
-from grpo_colab.errors import SettingError, nearest
+from grpo_colab.errors import SettingError, one_of
 from grpo_colab.evaluation.evaluate import AFTER, BEFORE
 from grpo_colab.recipe.recipe import Recipe, preset_names
 from grpo_colab.recipe.schema import typed
@@ -31,7 +31,6 @@ from grpo_colab.text import on_one_line, printable
 from grpo_colab.utils import files
 
 SPLITS: Final = ("train", "test")
-SIDES: Final = ("before", "after")
 LONGEST: Final = 2000  # characters of a question in the files
 OURS: Final = (
     "projector_config.json",  # the first that is written: by it a folder is known as ours
@@ -138,7 +137,7 @@ def _near_duplicates(texts: Sequence[str], trained: int, questions: Sequence[str
 
 def _count_asked(columns: Mapping[str, Sequence[Any]]) -> int:
     """Return how many problems the run's policy was asked, before or after."""
-    sides = [columns[side] for side in SIDES if side in columns]
+    sides = [columns[side] for side in ("before", "after") if side in columns]
     return sum(any(value is not None for value in values) for values in zip(*sides, strict=True))
 
 
@@ -216,21 +215,18 @@ def named_task(name: str | None, options: Mapping[str, Any]) -> Task:
         for key, value in options.items():
             if key not in known:
                 raise SettingError(
-                    f"the task {name!r} has no such setting{nearest(key, known)}",
+                    f"the task {name!r} has no such setting",
                     setting=f"task.{key}",
                     value=str(value),
-                    remedy=f"it has {', '.join(known)}",
+                    remedy=one_of(key, known),
                 )
         return load_task(name, **{key: typed(known[key], value, f"task.{key}") for key, value in options.items()})
     if name is not None and (name in preset_names() or name.endswith(".toml")):
         return Recipe.load(name, task=options).load_task()
-    recipes = ", ".join(preset_names())
-    there_are = f"there are {', '.join(TASKS)}, and those of the recipes {recipes}, or of a recipe's .toml file"
+    remedy = f"{one_of(name or '', [*TASKS, *preset_names()])}; or give the path of a recipe's .toml file"
     if name is None:
-        raise SettingError("no task is given", setting="TASK", remedy=there_are)
-    raise SettingError(
-        f"no such task{nearest(name, [*TASKS, *preset_names()])}", setting="TASK", value=name, remedy=there_are
-    )
+        raise SettingError("no task is given", setting="TASK", remedy=remedy)
+    raise SettingError("no such task", setting="TASK", value=name, remedy=remedy)
 
 
 def task_of_run(run: Run, name: str | None, options: Mapping[str, Any]) -> Task:

@@ -141,7 +141,7 @@ def find_topics(places: Any, words: Any, names: Sequence[str]) -> list[tuple[flo
     return list(found.values())
 
 
-def near_duplicates(train: Sequence[str], test: Sequence[str], alike: float = ALIKE) -> list[Pair]:
+def near_duplicates(train: Sequence[str], test: Sequence[str]) -> list[Pair]:
     """Return the test texts that resemble a training text, each with the one most like it, the most similar first.
 
     The similarity is the cosine between the sets of their runs of three words, in which all numbers are the same. A
@@ -162,7 +162,7 @@ def near_duplicates(train: Sequence[str], test: Sequence[str], alike: float = AL
     for start in range(0, len(test), chunk):
         cosines = (held_out[start : start + chunk] @ learnt).toarray()
         best, cosine = cosines.argmax(axis=1), cosines.max(axis=1)
-        pairs += [Pair(start + int(i), int(best[i]), float(cosine[i])) for i in np.flatnonzero(cosine >= alike)]
+        pairs += [Pair(start + int(i), int(best[i]), float(cosine[i])) for i in np.flatnonzero(cosine >= ALIKE)]
     return sorted(pairs, key=lambda pair: -pair.similarity)
 
 

@@ -7,5 +7,6 @@
     comparison      what several runs have side by side
     html            a whole HTML page with its data and scripts; the templates are in templates/
 
-To add a chart, add a `Chart` to `charts.CHARTS`. To add a section, add a template and a `Section` to `page.sections`.
+To add a chart, add a `Chart` to `charts.CHARTS`. To add a section, add a template and a line with a `Section` to the
+list in `page._sections`.
 """

@@ -57,7 +57,7 @@ def line(rows: Sequence[Row], key: str, label: str, n: int, smooth: bool = True)
     ]
 
 
-def band(rows: Iterable[Row], low: str, high: str, label: str, n: int = 0) -> list[Trace]:
+def band(rows: Iterable[Row], low: str, high: str, label: str) -> list[Trace]:
     """Return the area between two keys as a trace; none where fewer than two rows have both."""
     both = [row for row in rows if low in row and high in row]
     if len(both) < 2:
@@ -66,7 +66,7 @@ def band(rows: Iterable[Row], low: str, high: str, label: str, n: int = 0) -> li
         "x": [row["step"] for row in (*both, *reversed(both))],
         "y": [row[high] for row in both] + [row[low] for row in reversed(both)],
     }
-    trace |= {"fill": "toself", "fillcolor": COLOURS[n], "line": {"width": 0}, "mode": "lines", "opacity": 0.16}
+    trace |= {"fill": "toself", "fillcolor": COLOURS[0], "line": {"width": 0}, "mode": "lines", "opacity": 0.16}
     return [{**trace, "name": label, "hoverinfo": "skip"}]
 
 

@@ -27,7 +27,7 @@ BIGGEST_PICTURE: Final = 1_500_000  # bytes
 PICTURES: Final = {"drawing.png": (b"\x89PNG\r\n\x1a\n",), "drawing.gif": (b"GIF87a", b"GIF89a")}
 
 
-class Limits(NamedTuple):
+class PageShare(NamedTuple):
     """How much is kept of a run that shares its page with others.
 
     Of rows and values each of the `runs` gets an equal part. `bytes` says how much is read of each of its files; of
@@ -43,7 +43,7 @@ class FileReader:
     """Reads the files of one run folder, and collects notes on what is wrong with them."""
 
     folder: Path
-    limits: Limits
+    share: PageShare
     notes: list[str] = field(default_factory=list)
 
     def recipe(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class FileReader:
     def json_object(self, name: str) -> dict[str, Any] | None:
         """Return the JSON object in a file; None where there is no such file, or, with a note, no such object."""
         try:
-            found = json.loads(read_bytes(self.folder / name, MOST_JSON // self.limits.runs))
+            found = json.loads(read_bytes(self.folder / name, MOST_JSON // self.share.runs))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -100,8 +100,8 @@ class FileReader:
         `if_missing` is the note where there is no such file, or nothing in it.
         """
         path = self.folder / name
-        limit = self.limits.bytes.get(name, MOST_READ)
-        found = read_objects(path, limit, max(1, most // self.limits.runs))
+        limit = self.share.bytes.get(name, MOST_READ)
+        found = read_objects(path, limit, max(1, most // self.share.runs))
         if if_missing and (found.error or found.size == 0):
             self.notes.append(if_missing)
         if found.error and (path.is_symlink() or path.exists()):
@@ -125,7 +125,7 @@ class FileReader:
         name = "metrics.jsonl"
         read = self.rows(name)
         rows = [row for row in read if is_step_number(row.get("step"))]
-        most = max(FEWEST_NAMES, min(MOST_NAMES, MOST_CELLS // self.limits.runs // max(1, len(rows))))
+        most = max(FEWEST_NAMES, min(MOST_NAMES, MOST_CELLS // self.share.runs // max(1, len(rows))))
         steps: dict[int, dict[str, float]] = {}
         kept = {"step"}  # names
         left_out: set[str] = set()

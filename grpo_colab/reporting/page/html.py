@@ -51,9 +51,9 @@ def render_page(
     """Render a page from a template that extends document.html.j2 and fills its block `body` from `values`.
 
     `data` goes to the function `start(data)` of the file `script`, with NaN and infinities as null. That script can use
-    all of document.js: `make`, `draw`, `ink`. What is big and not seen at first belongs in `rest`, which its function
-    `finish(rest)` gets once the first charts are drawn. `webgl` is for charts of many points ("scattergl"), whose
-    library compiles its own functions.
+    all of document.js: `make`, `draw`, `cssColour`. What is big and not seen at first belongs in `rest`, which its
+    function `finish(rest)` gets once the first charts are drawn. `webgl` is for charts of many points ("scattergl"),
+    whose library compiles its own functions.
     """
     packed_data, packed_rest = compress(to_json(data)), compress(to_json(rest or {}))
     return (

@@ -12,7 +12,7 @@ from typing import Any, Final
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluation.evaluate import AFTER, BEFORE
 from grpo_colab.reporting.page.evaluation_reader import Answer, Evaluation, pair_answers, read_evaluation
-from grpo_colab.reporting.page.file_reader import FileReader, Limits
+from grpo_colab.reporting.page.file_reader import FileReader, PageShare
 from grpo_colab.runs.records import MOST_JSON, is_finished, weighted_reward, with_reward_keys
 from grpo_colab.runs.run import DRAW, Run
 from grpo_colab.runs.status import status
@@ -78,13 +78,6 @@ class RunData:
         """Return how long all steps took together, in minutes or hours."""
         seconds = sum(min(max(row.get("step_time", 0.0), 0.0), 1e9) for row in self.metrics)
         return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min"
-
-    @property
-    def resume_command(self) -> str:
-        """Return the command that goes on with the run, or with all runs of its folder of drawings."""
-        with contextlib.suppress(TypeError):  # from a draw.json that is none
-            return self.run.resume_command
-        return self.run.resume_command_alone
 
     @functools.cached_property
     def reward_weights(self) -> list[float]:
@@ -153,8 +146,8 @@ def _runs_of_drawing(folder: Path) -> list[Run]:
 
 def read_runs(runs: Sequence[Run], names: Sequence[str]) -> list[RunData]:
     """Read several runs, and keep no more of all than of one. What small runs leave is for the big ones."""
-    limits = Limits(len(runs), {file: equal_share([_size(run.path / file) for run in runs]) for file in SHARED_FILES})
-    return [read_run(run, name, limits=limits) for run, name in zip(runs, names, strict=True)]
+    share = PageShare(len(runs), {file: equal_share([_size(run.path / file) for run in runs]) for file in SHARED_FILES})
+    return [read_run(run, name, share=share) for run, name in zip(runs, names, strict=True)]
 
 
 def _size(path: Path) -> int:
@@ -174,15 +167,15 @@ def equal_share(sizes: Sequence[int], total: int = MOST_READ) -> int:
 
 
 def read_run(
-    run: Run, name: str | None = None, evaluation: Mapping[str, Any] | None = None, limits: Limits | None = None
+    run: Run, name: str | None = None, evaluation: Mapping[str, Any] | None = None, share: PageShare | None = None
 ) -> RunData:
     """Read everything that a run folder tells.
 
     `name` is what the page calls the run, the folder's name for None. `evaluation` is what evaluation.json will hold,
-    where it is not written yet. `limits` is how much is kept, as much as of a run alone for None.
+    where it is not written yet. `share` is how much is kept, as much as of a run alone for None.
     """
-    limits = limits or Limits()
-    files = FileReader(run.path, limits)
+    share = share or PageShare()
+    files = FileReader(run.path, share)
     recipe = files.recipe()
     told = status(run.path)
     begun = told["state"] != "not begun"
@@ -213,7 +206,7 @@ def read_run(
         answers=answers,
         evaluation=evaluated,
         warnings=sorted(warnings, key=lambda row: number(row.get("step")) or 0),
-        pictures=pictures if limits.runs == 1 else {},
+        pictures=pictures if share.runs == 1 else {},
         notes=files.notes,
     )
 

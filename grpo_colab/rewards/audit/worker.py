@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.rewards import RewardError, guard
+from grpo_colab.rewards.guard import ignore
 
 THREADS: Final = 4
 QUESTIONS: Final = ("question", "prompt", "problem", "query", "instruction")  # columns that hold no gold
@@ -203,9 +204,5 @@ def arguments(cases: Sequence[Case], columns: Sequence[str], messages: bool, bar
     for column in columns:
         given[column] = [case.prompt for case in cases] if column in QUESTIONS else list(golds)
     if not bare:
-        given |= {"trainer_state": None, "log_extra": _ignore, "log_metric": _ignore, "unknown": ["18"] * len(cases)}
+        given |= {"trainer_state": None, "log_extra": ignore, "log_metric": ignore, "unknown": ["18"] * len(cases)}
     return given
-
-
-def _ignore(name: str, value: Any) -> None:
-    """Take what a reward logs, and drop it."""

@@ -8,8 +8,8 @@ child, watches it and retries. The child is `python -m grpo_colab.runs.mirror RU
 often, so only the standard library is imported at import.
 """
 
-from grpo_colab.runs.mirror.hub_files import hub_problem, hub_trouble
-from grpo_colab.runs.mirror.layout import HUB, IDENTITY, MARKER, STATE, identity, parse_hub
+from grpo_colab.runs.mirror.hub_files import hub_problem
+from grpo_colab.runs.mirror.layout import HUB, MARKER, STATE, identity
 from grpo_colab.runs.mirror.lookup import check_free, find, is_mirror, marker, recipes
 from grpo_colab.runs.mirror.mirror import BUSY, FAILED, PATIENCE_S, Mirror, main, push
 from grpo_colab.runs.mirror.restore import restore
@@ -18,7 +18,6 @@ __all__ = [
     "BUSY",
     "FAILED",
     "HUB",
-    "IDENTITY",
     "MARKER",
     "PATIENCE_S",
     "STATE",
@@ -26,12 +25,10 @@ __all__ = [
     "check_free",
     "find",
     "hub_problem",
-    "hub_trouble",
     "identity",
     "is_mirror",
     "main",
     "marker",
-    "parse_hub",
     "push",
     "recipes",
     "restore",

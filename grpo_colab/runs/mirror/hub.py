@@ -105,14 +105,13 @@ def push_to_hub(run: Path, destination: str, saved: list[Path]) -> tuple[int | N
     kept = {name for name in own if name.startswith("checkpoints/") and _checkpoint_of(name) in staying}
     if marker["adapter"] is None:
         kept |= {name for name in own if name.startswith("adapter/")}
-    kept &= set(there)
 
     step = _step(known[-1]) if known else None
     entries = {name: listed[name] for name in kept} | _fingerprints(run, files, new_checkpoints)
     marker |= {"step": step, "files": marker_entries(entries)}
     files[MARKER] = json.dumps(marker).encode()
     operations: list[Any] = [CommitOperationAdd(f"{run.name}/{name}", content) for name, content in files.items()]
-    for name in sorted((own & set(there)) - {*files, *kept}):
+    for name in sorted(own - {*files, *kept}):
         operations.append(CommitOperationDelete(f"{run.name}/{name}"))
     api.create_commit(repository, operations, commit_message=f"{run.name}: step {step}")
     return step, problems

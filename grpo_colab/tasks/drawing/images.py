@@ -207,7 +207,7 @@ def _squares(n: int) -> Image:
     If two numbers of columns are equally good, it is the even one. Raises SettingError if the squares do not fit.
     """
     if not 1 <= n <= MOST_SQUARES:
-        problem = f"that many squares do not fit into {MAX_SIDE} x {MAX_SIDE} cells"
+        problem = f"is no number of squares that fit into {MAX_SIDE} x {MAX_SIDE} cells"
         raise SettingError(problem, remedy=f"write N-squares for any N of 1 to {MOST_SQUARES}")
     columns = math.isqrt(n - 1) + 1
     if columns % 2 and n <= columns * (columns - 1):

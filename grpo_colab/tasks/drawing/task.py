@@ -46,7 +46,7 @@ class Drawing(Task):
 
     name = "drawing"
     default_system_prompt = ""
-    default_rewards: ClassVar[Mapping[str, float]] = {"grpo_colab.tasks.drawing.task.pixels_reward": 1.0}
+    default_rewards: ClassVar[Mapping[str, float]] = {"grpo_colab.tasks.drawing.pixels_reward": 1.0}
 
     def __init__(
         self,

@@ -8,7 +8,8 @@ import random
 import pytest
 from refusals import refused
 
-from grpo_colab.rewards import check_signature
+from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.rewards import check_signature, resolve_reward
 from grpo_colab.tasks.drawing import task as drawing
 from grpo_colab.tasks.drawing.canvas import execute, shape_of
 from grpo_colab.tasks.drawing.compact import from_compact, image_words
@@ -232,3 +233,11 @@ def test_an_image_of_ones_own(tmp_path) -> None:
     (tmp_path / "mine.txt").write_text("1 2\n3 4\n")
     [problem] = Drawing(image=str(tmp_path / "mine.txt")).problems("train")
     assert problem.answer == image_text(((1, 2), (3, 4)))
+
+
+def test_the_rewards_have_the_names_that_recipes_of_every_age_give_them() -> None:
+    module = "grpo_colab.tasks.drawing"
+    recipe = Recipe.load("drawing-tiny", rewards={f"{module}.{reward.__name__}": 1.0 for reward in REWARDS})
+    assert recipe.reward_functions() == [*REWARDS]
+    with refused(remedy="did you mean 'pixels_reward'", snapshot=False):
+        resolve_reward(f"{module}.pixel_reward")

@@ -1,0 +1,5 @@
+"""The time limits of the doctor's checks, in seconds."""
+
+ANSWER_S = 5.0  # for an answer from the network or another process
+LIMIT_S = 20.0  # for a whole check, including what it imports
+VLLM_S = 90.0  # for the import of vLLM, which reads gigabytes

@@ -1,0 +1,60 @@
+"""Estimate what a run takes on the disk, and refuse a disk that cannot hold it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from grpo_colab.errors import SettingError
+from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.utils.files import number, read_bytes
+
+# Beside the adapter and up to four checkpoints a run folder needs room for logs, samples and a picture. The adapter and
+# each checkpoint come with the tokenizer's files, some 17 MiB where the vocabulary is large.
+RUN_FOLDER_BYTES = 2 * 2**20
+HUB_TOKENIZER_BYTES = 17 * 2**20
+CHECKPOINTS = 4  # the last two, the best, and the one that is being written
+# What an 8B Llama has, for a model whose config.json is on the hub.
+LLAMA_8B = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32}
+
+
+def adapter_bytes(recipe: Recipe) -> int:
+    """Return what the adapter and its checkpoints take on the disk, in bytes.
+
+    A checkpoint has the weights and AdamW's two moments, all in float32. The widths come from a local config.json;
+    without one (a model on the hub) those of an 8B Llama are assumed.
+    """
+    config: dict[str, Any] = {}
+    # The loader reports what is wrong with a config.json. In a hub's cache the file is a link.
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        config = dict(json.loads(read_bytes(Path(recipe.model_path) / "config.json", follow=True)))
+    sizes = {key: int(number(config.get(key)) or usual) for key, usual in LLAMA_8B.items()}
+    hidden, inner = sizes["hidden_size"], sizes["intermediate_size"]
+    parameters = sizes["num_hidden_layers"] * recipe.lora.get("r", 16) * (4 * 2 * hidden + 3 * (hidden + inner))
+    tokenizers = 0 if config else (1 + CHECKPOINTS) * HUB_TOKENIZER_BYTES
+    return parameters * 4 * (1 + CHECKPOINTS * 3) + tokenizers
+
+
+def check_disk(recipe: Recipe, out: Path) -> None:
+    """Raise SettingError when the disk under `out`, which need not exist yet, cannot hold the run."""
+    _, free = free_bytes(out)
+    needed = adapter_bytes(recipe) + RUN_FOLDER_BYTES
+    if free < needed:
+        raise SettingError(
+            f"has {free / 2**20:.0f} MiB free, but the adapter and its checkpoints need "
+            f"{math.ceil(needed / 2**20)} MiB",
+            setting="--out",
+            value=str(out),
+            remedy="free some space, or choose another disk",
+        )
+
+
+def free_bytes(path: Path) -> tuple[Path, int]:
+    """Return the nearest folder above `path` that exists, or `path` itself, and the free bytes of its disk."""
+    absolute = path.absolute()
+    folder = next(parent for parent in (absolute, *absolute.parents) if parent.exists())
+    return folder, shutil.disk_usage(folder).free
