@@ -22,6 +22,7 @@ import pytest
 from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("refusals")  # so that a field that differs is shown
 import refusals
 from warm import Warm
 

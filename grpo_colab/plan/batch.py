@@ -1,6 +1,6 @@
 """Divide a recipe's step into micro-batches that fit a device.
 
-A recipe says how many prompts a step has, and how many completions a prompt. TRL wants a per-device batch size and a
+A recipe says how many prompts a step has, and how many completions per prompt. TRL wants a per-device batch size and a
 number of accumulation steps. `plan_batch` derives them: one optimiser step is always exactly prompts x completions, and
 only the micro-batch (the completions of one backward pass) depends on memory. The estimates here are quick and rough;
 those of a whole plan are in `memory`.
@@ -39,11 +39,11 @@ class BatchPlan:
         return {"per_device_train_batch_size": self.micro_batch, "gradient_accumulation_steps": self.accumulation}
 
     def __str__(self) -> str:
-        """Return the division in one line, such as `2 prompts x 8 completions = 16 a step (...)`."""
+        """Return the division in one line, such as `2 prompts x 8 completions = 16 per step (...)`."""
         devices = f" x {self.processes} processes" if self.processes > 1 else ""
         return (
-            f"{self.prompts_per_step} prompts x {self.group} completions = {self.completions} a step"
-            f" ({self.micro_batch} a backward pass x {self.accumulation} accumulated{devices})"
+            f"{self.prompts_per_step} prompts x {self.group} completions = {self.completions} per step"
+            f" ({self.micro_batch} per backward pass x {self.accumulation} accumulated{devices})"
         )
 
 

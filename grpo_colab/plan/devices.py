@@ -26,7 +26,7 @@ class DeviceSpec:
     kind: str  # "cuda" or "cpu"
     total: int
     free: int  # before a model is loaded, without what other processes hold
-    bandwidth: float  # bytes a second
+    bandwidth: float  # bytes per second
     flops: float  # 16-bit, dense, accumulated in 32 bit (32-bit on a CPU)
     capability: tuple[int, int] = (0, 0)
     vllm: bool = False

@@ -124,8 +124,8 @@ def kv_cache(plan: Plan) -> str:
     """Return how many sequences the KV cache holds, beside how many one process's step has."""
     sequences = plan.batch_plan.completions // plan.batch_plan.processes
     return (
-        f"{plan.kv_token / 1024:.3g} KiB a token: it holds {plan.sequences} sequences of {plan.tokens:,} tokens, and a "
-        f"step has {sequences}"
+        f"{plan.kv_token / 1024:.3g} KiB per token: it holds {plan.sequences} sequences of {plan.tokens:,} tokens, "
+        f"and a step has {sequences}"
     )
 
 
@@ -140,7 +140,7 @@ def time(plan: Plan) -> str:
         total = f"{60 * hours:.0f} min"
     seconds = f"{plan.step_s:.0f}" if plan.step_s >= 10 else f"{plan.step_s:.2g}"
     return (
-        f"about {seconds} s a step: {total} for {steps} steps and the evaluation before and after them, to "
+        f"about {seconds} s per step: {total} for {steps} steps and the evaluation before and after them, to "
         f"within a factor of {UNCERTAINTY}"
     )
 

@@ -251,7 +251,7 @@ class Policy:
                 # Not `any(... > SAME_NATS)`, which would let NaN pass.
                 if not all(nats <= SAME_NATS for nats in differences):
                     troubles.append(
-                        f"reloaded, it is {max(differences):.2g} nats a token away from the policy in memory"
+                        f"reloaded, it is {max(differences):.2g} nats per token away from the policy in memory"
                     )
             except Exception as error:  # noqa: BLE001 - whoever loads this adapter would meet the same error
                 troubles.append(f"it cannot be reloaded ({one_line(error)})")

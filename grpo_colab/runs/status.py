@@ -153,7 +153,7 @@ def _state_text(found: Mapping[str, Any]) -> str:
 
 
 def _step_text(found: Mapping[str, Any]) -> str:
-    pace = f", {found['step_s']:.3g} s a step" if found["step_s"] is not None else ""
+    pace = f", {found['step_s']:.3g} s per step" if found["step_s"] is not None else ""
     left = f", about {_duration(found['left_s'])} left" if found["left_s"] else ""
     return f"{found['step']} of {found['max_steps'] or '?'}{pace}{left}"
 

@@ -1,4 +1,4 @@
-"""One thread or all of them: seconds a step of the default recipe, each in turn in a process of its own.
+"""One thread or all of them: seconds per step of the default recipe, each in turn in a process of its own.
 
     python tests/benchmarks/threads.py [--steps 20] [--rounds 3] [--busy]
 
@@ -49,7 +49,7 @@ def main() -> None:
             other.kill()
     medians = {threads: statistics.median(seconds) for threads, seconds in took.items()}
     print(
-        f"{'one core busy' if options.busy else 'as the machine is'}: 1 thread {medians[1]:.3f} s a step, "
+        f"{'one core busy' if options.busy else 'as the machine is'}: 1 thread {medians[1]:.3f} s per step, "
         f"{cores} threads {medians[cores]:.3f} s, ratio {medians[cores] / medians[1]:.2f}"
     )
 

@@ -195,7 +195,7 @@ def main() -> None:
     half = math.ceil(0.98 * math.sqrt(len(ratios)))  # ranks of a 95 % interval of the median
     low, high = ratios[max(0, len(ratios) // 2 - half)], ratios[min(len(ratios) - 1, len(ratios) // 2 + half)]
     for side, seconds in zip(SIDES, zip(*pairs, strict=True), strict=True):
-        print(f"{side:<8} median {statistics.median(seconds):.4f} s a step, {sum(seconds):.1f} s in all")
+        print(f"{side:<8} median {statistics.median(seconds):.4f} s per step, {sum(seconds):.1f} s in all")
     sums = sum(w for _, w in pairs) / sum(b for b, _ in pairs)
     print(
         f"{len(pairs)} pairs of steps on the same work, {' / '.join(reversed(SIDES))}: median ratio "

@@ -1,7 +1,7 @@
 """On a CUDA device: the shape of Llama-3.1-8B with random weights, through the same `train` as everything else.
 
 Random weights cost what real ones cost. They never end a completion, so that every one runs to its full length: the
-worst step that a real run can meet. Prints seconds a step and peak memory (`pytest tests/gpu -s`).
+worst step that a real run can meet. Prints seconds per step and peak memory (`pytest tests/gpu -s`).
 """
 
 from __future__ import annotations
@@ -116,13 +116,15 @@ def test_three_steps_of_groups_of_six_at_full_length(random_llama: Path, tmp_pat
     peak_gib = torch.cuda.max_memory_reserved() / GIB
     print(
         f"\n{torch.cuda.get_device_name()}: Llama-3.1-8B's shape, 4-bit, LoRA r 32, 6 x (256 + 768) tokens, "
-        f"{'vLLM' if vllm else 'generate()'}: {min(seconds):.1f} s a step (first {seconds[0]:.1f} s), "
+        f"{'vLLM' if vllm else 'generate()'}: {min(seconds):.1f} s per step (first {seconds[0]:.1f} s), "
         f"peak {peak_gib:.2f} GiB"
     )
     assert run.recipe.lora["r"] == 32
     # what torch's allocator never sees: CUDA's context, and vLLM's libraries
     outside = planned.parts["runtime"] + (VLLM_OUTSIDE_BYTES if vllm else 0)
     expected = (planned.bytes - outside) / GIB
-    print(f"planned: {expected:.2f} GiB in torch's allocator, {planned.step_s:.1f} s a step\n{planned.text(width=120)}")
+    print(
+        f"planned: {expected:.2f} GiB in torch's allocator, {planned.step_s:.1f} s per step\n{planned.text(width=120)}"
+    )
     assert run.recipe.budget.micro_batch == planned.batch_plan.micro_batch
     assert peak_gib - before / GIB == pytest.approx(expected, rel=0.15)

@@ -33,7 +33,7 @@ def test_a_step_is_whole_on_every_machine(processes: int, memory_gib: float) -> 
     shape = plan_batch(recipe, processes, LLAMA_8B, int(memory_gib * GIB))
     assert shape.completions == recipe.completions_per_step == 24
     assert shape.micro_batch * shape.accumulation * processes == 24
-    assert str(shape).startswith("3 prompts x 8 completions = 24 a step")
+    assert str(shape).startswith("3 prompts x 8 completions = 24 per step")
 
 
 def test_more_memory_never_means_a_smaller_micro_batch() -> None:
@@ -53,7 +53,7 @@ def test_the_estimate_covers_what_a_backward_pass_must_keep() -> None:
 
 
 def test_an_evaluation_batch_leaves_room_on_a_small_card() -> None:
-    """Llama-3.1-8B's KV cache is 128 KiB a token, so 1,024 tokens take 128 MiB an answer."""
+    """Llama-3.1-8B's KV cache is 128 KiB per token, so 1,024 tokens take 128 MiB an answer."""
     recipe = Recipe.load("gsm8k-llama31-8b")
     assert answers_at_once(recipe, LLAMA_8B, 9 * GIB) * 128 * 2**20 < 4.5 * GIB
     assert answers_at_once(recipe, LLAMA_8B, 0) == 1

@@ -167,7 +167,7 @@ def test_advice_makes_it_fit(overrides: dict[str, dict[str, object]], gib: float
 @pytest.mark.parametrize(
     ("overrides", "gpu", "seconds"),
     [
-        # Unsloth's notebook, ~55 s a step; the study, 2 h for 250 steps
+        # Unsloth's notebook, ~55 s per step; the study, 2 h for 250 steps
         ({"grpo": {"num_generations": 6, "beta": 0.04}}, "T4", 55),
         ({"grpo": {"num_generations": 8, "beta": 0.04}, "budget": {"prompts_per_step": 2}}, "A100-40", 2 * 3600 / 250),
     ],
@@ -180,7 +180,7 @@ def test_time_of_the_known_runs(overrides: dict[str, dict[str, object]], gpu: st
 
 
 def test_time_on_the_cpu() -> None:
-    """0.65 s a step of the default recipe were measured on two cores."""
+    """0.65 s per step of the default recipe were measured on two cores."""
     fitted = plan(Recipe.load(), "cpu")
     assert 0.65 / 2 < fitted.step_s < 0.65 * 2
 

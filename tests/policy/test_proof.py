@@ -133,7 +133,7 @@ def test_an_adapter_that_changes_nothing(policy: Policy, saved: Path) -> None:
     zero, away = policy.check_saved_adapter(saved, samples())
     assert zero.startswith("21 of 21 B matrices are zero, so that the adapter changes nothing (model.layers.0.")
     assert away.startswith("reloaded, it is 0.")
-    assert away.endswith("nats a token away from the policy in memory")
+    assert away.endswith("nats per token away from the policy in memory")
 
 
 def test_one_matrix_that_is_zero_is_named(policy: Policy, saved: Path) -> None:
@@ -146,7 +146,7 @@ def test_weights_that_are_no_numbers(policy: Policy, saved: Path) -> None:
     rewrite(saved, lambda name, values: (name, values / ("layers.1.mlp.up_proj.lora_A" not in name)))
     broken, away = policy.check_saved_adapter(saved, samples())
     assert broken == "1 matrices hold NaN or infinity (model.layers.1.mlp.up_proj.lora_A)"
-    assert "is nan nats a token away" in away
+    assert "is nan nats per token away" in away
 
 
 def test_weights_of_another_model_are_not_taken_for_these(policy: Policy, saved: Path) -> None:
@@ -154,7 +154,7 @@ def test_weights_of_another_model_are_not_taken_for_these(policy: Policy, saved:
     rewrite(saved, lambda name, values: (name.replace(".layers.", ".blocks."), values))
     foreign, away = policy.check_saved_adapter(saved, samples())
     assert foreign == "42 of its matrices are missing, 42 do not belong to this model"
-    assert "nats a token away" in away
+    assert "nats per token away" in away
     assert state(policy) == before
 
 
@@ -162,7 +162,7 @@ def test_a_configuration_that_is_another_gives_other_log_probabilities(policy: P
     path = saved / "adapter_config.json"
     path.write_text(path.read_text().replace('"lora_alpha": 64', '"lora_alpha": 640'))
     (away,) = policy.check_saved_adapter(saved, samples())
-    assert "nats a token away" in away
+    assert "nats per token away" in away
 
 
 @pytest.mark.parametrize("breaks", ["missing", "cut off", "no configuration", "another rank"])

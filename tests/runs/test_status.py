@@ -83,7 +83,7 @@ def test_stopped_half_way(run: Run) -> None:
     assert found["best"] == {"name": "checkpoint-20", "metric": "reward", "value": 0.7}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     lines = shown(run)
-    assert lines["step"] == "30 of 40, 2 s a step, about 28 s left"
+    assert lines["step"] == "30 of 40, 2 s per step, about 28 s left"
     assert lines["reward"] == "0.255 now, 0.055 at the start (means of 10 steps)"
     assert lines["checkpoint"].endswith("s ago; best checkpoint-20 (reward 0.700)")
 

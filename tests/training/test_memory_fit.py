@@ -74,7 +74,7 @@ def test_a_step_that_does_not_fit_is_cut_before_the_first(tmp_path: Path, capfd:
     assert run.finished
     assert run.recipe.budget.micro_batch == 4
     assert (
-        "Out of memory with budget.micro_batch = 8: now 2 prompts x 8 completions = 16 a step (4 a"
+        "Out of memory with budget.micro_batch = 8: now 2 prompts x 8 completions = 16 per step (4 per"
         in capfd.readouterr().err
     )
     asked = train(quick(budget={"micro_batch": 4}), out=tmp_path / "asked")
@@ -217,7 +217,9 @@ def test_a_real_lack_of_memory(tmp_path: Path, warm: Warm) -> None:
     """64 sequences of 500 tokens take 1.7 GiB for a backward pass of the tiny model, 8 take 0.2."""
     done = warm.run("-c", REAL, str(tmp_path / "run"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Out of memory with budget.micro_batch = 64: now 8 prompts x 8 completions = 64 a step (32 a" in done.stderr
+    assert (
+        "Out of memory with budget.micro_batch = 64: now 8 prompts x 8 completions = 64 per step (32 per" in done.stderr
+    )
     run = Run(tmp_path / "run")
     assert run.finished
     assert 1 <= run.recipe.budget.micro_batch <= 32

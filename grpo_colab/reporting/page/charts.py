@@ -62,7 +62,7 @@ CHARTS: Final = (
     Chart("Completion length, tokens", {"completions/mean_length": "mean"}, band=LENGTHS),
     Chart("Cut off at the limit", {"completions/clipped_ratio": "share of completions"}, percent=True),
     Chart("KL divergence from the reference", {"kl": "KL"}),
-    Chart("Entropy", {"entropy": "entropy"}, "In nats a token: near 0 it always writes the same."),
+    Chart("Entropy", {"entropy": "entropy"}, "In nats per token: near 0 it always writes the same."),
     Chart("Clipped ratios", {f"clip_ratio/{k}_mean": name for k, name in CLIPPED.items()}, "Share of tokens."),
     Chart("Loss", {"loss": "loss"}, "GRPO's is near 0 by construction; the reward tells more."),
     Chart("Gradient norm", {"grad_norm": "norm"}),
