@@ -22,12 +22,13 @@ import pytest
 from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("refusals")  # so that a field that differs is shown
-import refusals
 from warm import Warm
 
 from grpo_colab.cli import main
 from grpo_colab.errors import SettingError
+
+pytest.register_assert_rewrite("refusals")  # before its import, so that a field that differs is shown
+import refusals  # noqa: E402
 
 # Where CI is set the property tests draw the same cases every time: a new case is for a person at work to meet.
 hypothesis.settings.register_profile("ci", derandomize=True)
