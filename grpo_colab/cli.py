@@ -46,7 +46,7 @@ PASS_ON = {"ignore_unknown_options": True}
 
 
 def _not_empty(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Return the option's value. Raises SettingError for an empty one, as an unset shell variable leaves it."""
+    """Return the option's value, None for an option left out. Raises SettingError for an empty or blank value."""
     if value is not None and not value.strip():
         raise SettingError(
             "is empty", setting=f"--{parameter.name}", value=value, remedy="write a name, or leave the option out"
@@ -55,7 +55,7 @@ def _not_empty(context: click.Context, parameter: click.Parameter, value: str | 
 
 
 def path_option(*names: str, **options: Any) -> Callable[[Any], Any]:
-    """Return a click option for a path or a name, which refuses an empty value."""
+    """Return a click option for a path or a name. Its callback raises SettingError for an empty value."""
     return click.option(*names, callback=_not_empty, **options)
 
 
@@ -390,7 +390,7 @@ def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the console script. A SettingError becomes one line on stderr and exit status 2."""
+    """Run the console script and exit, with status 2 and one line on stderr for a SettingError. Sets sys.excepthook."""
     sys.excepthook = print_traceback
     escape_unprintable()
     try:

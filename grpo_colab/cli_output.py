@@ -18,7 +18,10 @@ from grpo_colab.utils.console import info
 
 
 def escape_unprintable() -> None:
-    """Let stdout and stderr print as escapes what they cannot encode, on a terminal that knows ASCII alone."""
+    """Let stdout and stderr print as escapes what their encoding lacks, as on a terminal that knows ASCII only.
+
+    A stream that is no plain text stream of Python stays as it is.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -27,7 +30,8 @@ def escape_unprintable() -> None:
 def announce_foreign_code(names: list[str]) -> None:
     """Print, on stderr, which of these rewards run code from outside of this package.
 
-    A name that is wrong is skipped here; the function that resolves it refuses it later.
+    None of that code is run. Where a name is wrong, nothing is printed and nothing is raised: the function that
+    resolves the name refuses it later.
     """
     from grpo_colab.recipe.trust import announced
     from grpo_colab.rewards.static_check import check_without_import
@@ -63,7 +67,10 @@ class _SafeStderr(io.TextIOBase):
 
 
 def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:
-    """Redirect to stderr what Unsloth and other libraries print to stdout, which is for results alone."""
+    """Return a context manager that redirects to stderr what Unsloth and other libraries print to stdout.
+
+    Stdout is for results only. What code that is not Python writes to the file descriptor is not redirected.
+    """
     return contextlib.redirect_stdout(_SafeStderr())
 
 
@@ -73,7 +80,11 @@ def print_traceback(*error: Any) -> None:
 
 
 def evaluation_text(evaluation: dict[str, Any]) -> str:
-    """Return the four lines that `train` prints at its end, from the content of evaluation.json."""
+    """Return the four lines that `train` prints at its end, from the content of evaluation.json.
+
+    They have the task, the accuracy before and after with its 95 % interval, and the paired test. Raises KeyError where
+    `evaluation` lacks one of these.
+    """
 
     def accuracy(name: str) -> str:
         values = evaluation[name]

@@ -22,7 +22,8 @@ class SettingError(ValueError):
     one is known. Every field is optional but `problem`. The message is one sentence of those that are given:
     `place: setting = value: problem; remedy`.
 
-    The message may quote untrusted text, so secrets are masked and escape sequences are shown as text.
+    The fields are kept as attributes. `has_value` tells whether a value was given, since a given one may be None. The
+    message may quote untrusted text, so secrets are masked and escape sequences are shown as text.
     """
 
     def __init__(
@@ -41,7 +42,11 @@ class SettingError(ValueError):
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:
-        """Return the message, made of the fields that are given."""
+        """Return the message, made of the fields that are given.
+
+        The value is shown only with a setting, as its repr of at most 200 characters. A boolean of a dotted setting is
+        written as in TOML: true or false. Secrets are masked, and control characters become escapes.
+        """
         setting = self.setting
         if setting and self.has_value:
             value = shown(self.value, 200)
@@ -54,18 +59,26 @@ class SettingError(ValueError):
         return printable(masked(text))
 
     def at(self, place: object) -> Self:
-        """Return a copy that names a place, such as a file, a line or a run folder, before the place that it has."""
+        """Return a copy that names a place, such as a file, a line or a run folder, before the place that it has.
+
+        The error itself stays as it is.
+        """
         return self.replace(place=f"{place}: {self.place}" if self.place else str(place))
 
     def within(self, place: object, **fields: object) -> Self:
         """Return a copy for a setting that another one holds, such as a reward's setting in its brackets.
 
-        An error that names a setting keeps it, and gets `place`. Another one gets `fields`, as of `replace`.
+        An error that names a setting keeps it, and gets `place` as by `at`. An error without a setting gets `fields` as
+        by `replace`, and `place` is then not used.
         """
         return self.at(place) if self.setting else self.replace(**fields)
 
     def replace(self, **fields: object) -> Self:
-        """Return a copy of the same class with other values for `fields`: setting, value, problem, remedy, place."""
+        """Return a copy of the same class with other values for `fields`: setting, value, problem, remedy, place.
+
+        The copy keeps the other fields, and its message is made anew. A value of None counts as given. The error itself
+        stays as it is.
+        """
         copy = type(self).__new__(type(self))
         vars(copy).update(vars(self) | fields, has_value=self.has_value or "value" in fields)
         copy.args = (copy._sentence(),)
@@ -77,24 +90,31 @@ class SettingError(ValueError):
 
 
 def one_line(error: BaseException, limit: int = 160) -> str:
-    """Return an exception's class and message on one line of about `limit` characters, with secrets masked."""
+    """Return an exception's class and message on one line of about `limit` characters, with secrets masked.
+
+    Line ends and runs of white space become one space, and control characters become escapes. A longer line is cut and
+    ends in `...`.
+    """
     text = masked(f"{type(error).__name__}: {on_one_line(error)}")
     return text if len(text) <= limit else text[:limit] + "..."
 
 
 class _MaskedRepr(reprlib.Repr):
-    """Short reprs in which texts are masked before they are cut: half a secret is not known for one."""
+    """Short reprs in which texts are masked before they are cut, since half a secret is no longer recognised as one."""
 
     def repr_str(self, value: str, level: int) -> str:
-        """Return the repr of a text, cut in its middle. Of a huge one, only the beginning is looked at."""
+        """Return the repr of a text with its secrets masked, cut in its middle to `maxstring` characters.
+
+        Only the first MOST_SHOWN characters of a text are looked at.
+        """
         return super().repr_str(masked(value[:MOST_SHOWN]), level)
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """Return a value's repr without secrets, cut to `limit` characters.
+    """Return a value's repr, with the secrets in its texts masked, cut to `limit` characters.
 
-    It takes bounded time also for deeply nested lists. A value without a repr, such as a huge integer, is shown as its
-    type.
+    Long lists and dictionaries show their first items only, and deep ones their outer levels, so the time is bounded. A
+    value whose repr fails, such as a huge integer, is shown as its type. Nothing is raised.
     """
     short = _MaskedRepr()
     short.maxstring = short.maxother = short.maxlong = limit
@@ -104,7 +124,10 @@ def shown(value: object, limit: int = 80) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `did you mean 'a' or 'b'?` for a misspelt name, or an empty string if no known name is similar."""
+    """Return `did you mean 'a' or 'b'?` for a misspelt name, or an empty string if no known name is similar.
+
+    It suggests at most three names, the most similar first.
+    """
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
 

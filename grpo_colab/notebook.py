@@ -6,9 +6,8 @@
     show(run)
     take_home(run)
 
-`explore` shows a task's problems on a map. `animate` and `compare` show how several methods drew one image.
-
-Outside Colab there are no secrets, no Drive and no downloads; everything else works the same.
+`explore` shows a task's problems on a map. `animate` and `compare` show how several methods drew one image. Outside
+Colab there are no secrets, no Drive and no downloads; everything else works the same.
 """
 
 from __future__ import annotations
@@ -49,12 +48,13 @@ PUSH_PATIENCE_S = 300.0
 def settings(
     recipe: str = "auto", steps: Any = None, hours: Any = None, wandb: bool = False, drive: bool = False, hub: str = ""
 ) -> Recipe:
-    """Return the recipe that the notebook's form describes.
+    """Return the recipe that the notebook's form describes, and print its name, steps and description.
 
     "auto" chooses the recipe that suits the GPU. `steps` and `hours` are budget.max_steps and budget.max_hours; an
-    empty field keeps the recipe's own value. `drive` keeps a copy of the run in Drive. `hub` is the repository that the
-    adapter is pushed to; without Drive it keeps the copy of the run, too. Raises SettingError for a value that cannot
-    work, with the same text as the command line, and for a missing key.
+    empty field keeps the recipe's own value. `drive` mounts Drive and keeps a copy of the run there. `hub` is the
+    repository that the adapter is pushed to, made if missing; without Drive it keeps the copy, too. Keys are copied
+    from Colab's secrets into the environment. Raises SettingError, as the command line does, for what cannot work, and
+    for a missing key.
     """
     hub = hub.strip()
     keys("HF_TOKEN")
@@ -77,7 +77,7 @@ def settings(
 def keys(*names: str) -> None:
     """Copy these keys from Colab's secrets into the environment, as far as they exist and the notebook may read them.
 
-    A secret replaces a value that the environment already has. Nothing is asked for, and no key is printed.
+    A secret replaces a value that is there already. Nothing is asked for or printed, and nothing is raised.
     """
     try:
         from google.colab import userdata
@@ -92,7 +92,7 @@ def keys(*names: str) -> None:
 
 
 def preset_for_this_gpu() -> str:
-    """Return the preset's name that suits this machine's GPU, or its CPU where there is none.
+    """Return the name of the preset that suits this machine's GPU, or its CPU where there is none.
 
     It goes by the GPU's total memory, since the free memory depends on what ran before.
     """
@@ -105,7 +105,7 @@ def preset_for_this_gpu() -> str:
 
 
 def drive_folder() -> str:
-    """Mount the user's Drive and return the folder for runs in it. In Colab the Drive is at /content/drive."""
+    """Mount Drive at ./drive, and return its folder for runs. Raises SettingError outside Colab, or if that fails."""
     try:
         from google.colab import drive
     except ImportError:
@@ -126,9 +126,9 @@ def drive_folder() -> str:
 
 
 def open_repository(hub: str) -> None:
-    """Create the private repository if it is missing.
+    """Create the private repository if it is missing, before the training, so that a bad token is refused now.
 
-    This is done before the training, so that a token without the right to write is refused now. Raises SettingError.
+    Raises SettingError without a token, for a refusal, and for no answer within HUB_PATIENCE_S seconds.
     """
     from huggingface_hub import HfApi, get_token
 
@@ -146,7 +146,7 @@ def open_repository(hub: str) -> None:
 
 @contextlib.contextmanager
 def explained_hub_errors(hub: str) -> Iterator[None]:
-    """Turn any error of the hub repository `hub` into a SettingError that says what to do about it."""
+    """Turn any exception of the block into a SettingError about the repository `hub` that says what to do."""
     try:
         yield
     except Exception as error:  # errors of httpx and of huggingface_hub have no class in common
@@ -155,9 +155,9 @@ def explained_hub_errors(hub: str) -> Iterator[None]:
 
 
 def check(recipe: Recipe) -> Plan | None:
-    """Print what the doctor finds, and return the plan, which a notebook displays.
+    """Print what the doctor finds, and return the plan, which a notebook displays. Imports Unsloth for the training.
 
-    Returns None where no plan can be made. Raises SettingError when the doctor finds something broken.
+    Where no plan can be made, prints why and returns None. Raises SettingError when the doctor finds something broken.
     """
     from grpo_colab.doctor.diagnose import doctor, doctor_text
     from grpo_colab.plan import CannotEstimate, plan
@@ -181,7 +181,7 @@ def trained(recipe: Recipe, trust_code: bool = False) -> Run:
     """Return the finished run of this recipe, from runs/ or from its mirror; train it where there is none.
 
     `train` finds an unfinished run of the recipe by itself and resumes it. `trust_code` allows other people's code that
-    the recipe's file names to run.
+    the recipe's file names to run. A finished run is copied to the recipe's mirror where its copy is not up to date.
     """
     from grpo_colab import train
 
@@ -195,7 +195,7 @@ def trained(recipe: Recipe, trust_code: bool = False) -> Run:
 
 
 def runs_of(recipe: Recipe) -> Iterator[Run]:
-    """Yield the recipe's runs in runs/, the newest first, then those that only its mirror has, restored from there."""
+    """Yield the recipe's runs in runs/, the last by name first; then restore and yield those only in its mirror."""
     for path in sorted(RUNS.glob("*"), reverse=True):
         with contextlib.suppress(SettingError, OSError):
             run = Run(path)
@@ -212,7 +212,7 @@ def runs_of(recipe: Recipe) -> Iterator[Run]:
 def bring_copy_up_to_date(run: Run, destination: str) -> None:
     """Copy a finished run to the mirror `destination` if its copy there is missing, not of this run, or older.
 
-    That happens when the mirror was asked for after the training, or when the last copy failed.
+    It then names that mirror in the run's recipe.toml, and prints what it does. A copy that fails is a printed warning.
     """
     copy: dict[str, Any] = {}
     with contextlib.suppress(Exception):  # the copying below reports what is wrong
@@ -233,7 +233,7 @@ def bring_copy_up_to_date(run: Run, destination: str) -> None:
 
 
 def is_older(copy: Mapping[str, Any], run: Run, destination: str) -> bool:
-    """Tell whether a copy, given by its mirrored.json, lacks a checkpoint of the run or its final evaluation."""
+    """Tell whether a copy, given by its mirrored.json, lacks a checkpoint of a finished run or its last evaluation."""
     checkpoint = run.last_checkpoint()
     run_step = checkpoints.step_of(checkpoint) if checkpoint else 0
     copied_step = files.number(copy.get("step")) or 0
@@ -250,14 +250,14 @@ def is_older(copy: Mapping[str, Any], run: Run, destination: str) -> bool:
 
 
 def show(run: Run) -> None:
-    """Display the run's report: accuracy before and after, the curves, the problems gained and lost."""
+    """Write the run's report.html, and display it: accuracy before and after, curves, problems gained and lost."""
     from grpo_colab.reporting import write_report
 
     show_page(write_report(run))
 
 
 def explore(task: str | None = None, **settings: Any) -> None:
-    """Display the map of a task's problems. The settings are those of `embed`."""
+    """Write the map of a task's problems by `embed`, whose settings these are; print what was found, and display it."""
     from grpo_colab.reporting.embedding import embed, embed_text
     from grpo_colab.utils.stack import import_unsloth
 
@@ -269,7 +269,7 @@ def explore(task: str | None = None, **settings: Any) -> None:
 
 
 def show_page(page: Path) -> None:
-    """Display an HTML page in a frame, so that its style and the notebook's do not mix."""
+    """Display an HTML page in a frame, so that its style and the notebook's do not mix, and print its path."""
     from IPython.display import HTML, display
 
     from grpo_colab.reporting.notebook_html import frame_html
@@ -279,7 +279,7 @@ def show_page(page: Path) -> None:
 
 
 def animate(*runs: Run) -> None:
-    """Display each run's GIF of its best drawings, one per iteration, side by side."""
+    """Display each run's GIF of its best drawings, one per iteration, side by side; a run without one gets a text."""
     from IPython.display import HTML, display
 
     from grpo_colab.reporting.notebook_html import drawings_html
@@ -295,9 +295,9 @@ def animate(*runs: Run) -> None:
 
 
 def compare(**methods: Sequence[Run]) -> DataFrame:
-    """Display the best and the worst reward of each iteration, one panel per method; return a table, one row each.
+    """Display the best and the worst reward of each iteration, a panel per method; return a table, a row per method.
 
-    Its counts are medians over the finished runs, with the least and the most where these differ.
+    Its counts are medians over the finished runs, and their ranges. Raises ValueError for a method without runs.
     """
     from IPython.display import Image, display
     from pandas import DataFrame
@@ -312,7 +312,7 @@ def compare(**methods: Sequence[Run]) -> DataFrame:
 
 
 def draw_on_gpu(image: str, method: str, recipe: str = "drawing-qwen25-coder-0.5b") -> list[Run]:
-    """Draw the image with a recipe that needs a GPU, and return the runs; without a GPU, say so and return none."""
+    """Draw the image with a recipe that needs a GPU, and return the runs; without a GPU, print so and return none."""
     import torch
 
     from grpo_colab import draw
@@ -324,7 +324,7 @@ def draw_on_gpu(image: str, method: str, recipe: str = "drawing-qwen25-coder-0.5
 
 
 def ask(run: Run, question: str, trust_code: bool = False) -> None:
-    """Print the model's answer to `question` without and with the adapter that the run saved."""
+    """Print the model's answers to `question` without and with the run's adapter; SettingError where it has none."""
     from grpo_colab.evaluation.samples import answer_without_and_with_adapter
 
     before, after = answer_without_and_with_adapter(run.recipe, adapter_of(run), question, trust_code)
@@ -334,7 +334,7 @@ def ask(run: Run, question: str, trust_code: bool = False) -> None:
 def samples(name: str, n: int = 64, shown: int = 4, out: str | Path = "samples.jsonl") -> None:
     """Let the untrained model of the recipe `name` answer `n` training problems, and print the first `shown` answers.
 
-    All answers go to the file `out`, which `score` reads.
+    All graded answers are written to the file `out`, which `score` reads. Raises OSError where that is not possible.
     """
     from grpo_colab.evaluation.samples import sample_answers
 
@@ -347,10 +347,10 @@ def samples(name: str, n: int = 64, shown: int = 4, out: str | Path = "samples.j
 
 
 def take_home(run: Run, hub: str = "", download: bool = True) -> None:
-    """Zip the adapter with its report; in Colab download the zip in the browser; push the adapter to the repository.
+    """Zip the adapter with its report here; in Colab download the zip; push the adapter to the repository `hub`.
 
-    The zip is written first, so a hub that refuses or does not answer loses nothing: SettingError says how to push
-    again.
+    An empty `hub` pushes nothing. Raises SettingError where the run has no adapter, or a link out of its folder. The
+    zip is there before the push, so the SettingError of a push that fails says how to push again.
     """
     adapter = adapter_of(run)
     check_no_links(run.path)  # the file that a link leads to would be sent, too

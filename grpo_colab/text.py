@@ -51,7 +51,10 @@ _KEY: Final = re.compile(
 
 
 def printable(text: object) -> str:
-    """Return a text in which control characters are shown as escapes; line ends and tabs stay."""
+    """Return a text, or the `str` of another object, in which control characters are shown as escapes.
+
+    Line feeds and tabs stay. Carriage returns, marks of direction and halves of surrogate pairs are escaped, too.
+    """
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(text))
 
 
@@ -61,14 +64,18 @@ def escaped(text: object) -> str:
 
 
 def on_one_line(text: object) -> str:
-    """Return untrusted text on one line, so that it cannot pass for a line of ours; runs of spaces become one."""
+    """Return untrusted text on one line, so that it cannot pass for a line of ours.
+
+    Each run of white space, line ends included, becomes one space. Control characters are shown as escapes.
+    """
     return printable(" ".join(str(text).split()))
 
 
 def masked(text: str) -> str:
-    """Return a text with dots for logins and `?token=` values in addresses, and for API keys of known forms.
+    """Return a text with dots for logins and `?token=` values in addresses, bearer tokens, and API keys of known forms.
 
-    The expressions are slow, so each is used only where the text has the characters that it needs.
+    A key keeps its known beginning, such as `hf_`. The expressions are slow, so each is used only where the text has
+    the characters that it needs.
     """
     if "@" in text and ":" in text:
         text = _LOGIN.sub("...", _ADDRESS.sub(r"\1...", text))
@@ -87,7 +94,8 @@ def masked(text: str) -> str:
 def without_secrets(value: Any) -> Any:
     """Return a copy of a value of JSON's types without the keys that name a secret, and with its texts masked.
 
-    A number is never a secret: under such a key it is a weight or a count.
+    A number is never a secret: under such a key it is a weight or a count, and stays. Tuples become lists. Other keys
+    stay as they are.
     """
     if isinstance(value, Mapping):
         copy = {}
@@ -101,5 +109,8 @@ def without_secrets(value: Any) -> Any:
 
 
 def is_secret(key: object) -> bool:
-    """Tell whether a key names a secret, such as token, hub_token, api_key or password."""
+    """Tell whether a key names a secret, such as token, hub_token, api_key or password.
+
+    Names of a tokenizer's tokens and of counts, such as eos_token and max_tokens, name none.
+    """
     return _SECRET_KEY.search(str(key)) is not None and not _SPECIAL_KEY.search(str(key))

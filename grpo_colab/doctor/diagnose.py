@@ -67,7 +67,12 @@ GPU_CHECKS: Final = (check_driver, check_capability, check_bfloat16, check_gpu_m
 
 
 def doctor(recipe: Recipe | None = None) -> list[Check]:
-    """Return the result of each check: of the machine, of the packages and, with a recipe, of what it needs."""
+    """Return the result of each check: of the machine, of the packages and, with a recipe, of what it needs.
+
+    There is one result per function of CHECKS, in their order. The checks run at the same time, each within its limit.
+    torch is imported, other programs are started, and the network is asked. Nothing is printed. Nothing that a check
+    raises is raised here: it becomes a warning.
+    """
     torch = tried(limits.LIMIT_S * 3, importlib.import_module, "torch")
     cuda = hasattr(torch, "cuda") and tried(limits.LIMIT_S, torch.cuda.is_available) is True
     found = tried(limits.LIMIT_S, cards_here, torch if cuda else None)
@@ -79,7 +84,10 @@ def doctor(recipe: Recipe | None = None) -> list[Check]:
 
 
 def doctor_text(checks: list[Check], colour: bool = False) -> str:
-    """Return the checks as aligned lines, each with its advice below it, and a last line that counts the findings."""
+    """Return the checks as aligned lines, each with its advice below it, and a last line that counts the findings.
+
+    Raises ValueError for an empty list. With `colour` the states have a terminal's codes for colours.
+    """
     lines = []
     width = max(len(check.name) for check in checks) + 2
     for check in checks:
@@ -101,7 +109,10 @@ def doctor_text(checks: list[Check], colour: bool = False) -> str:
 
 
 def _run_check(check: Callable[[Probe], Answer], probe: Probe) -> Check:
-    """Run a check within its time limit, and return its result; what it raises becomes a warning."""
+    """Run a check within its time limit, and return its result; what it raises becomes a warning.
+
+    A check of GPU_CHECKS is not run where there is no GPU, and its state is then ok. Secrets in the result are masked.
+    """
     limit_s = limits.VLLM_S + limits.LIMIT_S if check is check_vllm else limits.LIMIT_S
     answer: Any = ok("no card")
     if probe.cards or check not in GPU_CHECKS:

@@ -91,7 +91,7 @@ def broken(found: str, advice: str) -> Answer:
 def refused(error: Exception) -> Answer:
     """Return the answer for a SettingError: its message is what is broken, and its remedy the advice.
 
-    Raises any other error.
+    Raises any other error that is passed.
     """
     if not isinstance(error, SettingError):
         raise error
@@ -100,7 +100,11 @@ def refused(error: Exception) -> Answer:
 
 
 def tried(limit_s: float, function: Callable[..., Any], *args: Any) -> Any:
-    """Return what a function returns, or the exception that it raises; a TimeoutError after `limit_s` seconds."""
+    """Return what a function returns, or the exception that it raises.
+
+    Returns a TimeoutError after `limit_s` seconds. The function then goes on in a thread that is left alone. An exit
+    that the function asks for is returned as a RuntimeError.
+    """
     try:
         return run_with_timeout(limit_s, function, *args)
     except Exception as error:  # noqa: BLE001 - any error is a finding
@@ -108,21 +112,26 @@ def tried(limit_s: float, function: Callable[..., Any], *args: Any) -> Any:
 
 
 def run(limit_s: float, *command: str) -> str:
-    """Return what a program prints on stdout.
+    """Run a program without input, and return what it prints on stdout.
 
-    Raises CalledProcessError or, after `limit_s` seconds, TimeoutExpired, with what it printed until then.
+    Raises CalledProcessError for a status that is not 0 and, after `limit_s` seconds, TimeoutExpired; the program is
+    then killed. Both have what it printed until then. Raises OSError where it cannot be started.
     """
     text: Any = {"text": True, "errors": "replace", "stdin": subprocess.DEVNULL}
     return subprocess.run(command, capture_output=True, timeout=limit_s, check=True, **text).stdout
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Return the whole numbers in a text, such as a version."""
+    """Return the whole numbers in a text, such as a version; an empty tuple where it has none."""
     return tuple(map(int, re.findall(r"\d+", text)))
 
 
 def safe(text: str, probe: Probe) -> str:
-    """Return a text on one line, with control characters as text and secrets masked that an error may quote."""
+    """Return a text on one line, with control characters shown as text and secrets masked, as an error may quote both.
+
+    The secrets are API keys of known forms, the recipe's token, and what the environment has under names such as TOKEN
+    or KEY, from 8 characters on.
+    """
     secrets = [value for name, value in os.environ.items() if re.search("TOKEN|KEY|SECRET|PASSWORD", name)]
     for secret in (*secrets, str(probe.model("token") or "")):
         text = text.replace(secret, "***") if len(secret) >= 8 else text

@@ -26,7 +26,8 @@ OLDEST_DRIVER: Final = {"11": 450, "12": 525, "13": 580}
 def cards_here(torch: Any) -> tuple[list[Card], str]:
     """Return the GPUs that this process may use, and why nvidia-smi reports none, which may be empty.
 
-    They come from nvidia-smi or, where that fails, from `torch`, the module; it is None where torch can use no GPU.
+    They come from nvidia-smi or, where that fails, from `torch`, the module; it is None where torch can use no GPU. The
+    list is empty where CUDA_VISIBLE_DEVICES hides all GPUs, and where nvidia-smi fails and `torch` is None.
     """
     visible, trouble = os.environ.get("CUDA_VISIBLE_DEVICES"), ""
     if visible is not None and (not visible or visible.startswith("-")):
@@ -51,7 +52,11 @@ def cards_here(torch: Any) -> tuple[list[Card], str]:
 
 
 def _query_nvidia_smi(*arguments: str) -> list[list[str]]:
-    """Return the rows of a query to nvidia-smi; raise FileNotFoundError where it is not installed."""
+    """Return the rows of a query to nvidia-smi, each as the texts of its fields.
+
+    Raises FileNotFoundError where it is not installed, CalledProcessError where it fails, and TimeoutExpired where it
+    takes more than half of a check's limit.
+    """
     printed = run(limits.LIMIT_S / 2, "nvidia-smi", *arguments, "--format=csv,noheader,nounits")
     return [line.split(", ") for line in printed.splitlines() if line.strip()]
 
@@ -62,7 +67,10 @@ def _mib(text: str) -> float:
 
 
 def check_gpu(probe: Probe) -> Answer:
-    """Look for a GPU; it is missing only where the recipe's model needs one."""
+    """Look for a GPU. Without one the state is broken if the recipe's model needs one, and ok otherwise.
+
+    A model needs one if it is loaded in 4 bits or comes from the hub.
+    """
     if probe.cards:
         memory = f", {probe.cards[0].total / 1024:.1f} GiB" if probe.cards[0].total else ""
         more = f" and {len(probe.cards) - 1} more" if probe.cards[1:] else ""
@@ -76,7 +84,7 @@ def check_gpu(probe: Probe) -> Answer:
 
 
 def check_torch(probe: Probe) -> Answer:
-    """Look whether torch can be imported and, where there is a GPU, is built for CUDA."""
+    """Look whether torch can be imported and, where there is a GPU, is built for CUDA; if not, it is broken."""
     # It is an exception, or an empty module where an uninstall left torch's folder behind.
     if not hasattr(probe.torch, "__version__"):
         return broken(f"cannot be imported ({one_line(probe.torch)})", "`pip install --force-reinstall torch`")
@@ -89,7 +97,10 @@ def check_torch(probe: Probe) -> Answer:
 
 
 def check_driver(probe: Probe) -> Answer:
-    """Look whether the driver is new enough for the CUDA that torch is built for."""
+    """Look whether the driver is new enough for the CUDA that torch is built for.
+
+    The state is broken where it is too old, and where torch sees no GPU for another reason. Needs a GPU.
+    """
     found = f"driver {probe.cards[0].driver or 'of an unknown version'}"
     if probe.cuda or not probe.built_for:
         return ok(f"{found}, which torch can use" if probe.cuda else found)
@@ -101,7 +112,11 @@ def check_driver(probe: Probe) -> Answer:
 
 
 def check_capability(probe: Probe) -> Answer:
-    """Look whether torch, bitsandbytes, vLLM and Unsloth support the GPU's compute capability."""
+    """Look whether torch, bitsandbytes, vLLM and Unsloth support the GPU's compute capability.
+
+    The state is broken where torch has no kernels for it, or where the recipe asks for what it cannot do. It is a
+    warning where Unsloth is slow with it. A capability that is not known is ok. Needs a GPU, and looks at the first.
+    """
     card = probe.cards[0].capability
     found = ".".join(map(str, card))
     architectures = " ".join(probe.torch.cuda.get_arch_list()) if probe.cuda else ""
@@ -126,7 +141,10 @@ def _runs_on(card: tuple[int, ...], kind: str, major: str, minor: str) -> bool:
 
 
 def check_bfloat16(probe: Probe) -> Answer:
-    """Look whether the GPU computes in bfloat16, where the recipe asks for it."""
+    """Look whether the GPU computes in bfloat16; without it, a recipe that asks for it is broken.
+
+    Without it and without such a recipe the state is ok, since float16 is taken. Needs a GPU, and looks at the first.
+    """
     if not () < probe.cards[0].capability < (8, 0):
         return ok("yes")
     if probe.model("dtype") == "bfloat16":
@@ -135,7 +153,11 @@ def check_bfloat16(probe: Probe) -> Answer:
 
 
 def check_gpu_memory(probe: Probe) -> Answer:
-    """Look at the GPU with the least free memory, and for the processes that hold memory."""
+    """Look at the GPU with the least free memory, and for the processes that hold memory.
+
+    The state is a warning where less than 90 % is free, and ok where the free memory is not known. Needs a GPU, and
+    runs nvidia-smi.
+    """
     fullest = min(probe.cards, key=lambda card: card.free)
     total, free = fullest.total / 1024, fullest.free / 1024
     found = [f"{free:.1f} of {total:.1f} GiB free"]
@@ -153,7 +175,11 @@ def check_gpu_memory(probe: Probe) -> Answer:
 
 
 def check_disk(probe: Probe) -> Answer:
-    """Look whether the working folder's disk has room for the recipe's run."""
+    """Look whether the working folder's disk has room for the recipe's run.
+
+    The state is broken where the run does not fit, and a warning where it fits, or there is no recipe, and at most 1
+    GiB is free.
+    """
     _, free = free_bytes(Path.cwd())
     if probe.recipe:
         error = tried(limits.ANSWER_S, plan.check_disk, probe.recipe, free_path(probe.recipe))
@@ -164,7 +190,11 @@ def check_disk(probe: Probe) -> Answer:
 
 
 def check_model_cache(probe: Probe) -> Answer:
-    """Look whether the disk of the hub's cache has room for the recipe's model, whose size its name tells."""
+    """Look whether the disk of the hub's cache has room for the recipe's model, whose size its name tells.
+
+    The state is broken where it has not. It is ok for a model that is in the cache, is not on the hub, or has no size
+    in its name.
+    """
     from huggingface_hub import constants
 
     folder, name = Path(constants.HF_HUB_CACHE), probe.hub_name
@@ -181,7 +211,10 @@ def check_model_cache(probe: Probe) -> Answer:
 
 
 def check_ram(probe: Probe) -> Answer:
-    """Look whether there is enough free RAM to load the recipe's model, in GiB."""
+    """Look whether there is enough free RAM to load the recipe's model; if not, the state is a warning.
+
+    A model from the hub needs 4 GiB, any other 2 GiB.
+    """
     import psutil
 
     free = psutil.virtual_memory().available / plan.GIB
@@ -191,7 +224,7 @@ def check_ram(probe: Probe) -> Answer:
 
 
 def check_other_runs(probe: Probe) -> Answer:
-    """Look for runs in the working folder that another process is training."""
+    """Look for runs in the working folder's runs/ that another process is training: a warning, if there are any."""
     held = []
     for folder in sorted(RUNS.iterdir()) if RUNS.is_dir() else []:
         with contextlib.suppress(SettingError, OSError):

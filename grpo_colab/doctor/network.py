@@ -17,7 +17,10 @@ from grpo_colab.tasks.gsm8k import HUB_CONFIGURATION, HUB_NAME
 
 
 def check_hf_token(probe: Probe) -> Answer:
-    """Look whether there is a token for the hub, where the recipe mirrors its run there."""
+    """Look whether there is a token for the hub; without one, a recipe that mirrors its run there is broken.
+
+    Whether the hub knows the token is not asked here.
+    """
     mirror = (probe.recipe.budget.mirror if probe.recipe else None) or ""
     if not _token(probe) and mirror.startswith("hf://"):
         return broken(f"none, but budget.mirror = {mirror!r} needs one", "set HF_TOKEN, or run `hf auth login`")
@@ -41,7 +44,10 @@ def _token(probe: Probe) -> str:
 
 
 def is_cached(name: str) -> bool:
-    """Tell whether the hub's cache has the model, or Unsloth's 4-bit copy of it."""
+    """Tell whether the hub's cache has the model, or Unsloth's 4-bit copy of it.
+
+    It has it if it has its config.json. False also for a name that no repository can have.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     for suffix in ("", "-bnb-4bit", "-unsloth-bnb-4bit"):
@@ -53,7 +59,10 @@ def is_cached(name: str) -> bool:
 
 
 def check_model(probe: Probe) -> Answer:
-    """Look whether the recipe's model is in a folder here, in the hub's cache, or on the hub."""
+    """Look whether the recipe's model is in a folder here, in the hub's cache, or on the hub.
+
+    The state is ok for a folder and without a recipe. For the hub see `_check_hub_file`.
+    """
     name = probe.hub_name
     if not name:
         return ok(f"{probe.model('model_name')}, a folder here" if probe.recipe else "none was named")
@@ -62,7 +71,10 @@ def check_model(probe: Probe) -> Answer:
 
 
 def check_data(probe: Probe) -> Answer:
-    """Look for the recipe's problems, which are on the hub if the task is gsm8k without a folder."""
+    """Look for the recipe's problems, which are on the hub if the task is gsm8k without a folder.
+
+    The state is ok for all other tasks and without a recipe. For the hub see `_check_hub_file`.
+    """
     from huggingface_hub import constants
 
     task = probe.recipe.task if probe.recipe else {}
@@ -76,7 +88,10 @@ def check_data(probe: Probe) -> Answer:
 def _check_hub_file(probe: Probe, cached: bool, setting: str, name: str, file: str, **where: Any) -> Answer:
     """Look whether a repository is in the hub's cache, or the hub gives us a file of it.
 
-    `setting` is the setting that could name a local copy instead. `where` holds arguments of hf_hub_url.
+    `cached` tells the former. `setting` is the setting that could name a local copy instead. `where` holds arguments of
+    hf_hub_url. The state is broken where the hub refuses the file, also for a repository in the cache. Where the hub
+    does not answer it is a warning for one in the cache, and broken otherwise. With HF_HUB_OFFLINE the hub is not
+    asked: the state is ok for one in the cache, and broken otherwise.
     """
     from huggingface_hub import is_offline_mode
 
@@ -96,9 +111,11 @@ def _check_hub_file(probe: Probe, cached: bool, setting: str, name: str, file: s
 
 
 def _ask_hub(token: str, copy: str, name: str, file: str, **where: Any) -> Answer | str:
-    """Ask the hub in one request whether it gives us a file.
+    """Ask the hub in one request whether it gives us a file, without downloading it.
 
-    Returns a text with the reason where the hub says neither yes nor no. `copy` is the advice to use a local copy.
+    Returns ok also where the repository has no such file, and broken where the hub refuses it. Returns a text with the
+    reason where the hub says neither yes nor no, or does not answer; nothing is raised. `copy` is the advice to use a
+    local copy.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, HFValidationError
@@ -126,7 +143,11 @@ def _ask_hub(token: str, copy: str, name: str, file: str, **where: Any) -> Answe
 
 
 def check_wandb(probe: Probe) -> Answer:
-    """Look whether wandb is installed and its server knows the key, where the recipe reports to it."""
+    """Look whether wandb is installed and its server knows the key, where the recipe reports to it.
+
+    The state is broken where it is not installed, and a warning where the server does not answer or does not know the
+    key. It is ok without a key, since the run is then offline.
+    """
     trackers = probe.recipe.grpo.get("report_to", "none") if probe.recipe else "none"
     if "wandb" not in trackers and not ("all" in trackers and version_of("wandb")):
         return ok("not asked for (grpo.report_to)")
@@ -153,7 +174,10 @@ def _netrc_password(host: str) -> str:
 
 
 def _ask_wandb(address: str, key: str) -> Answer:
-    """Ask the server whether it knows the key, with the query that wandb itself sends."""
+    """Ask the server whether it knows the key, with the query that wandb itself sends.
+
+    The state is ok if it does, and a warning otherwise. Nothing is raised.
+    """
     import httpx
 
     query = {"operationName": "Viewer", "query": "query Viewer { viewer { id } }", "variables": {}}

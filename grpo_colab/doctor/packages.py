@@ -50,7 +50,7 @@ def _pip_install(requirements: Iterable[Any]) -> str:
 
 
 def check_python(probe: Probe) -> Answer:
-    """Look whether this version of Python is one that was tested."""
+    """Look whether this version of Python is one that was tested; if not, the state is a warning."""
     found = f"Python {platform.python_version()} on {platform.system()}"
     colab = os.environ.get("COLAB_RELEASE_TAG")
     if colab:
@@ -63,7 +63,8 @@ def check_python(probe: Probe) -> Answer:
 def check_packages(probe: Probe) -> Answer:
     """Compare the installed versions with those of the train extra, which were tested together.
 
-    With a GPU Unsloth needs two more packages, which are left out where it is installed for a CPU.
+    The state is broken where a package is not installed, and a warning where it has another version. With a GPU Unsloth
+    needs two more packages, which are left out where it is installed for a CPU.
     """
     required = list(_requirements("grpo_colab", "train"))
     if probe.cuda:
@@ -84,7 +85,8 @@ def check_packages(probe: Probe) -> Answer:
 def check_conflicts(probe: Probe) -> Answer:
     """Look for installed packages of a version that another package does not accept.
 
-    A required package that is not installed is no conflict: it may be left out on purpose.
+    The state is broken where torch is among them, and a warning for all others. A required package that is not
+    installed is no conflict: it may be left out on purpose.
     """
     unmet = {}
     for owner in (*STACK, *COMPILED):
@@ -103,7 +105,10 @@ def check_conflicts(probe: Probe) -> Answer:
 
 
 def check_in_memory(probe: Probe) -> Answer:
-    """Compare the imported versions with the installed ones: a notebook's kernel keeps what it imported before."""
+    """Compare the imported versions with the installed ones: a notebook's kernel keeps what it imported before.
+
+    The state is a warning where they differ. Nothing is imported.
+    """
     old = []
     for name in LOADED:
         imported = str(getattr(sys.modules.get(name), "__version__", ""))
@@ -116,13 +121,18 @@ def check_in_memory(probe: Probe) -> Answer:
 
 
 def check_import_order(probe: Probe) -> Answer:
-    """Look whether a library was imported before unsloth that must come after it."""
+    """Look whether a library was imported before unsloth that must come after it; if so, the state is broken."""
     error = tried(limits.ANSWER_S, stack.check_import_order)
     return refused(error) if error else ok("nothing was imported before unsloth that must come after it")
 
 
 def check_vllm(probe: Probe) -> Answer:
-    """Look whether vLLM is installed where the recipe wants it, can be imported, and is a version that TRL supports."""
+    """Look whether vLLM is installed where the recipe wants it, can be imported, and is a version that TRL supports.
+
+    It is imported in a process of its own, within VLLM_S seconds. The state is broken where the import fails or vLLM is
+    built for another CUDA than torch, and a warning where the import takes longer. For the rest see `_without_vllm` and
+    `_check_vllm_version`.
+    """
     version = version_of("vllm")
     supported = next((r.specifier for r in _requirements("trl", "vllm") if r.name == "vllm"), "")
     if not version:
@@ -145,7 +155,8 @@ def check_vllm(probe: Probe) -> Answer:
 def _without_vllm(probe: Probe, supported: Any) -> Answer:
     """Return the answer where vLLM is not installed; `supported` are the versions that TRL supports.
 
-    In Colab that is normal: vLLM needs another torch than Colab's, so the installer leaves it out.
+    The state is a warning where the recipe wants vLLM, and ok otherwise. In Colab it is always ok: vLLM needs another
+    torch than Colab's, so the installer leaves it out.
     """
     if not probe.wants_vllm:
         return ok("not installed, and not asked for")
@@ -159,7 +170,8 @@ def _without_vllm(probe: Probe, supported: Any) -> Answer:
 def _wrong_cuda(probe: Probe) -> str:
     """Return how the CUDA that vLLM is built for differs from torch's, or an empty string where both are the same.
 
-    pip installs vLLM whatever CUDA it is built for, and its import may only warn.
+    The string is empty also where one of them cannot be told. pip installs vLLM whatever CUDA it is built for, and its
+    import may only warn. vLLM's compiled files are searched, not imported.
     """
     spec = importlib.util.find_spec("vllm")
     if spec is None or not probe.built_for:
@@ -174,7 +186,11 @@ def _wrong_cuda(probe: Probe) -> str:
 
 
 def _check_vllm_version(probe: Probe, version: str, supported: Any) -> Answer:
-    """Look whether TRL supports this version of vLLM, and whether it loads 4-bit models where the recipe has one."""
+    """Look whether TRL supports this version of vLLM, and whether it loads 4-bit models where the recipe has one.
+
+    The state is a warning for a version that TRL does not support, and broken where vLLM cannot load the recipe's
+    model.
+    """
     found, plain = f"vllm {version}", version.partition("+")[0]
     if supported and not supported.contains(plain, True):
         return warning(f"{found}; TRL supports {supported}", f'`pip install "vllm{supported}"`')

@@ -33,8 +33,11 @@ BEFORE, AFTER = "evaluation-before.jsonl", "evaluation-after.jsonl"
 def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     """Load a run's adapter anew, answer its held-out problems again, and compare with the answers before training.
 
-    Returns the content of evaluation.json, and writes nothing. `trust_code` allows other people's code that the folder
-    names to run. Raises SettingError for a run without an adapter, or without answers from before training.
+    Returns the content of evaluation.json, and writes nothing to the run folder. Problems without an answer from before
+    training, and those whose prompts are too long, are left out. `trust_code` allows other people's code that the
+    folder names to run. That code is named on stderr and remembered as trusted. Raises SettingError for a folder that
+    is no run or has a link out of it, for a run without an adapter or without answers from before training, for code
+    that is not trusted, and for a model, an adapter or a reward that cannot be loaded.
     """
     from grpo_colab.plan import answers_at_once
     from grpo_colab.policy.loading import load_policy
@@ -74,7 +77,10 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
 
 
 def comparison(recipe: Recipe, before: Sequence[AnswerRow], after: Sequence[AnswerRow], step: int) -> dict[str, Any]:
-    """Return the content of evaluation.json; `step` is the step of the adapter that answered after training."""
+    """Return the content of evaluation.json; `step` is the step of the adapter that answered after training.
+
+    `before[i]` and `after[i]` answer the same problem, and there is at least one. Nothing is written.
+    """
     return {
         "task": recipe.task["name"],
         "split": recipe.evaluation.split,
@@ -116,7 +122,9 @@ def fitting_problems(policy: Policy, recipe: Recipe, task: Task, problems: Seque
 def answer(policy: Policy, recipe: Recipe, task: Task, problems: Sequence[Problem], at_once: int) -> list[AnswerRow]:
     """Let the policy answer every problem greedily, and grade its answers. Returns one row per problem, in order.
 
-    `at_once` is the batch size. Under torchrun every process answers its share, and all of them get the whole list.
+    `at_once` is the batch size. Under torchrun every process answers its share, and all of them get the whole list. The
+    rewards are imported and run. Raises SettingError where memory runs out with a single answer, and for a reward that
+    cannot be imported. Raises RewardError for a reward that breaks.
     """
     from accelerate import PartialState
     from accelerate.utils import gather_object
@@ -143,7 +151,9 @@ def grade_all(
 ) -> list[AnswerRow]:
     """Return one row per problem: the verdict on its completion, and what every reward pays for it, without weights.
 
-    `problems`, `completions` and `token_ids` have the same length; `token_ids` are those of the completions.
+    `problems`, `completions` and `token_ids` have the same length; `token_ids` are those of the completions. The
+    rewards are imported and run. A reward that gives no judgement pays None. Raises SettingError for a reward that
+    cannot be imported, and RewardError for one that breaks.
     """
     columns = column_values(problems)
     messages = [task.messages(problem) for problem in problems]

@@ -15,7 +15,9 @@ def answer_without_and_with_adapter(
 ) -> tuple[str, str]:
     """Return the greedy answers to one question: the base model's, then the one with the adapter in this folder.
 
-    `trust_code` allows other people's code that the recipe names to run. Raises SettingError for such code without it.
+    The prompt is the system prompt of the recipe's task, if it has one, and the question. The model is loaded without
+    vLLM. `trust_code` allows other people's code that the recipe names to run, and the code is remembered as trusted.
+    Raises SettingError for such code without it, and for a model or an adapter that cannot be loaded.
     """
     from grpo_colab.policy.loading import load_policy
     from grpo_colab.utils.device import current_device
@@ -37,7 +39,11 @@ def answer_without_and_with_adapter(
 
 
 def sample_answers(recipe: Recipe, n: int) -> list[AnswerRow]:
-    """Return the graded answers of the recipe's untrained model to `n` training problems."""
+    """Return the graded answers of the recipe's untrained model to `n` training problems, or to all if there are fewer.
+
+    The model is loaded, with a new adapter, and the rewards are imported and run. Raises SettingError for code that is
+    not trusted, for a model that cannot be loaded, and for a reward that cannot be imported or breaks.
+    """
     from grpo_colab.policy.loading import load_policy
     from grpo_colab.utils.device import current_device
 

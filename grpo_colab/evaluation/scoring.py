@@ -49,7 +49,10 @@ class Scores:
     logged: dict[str, dict[str, float]]
 
     def write(self, out: str | Path) -> None:
-        """Write every row with its `scores` by reward, one JSON object per line. Raises SettingError if it cannot."""
+        """Write every row with its `scores` by reward, one JSON object per line, in place of a file that is there.
+
+        Raises SettingError if `out` cannot be written.
+        """
         check_name("--out", out)
         scored = []
         for index, row in enumerate(self.rows):
@@ -104,7 +107,10 @@ class Scores:
         return lines
 
     def _verdicts(self, names: Mapping[str, str]) -> list[str]:
-        """Return a line per reward that logged its verdicts: the share of each, the most frequent first."""
+        """Return a line per reward that logged its verdicts, with an empty line before it.
+
+        It has the share of each verdict, the most frequent first. The list is empty where no reward logged any.
+        """
         lines = []
         for name, metrics in self.logged.items():
             shares = {}
@@ -133,7 +139,10 @@ class Scores:
 
 
 def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and the standard deviation of all values; infinite where the sums overflow."""
+    """Return the mean and the standard deviation of all values, which divides by their number.
+
+    Where the sums overflow the deviation is infinite, and so may be the mean. Raises ZeroDivisionError for no values.
+    """
     try:
         mean = math.fsum(values) / len(values)
         return mean, math.sqrt(math.fsum((value - mean) * (value - mean) for value in values) / len(values))
@@ -150,12 +159,14 @@ def score(
 ) -> Scores:
     """Return what the rewards pay for the completions in a file or a run folder, `source`.
 
-    `rewards` are names, as in a recipe. `answer_column` is the column of the gold answer. `golds` is a file of problems
-    (`prompt` or `question`, and `answer`) for completions without an answer, as in TRL's tables: a row gets the answer
-    of the problem whose text is the row's prompt, or its prompt's last message.
+    `rewards` are names, as in a recipe; they are imported and run. `answer_column` is the column of the gold answer.
+    `golds` is a file of problems (`prompt` or `question`, and `answer`) for completions without an answer, as in TRL's
+    tables: a row gets the answer of the problem whose text is the row's prompt, or its prompt's last message. Nothing
+    is printed or written.
 
-    Raises SettingError, with the line where there is one: for a line that does not parse, a row that lacks a column
-    that a reward needs, a reward that cannot be imported, and a reward that breaks.
+    Raises SettingError, with the line where there is one: for a file that cannot be read or holds no completion, a line
+    that does not parse, a row that lacks a column that a reward needs, a reward that cannot be imported, and a reward
+    that breaks.
     """
     path = Path(source)
     in_run_folder = is_folder(path)
@@ -188,7 +199,11 @@ def score(
 def _checked_rows(
     found: Iterable[tuple[str, Row]], answer_column: str, gold_answers: Mapping[str, str]
 ) -> tuple[list[str], list[Row]]:
-    """Return the places and the rows, each row's gold answer in its column `answer`. Raises SettingError."""
+    """Return the places and the rows, each row's gold answer in its column `answer`.
+
+    A gold answer of `gold_answers` precedes the row's own. A whole number becomes a text. A row with neither stays as
+    it is. Raises SettingError for more than MOST_COLUMNS columns in all rows, and for what `_check_row` refuses.
+    """
     where, rows = [], []
     columns: set[str] = set()
     for place, row in found:
@@ -230,7 +245,11 @@ def _weighted_means(logged: Logged) -> dict[str, float]:
 
 
 def _read_golds(path: Path) -> dict[str, str]:
-    """Return question -> gold answer. Of an answer as GSM8K writes it, only what follows `####` counts."""
+    """Return question -> gold answer. Of an answer as GSM8K writes it, only what follows `####` counts.
+
+    Rows without an answer are left out. Of two rows with the same question the last counts. Raises SettingError for a
+    file that cannot be read, and for a line that is no JSON object.
+    """
     answers = {}
     for _, row in read_jsonl(path):
         if "answer" in row:
@@ -239,7 +258,10 @@ def _read_golds(path: Path) -> dict[str, str]:
 
 
 def _question(row: Row) -> str:
-    """Return the text of a row's prompt, or of its prompt's last message."""
+    """Return the text of a row's prompt, or of its prompt's last message, without spaces around it.
+
+    A row without `prompt` may have it as `question`. Returns "None" for a row with neither.
+    """
     prompt = row.get("prompt", row.get("question"))
     if isinstance(prompt, list) and prompt and isinstance(prompt[-1], dict):
         prompt = prompt[-1].get("content")
@@ -247,7 +269,10 @@ def _question(row: Row) -> str:
 
 
 def _reward_functions(rewards: Sequence[str]) -> dict[str, Callable[..., Any]]:
-    """Return the reward functions by their names. Raises SettingError for none, or for two of one name."""
+    """Import the rewards, which runs the files and modules that they name, and return the functions by their names.
+
+    Raises SettingError for a reward that cannot be imported, for none, and for two of one name.
+    """
     functions: dict[str, Callable[..., Any]] = {}
     for name in rewards:
         try:
@@ -279,7 +304,8 @@ def _columns_taken(
 ) -> frozenset[str] | None:
     """Return the columns that a reward takes, or None when it takes all, by **kwargs.
 
-    Raises SettingError when a row lacks a column that the reward's signature requires.
+    The columns include those arguments that the trainer passes to every reward. Raises SettingError when a row lacks a
+    column that the reward's signature requires, and when the signature cannot be read.
     """
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -311,7 +337,10 @@ def _check_column(column: str, reward: str, where: Sequence[str], rows: Sequence
 
 
 class _Batch:
-    """Hold the rows of one step by column, which is how a reward gets them. Raises SettingError for a sparse table."""
+    """Hold the rows of one step by column, which is how a reward gets them.
+
+    A column that a row lacks is None there. Raises SettingError where more than MOST_EMPTY values are missing.
+    """
 
     def __init__(self, rows: Sequence[Row], where: Sequence[str]) -> None:
         self.rows, self.where = rows, where
@@ -332,9 +361,9 @@ class _Batch:
         self.token_ids = token_ids if len(token_ids) == len(rows) else None
 
     def pay(self, function: Callable[..., Any], taken: frozenset[str] | None, logged: Logged) -> list[float | None]:
-        """Return what a reward pays for each row, and add the metrics that it logs to `logged`.
+        """Return what a reward pays for each row, None where it gives no judgement, and add its metrics to `logged`.
 
-        `taken` are the columns that it gets, None for all. Raises SettingError, with the row's place, if it breaks.
+        `taken` are the columns that it gets, None for all. Raises RewardError, with the row's place, if it breaks.
         """
 
         def log_metric(metric: str, value: float) -> None:
@@ -352,7 +381,10 @@ class _Batch:
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yield (`file:row`, row) for every row of a Parquet table, counted from 1. Raises SettingError."""
+    """Yield (`file:row`, row) for every row of a Parquet table, counted from 1.
+
+    The whole table is read at once. Raises SettingError where pyarrow is not installed, or the file cannot be read.
+    """
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:

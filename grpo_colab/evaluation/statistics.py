@@ -17,7 +17,8 @@ from grpo_colab.runs.records import AnswerRow
 def summary(rows: Sequence[AnswerRow]) -> dict[str, Any]:
     """Return one side of evaluation.json: accuracy with its 95 % interval, lenient accuracy, each reward's mean.
 
-    A reward's mean is over the answers that it judged, and None where it judged none. `rows` must not be empty.
+    Both accuracies are shares from 0 to 1. A reward's mean is over the answers that it judged, and None where it judged
+    none. `rows` must not be empty.
     """
     right = sum(row["right"] for row in rows)
     means: dict[str, float | None] = {}
@@ -36,7 +37,8 @@ def summary(rows: Sequence[AnswerRow]) -> dict[str, Any]:
 def compare(before: Sequence[AnswerRow], after: Sequence[AnswerRow]) -> dict[str, Any]:
     """Return how many problems were gained and lost, and McNemar's exact p-value.
 
-    `before[i]` and `after[i]` answer the same problem. A gained problem was wrong before and is right after.
+    `before[i]` and `after[i]` answer the same problem. A gained problem was wrong before and is right after. Raises
+    ValueError for lists of different lengths.
     """
     gained = lost = 0
     for old, new in zip(before, after, strict=True):
@@ -46,7 +48,10 @@ def compare(before: Sequence[AnswerRow], after: Sequence[AnswerRow]) -> dict[str
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's score interval (Wilson 1927) of a proportion, which holds near 0 and 1 and for small n too."""
+    """Return Wilson's score interval (Wilson 1927) of a proportion, which holds near 0 and 1 and for small n too.
+
+    Both ends are shares from 0 to 1. Raises ZeroDivisionError where n is 0.
+    """
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
@@ -58,6 +63,9 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
 
 
 def mcnemar_exact(gained: int, lost: int) -> float:
-    """Return McNemar's exact two-sided p-value (McNemar 1947): each verdict that changed is a toss of a fair coin."""
+    """Return McNemar's exact two-sided p-value (McNemar 1947): each verdict that changed is a toss of a fair coin.
+
+    It is 1 where no verdict changed.
+    """
     n, k = gained + lost, min(gained, lost)
     return min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)

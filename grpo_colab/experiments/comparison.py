@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def method_rows(methods: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, str]]:
-    """Return a row of texts per method: seeds that solved the image, median counts, and the best drawing."""
+    """Return a row of texts per method: seeds that solved the image, median counts, and the best drawing.
+
+    The counts are over the runs that are over, with their range, and "-" where none is. The best drawing is that of all
+    runs. Raises ValueError for a method without runs.
+    """
     rows = {}
     for name, runs in methods.items():
         summaries = [summary(run) | {"setting": name} for run in runs]
@@ -34,7 +38,7 @@ def method_rows(methods: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, str
 def reward_figure(methods: Mapping[str, Sequence[Run]], rows: Mapping[str, Mapping[str, str]]) -> Figure:
     """Return a figure with one panel per method: the best and the worst reward of each iteration, one curve per run.
 
-    `rows` are those of `method_rows`. A panel's title says how many seeds solved the image.
+    `rows` are those of `method_rows`. A panel's title says how many seeds solved the image. The figure is not saved.
     """
     from matplotlib.figure import Figure
 

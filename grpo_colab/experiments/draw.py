@@ -52,13 +52,16 @@ def draw(
     """Learn to draw `image` with every seed, and with `sweep` for every combination of values; return the runs.
 
     `image` is a value of task.image. `method` is grpo, her or both, and by default the recipe's. `recipe` is a preset
-    or a file, and `overrides` are its tables, as in Recipe.load. `seeds` runs are made, from grpo.seed on. `sweep` is
-    True for the recipe's [sweep], or such a table. `out` is the folder for the runs. `resume` is a folder that `draw`
-    made: its runs keep their recipes, and finished ones are skipped. `trust_code` allows other people's code that a
-    file names to run.
+    or a file, by default the preset drawing-tiny, and `overrides` are its tables, as in Recipe.load. `seeds` runs are
+    made, from grpo.seed on. `sweep` is True for the recipe's [sweep], or such a table. `out` is the folder for the
+    runs, by default a new one in runs/. `resume` is a folder that `draw` made: its runs keep their recipes, and
+    finished ones are skipped. `trust_code` allows other people's code that a file names to run; the code is then
+    remembered as trusted. Progress is printed on stderr. The summaries of all runs are written to draw.json in their
+    folder at the end.
 
-    A SIGINT or SIGTERM stops this run and all later ones. A SettingError in one run is raised after the others have
-    run. Raises SettingError for what cannot work before anything is loaded or written.
+    A SIGINT or SIGTERM stops this run and all later ones; the runs are then returned as they are. A SettingError in one
+    run is raised after the others have run. PretrainingStopped is raised at once when a signal ends a pre-training.
+    Raises SettingError for what cannot work before anything is loaded or written.
     """
     if resume is not None:
         given = {"TASK": image, "--method": method, "--recipe": recipe, "--seeds": seeds != 1, "--sweep": sweep}
@@ -120,9 +123,10 @@ def recipe_tables(
     sweep: bool | Mapping[str, Sequence[Any]],
     overrides: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, dict[str, Any]]:
-    """Return the recipe's overrides with the image, the method and the sweep among them.
+    """Return a copy of the recipe's overrides with the image, the method and the sweep among them.
 
-    Raises SettingError for a setting that is given twice with two values.
+    An image or a method of None adds nothing, and so does a sweep that is no table. Raises SettingError for an image or
+    a method that `overrides` has as well, unless both are the same object.
     """
     tables = {table: dict(settings) for table, settings in overrides.items()}
     for table, key, value, option in (("task", "image", image, "TASK"), ("hindsight", "method", method, "--method")):
@@ -143,7 +147,11 @@ def recipe_tables(
 
 
 def free_folder(recipes: Mapping[str, Recipe]) -> Path:
-    """Return runs/<date>-<recipe>-<image>-<method>, with a number behind it if that folder exists."""
+    """Return runs/<date>-<recipe>-<image>-<method>, with a number behind it if that folder exists.
+
+    The first recipe decides. Nothing is made. An image of 40 characters or more, which is rows of pixels, becomes
+    "image".
+    """
     recipe = next(iter(recipes.values()))
     image = re.sub(r"[^\w.-]+", "-", recipe.task.get("image", "image"))
     if len(image) >= 40:  # the rows of an image
@@ -173,7 +181,8 @@ def new_runs(recipes: Mapping[str, Recipe], folder: Path) -> list[Run]:
 def drawn_runs(folder: str | Path) -> list[Run]:
     """Return the runs in a folder that `draw` made, and make the run folders that a kill prevented.
 
-    Raises SettingError for any other folder, and for one that cannot be written to.
+    Raises SettingError for any other folder, for a draw.json that names what cannot be a run folder, and where a recipe
+    cannot be written.
     """
     folder = Path(folder)
     found = read_json(folder / DRAW)
@@ -212,7 +221,12 @@ def drawn_runs(folder: str | Path) -> list[Run]:
 
 
 def train_one(run: Run, trust_code: bool = False) -> tuple[SettingError | None, bool]:
-    """Train one run from where it is. Returns its error, if it had one, and whether the next run may start."""
+    """Train one run from where it is. Returns its error, if it had one, and whether the next run may start.
+
+    A SettingError is printed on stderr and returned, not raised. A tripwire is printed and is no error. The next run
+    may not start after a signal, nor where this run stopped without an end or an error. Raises PretrainingStopped when
+    a signal ended a pre-training, and every exception that is no SettingError.
+    """
     from grpo_colab.training.tripwires import Tripped  # imports transformers, which unsloth must precede
 
     error_of_run = None
@@ -243,7 +257,9 @@ def stop_signals_watched() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether a SIGINT or SIGTERM has arrived, whichever handler took it.
 
     A run that is nearly done when a signal arrives finishes without reporting it, so the run cannot be asked. Python
-    writes the number of every signal to the wakeup file descriptor, here a pipe. Each call empties the pipe.
+    writes the number of every signal to the wakeup file descriptor, here a pipe. Each call empties the pipe, so it
+    tells of the signals since the last call. Outside of the main thread it always tells False. The earlier file
+    descriptor is restored at the end.
     """
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)

@@ -28,8 +28,10 @@ def is_over(run: Run) -> bool:
 def summary(run: Run, drawings: Sequence[StepDrawing] | None = None) -> dict[str, Any]:
     """Return the result of one run, read from its folder. `drawings` are its best ones, if they were read already.
 
-    `samples` counts the programs that the policy wrote, and `seconds` its training. `best` is the largest share of
-    right pixels among the drawings that got the highest reward of their iteration, 0.0 if there is none.
+    `setting` is the part of the folder's name before the seed, empty without a sweep. `finished` is what `is_over`
+    tells. `samples` counts the programs that the policy wrote, and `seconds` its training. `best` is the largest share
+    of right pixels, from 0 to 1, among the drawings that got the highest reward of their iteration, 0.0 if there is
+    none.
     """
     recipe = run.recipe
     if drawings is None:
@@ -52,7 +54,8 @@ def summary(run: Run, drawings: Sequence[StepDrawing] | None = None) -> dict[str
 def table(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return a row per setting of a sweep: how many seeds solved the image, and each count's median and range.
 
-    Without a sweep all runs have the same setting, so there is one row. Unfinished runs are not counted.
+    Without a sweep all runs have the same setting, so there is one row. Unfinished runs are not counted. A setting
+    without a finished run has 0 seeds, and its row lacks the counts. Without summaries the list is empty.
     """
     rows = []
     for setting in dict.fromkeys(one["setting"] for one in summaries):
@@ -78,7 +81,8 @@ def as_json(runs: Sequence[Run]) -> dict[str, Any]:
 def draw_text(runs: Sequence[Run], colour: bool) -> str:
     """Return the text that `grpo-colab draw` prints.
 
-    It shows the best drawing of all runs beside the image, a line per run, and for several runs their table.
+    It shows the best drawing of all runs beside the image, a line per run, and for several runs their table. Where
+    nothing was drawn yet, the drawing is left out.
     """
     from grpo_colab.tasks.drawing.rendering import beside
 
@@ -109,7 +113,10 @@ def draw_text(runs: Sequence[Run], colour: bool) -> str:
 
 
 def table_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the rows of `table` as lines of text, its header first."""
+    """Return the rows of `table` as lines of text, its header first, with an empty line before it.
+
+    A count that a row lacks is shown as "-". There must be at least one row.
+    """
     width = max(len("setting"), *(len(row["setting"]) for row in rows))
     lines = [f"\n{'setting':<{width}}  solved  " + "  ".join(f"{name:>22}" for name in COUNTED)]
     for row in rows:

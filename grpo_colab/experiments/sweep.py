@@ -30,9 +30,10 @@ SETTINGS_WITHOUT_EFFECT = {
 def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds: int, sweep: bool) -> dict[str, Recipe]:
     """Return the recipes to train, checked, by the names of their run folders.
 
-    There is one per seed, and with `sweep` one per seed of every combination of the values in [sweep]. `source` is a
-    preset or a file, and `tables` are its overrides. Settings without an effect on the method are skipped. Raises
-    SettingError for what cannot work.
+    There is one per seed, from grpo.seed on, and with `sweep` one per seed of every combination of the values in
+    [sweep]. `source` is a preset or a file, and `tables` are its overrides. Settings without an effect on the method
+    are skipped, and printed on stderr. Nothing is written. Raises SettingError for `seeds` below 1, for random images,
+    for a missing [sweep], and for any recipe that cannot work. Raises KeyError for a recipe without task.image.
     """
     if seeds < 1:
         raise SettingError("must be positive", setting="--seeds", value=seeds, remedy="write 1 or more")
@@ -91,7 +92,8 @@ def check_no_tracker(recipe: Recipe) -> None:
 def settings_to_try(recipe: Recipe) -> dict[str, list[Any]]:
     """Return the settings of [sweep] that make a difference to at least one method, with their values.
 
-    Prints which ones are left out. Raises SettingError when none remains.
+    The methods are the values of hindsight.method in [sweep], or else the recipe's one. Prints on stderr which settings
+    are left out. Without a [sweep] the dict is empty. Raises SettingError when [sweep] has settings and none remains.
     """
     swept = recipe.sweep or {}
     methods = swept.get("hindsight.method", [method_of(recipe)])
@@ -114,7 +116,10 @@ def settings_to_try(recipe: Recipe) -> dict[str, list[Any]]:
 
 
 def folder_name(label: str) -> str:
-    """Return the run folder's name for a label. Raises SettingError if it is too long for a file system."""
+    """Return the run folder's name for a label, with dashes for all but letters, digits and _ . = -.
+
+    Raises SettingError if it is too long for a file system.
+    """
     name = re.sub(r"[^\w.=-]+", "-", label)
     if len(name.encode()) > LONGEST_NAME:
         raise SettingError(

@@ -50,8 +50,9 @@ class BatchPlan:
 def plan_batch(recipe: Recipe, processes: int, model_config: Any = None, memory_bytes: int = 0) -> BatchPlan:
     """Divide the recipe's step into micro-batches.
 
-    The micro-batch is `budget.micro_batch` or, where that is 0, the largest that divides the step and fits
-    `memory_bytes`, the memory left after loading. Without a `model_config` it is the whole step of one process.
+    The micro-batch is `budget.micro_batch` or, where that is 0, the largest that divides one process's step and fits
+    `memory_bytes`, the device's memory left after loading. It is at least one completion. Without `model_config`, the
+    model's configuration in transformers, the whole step of one process counts as fitting.
 
     Raises SettingError when the step does not divide among the processes, or budget.micro_batch does not divide it.
     """
@@ -91,6 +92,7 @@ def plan_batch(recipe: Recipe, processes: int, model_config: Any = None, memory_
 def backward_bytes(config: Any, tokens: int) -> int:
     """Return a rough upper estimate of one sequence's forward and backward pass with gradient checkpointing, in bytes.
 
+    `config` is the configuration of the model's text part, and `tokens` the length of prompt and completion.
     Checkpointing keeps one hidden state per layer. Beside these there are one layer's activations (about 16 hidden and
     6 feed-forward widths per token), and the logits of the chunk that is being turned into log-probabilities, in
     float32, with their gradient.

@@ -71,8 +71,9 @@ CPU = DeviceSpec("Colab's CPU", "cpu", int(CPU_GIB * GIB), int(CPU_GIB * GIB), 1
 def device_for(gpu: str | None, vram_gib: float | None) -> DeviceSpec:
     """Return the device named `gpu`, with `vram_gib` GiB of memory if that is given.
 
-    With `vram_gib` alone it is an unnamed GPU of that size; with neither it is this machine's device. Raises
-    SettingError for a name that is not in the table, and for a memory that no device has.
+    Upper case and spaces in the name make no difference; "cpu" is Colab's CPU. With `vram_gib` alone it is an unnamed
+    GPU of that size; with neither it is this machine's device, for which torch is imported. Raises SettingError for a
+    name that is not in the table, for a memory that no device has, and where torch is needed and not installed.
     """
     if vram_gib is not None and not 1 <= vram_gib <= MOST_GIB:
         raise SettingError(
@@ -109,9 +110,10 @@ def _with_memory(device: DeviceSpec, gib: float, name: str) -> DeviceSpec:
 
 
 def _nearest_gpu(total: float, capability: tuple[int, int] | None) -> DeviceSpec:
-    """Return the GPU of the table that is nearest by generation, then by memory, whose speed an unlisted one is given.
+    """Return the GPU of the table whose speed an unlisted GPU is taken to have.
 
-    `total` is bytes. Without a `capability` memory alone decides.
+    It is the nearest by generation, then by capability, then by memory. `total` is the unlisted GPU's memory in bytes.
+    Without a `capability` memory alone decides.
     """
 
     def distance(gpu: DeviceSpec) -> tuple[bool, bool, float]:
@@ -123,7 +125,11 @@ def _nearest_gpu(total: float, capability: tuple[int, int] | None) -> DeviceSpec
 
 
 def _this_device() -> DeviceSpec:
-    """Return this machine's device, with the memory that is free now."""
+    """Return this machine's device, with the memory that is free now.
+
+    Where this process has used a GPU, garbage is collected and torch's cache is emptied before. Raises SettingError
+    where torch is not installed.
+    """
     # An earlier run in this process may have left memory in torch's cache, which counts as free.
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():

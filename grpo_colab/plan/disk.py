@@ -25,8 +25,9 @@ LLAMA_8B = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers"
 def adapter_bytes(recipe: Recipe) -> int:
     """Return what the adapter and its checkpoints take on the disk, in bytes.
 
-    A checkpoint has the weights and AdamW's two moments, all in float32. The widths come from a local config.json;
-    without one (a model on the hub) those of an 8B Llama are assumed.
+    A checkpoint has the weights and AdamW's two moments, all in float32. The widths come from a local config.json.
+    Those of an 8B Llama are assumed for what it does not tell, and for all where it is missing (a model on the hub) or
+    damaged; the tokenizer's files then count as well. Nothing is raised for a config.json that cannot be read.
     """
     config: dict[str, Any] = {}
     # The loader reports what is wrong with a config.json. In a hub's cache the file is a link.
@@ -40,7 +41,10 @@ def adapter_bytes(recipe: Recipe) -> int:
 
 
 def check_disk(recipe: Recipe, out: Path) -> None:
-    """Raise SettingError when the disk under `out`, which need not exist yet, cannot hold the run."""
+    """Raise SettingError when the disk under `out`, which need not exist yet, cannot hold the run.
+
+    Nothing is written. Raises OSError where the disk cannot be asked.
+    """
     _, free = free_bytes(out)
     needed = adapter_bytes(recipe) + RUN_FOLDER_BYTES
     if free < needed:
@@ -54,7 +58,10 @@ def check_disk(recipe: Recipe, out: Path) -> None:
 
 
 def free_bytes(path: Path) -> tuple[Path, int]:
-    """Return the nearest folder above `path` that exists, or `path` itself, and the free bytes of its disk."""
+    """Return the nearest folder above `path` that exists, or `path` itself, and the free bytes of its disk.
+
+    Raises OSError where the disk cannot be asked.
+    """
     absolute = path.absolute()
     folder = next(parent for parent in (absolute, *absolute.parents) if parent.exists())
     return folder, shutil.disk_usage(folder).free

@@ -37,7 +37,8 @@ LAYER_S = {"cuda": 1.2e-3, "cpu": 5.8e-3}
 def token_s(shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float | None, sequences: int) -> float:
     """Return the seconds of one decoding step, which gives each of `sequences` one more token.
 
-    It reads all weights once, and the KV cache of each sequence. `share` is vLLM's, or None for generate().
+    It reads all weights once, and the KV cache of each sequence. `share` is vLLM's share of the memory, from 0 to 1, or
+    None where generate() of transformers takes its place.
     """
     linear = sum(inputs * outputs for _, inputs, outputs in shape.linear)
     unpacked = UNPACKED_BYTES * linear if bits(recipe, device.kind) == 4 else 0
@@ -54,7 +55,7 @@ def generation_s(
     """Return the seconds to generate `completions` of up to `tokens` tokens each.
 
     vLLM takes as many at a time as its KV cache holds, and starts the next as soon as one ends. generate() takes all at
-    once.
+    once. The longest completion is taken to have the share LONGEST of `tokens`. `share` is as for `token_s`.
     """
     if share is None:
         at_once, rounds = completions, 1.0
@@ -70,7 +71,8 @@ def step_s(shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float |
     """Return the seconds of one optimiser step: generation, log-probabilities, and the passes of the update.
 
     The forward passes are one for the old policy's log-probabilities, one for the reference's where `grpo.beta` asks
-    for them, and one or, with gradient checkpointing, two for the update.
+    for them, and one or, with gradient checkpointing, two for the update. The processes work at the same time, so the
+    completions of one process count. `share` is as for `token_s`.
     """
     completions = recipe.completions_per_step // device.processes
     completion_tokens = recipe.grpo["max_completion_length"]
@@ -89,7 +91,8 @@ def run_hours(
 ) -> float:
     """Return the hours of all steps, and of the evaluation before and after them.
 
-    `evaluation_batch` held-out problems are answered together by generate(); vLLM gets all of them at once.
+    `evaluation_batch` held-out problems are answered together by generate(); vLLM gets all of them at once. `share` is
+    as for `token_s`.
     """
     problems, tokens = recipe.evaluation.n, recipe.max_completion_tokens
     if share is not None:

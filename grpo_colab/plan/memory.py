@@ -102,7 +102,10 @@ def weight_bytes(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> int:
 
 @functools.lru_cache
 def _weight_bytes(shape: ModelShape, model_bits: int, kept: tuple[str, ...], number_bytes: int) -> int:
-    """Return the size of the weights: linear layers in `model_bits`, but those whose names begin as in `kept`."""
+    """Return the size of the weights, with linear layers in `model_bits` bits per number: 4, 8 or 16.
+
+    All else has `number_bytes` bytes per number, and so have the linear layers whose names begin with one of `kept`.
+    """
     quantised = [
         (inputs, outputs) for name, inputs, outputs in shape.linear if model_bits < 16 and not name.startswith(kept)
     ]
@@ -112,7 +115,10 @@ def _weight_bytes(shape: ModelShape, model_bits: int, kept: tuple[str, ...], num
 
 
 def adapter_parameters(shape: ModelShape, recipe: Recipe, rank: int | None = None) -> int:
-    """Count the parameters of the LoRA matrices of the [lora] table, at its own rank unless `rank` is given."""
+    """Count the parameters of the LoRA matrices of the [lora] table, at its own rank unless `rank` is given.
+
+    Raises SettingError where lora.target_modules is a text and no regular expression.
+    """
     targets = recipe.lora.get("target_modules") or PROJECTIONS
     return adapted(shape, targets if isinstance(targets, str) else tuple(targets), rank or recipe.lora.get("r", 16))
 
@@ -120,7 +126,8 @@ def adapter_parameters(shape: ModelShape, recipe: Recipe, rank: int | None = Non
 def copied_parameters(shape: ModelShape, recipe: Recipe) -> int:
     """Count the parameters of the whole copies of embed_tokens and lm_head that are trained where [lora] names them.
 
-    Unsloth copies those among target_modules as well. A model that ties the two has one copy of both.
+    Unsloth copies those that target_modules lists as well. A model that ties the two has one copy of both. Returns 0
+    where neither is listed.
     """
     named: set[str] = set()
     for key in ("modules_to_save", "target_modules"):
@@ -146,8 +153,9 @@ def vllm_memory(
 ) -> VllmMemory:
     """Return how vLLM, as Unsloth starts it, divides its `share` of the memory that is free at loading.
 
-    The share includes the weights, which training uses as well. What the weights, the slots for the adapter and the
-    profiled forward pass leave is the KV cache. `sequences` are those generated at once; by default Unsloth chooses.
+    `share` is from 0 to 1. It includes the weights, which training uses as well. The KV cache is what the weights, the
+    slots for the adapter and the profiled forward pass leave. It is negative where the share is too small. `sequences`
+    are those generated at once; by default Unsloth chooses.
     """
     wanted_rank = min(512, recipe.model.get("max_lora_rank") or recipe.lora.get("r", 16))
     rank = next(rank for rank in LORA_RANKS if rank >= wanted_rank)
@@ -169,10 +177,11 @@ def vllm_memory(
 def peaks(
     shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float | None, micro_batch: int
 ) -> dict[str, dict[str, int]]:
-    """Return the parts of the memory at generation and at the backward pass: moment -> part -> bytes.
+    """Return the parts of the memory at "generation" and at the "backward" pass: moment -> part -> bytes.
 
     With a `share` vLLM generates, else generate() does. generate() frees its KV cache before the backward pass. vLLM
-    keeps its own, but gives its activations back to the allocator that both use.
+    keeps its own, but gives its activations back to the allocator that both use. The names of the parts are the keys of
+    `rendering.PARTS`; a part that a moment does not have is missing there.
     """
     always = _training_state(shape, recipe, device)
     backward = {
@@ -192,7 +201,7 @@ def peaks(
 
 
 def _training_state(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> dict[str, int]:
-    """Return the parts that are there all the time: part -> bytes."""
+    """Return the parts that are there all the time: weights, adapter, optimiser and runtime -> bytes."""
     adapter, copied = adapter_parameters(shape, recipe), copied_parameters(shape, recipe)
     # The adapter is trained in float32, and so are whole copies, unless the GPU has bfloat16.
     no_bfloat16 = unquantised_bytes(recipe, device) == 4 or (0, 0) < device.capability < (8, 0)
@@ -208,7 +217,10 @@ def _training_state(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> di
 
 
 def _generate_memory(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> dict[str, int]:
-    """Return the parts that generate() of transformers adds while it answers one process's step: part -> bytes."""
+    """Return the parts that generate() of transformers adds while it answers one process's step: part -> bytes.
+
+    The parts are kv_cache, activations and logits.
+    """
     number_bytes = unquantised_bytes(recipe, device)
     sequences = recipe.completions_per_step // device.processes
     cached_tokens = sequence_tokens(recipe)
@@ -223,10 +235,11 @@ def _generate_memory(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> d
 
 
 def checkpointed_bytes(shape: ModelShape, recipe: Recipe, device: DeviceSpec, tokens: int) -> int:
-    """Return the activations of a forward and backward pass over `tokens` tokens.
+    """Return the activations of a forward and backward pass over `tokens` tokens, in bytes.
 
     With gradient checkpointing every layer keeps its input, and one layer at a time has the rest, with its largest
-    matrix unpacked to full precision. Unsloth's checkpointing moves large inputs to the host.
+    matrix unpacked to full precision. Unsloth's checkpointing moves large inputs to the host. Without checkpointing
+    every layer keeps all of its activations.
     """
     number_bytes, layer_input = unquantised_bytes(recipe, device), tokens * shape.hidden
     live = tokens * (LIVE_HIDDEN * shape.hidden + LIVE_INNER * shape.inner)
@@ -242,7 +255,7 @@ def checkpointed_bytes(shape: ModelShape, recipe: Recipe, device: DeviceSpec, to
 
 
 def logit_bytes(shape: ModelShape, device: DeviceSpec, rows: int) -> int:
-    """Return the logits that exist at one time for `rows` completion tokens.
+    """Return the bytes of the logits that exist at one time for `rows` completion tokens.
 
     On a GPU that is one chunk with its gradient. On a CPU stock TRL computes the logits of all rows.
     """
@@ -255,7 +268,9 @@ def logit_bytes(shape: ModelShape, device: DeviceSpec, rows: int) -> int:
 def answers_at_once(recipe: Recipe, model_config: Any, memory_bytes: int) -> int:
     """Return how many held-out problems are answered together.
 
-    That is `evaluation.batch_size` or, where it is 0, as many as have room for their KV cache in `memory_bytes`.
+    That is `evaluation.batch_size`. Where it is 0, it is as many as have room for their KV cache in the share
+    GENERATION_SHARE of `memory_bytes`: at least 1, and at most ANSWERS_AT_ONCE. `model_config` is the model's
+    configuration in transformers.
     """
     config = model_config.get_text_config()
     heads = config.num_attention_heads

@@ -30,7 +30,7 @@ OWNERS = ("unsloth", "meta-llama", "qwen")  # their models of the same name have
 class CannotEstimate(SettingError):
     """Raised for a recipe whose memory cannot be estimated.
 
-    It may still be possible to train it: that its loader decides.
+    The recipe may still be fit for training: only the model's loader can tell.
     """
 
 
@@ -54,7 +54,8 @@ def adapted(shape: ModelShape, targets: str | tuple[str, ...], rank: int) -> int
     """Count the parameters of LoRA matrices of `rank` on the modules that [lora] target_modules names.
 
     `targets` are the last parts of modules' names. As one text it is "all-linear", or a regular expression for whole
-    names. Raises SettingError for a text that is no regular expression.
+    names. Only the modules in `shape.linear` are looked at. Raises SettingError for a text that is no regular
+    expression.
     """
 
     def is_target(name: str) -> bool:
@@ -88,8 +89,10 @@ def bits(recipe: Recipe, kind: str = "cuda") -> int:
 def shape_of(recipe: Recipe) -> ModelShape:
     """Return the shape of the recipe's model.
 
-    Raises CannotEstimate for a model whose configuration cannot be had, built, or counted for certain. A plan may
-    refuse a run, so a model that is not understood must have no plan.
+    Reads its config.json, which is downloaded if neither a folder nor the package has it, and imports torch and
+    transformers. Raises CannotEstimate for a model whose configuration cannot be had, built, or counted for certain,
+    and for one that is not trained by LoRA in 4, 8 or 16 bits. A plan may refuse a run, so a model that is not
+    understood must have no plan. Raises SettingError where transformers is not installed.
     """
     name, config = recipe.model["model_name"], configuration(recipe)
     for setting in ("full_finetuning", "quantization_config", "qat_scheme"):
@@ -115,8 +118,9 @@ def shape_of(recipe: Recipe) -> ModelShape:
 def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
     """Return the model's config.json: the folder's, the one that comes with the package, or the hub's, in this order.
 
-    An adapter has none. Where `adapters` are allowed, the configuration of its base model is returned; an adapter on an
-    adapter is not followed. Raises CannotEstimate where there is no configuration that can be read.
+    The hub's file is downloaded to the hub's cache. An adapter has no config.json. Where `adapters` are allowed, the
+    configuration of its base model is returned; an adapter on an adapter is not followed. Raises CannotEstimate where
+    there is no configuration that can be read.
     """
     name, folder = recipe.model["model_name"], Path(recipe.model_path)
     file, adapter = folder / "config.json", folder / "adapter_config.json"
@@ -157,7 +161,8 @@ def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
 def shipped(name: str) -> Path | None:
     """Return the package's copy of a model's configuration, or None where it has none.
 
-    `name` is the model's name on the hub, or that of one of Unsloth's copies of it.
+    `name` is the model's name on the hub, or that of one of Unsloth's copies of it. Upper case makes no difference.
+    Returns None for a name without an owner, and for an owner that is not in OWNERS.
     """
     owner, _, model = name.lower().rpartition("/")
     wanted = model.removesuffix("-bnb-4bit").removesuffix("-unsloth").removeprefix("meta-")
@@ -168,7 +173,9 @@ def shipped(name: str) -> Path | None:
 def _from_hub(recipe: Recipe) -> dict[str, Any]:
     """Return the config.json of the model on the hub, or else its adapter_config.json.
 
-    Raises OSError where the hub has neither or does not answer, and ValueError for a file that is no JSON.
+    Both are looked for in the hub's cache and downloaded if they are missing there. Imports transformers. Raises
+    OSError where the hub has neither or does not answer, ValueError for a file that is no JSON, and SettingError where
+    transformers is not installed.
     """
     transformers = import_transformers()
     hub.check_hub(recipe.model_path)
@@ -190,7 +197,9 @@ def _from_hub(recipe: Recipe) -> dict[str, Any]:
 def _build_and_count(config_json: str, name: str) -> ModelShape:
     """Build the model on the meta device, where no memory is allocated, and count its modules.
 
-    Raises CannotEstimate for a model that cannot be built, or whose count is in doubt.
+    `config_json` is its config.json as a text; `name` is for the refusal. No code of the model's own is run. Raises
+    CannotEstimate for a model that cannot be built, or whose count is in doubt, and SettingError where transformers is
+    not installed.
     """
     transformers = import_transformers()
     import torch
@@ -245,8 +254,9 @@ def _count(torch: Any, model: Any, config: Any, kept: tuple[str, ...]) -> ModelS
 def _reason_for_doubt(torch: Any, model: Any, config: Any) -> str:
     """Return why the count is not certain, or an empty text where it is.
 
-    In doubt is what loading quantises, where many parameters are in modules that are neither linear layers nor
-    embeddings, and the size of the KV cache, where layers differ.
+    Where many parameters are in neither linear layers nor embeddings, it is not known what loading quantises. Where
+    layers differ or share their keys and values, the size of the KV cache is not known. `config` is that of the text
+    part.
     """
     others = [module for module in model.modules() if not isinstance(module, (torch.nn.Linear, torch.nn.Embedding))]
     outside = 0

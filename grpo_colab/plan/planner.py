@@ -28,10 +28,12 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
     """Fit `recipe` to this machine, or to the device named `gpu`, with `vram_gib` GiB of memory if that is given.
 
     The plan chooses what the recipe leaves open: the micro-batch, vLLM's share of the memory, and the length of
-    completions between budget.min_completion_length and grpo.max_completion_length.
+    completions between budget.min_completion_length and grpo.max_completion_length. A recipe that does not fit has a
+    plan as well, which says so. The model's config.json may be downloaded, and torch and transformers are imported.
 
-    Raises SettingError for an unknown device, for a memory that no device has, and for a step that does not divide.
-    Raises CannotEstimate for a model whose configuration cannot be had, built, or counted for certain.
+    Raises SettingError for an unknown device, for a memory that no device has, for a step that does not divide, and
+    where a library that is needed is not installed. Raises CannotEstimate for a model whose configuration cannot be
+    had, built, or counted for certain.
     """
     device = device_for(gpu, vram_gib)
     plan_batch(recipe, device.processes)  # raises where the step does not divide at all
@@ -83,9 +85,10 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
 
 
 def smaller_models(shape: ModelShape) -> dict[str, ModelShape]:
-    """Return the models that are smaller, of those whose configurations come with the package: name -> shape.
+    """Return the models with fewer parameters, of those whose configurations come with the package: name -> shape.
 
-    The names are those of Unsloth's copies on the hub.
+    Only instruct models are looked at. The names are those of Unsloth's copies on the hub. The dict is empty where no
+    model has fewer. Nothing is downloaded.
     """
     names = sorted(f"unsloth/{path.stem.rpartition('--')[2]}" for path in CONFIGURATIONS.glob("*Instruct.json"))
     shapes = {name: shape_of(with_setting(Recipe.load(), "model", "model_name", name)) for name in names}

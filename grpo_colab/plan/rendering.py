@@ -35,7 +35,10 @@ VERDICT = {"yes": ("fits", 32), "tight": ("is tight", 33), "no": ("does not fit"
 
 
 def gib(size: float) -> str:
-    """Return a size in GiB with two digits after the point, or with four where two would show nothing."""
+    """Return a size in bytes as a number of GiB, without the unit.
+
+    It has two digits after the point, or four where two would show nothing.
+    """
     return f"{size / GIB:.2f}" if size >= 0.005 * GIB or not size else f"{size / GIB:.4f}"
 
 
@@ -90,9 +93,10 @@ def text(plan: Plan, colour: bool, width: int) -> str:
 
 
 def bar(plan: Plan, colour: bool, width: int) -> str:
-    """Return the larger peak as a bar of `width` columns: each part in its letter, dots for what is free.
+    """Return the larger peak as a bar of `width` columns, at least 20: a letter for each part, dots for what is free.
 
-    A `|` marks the device's memory; what stands right of it does not fit.
+    A `|` marks the device's memory; what stands right of it does not fit. With `colour` the bar has a terminal's codes
+    for colours.
     """
     scale = (max(20, width) - 1) / max(plan.bytes, plan.memory)
     cells: list[tuple[str, int]] = []  # letter, colour code
@@ -146,7 +150,10 @@ def time(plan: Plan) -> str:
 
 
 def draw(plan: Plan, path: Path | io.BytesIO) -> None:
-    """Write a PNG of both peaks as stacked bars, with a line at the device's memory."""
+    """Write a PNG of both peaks as stacked bars, with a line at the device's memory, to a file or into a buffer.
+
+    Imports matplotlib. An existing file is replaced. Raises OSError where the file cannot be written.
+    """
     from matplotlib.figure import Figure  # not pyplot: no global state, no window, safe in a notebook
 
     figure = Figure(figsize=(10, 3.2), dpi=120, layout="constrained")

@@ -62,7 +62,7 @@ class Plan:
         return rendering.text(self, colour, width)
 
     def draw(self, path: str | Path) -> None:
-        """Write a PNG of both peaks against the device's memory to `path`.
+        """Write a PNG of both peaks against the device's memory to `path`, in place of a file that is there.
 
         Raises SettingError where `path` cannot be written.
         """

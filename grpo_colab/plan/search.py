@@ -40,14 +40,17 @@ class Candidate:
 def make_candidate(
     shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float | None, micro_batch: int
 ) -> Candidate:
-    """Return the candidate with these settings, its memory estimated."""
+    """Return the candidate with these settings, its memory estimated.
+
+    `share` is vLLM's share of the memory, from 0 to 1, or None for generate(). `micro_batch` counts completions.
+    """
     peaks = memory.peaks(shape, recipe, device, share, micro_batch)
     largest = max(sum(parts.values()) for parts in peaks.values())
     return Candidate(recipe, micro_batch, share, peaks, largest / usable_bytes(device))
 
 
 def usable_bytes(device: DeviceSpec) -> int:
-    """Return the memory that a run may use.
+    """Return the memory that a run may use, in bytes, at least 1.
 
     On a GPU that is what is free plus the CUDA context, which is counted among the parts of a peak.
     """
@@ -59,8 +62,9 @@ def usable_bytes(device: DeviceSpec) -> int:
 def best_candidate(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> Candidate:
     """Return the first candidate that fits, or the one that needs least memory where none does.
 
-    The order is that of least harm: first the full completion length with vLLM, then a smaller share for vLLM, then
-    generate(), and only then shorter completions. Within each the larger micro-batches come first.
+    A candidate fits if its larger peak is at most FITS times the usable memory. The order is that of least harm: first
+    the full completion length with vLLM, then a smaller share for vLLM, then generate(), and only then shorter
+    completions. Within each the larger micro-batches come first.
     """
     tried = []
     for length in completion_lengths(recipe):
@@ -92,8 +96,9 @@ def _next_shorter(length: int) -> int:
 def vllm_shares(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> Iterator[float | None]:
     """Yield vLLM's shares of the memory to try, the largest useful one first; then None, which is generate().
 
-    The largest useful share is the recipe's own. Without one, or where it has no room for one whole sequence, it is the
-    smallest that holds the step's completions all at once.
+    Where the recipe does not ask for vLLM or the device cannot run it, None comes alone. The largest useful share is
+    the recipe's own. Without one, or where it has no room for one whole sequence, it is the smallest that holds the
+    step's completions all at once. Shares without room for one whole sequence are left out.
     """
     if recipe.model.get("fast_inference") and device.vllm:
         asked = recipe.model.get("gpu_memory_utilization")
@@ -123,7 +128,7 @@ def micro_batches(recipe: Recipe, device: DeviceSpec) -> list[int]:
 
 
 def with_setting(recipe: Recipe, table: str, key: str, value: Any) -> Recipe:
-    """Return the recipe with one setting changed."""
+    """Return a copy of the recipe with one setting changed; the new value is not checked."""
     settings = getattr(recipe, table)
     if isinstance(settings, dict):
         changed: Any = {**settings, key: value}
@@ -133,7 +138,10 @@ def with_setting(recipe: Recipe, table: str, key: str, value: Any) -> Recipe:
 
 
 def explain_choices(recipe: Recipe, chosen: Candidate, device: DeviceSpec) -> list[tuple[str, Any, str]]:
-    """Return the settings that `chosen` adds to the recipe or changes in it, each as (setting, value, reason)."""
+    """Return the settings that `chosen` adds to the recipe or changes in it, each as (setting, value, reason).
+
+    `setting` is a dotted name. The list is empty where `chosen` has the recipe's own settings.
+    """
     found: list[tuple[str, Any, str]] = []
     if not recipe.budget.micro_batch:
         whole = chosen.micro_batch == recipe.completions_per_step // device.processes
@@ -164,12 +172,13 @@ def suggest_changes(
     """Return the changes of which each alone makes the recipe fit, with the memory that it would then need.
 
     Of each kind (quantisation, length, micro-batch, rank, model, GPU) the mildest that is enough is named; of the
-    smaller models all that fit. The list is empty where no single change is enough.
+    smaller models all that fit. `smaller_models` maps names to shapes. The list is empty where no single change is
+    enough.
     """
     found = []
 
     def helps(change: str, changed: Recipe, shape: ModelShape = shape, device: DeviceSpec = device) -> bool:
-        """Add the change to what was found if it makes the recipe fit."""
+        """Tell whether a change makes the recipe fit, and add it to what was found if it does."""
         result = best_candidate(shape, changed, device)
         fits = result.ratio <= FITS
         if fits:

@@ -27,7 +27,9 @@ ONE_THREAD_PARAMETERS = 10_000_000  # a model with fewer uses one CPU thread
 def load_policy(recipe: Recipe, device: Device, adapter: Path | None = None) -> Policy:
     """Load the recipe's model with a new LoRA adapter, or with the one that `Policy.save` wrote to `adapter`.
 
-    Raises SettingError for a model that cannot be loaded or does not fit, and for an adapter that it cannot take.
+    Imports unsloth, which patches other libraries, and may download the model. On a CPU, a small model makes torch use
+    one thread. Raises SettingError for a model that cannot be loaded or does not fit, for a [lora] or an adapter that
+    it cannot take, and where unsloth is not installed or is imported too late.
     """
     loader = import_unsloth().FastLanguageModel
     arguments = model_arguments(recipe, device)
@@ -66,11 +68,11 @@ def load_policy(recipe: Recipe, device: Device, adapter: Path | None = None) -> 
 
 
 def _choose_threads(model: Any) -> None:
-    """Use one CPU thread for a small model, unless OMP_NUM_THREADS is set.
+    """Make torch use one CPU thread for a small model, unless OMP_NUM_THREADS is set.
 
-    Its matrices are too small to divide well. On idle cores a second thread makes a step a quarter shorter. Where
-    another process uses one of the cores it makes a step six times longer, since each of thousands of small operations
-    then waits for that core (tests/benchmarks/threads.py).
+    A small model's matrices are too small to divide among threads. On idle cores a second thread makes a step a quarter
+    shorter. Where another process uses one of the cores it makes a step six times longer, since each of thousands of
+    small operations then waits for that core (tests/benchmarks/threads.py).
     """
     import torch
 
@@ -81,8 +83,9 @@ def _choose_threads(model: Any) -> None:
 def model_arguments(recipe: Recipe, device: Device) -> dict[str, Any]:
     """Return the recipe's [model] table as arguments of from_pretrained.
 
-    The model's path and dtype are resolved, and vLLM is on only where it can run. Raises SettingError for a dtype that
-    torch does not have.
+    The model's path and dtype are resolved, and vLLM is on only where it can run. With vLLM, the LoRA rank becomes
+    max_lora_rank unless that is set, and for a GPU below compute capability 8.0 UNSLOTH_VLLM_NO_FLASHINFER is set in
+    the environment. Raises SettingError for a dtype that torch does not have.
     """
     import torch
 
@@ -112,7 +115,7 @@ def model_arguments(recipe: Recipe, device: Device) -> dict[str, Any]:
 
 
 def _supported(loader: Any, arguments: dict[str, Any], device: Device) -> dict[str, Any]:
-    """Return the arguments that the loader has a parameter for.
+    """Return the arguments that the loader has a parameter for; on a GPU all of them.
 
     Unsloth's CPU loader passes all others on to the model's constructor, which does not know those of the GPU loader.
     """

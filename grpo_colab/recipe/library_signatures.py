@@ -39,10 +39,11 @@ OWNERS = {"model": "FastLanguageModel.from_pretrained", "lora": "get_peft_model"
 
 @functools.cache
 def accepted_arguments(table: str) -> dict[str, Any] | None:
-    """Return the name and the type of every key that the recipe's `table` may have.
+    """Return the name and the type of every key that a recipe's table may have.
 
-    The type is Any where none can be read, such as a class of the library's own. Returns None if the library is not
-    installed.
+    `table` is "model", "lora" or "grpo". The type is Any where none can be read, such as a class of the library's own.
+    Returns None if one of the libraries that declare the table is not installed. Their source is parsed, not imported,
+    once per process. For a release whose source lacks what SOURCES names, raises OSError, StopIteration or IndexError.
     """
     types: dict[str, Any] = {}
     for package, file, class_name, method in SOURCES[table]:
@@ -61,7 +62,8 @@ def accepted_arguments(table: str) -> dict[str, Any] | None:
 def known_values(argument: str) -> list[str]:
     """Return the texts that the installed GRPOTrainer compares `self.<argument>` with, sorted.
 
-    These are the values it knows, such as the losses for "loss_type". The list is empty if TRL is not installed.
+    These are the values it knows, such as the losses for "loss_type". The list is empty if TRL is not installed, or
+    compares the argument with no text. TRL's source is parsed, not imported.
     """
     folder = _package_folder("trl")
     if folder is None:
@@ -102,7 +104,11 @@ def _field_types(class_node: ast.ClassDef) -> dict[str, Any]:
 
 
 def _parameter_types(class_node: ast.ClassDef, method: str) -> dict[str, Any]:
-    """Return the name and the type of every parameter of a method, the type read off its default."""
+    """Return the name and the type of every parameter of a method, the type read off its default.
+
+    `self`, `cls` and `model` are left out, and so are *args and **kwargs. WIDER_TYPES precede the default. Raises
+    IndexError for a class without such a method.
+    """
     # If a class defines a method more than once, the last definition wins, as in Python.
     definitions = [node for node in class_node.body if isinstance(node, ast.FunctionDef) and node.name == method]
     signature = definitions[-1].args
@@ -119,7 +125,10 @@ def _parameter_types(class_node: ast.ClassDef, method: str) -> dict[str, Any]:
 
 
 def _type_of_default(default: ast.expr | None) -> Any:
-    """Return the type that a parameter's default suggests, or Any."""
+    """Return the type that a parameter's default suggests, or Any.
+
+    A text suggests a text or a boolean. A default of None, one that is no constant, and a missing one suggest Any.
+    """
     value = default.value if isinstance(default, ast.Constant) else None
     if isinstance(value, bool):
         return bool
@@ -140,7 +149,10 @@ class _AnnotationNames(dict[str, Any]):
 
 
 def _annotated_type(annotation: ast.expr) -> Any:
-    """Return the type that an annotation describes, with Any in place of the library's own classes."""
+    """Return the type that an annotation describes, with Any in place of the library's own classes.
+
+    The annotation is evaluated, without Python's built-in functions. Returns Any where that raises TypeError.
+    """
     names = _AnnotationNames(vars(typing))
     names.update({kind.__name__: kind for kind in (bool, int, float, str, list, dict, tuple, set)}, Enum=enum.Enum)
     code = compile(ast.Expression(annotation), "<annotation>", "eval")

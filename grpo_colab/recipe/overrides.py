@@ -18,8 +18,9 @@ from grpo_colab.recipe.schema import Text
 def read_recipe(arguments: Sequence[str], resume: str | None = None) -> Recipe:
     """Return the recipe that a command's arguments name, with their overrides applied.
 
-    Without a name it is the default preset. With `resume`, a run folder, it is the recipe of that run. Raises
-    SettingError for a name beside `resume`, for several names, and for whatever `Recipe.load` refuses.
+    Without a name it is the default preset. With `resume`, a run folder, it is the recipe.toml of that folder. Raises
+    SettingError for a name beside `resume`, for several names, and for whatever `parse_overrides` and `Recipe.load`
+    refuse.
     """
     names, overrides = parse_overrides(arguments)
     if resume and names:
@@ -40,7 +41,9 @@ def parse_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict
     """Split a command's arguments into names and overrides.
 
     Names are the arguments that do not start with a dash. Overrides map a table to its settings, and a setting to the
-    text of its value. Raises SettingError for an option that is no setting, and for a setting without a value.
+    text of its value. Dashes in the name of a setting become underscores, except in [rewards]. Of a setting that is
+    given twice the last value counts. Raises SettingError for an option that names no table of a recipe, and for a
+    setting without a value. Whether the table has such a setting is not checked here.
     """
     names: list[str] = []
     overrides: dict[str, dict[str, Any]] = {}

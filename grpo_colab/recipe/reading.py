@@ -33,9 +33,11 @@ def preset_names() -> list[str]:
 def read_tables(source: str | Path, based_on_it: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Return the tables of `source`, a preset or a TOML file, merged into those of the preset that it starts from.
 
-    Beside the tables, the result has the recipe's "name" and "description". `based_on_it` is the chain of files that
-    led here, each of which starts from the next. Raises SettingError for a file that cannot be read, for an unknown
-    table, and for a token in a file.
+    Beside the tables, the result has the recipe's "name" and "description". It has each of DRAWING_TABLES only where a
+    file has it. A file without `preset` and without [rewards] gets the rewards of its task. `based_on_it` is the chain
+    of files that led here, each of which starts from the next. Values are not checked. Raises SettingError for an
+    unknown preset, for a file that cannot be read or that starts from itself, for an unknown table, for a secret in
+    [model], [lora] or [grpo], for a name that no folder can have, and for whatever `renamed` refuses.
     """
     path = _path_of(source, based_on_it)
     content = _parse(path, source, based_on_it)
@@ -65,7 +67,9 @@ def need_table(table: str) -> None:
 def renamed(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of `table` under today's names.
 
-    Raises SettingError for a setting that has moved to another table, and for one that is computed from others.
+    `values` maps settings to their values, which are neither checked nor changed. A reward's name gets its one
+    spelling. Raises SettingError for a setting that has moved to another table, and for one that is computed from
+    others.
     """
     settings = {}
     for key, value in values.items():
@@ -87,7 +91,8 @@ def renamed(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def _path_of(source: str | Path, based_on_it: tuple[Path, ...]) -> Path:
     """Return the path of a preset's file, or of the TOML file that `source` names.
 
-    Raises SettingError for an unknown preset, and for a file that starts from itself.
+    Whether a TOML file exists is not checked. Raises SettingError for an unknown preset, and for a file that starts
+    from itself: it is in `based_on_it`, the chain of files that led here.
     """
     path = Path(source)
     if path in based_on_it:
@@ -104,8 +109,8 @@ def _path_of(source: str | Path, based_on_it: tuple[Path, ...]) -> Path:
 def _parse(path: Path, source: str | Path, based_on_it: tuple[Path, ...]) -> dict[str, Any]:
     """Return the content of a recipe's file: the known tables as dicts, everything else as texts.
 
-    Raises SettingError for a file that cannot be read or is not TOML, for an unknown table, and for a value of another
-    kind.
+    A link is followed. `source` and `based_on_it` are for the refusal only. Raises SettingError for a file that cannot
+    be read or is not TOML, for an unknown table, and for a value of another kind.
     """
     try:
         content = read_toml(path, follow=True)
@@ -148,9 +153,9 @@ def _need_no_secrets(settings: Mapping[str, Any], table: str, path: Path) -> Non
 
 
 def _recipe_name(content: Mapping[str, Any], path: Path) -> str:
-    """Return the name that a recipe's file gives itself, or else the name of the file.
+    """Return the name that a recipe's file gives itself, or else the name of the file without its suffix.
 
-    Raises SettingError for a name that cannot be a part of a folder's name.
+    Raises SettingError for a name that cannot be a part of a folder's name or cannot be printed.
     """
     name = content.get("name", path.stem)
     try:

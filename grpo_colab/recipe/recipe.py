@@ -84,7 +84,10 @@ class Recipe(Table):
     _received: tuple[str, ...] = PrivateAttr(())
 
     def __eq__(self, other: object) -> bool:
-        """Compare what the recipes run, without regard to where their settings were written."""
+        """Tell whether `other` is a recipe with the same name, description and tables.
+
+        Secrets make no difference, and neither does where the settings were written.
+        """
         return isinstance(other, Recipe) and self.public() == other.public()
 
     __hash__ = None  # type: ignore[assignment]
@@ -93,8 +96,9 @@ class Recipe(Table):
     def load(cls, source: str | Path = DEFAULT_PRESET, **overrides: Mapping[str, Any]) -> Recipe:
         """Return the recipe of a preset's name or a TOML file, with overrides (`grpo={"learning_rate": 1e-5}`).
 
-        Nothing outside this package that the recipe names is imported or called. Raises SettingError, which names the
-        setting, its value, and what to write instead.
+        The path of a TOML file ends in ".toml". An override of None leaves the setting to its default. Nothing outside
+        this package that the recipe names is imported or called. Raises SettingError, which names the setting, its
+        value, and what to write instead.
         """
         tables = read_tables(source)
         for table, values in overrides.items():
@@ -105,10 +109,10 @@ class Recipe(Table):
         return recipe.with_user_overrides(overrides)
 
     def _check_across_tables(self) -> None:
-        """Raise SettingError for what only all tables together show.
+        """Raise SettingError for a problem that no table shows by itself.
 
-        These are a secret, a value that TOML cannot hold, and a task, a model and rewards that do not go together.
-        Rewards are not imported, and nothing outside this package is called.
+        These are a secret, a value that TOML cannot hold, and a task, a model and rewards that do not go together. The
+        task is made. Rewards of others are not imported, and nothing outside this package is called.
         """
         # The libraries' tables may hold a token: they are always written without it.
         need_no_secrets(self.model_dump(exclude_none=True, exclude={"rewards", *PASSED_THROUGH}), self.rewards)
@@ -129,7 +133,7 @@ class Recipe(Table):
 
     @property
     def completions_per_step(self) -> int:
-        """Return the number of completions that one optimiser step learns from."""
+        """Return the number of completions that one optimiser step learns from, in all processes together."""
         return self.budget.prompts_per_step * self.grpo["num_generations"]
 
     @property
@@ -157,12 +161,20 @@ class Recipe(Table):
         return self.evaluation.max_completion_tokens or self.grpo["max_completion_length"]
 
     def load_task(self) -> Task:
-        """Return the task, made with the settings of [task] that are its own."""
+        """Return the task, made with the settings of [task] that are its own.
+
+        Raises SettingError for settings that the task's class refuses, such as a folder without the data.
+        """
         options = {key: value for key, value in self.task.items() if key not in Prompts.model_fields}
         return load_task(self.task["name"], **options)
 
     def with_user_overrides(self, overrides: Mapping[str, Mapping[str, Any]]) -> Recipe:
-        """Return a copy that knows the user wrote these overrides, and that all other settings came from a file."""
+        """Return a copy whose `received` lists all foreign settings but those that `overrides` has.
+
+        `overrides` maps tables to the settings that the user wrote. Their values are not looked at, and no setting is
+        changed. Raises SettingError for a setting that has moved to another table, and for one that is computed from
+        others.
+        """
         by_user = {f"{table}.{key}" for table, values in overrides.items() for key in renamed(table, values)}
         recipe = self.model_copy()
         recipe._received = tuple(setting for setting in foreign_settings(recipe) if setting not in by_user)
@@ -174,13 +186,18 @@ class Recipe(Table):
         return self._received
 
     def reward_functions(self) -> list[Callable[..., Any]]:
-        """Import and return the functions of [rewards], in its order. This runs the files and modules that it names."""
+        """Import and return the functions of [rewards], in its order. This runs the files and modules that it names.
+
+        Raises SettingError for a reward that cannot be imported.
+        """
         return [_reward_function(name) for name in self.rewards]
 
     def check_rewards(self, columns: Collection[str]) -> None:
         """Import the rewards, and raise SettingError unless TRL can call each for a data set with `columns`.
 
-        Each reward must have a metric of its own. `load` has checked already what can be told without an import.
+        The import runs the files and modules that [rewards] names. Raises SettingError also for a reward that cannot be
+        imported, and for two rewards that would be logged as one metric. `load` has checked already what can be told
+        without an import.
         """
         metrics: dict[str, str] = {}
         for name, function in zip(self.rewards, self.reward_functions(), strict=True):
@@ -193,7 +210,9 @@ class Recipe(Table):
     def repeats(self, other: Recipe) -> bool:
         """Tell whether a run of this recipe is the run that `other` asks for.
 
-        They may differ in how the run is saved, mirrored and tracked, and in what is cut to fit into memory.
+        They may differ in how the run is saved, mirrored and tracked, and in what is cut to fit into memory: this
+        recipe's completions may be shorter than those of `other` where budget.min_completion_length allows that, but
+        never longer.
         """
         ignored: dict[str, Any] = {
             "description": True,
@@ -213,19 +232,26 @@ class Recipe(Table):
         return tables | {table: without_secrets(tables[table]) for table in PASSED_THROUGH if table in tables}
 
     def without_tokens(self, arguments: Iterable[str]) -> list[str]:
-        """Return a command's arguments as they may be written, with dots in place of this recipe's tokens."""
+        """Return a command's arguments as they may be written to a file.
+
+        An argument that has one of this recipe's secrets in it becomes "...". In all others, secrets of known forms are
+        replaced by dots.
+        """
         tokens = [token for table in PASSED_THROUGH for _, token in secrets_in(getattr(self, table))]
         return ["..." if any(token in argument for token in tokens) else masked(argument) for argument in arguments]
 
     def to_toml(self) -> str:
-        """Return the recipe as TOML, without secrets; `Recipe.load` reads it back."""
+        """Return the recipe as TOML, without secrets and without settings that are None; `Recipe.load` reads it back.
+
+        Raises TypeError for a value that TOML cannot hold.
+        """
         return tomli_w.dumps(self.public(exclude_none=True))
 
 
 def foreign_settings(recipe: Recipe) -> list[str]:
-    """Return the settings that make a run execute code from outside this package.
+    """Return the dotted names of the settings that make a run execute code from outside this package.
 
-    These are the rewards of others, and settings such as trust_remote_code.
+    These are the rewards of others, and settings such as trust_remote_code. Nothing is imported.
     """
     settings = [f"rewards.{name}" for name in recipe.rewards if not parse_reward(name).ours]
     for table in PASSED_THROUGH:
@@ -234,7 +260,10 @@ def foreign_settings(recipe: Recipe) -> list[str]:
 
 
 def _reward_function(name: str) -> Callable[..., Any]:
-    """Import a reward; raise SettingError that names its setting in [rewards]."""
+    """Import a reward and return its function, which runs the file or module that it names.
+
+    Raises SettingError, which names the reward's setting in [rewards], for one that cannot be imported.
+    """
     try:
         return resolve_reward(name)
     except SettingError as error:

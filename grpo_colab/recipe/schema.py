@@ -84,7 +84,8 @@ class Budget(Table):
     def _absolute(cls, mirror: str | None) -> str | None:
         """Return the path of a folder made absolute, or a repository of the hub unchanged.
 
-        An empty text becomes None, so that an override can switch off the mirror of a preset.
+        An empty text becomes None, so that an override can switch off the mirror of a preset. Raises SettingError for a
+        text that begins with hf:// and does not go on as user/repository.
         """
         if not mirror:
             return None
@@ -212,7 +213,8 @@ _TYPES: Final = {
 def typed(kind: Any, value: Any, setting: str) -> Any:
     """Return `value` if it is of the type `kind`, where an int counts as a float; raise SettingError otherwise.
 
-    A `Text` is tried as TOML first, and then as the bare text.
+    A `Text` is tried as TOML first, and then as the bare text. If `kind` is Any, a number that does not print as it was
+    written, such as 1e10, stays a text. `setting` is the dotted name for the refusal.
     """
     candidates = [value]
     if isinstance(value, Text):
@@ -270,7 +272,10 @@ def _refusal(complaint: ErrorDetails, setting: str, value: object) -> SettingErr
 
 
 def brings_code(key: str, value: Any) -> bool:
-    """Tell whether a setting, or one inside it, lets a model or the hub bring code: Python, or kernels."""
+    """Tell whether a setting, or one inside it, lets a model or the hub bring code: Python, or kernels.
+
+    `key` is the setting's name without its table. Tables, lists, and texts that are JSON of these are searched.
+    """
     container = _container(value)
     if isinstance(container, Mapping):
         if any(brings_code(name, inner) for name, inner in container.items()):
@@ -287,8 +292,8 @@ def brings_code(key: str, value: Any) -> bool:
 def without_secrets(value: Any, secret: bool = False) -> Any:
     """Return a copy of a setting's value without the secrets in it, however deeply they are nested.
 
-    A text under the name of a secret is left out, and so is every text in a `secret` value. A secret that is a part of
-    another text is replaced by dots.
+    A text under the name of a secret is left out, and so is every text in a list or table with `secret`. A secret that
+    is a part of another text is replaced by dots. A text that is JSON is searched as well. Tuples become lists.
     """
     if isinstance(value, Mapping):
         copy = {}
@@ -308,7 +313,8 @@ def without_secrets(value: Any, secret: bool = False) -> Any:
 def secrets_in(value: Any, setting: str = "", secret: bool = False) -> Iterator[tuple[str, str]]:
     """Yield the dotted name and the text of every secret in `value`, the value of `setting`.
 
-    With `secret`, every text in `value` is one.
+    Tables, lists, and texts that are JSON of these are searched. An item of a list has the list's name. With `secret`,
+    every text in `value` is a secret, but an empty one is not.
     """
     container = _container(value)
     if isinstance(container, Mapping):

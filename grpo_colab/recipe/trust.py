@@ -29,8 +29,9 @@ _remembered: Final[set[str]] = set()
 def check_trust(recipe: Recipe, trust_code: bool = False) -> str | None:
     """Return a line that says which code from outside this package the recipe runs, None if it runs none.
 
-    The code is remembered as trusted. Raises SettingError for code that a file named and the user has not trusted yet,
-    unless `trust_code` is true.
+    Nothing is imported, run or printed. The code is remembered as trusted, in the user's file of trusted code. Raises
+    SettingError for code that a file named and the user has not trusted yet, unless `trust_code` is true; then nothing
+    is remembered.
     """
     code_of = {setting: named_code(recipe, setting) for setting in foreign_settings(recipe)}
     if not code_of:
@@ -48,7 +49,10 @@ def check_trust(recipe: Recipe, trust_code: bool = False) -> str | None:
 
 
 def check_trust_of_all(recipes: Iterable[Recipe], trust_code: bool = False) -> list[str]:
-    """Call `check_trust` for every recipe; return its lines in order, without repetitions."""
+    """Call `check_trust` for every recipe; return its lines in order, without repetitions.
+
+    Raises SettingError at the first recipe with code that is not trusted. The code of those before it is remembered.
+    """
     lines = []
     for recipe in recipes:
         line = check_trust(recipe, trust_code)
@@ -60,7 +64,7 @@ def check_trust_of_all(recipes: Iterable[Recipe], trust_code: bool = False) -> l
 def announced(names: list[str]) -> str | None:
     """Return a line that says which of these rewards are from outside this package, None if none is.
 
-    The user has named them, so nothing has to be trusted.
+    The user has named them, so nothing has to be trusted. Raises SettingError for a name whose settings cannot be read.
     """
     foreign = [_reward_code(name) for name in names if not parse_reward(name).ours]
     return f"Running code that is not grpo_colab's: {_listed(foreign)}" if foreign else None
@@ -69,7 +73,8 @@ def announced(names: list[str]) -> str | None:
 def named_code(recipe: Recipe, setting: str) -> str:
     """Return the name and the place of the code that a setting of `foreign_settings` runs.
 
-    Under this text the code is trusted, so the same name in another file or revision has to be trusted anew.
+    `setting` is its dotted name. For a setting of a model, the place is the model with its revision. Under this text
+    the code is trusted, so the same name in another file or revision has to be trusted anew.
     """
     table, _, key = setting.partition(".")
     if table == "rewards":
@@ -80,14 +85,20 @@ def named_code(recipe: Recipe, setting: str) -> str:
 
 
 def trusted() -> set[str]:
-    """Return the names of all code that this user has trusted."""
+    """Return the names of all code that this user has trusted, in the file or in this process.
+
+    The file is read anew each time. A missing or unreadable one adds nothing and raises nothing.
+    """
     with contextlib.suppress(OSError, UnicodeDecodeError):
         _remembered.update(files.read_bytes(_trusted_file()).decode().splitlines())
     return _remembered
 
 
 def remember(names: Iterable[str]) -> None:
-    """Add names to the trusted code; if the file cannot be written, only this process remembers them."""
+    """Add names to the file of trusted code, whose folder is made if it is missing.
+
+    If the file cannot be written, only this process remembers them, and nothing is raised.
+    """
     new = list(names)
     _remembered.update(new)
     if new:

@@ -45,8 +45,9 @@ REQUIRED = {
 def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tables of a recipe checked, typed and complete, as the fields of `Recipe`.
 
-    `read` is what `read_tables` returns. Paths become absolute, and our own tables become instances of their classes.
-    Raises SettingError for the first setting that cannot work.
+    `read` is what `read_tables` returns, with overrides; it is not changed. Settings that are None are left out. The
+    seeds and grpo.max_completion_length get their defaults. Paths become absolute, and our own tables become instances
+    of their classes. Raises SettingError for the first setting that cannot work.
     """
     # In Python, None leaves a setting to the library's default. TOML has no None.
     tables = {table: {key: value for key, value in read[table].items() if value is not None} for table in TABLES}
@@ -112,9 +113,10 @@ def need_new_metric(name: str, metric: str, metrics: dict[str, str]) -> None:
 
 
 def checked_reward(name: str, columns: Collection[str] | None = None) -> str | None:
-    """Return the name of a reward's metric, or None if only a call can tell; nothing is imported.
+    """Return the name of a reward's metric, or None if only a call can tell.
 
-    Raises SettingError for a reward that does not exist, or that needs other columns than `columns`. See
+    No code from outside this package is imported. Raises SettingError for a reward that does not exist or does not
+    parse, and for one that needs other columns than `columns`; with None the columns are not checked. See
     `check_without_import`.
     """
     try:
@@ -133,7 +135,10 @@ def of_reward(name: str, error: SettingError) -> SettingError:
 
 
 def _checked_argument(table: str, key: str, value: Any) -> Any:
-    """Return an argument of a library in its type; raise SettingError if the installed release has no such argument."""
+    """Return an argument of a library in its type; raise SettingError if the installed release has no such argument.
+
+    Raises SettingError also for a value of another type. Where the library is not installed, every argument passes.
+    """
     setting = f"{table}.{key}"
     accepted = library_signatures.accepted_arguments(table)
     # A recipe may be read where the library is not installed. Then every argument passes.
@@ -147,7 +152,10 @@ def _checked_argument(table: str, key: str, value: Any) -> Any:
 
 
 def _check_grpo(grpo: Mapping[str, Any]) -> None:
-    """Raise SettingError for values that TRL itself would refuse only in the middle of a run."""
+    """Raise SettingError for values that TRL itself would refuse only in the middle of a run.
+
+    These are fewer than 2 completions per group, a temperature that is not above 0, and a loss that TRL does not know.
+    """
     if grpo["num_generations"] < 2:
         raise SettingError(
             "a group of one has no advantage",
@@ -169,7 +177,10 @@ def _check_grpo(grpo: Mapping[str, Any]) -> None:
 
 
 def _check_lengths(task: Mapping[str, Any], model: Mapping[str, Any], grpo: Mapping[str, Any]) -> None:
-    """Raise SettingError if a prompt and its completion do not fit into the model's context, all in tokens."""
+    """Raise SettingError if a prompt and its completion do not fit into the model's context, all in tokens.
+
+    Without model.max_seq_length nothing is checked.
+    """
     longest = task.get("max_prompt_tokens", 0) + grpo["max_completion_length"]
     context = model.get("max_seq_length")
     if context is not None and longest > context:
@@ -184,7 +195,8 @@ def _check_lengths(task: Mapping[str, Any], model: Mapping[str, Any], grpo: Mapp
 def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
     """Return the [task] table typed, with `seed` as its default seed, and with absolute paths.
 
-    Raises SettingError for a setting that the task does not have.
+    A drawing's image that is the path of a file is read, and replaced by its rows of pixels. Raises SettingError for an
+    unknown task, for a setting that the task does not have, and for a value of another type.
     """
     common = own_table(Prompts, "task", {key: value for key, value in values.items() if key in Prompts.model_fields})
     options = task_options(common.name)
@@ -206,7 +218,11 @@ def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def _checked_budget(values: Mapping[str, Any], max_completion_length: int) -> Budget:
-    """Return the [budget] table; raise SettingError if its shortest completion limit, in tokens, is above the limit."""
+    """Return the [budget] table, checked; `max_completion_length` is in tokens.
+
+    Raises SettingError for a setting that does not fit, and for a budget.min_completion_length above
+    `max_completion_length`.
+    """
     budget = own_table(Budget, "budget", values)
     shortest = budget.min_completion_length
     if shortest is not None and shortest > max_completion_length:
@@ -220,9 +236,10 @@ def _checked_budget(values: Mapping[str, Any], max_completion_length: int) -> Bu
 
 
 def _checked_weights(rewards: Mapping[str, Any]) -> dict[str, float]:
-    """Return the weight of every reward that is not set to false; a weight of 0 keeps a reward in the log alone.
+    """Return the weight of every reward that is not set to false.
 
-    Raises SettingError for a weight that is not finite, for two rewards with one metric, and if all weights are 0.
+    A reward with weight 0 is kept, since its values are still logged. Raises SettingError for a weight that is no
+    finite number, for a reward that does not exist, for two rewards with one metric, and if all weights are 0.
     """
     weights: dict[str, float] = {}
     metrics: dict[str, str] = {}
@@ -245,7 +262,10 @@ def _checked_weights(rewards: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _checked_drawing_tables(read: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tables of DRAWING_TABLES that `read` has, checked; raise SettingError if the task draws nothing."""
+    """Return the tables of DRAWING_TABLES that `read` has, checked; an empty dict where it has none.
+
+    Raises SettingError for such a table beside a task that draws nothing, and for a setting that does not fit.
+    """
     checked: dict[str, Any] = {}
     for table in DRAWING_TABLES:
         if table not in read:
@@ -264,7 +284,11 @@ def _checked_drawing_tables(read: Mapping[str, Any], task: Mapping[str, Any]) ->
 
 
 def _checked_sweep(setting: str, given: Any) -> list[Any]:
-    """Return the values that a sweep tries for `setting`; raise SettingError unless they are a list of at least one."""
+    """Return the values that a sweep tries for `setting`, a dotted name.
+
+    Raises SettingError for a name without a table that can be swept, and for values that are not a list of at least
+    one. The values themselves are not checked.
+    """
     sweepable = (*TABLES, "hindsight", "pretraining")
     values = typed(Any, given, f"sweep.{setting}")  # parses the text of a command line
     table, _, key = setting.partition(".")

@@ -26,9 +26,10 @@ Metrics = Sequence[Mapping[str, Any]]  # rows of metrics.jsonl
 
 
 def draw_rewards(run: Run, evaluation: dict[str, Any] | None = None) -> None:
-    """Draw the run's rewards and its accuracy to rewards.png; nothing where no step has a reward.
+    """Draw the run's reward, its parts and the held-out accuracy into its rewards.png.
 
-    `evaluation` is what evaluation.json will hold, where it is not written yet.
+    `evaluation` is the content of evaluation.json, for a caller that has not written that file yet. Nothing is written
+    where no step has a reward. Raises OSError where the file cannot be written.
     """
     from matplotlib.figure import Figure  # not pyplot: no global state, no window, safe in a notebook
     from matplotlib.ticker import MaxNLocator
@@ -77,9 +78,10 @@ def _plot_reward(axes: Axes, metrics: Metrics, brief: bool = False) -> None:
 
 
 def _plot_parts(axes: Axes, metrics: Metrics, weights: Sequence[float] = ()) -> None:
-    """Plot the mean of each reward, times its weight where `weights` has one for each.
+    """Plot the smoothed mean of each reward by step, times its weight if `weights` has one for each.
 
-    Rewards that never differ share a line, since one would hide the other.
+    `weights` are in the order in which the rewards come in `metrics`. Where their number is another one, every weight
+    is 1. Rewards that never differ share a line, since one would hide the other.
     """
     names: dict[str, str] = {}  # metric -> reward
     for key in (key for row in metrics for key in row):
@@ -107,6 +109,7 @@ def _plot_parts(axes: Axes, metrics: Metrics, weights: Sequence[float] = ()) -> 
 
 
 def _add_legend(axes: Axes, size: float = 8, **place: Any) -> None:
+    """Add a legend, unless nothing on the axes has a label. `place` are arguments of matplotlib's legend."""
     if not axes.get_legend_handles_labels()[0]:
         return
     for text in axes.legend(**{"loc": "lower right", "fontsize": size, **place}, edgecolor="none").get_texts():
@@ -114,7 +117,11 @@ def _add_legend(axes: Axes, size: float = 8, **place: Any) -> None:
 
 
 def _plot_accuracy(axes: Axes, evaluation: dict[str, Any] | None) -> None:
-    """Plot the accuracy before and after as bars; of one problem, say whether it is solved."""
+    """Plot the accuracy before and after training as bars with their 95 % intervals.
+
+    A text stands there instead for a single problem, which says whether it is solved, and for None, which stands for no
+    evaluation yet.
+    """
     axes.set(title="Held-out accuracy", ylim=(0, 1.08))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     if evaluation is None or evaluation["n"] == 1:
@@ -145,8 +152,9 @@ def _style_axes(axes: Axes) -> None:
 def draw_live(metrics: Metrics, weights: Sequence[float] = ()) -> bytes:
     """Draw a run that is training; return a PNG, 1,000 pixels wide.
 
-    It has the reward with its parts, the tokens of a completion, and the share of groups without variance. The parts
-    are as they make up the sum, each times its weight; `weights` are in the order of the metrics.
+    It shows the reward with its parts, the tokens of a completion, and the share of groups without variance. Each part
+    is drawn times its weight, as it counts in the reward. `weights` are in the order in which the rewards come in
+    `metrics`; where their number is another one, every weight is 1.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -174,6 +182,7 @@ def draw_live(metrics: Metrics, weights: Sequence[float] = ()) -> bytes:
 
 
 def _plot_lengths(axes: Axes, metrics: Metrics) -> None:
+    """Plot the mean tokens of a completion and their range by step, and on the right the share that was cut off."""
     from matplotlib.ticker import PercentFormatter
 
     steps = series(metrics, "step")
@@ -188,6 +197,7 @@ def _plot_lengths(axes: Axes, metrics: Metrics) -> None:
 
 
 def _plot_groups_without_variance(axes: Axes, metrics: Metrics) -> None:
+    """Plot the share of groups whose rewards are all equal, and on the right the KL divergence where it is logged."""
     from matplotlib.ticker import PercentFormatter
 
     axes.set(title="Groups without variance", xlabel="step", ylim=(-0.03, 1.03))
@@ -197,13 +207,17 @@ def _plot_groups_without_variance(axes: Axes, metrics: Metrics) -> None:
 
 
 def _plot_smoothed(axes: Axes, metrics: Metrics, key: str, label: str) -> None:
+    """Plot a metric by step as a faint line, and its moving mean as a bold one with the label."""
     steps, values = series(metrics, "step"), series(metrics, key)
     axes.plot(steps, values, color=COLOURS[0], linewidth=1, alpha=0.35)
     axes.plot(steps, trend(values), color=COLOURS[0], linewidth=2.2, label=label)
 
 
 def _plot_on_the_right(axes: Axes, metrics: Metrics, key: str, label: str) -> Axes | None:
-    """Plot a metric against an axis of its own on the right, and return that; None where no step has the metric."""
+    """Plot the moving mean of a metric against an axis of its own on the right, and return that axis.
+
+    The label goes into the legend of `axes`. Returns None, and plots nothing, where no row has the metric.
+    """
     values = series(metrics, key)
     if all(map(math.isnan, values)):
         return None
@@ -216,13 +230,17 @@ def _plot_on_the_right(axes: Axes, metrics: Metrics, key: str, label: str) -> Ax
 
 
 def series(rows: Iterable[Mapping[str, Any]], key: str) -> list[float]:
-    """Return what the rows have under `key`; NaN where that is no number, or none that a chart could show."""
+    """Return what each row has under `key`; NaN where that is missing, no number, or at least 1e30 in size."""
     values = (row.get(key) for row in rows)
     return [float(v) if isinstance(v, int | float) and abs(v) < 1e30 else math.nan for v in values]
 
 
 def trend(values: Sequence[float]) -> list[float]:
-    """Return the centred moving mean over about a tenth of the values, shorter at the ends, without the NaN."""
+    """Return the centred moving mean of the values, one per value, over about a tenth of them.
+
+    The window has three values or more, and fewer at the ends. NaN is left out of a mean. A window with nothing else
+    gives NaN.
+    """
     half = max(1, len(values) // 20)
     means = []
     for i in range(len(values)):

@@ -22,10 +22,14 @@ class StepDrawing(NamedTuple):
 
 
 def best_drawings(run: Run) -> tuple[Image | None, list[StepDrawing]]:
-    """Return the image that a run was asked for, None where it is random, and the best drawing of each step.
+    """Return the image that a run was asked for, and the best drawing of each step.
 
-    The best drawing is the one with the highest weighted reward. A step that drew nothing is left out. Only
-    completions.jsonl is read.
+    The best drawing is the one with the highest weighted reward, the first of several. A step whose best completion
+    draws nothing is left out. Returns None and an empty list for a task without one fixed image: another task, or
+    random drawings.
+
+    Reads recipe.toml and completions.jsonl, and runs the best programs again. Raises SettingError where this version
+    cannot read the recipe.
     """
     from grpo_colab.tasks.drawing.task import draw_completions
 
@@ -44,7 +48,11 @@ def best_drawings(run: Run) -> tuple[Image | None, list[StepDrawing]]:
 
 
 def draw_drawings(run: Run) -> None:
-    """Write both pictures; none for another task, for random drawings, and where nothing was drawn."""
+    """Write drawing.png and drawing.gif into the run's folder.
+
+    Writes nothing for another task, for random drawings, and where nothing was drawn. Raises SettingError where Pillow
+    is not installed, and OSError where a file cannot be written.
+    """
     from grpo_colab.tasks.drawing.rendering import gif, png
 
     target, found = best_drawings(run)
@@ -57,9 +65,10 @@ def draw_drawings(run: Run) -> None:
 
 
 def milestones(found: Sequence[StepDrawing]) -> list[StepDrawing]:
-    """Return the first drawing and each that was better than all before it.
+    """Return the first drawing, and each with a larger share of right pixels than all before it.
 
-    Of many, MOST_SHOWN are returned, evenly over them, with the first and the last.
+    Of more than MOST_SHOWN such drawings, MOST_SHOWN are returned, spread evenly, with the first and the last. The list
+    is empty for no drawings.
     """
     better: list[StepDrawing] = []
     for one in found:

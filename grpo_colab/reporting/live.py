@@ -33,7 +33,7 @@ CHARTS_SHARE: Final = 0.05  # share of the time that may go into drawing them
 
 
 class Lines:
-    """Print a line of metrics about ROWS times per run, in plain characters that a log file can hold."""
+    """Print a line of metrics on stderr about ROWS times per run, in plain characters that a log file can hold."""
 
     def __init__(self, progress: RunProgress) -> None:
         self.progress = progress
@@ -41,7 +41,11 @@ class Lines:
         self.head: list[str] = []
 
     def show(self, last: bool = False) -> None:
-        """Print the latest step if it is due or the `last` one, with the heads above it when they have changed."""
+        """Print the latest step with a reward, if it is due and not printed yet. `last` prints it before it is due.
+
+        The heads are printed above it the first time, and whenever they have changed. Nothing is printed while no step
+        has a reward.
+        """
         if not self.progress.rewarded:
             return
         latest = self.progress.rewarded[-1]
@@ -58,11 +62,11 @@ class Lines:
         self.head = head
 
     def _print(self, texts: Sequence[str], names: Sequence[str]) -> None:
-        """Print texts in columns that are wide enough for their names."""
+        """Print texts on one line of stderr, each in a column that is wide enough for its name."""
         info("".join(text.rjust(max(9, len(name) + 2)) for text, name in zip(texts, names, strict=True)))
 
     def end(self) -> None:
-        """Print the last step."""
+        """Print the last step, unless it is printed already."""
         self.show(last=True)
 
 
@@ -76,12 +80,15 @@ def live_terminal() -> bool:
 
 
 def innermost(stream: Any, first: Any) -> Any:
-    """Return the terminal's own text stream below `stream`: `stream` itself, or `first` where both are one terminal.
+    """Return the text stream that leads straight to the terminal: `stream`, or `first` where both are one terminal.
 
-    `stream` is sys.stdout or sys.stderr now, and `first` what it was when Python started. They differ when something
-    filters or copies the output, as Unsloth does with stderr; that keeps working. Return None where there is no such
-    stream, or where somebody has replaced its `write` and would miss what goes past it. wandb replaces it as soon as it
-    is imported, but needs it only where WANDB_CONSOLE asks for it.
+    `stream` is sys.stdout or sys.stderr now, and `first` is what it was when Python started. They differ when something
+    filters or copies the output, as Unsloth does with stderr; that keeps working.
+
+    Returns None where neither is such a stream, also for a stream that is None, closed or no file. Returns None as well
+    where somebody has replaced the stream's `write`, and so would miss what is written directly. wandb replaces it as
+    soon as it is imported, but needs it only where WANDB_CONSOLE is set, so without that its replacement does not
+    count.
     """
     for each in (stream, first):
         # A stream may be None, closed, or no file of the system.
@@ -94,17 +101,26 @@ def innermost(stream: Any, first: Any) -> Any:
 
 
 class Table:
-    """Redraw the last steps in place. What others print meanwhile goes above the table, byte for byte.
+    """Redraw the last steps in place, on the terminal of stderr. What others print goes above them, byte for byte.
 
     rich's own redirection replaces sys.stdout and sys.stderr, wraps long lines and interprets markup, and a logging
     handler that holds the old stream writes into the table. Here the `write` of the streams is replaced instead: whole
     lines go above the table unchanged, and an unfinished line waits for its end. What is written without Python's
     streams (by C code, by other processes) still lands on the table.
+
+    `Table(progress)` draws the table at once. Stderr must be a terminal (`live_terminal`), and a stream that leads
+    elsewhere stays as it is. A table that is still on the screen is closed first. The new one is closed when Python
+    exits, if not before.
     """
 
     present: Table | None = None  # the table on the screen, which has room for one
 
     def __init__(self, progress: RunProgress) -> None:
+        """Draw the table on stderr's terminal, and send above it what stdout and stderr write to that terminal.
+
+        Stderr must be a terminal (`live_terminal`). A table that is still on the screen is closed first. The new one is
+        closed when Python exits, if not before.
+        """
         from rich.console import Console
         from rich.live import Live
 
@@ -133,16 +149,20 @@ class Table:
         self.console.show_cursor(True)  # Live hides it, and a process that is killed could not show it again
 
     def show(self) -> None:
-        """Redraw the table."""
+        """Redraw the table in its place."""
         with self.lock:
             self.live.refresh()
 
     def end(self) -> None:
-        """Draw the table a last time, and leave it."""
+        """Draw the table a last time, leave it on the screen, and restore the streams."""
         self.close()
 
     def close(self) -> None:
-        """Stop redrawing, and restore the streams. Does nothing in a forked process or for an earlier table."""
+        """Draw the table a last time, stop redrawing it, and restore the streams; unfinished lines are written out.
+
+        Marks the progress as ended. Does nothing in a forked process, for a table that is closed, and for one that
+        another has replaced.
+        """
         atexit.unregister(self.close)
         if os.getpid() != self.process or Table.present is not self:
             return
@@ -163,7 +183,10 @@ class Table:
                 self.file.close()
 
     def _take(self, stream: Any) -> None:
-        """Print above the table what is written to a stream, if that leads to this terminal."""
+        """Replace a stream's `write`, so that what is written goes above the table.
+
+        Does nothing for None, and for a stream that leads elsewhere than to the table's terminal.
+        """
         if stream is None or not os.path.sameopenfile(stream.fileno(), self.file.fileno()):
             return
         from rich.segment import Segment, Segments
@@ -173,7 +196,10 @@ class Table:
         waiting = ""
 
         def above(text: str) -> int:
-            """Print whole lines above the table, and keep an unfinished one until its end comes."""
+            """Print whole lines above the table, keep an unfinished one until its end comes; return the text's length.
+
+            In a forked process, and once the table is closed, the text goes to the stream itself.
+            """
             nonlocal waiting
             if os.getpid() != self.process:
                 return write(text)
@@ -194,7 +220,11 @@ class Table:
 
 
 def painted(progress: RunProgress, console: Console) -> RenderableType:
-    """Return the live table for rich, cut to the size of the console."""
+    """Return the live table for rich: the run's name, rows of metrics, the reward's curve and the facts.
+
+    It is cut to the width of the console. While the run goes on, it has the latest rows, as many as the console's
+    height has room for. Once the run has ended, it has rows from all of it.
+    """
     from rich.console import Group
     from rich.text import Text
 
@@ -202,7 +232,7 @@ def painted(progress: RunProgress, console: Console) -> RenderableType:
     lines: list[Text] = []
 
     def line(text: str, style: str = "") -> Text:
-        """Add a text as one line, with escapes for the characters that the terminal's encoding lacks."""
+        """Add a text as one line, with escapes for the characters that the encoding lacks, and return the line."""
         code = console.encoding
         text = escaped(text).encode(code, "backslashreplace").decode(code)
         lines.append(Text(text, style, no_wrap=True, overflow="crop"))
@@ -256,7 +286,12 @@ class Charts:
         self.handle: Any = None
 
     def show(self) -> None:
-        """Redraw the output, unless the last picture is too recent; the last one of a run always comes."""
+        """Draw the charts in the notebook, the first time in a new output, then in its place.
+
+        Nothing is drawn while no step has a reward, or while the last picture is too recent: pictures are at least
+        CHARTS_S seconds apart, and take at most CHARTS_SHARE of the time. Once the run has ended, they are drawn in any
+        case.
+        """
         rows = self.progress.rewarded
         if not rows or (time.monotonic() < self.due and not self.progress.ended):
             return
@@ -275,5 +310,5 @@ class Charts:
         self.due = now + max(CHARTS_S, (now - began) / CHARTS_SHARE)
 
     def end(self) -> None:
-        """Draw the charts a last time."""
+        """Draw the charts a last time. The caller marks the progress as ended before."""
         self.show()

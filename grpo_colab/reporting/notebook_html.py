@@ -13,17 +13,17 @@ TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
 def live_html(picture: bytes, head: Sequence[str], row: Sequence[str], facts: str) -> str:
-    """Return the charts (a PNG), the latest step as a table of two rows, and `facts` in words."""
+    """Return HTML with the charts (a PNG), the latest step as a table of the two rows `head` and `row`, and `facts`."""
     encoded = b64encode(picture).decode()
     return render(TEMPLATES / "live.html.j2", picture=encoded, head=head, row=row, facts=facts)
 
 
 def frame_html(page: str) -> str:
-    """Return a frame that holds a whole HTML page."""
+    """Return the HTML of a frame that holds `page`, the text of a whole HTML page."""
     return render(TEMPLATES / "frame.html.j2", page=page)
 
 
 def drawings_html(gifs: Iterable[tuple[str, bytes | None]]) -> str:
-    """Return the GIFs side by side, each given with its run's name; a sentence for a run that has none."""
+    """Return HTML with the GIFs side by side, each given with its run's name; None becomes a sentence."""
     runs = [(name, b64encode(gif).decode() if gif else "") for name, gif in gifs]
     return render(TEMPLATES / "drawings.html.j2", runs=runs)

@@ -40,8 +40,9 @@ WINDOW: Final = 10  # steps that the time left is estimated from
 class RunProgress:
     """Collect the metrics of the steps so far, those before a resume included, and how fast the steps go.
 
-    `run` is None in a script without a run folder, `step` the step to start after, `max_steps` the run's last step, and
-    `weights` are those of the rewards.
+    `run` is None in a script without a run folder. `step` is the last step that is done already, 0 for none.
+    `max_steps` is the run's last step. `weights` are those of the rewards, in the order in which the metrics name them.
+    What the run's folder has of earlier steps is read once; nothing is written.
     """
 
     def __init__(self, run: Run | None, step: int, max_steps: int, weights: Sequence[float]) -> None:
@@ -58,7 +59,7 @@ class RunProgress:
         self.before = f"{fmean(right):.1%} held-out right before" if len(right) > 1 else ""
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Add a step's row of metrics."""
+        """Add a step's row of metrics, with its number as "step". A step with a reward updates the pace."""
         row, self.step = dict(row), row["step"]
         self.rows.append(row)
         if "reward" not in row:
@@ -71,13 +72,16 @@ class RunProgress:
         self.paced_step, self.paced_at = self.step, now
 
     def overview(self) -> list[dict[str, Any]]:
-        """Return up to ROWS rows, evenly spaced over the run, the first and the last among them."""
+        """Return up to ROWS rows with a reward, evenly spaced over the run, the first and the last among them."""
         rows = self.rewarded
         spacing = max(1.0, (len(rows) - 1) / (ROWS - 1))
         return [rows[round(i * spacing)] for i in range(min(ROWS, len(rows)))]
 
     def cells(self, rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-        """Return the table's texts: a list of heads, then one for each row. Metrics that no step has are left out."""
+        """Return the table's texts: a list of heads, then one for each row.
+
+        A metric that no step has is left out. One that only this row lacks is "-".
+        """
         columns = []
         for key, head, form in COLUMNS:
             if any(row.get(key) is not None for row in self.rewarded):
@@ -95,7 +99,11 @@ class RunProgress:
         return str(timedelta(seconds=round(seconds))) if seconds else ""
 
     def facts(self) -> list[list[str]]:
-        """Return two lines for below the table, each a list of facts with the most important first."""
+        """Return two lines for below the table, each a list of facts with the most important first.
+
+        The first tells the step, the time left or taken, and how many lines warnings.jsonl has now. The second tells
+        the pace and the share of each part of a step, as far as they were measured; it may be empty.
+        """
         taken, left = timedelta(seconds=round(time.monotonic() - self.began)), self.left()
         first = [f"step {self.step} of {self.max_steps}"]
         if left:
@@ -128,8 +136,9 @@ class RunProgress:
     def trend(self, cells: int, blocks: str) -> tuple[str, str]:
         """Return the reward's curve as characters of rising height, and its range, such as "0.20 to 0.80".
 
-        `blocks` are the characters, from the lowest to the highest. The curve has `cells` of them when the run is
-        over; before, it is as long as the share of the run that is done.
+        `blocks` are the characters, from the lowest to the highest. The curve has `cells` of them when the run is over;
+        before, it is as long as the share of the run that is done. Both texts are empty while no step has a reward.
+        Where all rewards are NaN, the curve is spaces and the range is empty.
         """
         done = 1.0 if self.ended or self.max_steps <= 0 else min(1.0, self.step / self.max_steps)
         rewards, cells = series(self.rewarded, "reward"), max(1, round(done * cells))

@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Import `get_code_reward` on demand: the sandbox takes longer to import than all other rewards together."""
+    """Import `get_code_reward` on demand: the sandbox takes longer to import than all other rewards together.
+
+    Raises AttributeError for every other name.
+    """
     if name == "get_code_reward":
         from grpo_colab.rewards.code import get_code_reward
 

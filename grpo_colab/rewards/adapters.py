@@ -46,9 +46,13 @@ _PROMPT_END: Final = 20  # characters that suffice to recognise a prompt whose b
 class verifiers_reward:
     """Wrap `reward` for verifiers, under its own name. The columns are the fields of the row or of the task's data.
 
-    In verifiers.v1 the gold answer is the task's `answer`, and the completion the trace's last reply; a completion that
-    the reward cannot judge gets no entry in the trace. A Rubric cannot express that, so there it is a ValueError. A
-    Rubric logs every exception as an error and counts 0.0; a v1 task fails with it.
+    The wrapped reward is async. Each call asks `reward` about one completion and returns its number. In verifiers.v1
+    the gold answer is the task's `answer`, and the completion the trace's last reply. There a completion that the
+    reward cannot judge gives {}, so it gets no entry in the trace. In a Rubric, which has no value for that, it raises
+    ValueError.
+
+    Exceptions of `reward` pass through. A Rubric logs every exception as an error and counts 0.0. A v1 task fails with
+    it.
     """
 
     def __init__(self, reward: Callable[..., Any]) -> None:
@@ -78,17 +82,19 @@ def compute_score(
     rewards: Rewards = _DEFAULT,
     **kwargs: Any,
 ) -> dict[str, float | str | None]:
-    """Return what verl asks of a reward function.
+    """Return what verl asks of a reward function, for the one completion `solution_str`.
 
-    `rewards` maps names as in a recipe to weights, or is a `combine`. The columns are those of `extra_info`, and
-    `data_source`. The result always has the same keys, as verl needs:
+    `rewards` maps names as in a recipe to weights, or is a `combine`. The columns are the fields of `extra_info`, with
+    `data_source`, and with `ground_truth` as `answer`. Other arguments are ignored. The result always has the same
+    keys, as verl needs:
 
     - `score`: the weighted sum, 0.0 where no reward can judge
     - `rewards/<name>`: what each reward pays, None where it cannot judge, which verl's means leave out
-    - `acc`: what the first reward pays, which verl reports as the accuracy
+    - `acc`: what the first reward pays, None where it cannot judge, which verl reports as the accuracy
     - `reason`: the verdict of `correctness_reward`, None without one
 
-    Raises RewardError for a reward that breaks, and ValueError or TypeError for `rewards` that cannot work.
+    The first call imports the rewards, or runs their files. Raises RewardError for a reward that breaks, SettingError
+    (a ValueError) for `rewards` that cannot be found or combined, and TypeError for a weight that is no number.
     """
     columns = {name: [value] for name, value in (extra_info or {}).items()} | {"data_source": [data_source]}
     logged: dict[str, float] = {}
@@ -102,17 +108,20 @@ def compute_score(
 def reward_func(
     queries: Sequence[str], prompts: Sequence[str], labels: Golds, rewards: Rewards = _DEFAULT, **kwargs: Any
 ) -> dict[str, Any]:
-    """Return what OpenRLHF asks of a reward function; `rewards` is as in `compute_score`.
+    """Return what OpenRLHF asks of a reward function, for a batch of B completions; `rewards` is as in `compute_score`.
 
     A completion is what follows the prompt in its query, without the special tokens that end a turn, which OpenRLHF
-    keeps in the text. The result has float32 tensors of shape (B,):
+    keeps in the text. `labels` are the gold answers. Other arguments are ignored. The result has float32 tensors of
+    shape (B,):
 
     - `rewards`: the weighted sum, 0.0 where no reward can judge
     - `scores`: what the first reward pays, by which OpenRLHF filters groups; NaN where it cannot judge
-    - `extra_logs`: what each reward pays, as `rewards/<name>`; NaN where it cannot judge
+    - `extra_logs`: what each reward pays, in a dictionary by `rewards/<name>`; NaN where it cannot judge
 
-    Raises RewardError for a reward that breaks. Raises ValueError for a query that begins neither with its prompt nor
-    with the end of it, which is all that OpenRLHF leaves of a long prompt. OpenRLHF only logs an exception.
+    Raises RewardError for a reward that breaks, and SettingError or TypeError for `rewards` as `compute_score` does.
+    Raises ValueError for another number of prompts than of queries. It also does for a query that begins neither with
+    its prompt nor with the end of it, which is all that OpenRLHF leaves of a long prompt. OpenRLHF only logs an
+    exception.
     """
     import torch
 
@@ -127,7 +136,12 @@ def reward_func(
 def _graded(
     rewards: Rewards, texts: list[str], golds: list[str | None], columns: Mapping[str, Any]
 ) -> tuple[list[float], dict[str, list[float | None]]]:
-    """Return the combined reward of each completion (0.0 for None), and what each part pays, by its metric's name."""
+    """Return the combined reward of each completion, 0.0 where it is None, and what each part pays for each completion.
+
+    The second is a dictionary by the metric's name, `rewards/<function's name>`; its lists hold None where the part
+    cannot judge. `texts` are the completions, `golds` the column `answer`. Raises RewardError for a reward that breaks,
+    and raises as `_combined` does.
+    """
     reward = rewards if isinstance(rewards, combine) else _combined(tuple(rewards.items()))
     paid: dict[str, list[float | None]] = {}
     total = reward(**{**columns, "completions": texts, "answer": golds, "log_extra": paid.__setitem__})
@@ -139,7 +153,11 @@ def _graded(
 
 @functools.lru_cache  # so that a reward's file is run once, and not for each completion
 def _combined(rewards: tuple[tuple[str, float], ...]) -> combine:
-    """Return the rewards of these names and weights as one."""
+    """Return the rewards of these names and weights as one.
+
+    Imports what the names lead to, or runs their files, once for the same `rewards`. Raises SettingError for a name
+    that leads to no reward and for what `combine` refuses, and TypeError for a weight that is no number.
+    """
     parts, weights = [], []
     for name, weight in rewards:
         try:
@@ -166,8 +184,8 @@ def _synchronous(reward: Callable[..., Any]) -> Callable[..., Any]:
 def _completion(query: str, prompt: str) -> str:
     """Return what follows the prompt in a query, without the tokens that end the turn.
 
-    The beginning of the prompt may be missing, where OpenRLHF has cut it off. Raises ValueError for a query that does
-    not begin with its prompt.
+    The beginning of the prompt may be missing, where OpenRLHF has cut it off; its last 21 characters must be there, or
+    all of a shorter prompt. Raises ValueError for a query that begins with less.
     """
     for start in range(max(1, len(prompt) - _PROMPT_END)):
         if query.startswith(prompt[start:]):
@@ -181,7 +199,10 @@ def _completion(query: str, prompt: str) -> str:
 
 
 def _as_mappings(messages: Any) -> Any:
-    """Return messages as the mappings that a reward takes; verifiers may pass pydantic models."""
+    """Return messages as the mappings that a reward takes; verifiers may pass pydantic models.
+
+    None and a text are returned as they are.
+    """
     if messages is None or isinstance(messages, str):
         return messages
     return [message if isinstance(message, Mapping) else message.model_dump() for message in messages]

@@ -12,14 +12,15 @@ Golds = Sequence[str | None]
 
 
 def is_column(value: object, size: int) -> bool:
-    """Tell whether an argument of a reward has one entry for each of `size` completions."""
+    """Tell whether an argument of a reward has one entry for each of `size` completions. A text never has."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == size
 
 
 def graded_pairs(function: str, completions: Completions, answer: Golds) -> list[tuple[str, str | None]]:
     """Return each completion's text with its gold answer, for the reward called `function`.
 
-    Raises TypeError or ValueError, naming the reward, for arguments of the wrong type or length.
+    A gold answer of None stays None. Raises TypeError for arguments of the wrong type, and ValueError for another
+    number of answers than of completions. Both name the reward.
     """
     texts = texts_of(function, completions)
     _need_list(function, "answer", answer)
@@ -42,9 +43,11 @@ def texts_of(function: str, completions: Completions) -> list[str]:
 
 
 def _last_reply(function: str, conversation: Any) -> str:
-    """Return the text of the last assistant message.
+    """Return the text of the last assistant message, for the reward called `function`.
 
-    It is empty where the message only calls a tool, and joined where the content is a list of parts.
+    The text is empty where the message has no content, as when it only calls a tool. Where the content is a list of
+    parts, their texts are joined. Raises TypeError, naming the reward, for what is no list of messages, for a
+    conversation without an assistant message, and for content of another type.
     """
     if not isinstance(conversation, Sequence) or not all(isinstance(message, Mapping) for message in conversation):
         raise TypeError(f"{function}: a completion is a string or a list of messages, got {shown(conversation)}")
@@ -61,6 +64,6 @@ def _last_reply(function: str, conversation: Any) -> str:
 
 
 def _need_list(function: str, name: str, value: object) -> None:
-    """Raise TypeError, naming the reward and the argument, for what is not a list."""
+    """Raise TypeError, naming the reward and the argument, for a value that is no sequence. A text counts as none."""
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise TypeError(f"{function}: {name} must be a list with one entry per completion, got {type(value).__name__}")

@@ -28,8 +28,8 @@ MOST_CHARACTERS: Final = 1_000_000
 class Test:
     """One parsed test.
 
-    `source` is its text, `run` what to run after the program, `expected` the value that this must have, or `NOTHING`.
-    `asks` are the program's names that it uses.
+    `source` is its text. `run` is what to run after the program: an expression for the program's session, or an `Exam`.
+    `expected` is the value that `run` must have, or `NOTHING`. `asks` are the program's names that the test uses.
     """
 
     source: str
@@ -40,7 +40,11 @@ class Test:
 
 @functools.lru_cache(maxsize=4096)  # the completions of a group share their tests
 def parse_test(source: str, prelude: str) -> Test:
-    """Return the test that `source` states. Raises ValueError for what is no Python, or cannot judge a program."""
+    """Parse the text of one test, `source`. `prelude` is the sandbox's trusted source, which also defines names.
+
+    Nothing is run, and Python's warnings about the test are not shown. Raises ValueError for a test that is no Python,
+    cannot judge a program, is nested too deeply, or has more than 1,000,000 characters.
+    """
     if len(source) > MOST_CHARACTERS:
         raise ValueError(f"the test {source!r:.80} has {len(source)} characters: write at most {MOST_CHARACTERS}")
     try:
@@ -68,7 +72,8 @@ def parse_test(source: str, prelude: str) -> Test:
 def _comparison(source: str, body: list[ast.stmt], names: NameOwners) -> Test | None:
     """Return the test if it is `assert f(2) == 4`, either way round; None otherwise.
 
-    One side must ask the program, and the other be a literal that a program's result may equal.
+    One side must be a call, an attribute or an item of a name of the program's. The other must be a literal that a
+    program's result may equal.
     """
     match body:
         case [ast.Assert(test=ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]))]:

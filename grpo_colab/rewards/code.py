@@ -61,7 +61,9 @@ def get_code_reward(
 ) -> CodeReward:
     """Return a reward that runs the code in a completion in a `Sandbox` of `prelude` and `limits`.
 
-    `extract` finds the code in a completion's text. `check` says what decides:
+    `prelude` is trusted source whose names each program has. `limits` are the other settings of `Sandbox`, such as
+    `time_limit_s`. `extract` finds the code in a completion's text. `name` is the reward's name, also in the metrics.
+    `check` says what decides:
 
     - "tests": a column of tests, for each row a list of texts or one text. A completion earns 1.0 for passing all, else
       0.0. With `partial` it earns the share of the texts that pass; each text counts as one, however many assertions it
@@ -88,13 +90,17 @@ def get_code_reward(
     the program 10,000 times, in `time_limit_s` seconds of CPU time, one more second to read its answers, and half a
     millisecond per call.
 
-    A program that fails in any way earns 0.0. A row whose tests or answer are None gives None. Where TRL passes
-    `log_metric`, the share of each kind of outcome among the programs that ran is logged.
+    A program that fails in any way earns 0.0, unless a function decides. A row whose tests or answer are None gives
+    None. Where TRL passes `log_metric`, the share of each kind of outcome among the programs that ran is logged as
+    `<name>/<kind>`.
 
-    Raises SettingError for settings that cannot work. The reward raises ValueError for a missing column and for an
-    expected value that no program can return within the limits, or that NaN keeps from equalling anything. It also
-    does for a test that is no Python, needs what the sandbox lacks, does not end, hands over what it cannot, or passes
-    without a program. Tests are tried without a program, and with three that return something at once.
+    Raises SettingError for settings that cannot work, and without pydantic-monty. The reward's first call starts the
+    sandbox's processes. The reward raises ValueError for a missing column, and for an expected value that no program
+    can return within the limits, or that holds NaN, which equals nothing. It also does for a test that is no Python,
+    needs what the sandbox lacks, does not end, hands the program what cannot be handed over, or passes without a
+    program. Tests are tried without a program, and with three that return something at once. The reward raises
+    TypeError for completions of the wrong type, SettingError for a prelude that fails, and RuntimeError when the
+    sandbox hangs. What a function as `check` raises passes through.
     """
     if not callable(check) and check not in ("tests", "answer"):
         remedy = "write 'tests', 'answer', or a function of an outcome and a row"
@@ -111,7 +117,11 @@ def get_code_reward(
 
 @dataclass(eq=False)
 class CodeReward:
-    """The reward that `get_code_reward` returns; TRL can name and call it, and it can be pickled."""
+    """The reward that `get_code_reward` returns; TRL can name and call it, and it can be pickled.
+
+    A call returns one reward per completion, None for a row that has no tests or answer. It runs the programs in the
+    sandbox's processes, and logs and raises as `get_code_reward` says.
+    """
 
     check: str | Callable[..., float | None]
     extract: Callable[[str], str]
@@ -152,7 +162,10 @@ class CodeReward:
     def _by_answer(
         self, programs: Sequence[str], golds: Sequence[object]
     ) -> tuple[Sequence[Outcome], list[float | None]]:
-        """Return each program's outcome, and 1.0 where it gave the gold answer."""
+        """Return each program's outcome, and 1.0 where it gave the gold answer, else 0.0; None where the gold is None.
+
+        All programs are run. Raises ValueError for a gold answer that no program can return.
+        """
         for gold in golds:
             self._need_reachable(_expected_value(gold, self.sandbox))
         outcomes = self.sandbox.run(programs)
@@ -164,7 +177,11 @@ class CodeReward:
     def _by_function(
         self, programs: Sequence[str], columns: dict[str, Sequence[Any]]
     ) -> tuple[Sequence[Outcome], list[float | None]]:
-        """Return each program's outcome, and what the user's function pays for it."""
+        """Return each program's outcome, and what the user's function pays for it.
+
+        `columns` holds the row's values by the column's name. What the function returns is not checked here, and its
+        exceptions pass through.
+        """
         assert callable(self.check)
         outcomes = self.sandbox.run(programs)
         rewards = []
@@ -178,8 +195,12 @@ class CodeReward:
     ) -> tuple[list[Outcome | None], list[float | None]]:
         """Return the last outcome of each program, and what it earned by its tests; None for a row without tests.
 
-        Test by test, all programs run at once that still have one to pass. A program that broke a limit is not run
-        again: it would take its whole time in each of its tests.
+        The outcome is None for a program that was not run. The first tests of all rows run together, then the second
+        ones, and so on. A program that failed a test is not run again, unless `partial`. One that broke a limit never
+        is: it would take its whole time in each of its tests.
+
+        Raises ValueError for a test that cannot judge, as `_need_tests` does, or that hands the program an instance of
+        its own class.
         """
         self._need_tests(tests)
         last: list[Outcome | None] = [None] * len(programs)
@@ -211,10 +232,11 @@ class CodeReward:
         return f"{self.__name__}: the test {shown(test.source)}"
 
     def _need_tests(self, rows: Sequence[list[Test]]) -> None:
-        """Raise ValueError for a test that every program passes, or none; warn of tests that one answer passes.
+        """Raise ValueError for a test that cannot judge a program; warn of a row's tests that one answer passes.
 
-        Each test is run without a program. A sound one mostly ends in a NameError, as what it asks for is missing.
-        Tests that were found sound before are not run again.
+        Such a test passes without a program, cannot be run, does not end, or expects a value that no program can
+        return. Each test is run without a program. A sound one mostly ends in a NameError, as what it asks for is
+        missing. Sound tests are added to `known`, and those in it are not run again.
         """
         fresh: dict[str, Test] = {}
         for row in rows:
@@ -240,9 +262,9 @@ class CodeReward:
         self.known.update(fresh)
 
     def _need_an_end(self, tests: Sequence[Test]) -> None:
-        """Raise ValueError for a test that cannot be run, or does not end, whatever the program answers.
+        """Raise ValueError for the first test that cannot be run, or does not end, whatever the program answers.
 
-        A test is suspect while it breaks a limit with every quick program so far.
+        Each test is run with one quick program after the other, until it ends within the limits with one of them.
         """
         suspects: list[tuple[Test, Outcome | None]] = [(test, None) for test in tests]
         for template in _QUICK_PROGRAMS:
@@ -261,7 +283,10 @@ class CodeReward:
             raise ValueError(f"{self._naming(test)} {how}, whatever the program answers: {outcome.message}")
 
     def _warn_of_one_answer(self, rows: Sequence[list[Test]]) -> None:
-        """Warn, once for this reward, of a row whose tests all pass for a program that always answers the same."""
+        """Warn, once for this reward, of a row whose tests all pass for a program that always answers the same.
+
+        The warning is a UserWarning, and sets `warned`. Once that is set, nothing is run here.
+        """
         if self.warned or not rows:
             return
         tests = [test for row in rows for test in row]
@@ -299,14 +324,17 @@ def _awaits(test: Test) -> bool:
 
 
 class _AssertionRemover(ast.NodeTransformer):
-    """Evaluate the condition of each assertion, and ignore what it is."""
+    """Replace each assertion of a tree by its condition, which is then evaluated without being judged."""
 
     def visit_Assert(self, node: ast.Assert) -> ast.Expr:
         return ast.Expr(node.test)
 
 
 def _without_assertions(run: str | Exam) -> str | Exam:
-    """Return the test without its assertions, since the first one to fail would hide what follows it."""
+    """Return what to run for a test without its assertions, since the first one to fail would hide what follows it.
+
+    Their conditions are still evaluated. An expression, which has no assertions, is returned as it is.
+    """
     if isinstance(run, str):
         return run
     tree = _AssertionRemover().visit(ast.parse(run.source))
@@ -314,12 +342,19 @@ def _without_assertions(run: str | Exam) -> str | Exam:
 
 
 def _passes(outcome: Outcome, expected: object) -> bool:
-    """Tell whether a program passed a test that expects this value, or `NOTHING` but to run to its end."""
+    """Tell whether a program passed a test: it ended well, and its value is the expected one.
+
+    Where `NOTHING` is expected, any value will do.
+    """
     return outcome.kind == "ok" and (expected is NOTHING or bool(outcome.value == expected))
 
 
 def _expected_value(gold: object, sandbox: Sandbox) -> object:
-    """Return what a program must give. A text that is too long for any output stands for the value that it shows."""
+    """Return the value that a program must give for this gold answer.
+
+    A text loses the white space around it. A text that is too long for the sandbox's output stands for the value that
+    it shows as a literal. If it shows none, it stays a text. Every other gold is returned as it is.
+    """
     if isinstance(gold, str):
         gold = gold.strip()
         if sandbox.refuses(gold):
@@ -329,7 +364,11 @@ def _expected_value(gold: object, sandbox: Sandbox) -> object:
 
 
 def _gives(outcome: Outcome, gold: object) -> bool:
-    """Tell whether a program's value, or what it printed where it has none, equals the gold answer."""
+    """Tell whether a program's value, or what it printed where it has none, equals the gold answer.
+
+    A gold text is compared with the value's text, without the white space around either. Tuples and lists are equal
+    where their items are. A program that failed gives nothing, so the result is False.
+    """
     given = outcome.value
     if isinstance(gold, str):
         text = outcome.output if given is None else str(given)
@@ -343,7 +382,11 @@ def _as_lists(value: Any) -> Any:
 
 
 def _tests(row: Any, prelude: str) -> list[Test]:
-    """Return the parsed tests of a row: none for None. Raises ValueError for what is no text or list of texts."""
+    """Return the parsed tests of a row: none for None.
+
+    Raises ValueError for a row that is no text or list of texts, for an empty list, and for a test that `parse_test`
+    refuses.
+    """
     if row is None:
         return []
     sources: list[Any] = []

@@ -21,15 +21,16 @@ class combine:
         combine([correctness_reward, strict_format_reward], weights=[1.0, 0.2],
                 gates={"strict_format": "correctness"}, clip=(0.0, 1.0))
 
-    `gates` maps a part to its gate, another part: it counts only for completions for which the gate paid more than 0.
-    `clip` is the lowest and the highest sum. `name` is the name of the metric. A part that gives None for a completion
-    is left out of its sum, and a gate that gives None is shut. Where all parts give None, the combined reward is None.
+    `weights` are 1.0 each by default. `gates` maps the name of a part to that of its gate, another part. The part then
+    counts only for completions for which the gate paid more than 0, whatever the gate's own weight and gate. `clip` is
+    the lowest and the highest sum. `name` is the name of the metric. A part that gives None for a completion is left
+    out of its sum, and a gate that gives None is shut. Where all parts give None, the combined reward is None.
 
     Where TRL passes `log_metric` and `log_extra`, each part's mean and standard deviation, before weight and gate, are
     logged as `rewards/<part>/mean` and `rewards/<part>/std`, and its values as a column of the completions table.
 
-    Raises SettingError for settings that cannot work, and TypeError for a part that is async or no function. When
-    called, it raises RewardError for a part that breaks, as `guard` does.
+    Raises SettingError for settings that cannot work, and TypeError for a part that is async or no function. A call
+    returns one number or None per completion. It raises RewardError for a part that breaks, as `guard` does.
     """
 
     def __init__(
@@ -96,7 +97,11 @@ class combine:
         return sums
 
     def _sum(self, paid: Mapping[str, float | None]) -> float | None:
-        """Return the weighted, gated and clipped sum of what the parts pay for one completion."""
+        """Return the weighted, gated and clipped sum of what the parts pay for one completion.
+
+        `paid` maps the parts' names to what they pay. The sum is None where all parts give None, and 0.0 before the
+        clip where none counts.
+        """
         judged = {name: value for name, value in paid.items() if value is not None}
         if not judged:
             return None

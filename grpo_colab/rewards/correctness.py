@@ -26,7 +26,7 @@ def correctness_reward(completions: Completions, answer: Golds, **kwargs: Any) -
 
     The block may say `$1,000.00` for the gold 1000: see `number_parser`. Where TRL passes `log_metric`, the share of
     each verdict among the graded completions is logged as `verdict/<reason>`. Raises ValueError for a gold that is no
-    number.
+    number and for another number of golds than of completions, and TypeError for arguments of the wrong type.
     """
     pairs = graded_pairs("correctness_reward", completions, answer)
     verdicts = [None if gold is None else grade(text, gold) for text, gold in pairs]
@@ -37,8 +37,9 @@ def correctness_reward(completions: Completions, answer: Golds, **kwargs: Any) -
 def exact_answer_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
     """Pay 1.0 where the answer's text equals the gold text exactly, else 0.0: the study's hard correctness.
 
-    The answer is the one closed answer block. (The study took the last one, which pays for closing a hundred.) White
-    space around either text does not count. None without a gold.
+    The answer is the one closed answer block. (The study took the last block, so it also pays a completion that closes
+    a hundred.) White space around either text does not count. None without a gold. Raises TypeError for arguments of
+    the wrong type, and ValueError for another number of golds than of completions.
     """
     pairs = graded_pairs("exact_answer_reward", completions, answer)
     return [None if gold is None else float(_is_gold_text(answer_block(text), gold)) for text, gold in pairs]
@@ -49,21 +50,26 @@ def soft_correctness_reward(completions: Completions, answer: Golds, **kwargs: A
 
     So "96%", "72 units" and "$27" count. The answer is the one closed answer block, or the whole completion when it has
     no answer tag at all. The rest of the answer is not read: "18 or 19" pays for 18. Let `correctness_reward` decide
-    where that matters. None without a gold; ValueError for a gold that is no number.
+    where that matters. None without a gold. Raises ValueError for a gold that is no number and for another number of
+    golds than of completions, and TypeError for arguments of the wrong type.
     """
     pairs = graded_pairs("soft_correctness_reward", completions, answer)
     return [None if gold is None else float(soft_grade(text, gold).right) for text, gold in pairs]
 
 
 def _is_gold_text(block: str | Verdict, gold: str) -> bool:
-    """Tell whether the text of an answer block, if there is one, is the gold text."""
+    """Tell whether the text of an answer block is the gold text; white space around either does not count.
+
+    `block` is as `answer_block` returns it: a verdict says that there is no block, and so is False.
+    """
     return isinstance(block, str) and block.strip() == gold.strip()
 
 
 def log_shares(log_metric: Callable[[str, float], None] | None, reasons: list[str]) -> None:
     """Log the share of each reason among the verdicts as `verdict/<reason>`.
 
-    Every reason is logged each time, even with a share of 0: TRL averages over the calls that logged a name.
+    Every reason is logged each time, even with a share of 0: TRL averages over the calls that logged a name. Nothing is
+    logged where `log_metric` is None or there are no reasons.
     """
     if log_metric is not None and reasons:
         for reason in REASONS:

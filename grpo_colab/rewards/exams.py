@@ -91,7 +91,11 @@ class ExamRewriter(CoroutineRewriter):
         return ast.Expr(calling("_assign", self.visit(owner), ast.Constant(name), self.visit(value)))
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
-        """Rewrite a call by what it calls: asyncio's, the program's, a variable's or its method, a built-in, others."""
+        """Rewrite a call by what it calls: asyncio's, the program's, a variable's or its method, a built-in, others.
+
+        Adds to `bound`, `lifted` and `shared` what the new call needs. Raises UnfitError for a call that a test may not
+        make.
+        """
         root = root_of(node.func)
         name = root.id if isinstance(root, ast.Name) else ""
         if isinstance(node.func, ast.Attribute) and node.func.value is root and name == "asyncio":
@@ -116,9 +120,10 @@ class ExamRewriter(CoroutineRewriter):
         return ast.Call(self.visit(node.func), args, keywords)
 
     def _call(self, node: ast.Call, name: str, of_program: bool) -> ast.expr:
-        """Call the program's function, or a variable that may hold one.
+        """Return the call of the program's function, or of a variable that may hold one, with its arguments rewritten.
 
-        Where an argument may be a list of the test's, `_call` copies back what the program has changed in it.
+        The program's function is added to `bound`. Where an argument may be a list of the test's, the helper `_call`
+        makes the call, and copies back what the program has changed in the list.
         """
         local_name = self.names.local_name(name) if of_program else name
         if of_program:
@@ -130,10 +135,11 @@ class ExamRewriter(CoroutineRewriter):
         return ast.Call(function, args, keywords)
 
     def _method(self, node: ast.Call, arguments: list[ast.expr]) -> ast.expr:
-        """Call a method of what may be the program's instance, which may change the lists that it is given.
+        """Return the call of a method whose owner may be the program's instance.
 
-        The result is `_method(o, "name", ...) if _theirs(o) else o.name(...)`. Where the owner `o` is no plain variable
-        of the test's, a lambda around it evaluates the owner once.
+        Such a method may change the lists that it is given. The result is `_method(o, "name", ...) if _theirs(o) else
+        o.name(...)`. Where the owner `o` is no plain variable of the test's, a lambda around it evaluates the owner
+        once. Where no argument may be such a list, the result is the plain call.
         """
         func = node.func
         if not isinstance(func, ast.Attribute) or not any(map(_may_be_changed, arguments)):
@@ -149,7 +155,7 @@ class ExamRewriter(CoroutineRewriter):
         return ast.Call(ast.Lambda(parameters, either), [self.visit(func.value)], [])
 
     def _builtin(self, node: ast.Call, name: str) -> ast.expr:
-        """Call a built-in; one that would ask the program's instance becomes a helper of the referee's."""
+        """Return the call of a built-in, or of a referee's helper where the built-in could not ask the program."""
         if name in ("isinstance", "issubclass") and len(node.args) == 2 and self.names.maybe_program & loaded_in(node):
             kinds = node.args[1].elts if isinstance(node.args[1], ast.Tuple) else [node.args[1]]
             return calling("_is", ast.Constant(name), node.func, *map(self.visit, [node.args[0], *kinds]))
@@ -186,11 +192,11 @@ class ExamRewriter(CoroutineRewriter):
         return isinstance(node.value, ast.Name) and node.value.id in self._variables
 
     def _lift(self, node: ast.Call) -> ast.expr:
-        """Evaluate the whole call in the program's session, with the values that the test's variables have.
+        """Return a call that evaluates `node` whole in the program's session.
 
-        Where the call hands over a function of the test's, the program could answer for that function. So what the
-        call asks the program for is asked first, in the test's session, and goes there as a plain value only. Raises
-        UnfitError where that is not enough.
+        The test's variables have their values there. Where the call hands over a function of the test's, the program
+        could answer for that function. So what the call asks the program for is asked first, in the test's session, and
+        goes there as a plain value only. Raises UnfitError where that is not enough. Adds to `lifted` and `shared`.
         """
         if any(map(self._is_bound_method, _arguments_of(node))):
             node = copy.copy(node)
@@ -219,10 +225,10 @@ class ExamRewriter(CoroutineRewriter):
         return self._lifted(node, values, len(called) if hands_a_function else -1)
 
     def _lifted(self, node: ast.expr, values: dict[str, ast.expr], plain_from: int = -1) -> ast.expr:
-        """Add `node` to the lifted expressions, and return the test's call of it.
+        """Add `node` to `lifted`, and the definitions that it uses to `shared`; return the test's call of it.
 
-        `values` are the names that it needs there, with what they are in the test. Those from the index `plain_from` on
-        must be plain; -1 allows instances of the program's in all of them.
+        `values` maps the names that the expression needs in the program's session to what they are in the test. Those
+        from the index `plain_from` on must be plain; -1 allows instances of the program's in all of them.
         """
         self.shared += self.names.definitions_used_by(node)
         text = ast.unparse(node).replace("{", "{{").replace("}", "}}")
@@ -260,7 +266,11 @@ class ExamRewriter(CoroutineRewriter):
         return [*lambdas, *definitions]
 
     def _ask_first(self, node: ast.Call) -> tuple[ast.Call, dict[str, ast.expr]]:
-        """Replace the arguments that ask the program by names `_g0`, `_g1`, ...; return the call, and what they ask."""
+        """Replace the arguments that ask the program by names `_g0`, `_g1`, ...; return the call, and what they ask.
+
+        The call is a copy. The second is a dictionary from the names to the rewritten arguments, empty where none asks.
+        Raises UnfitError for an argument that asks the program and also holds what cannot cross, unless it is a call.
+        """
         new = copy.deepcopy(node)
         found: dict[str, ast.expr] = {}
 
@@ -292,7 +302,10 @@ class ExamRewriter(CoroutineRewriter):
         return isinstance(root, ast.Name) and root.id in self.names.program | self._variables
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """Rewrite a function; one with a decorator of the program's is evaluated whole in the program's session."""
+        """Rewrite a function; one with a decorator of the program's is evaluated whole in the program's session.
+
+        Raises UnfitError where a variable of the test's decorates it, or where the program could answer for it.
+        """
         decorators = {root.id for root in map(root_of, node.decorator_list) if isinstance(root, ast.Name)}
         if not decorators & self.names.program:
             variables = sorted(decorators & self._variables)
@@ -321,7 +334,7 @@ def _may_be_changed(argument: ast.expr) -> bool:
 
 
 def _is_plain_class(definition: ast.AST) -> bool:
-    """Tell whether a definition is a class whose only method is `__init__`: its instances can judge nothing."""
+    """Tell whether a definition is a class with no method but `__init__`, if any: its instances can judge nothing."""
     methods: set[str] = set()
     for inner in ast.walk(definition):
         if isinstance(inner, ast.Lambda):

@@ -26,7 +26,8 @@ THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 def integer_reward(completions: Completions, **kwargs: Any) -> list[float]:
     """Pay 1.0 where the one closed answer block is an integer and nothing else, else 0.0.
 
-    18, -3 and 1,200 are integers here; 18.0, $18 and 18 eggs are not.
+    18, -3 and 1,200 are integers here; 18.0, $18 and 18 eggs are not. Raises TypeError for completions of the wrong
+    type.
     """
     return [float(_is_integer(text)) for text in texts_of("integer_reward", completions)]
 
@@ -35,6 +36,7 @@ def strict_format_reward(completions: Completions, **kwargs: Any) -> list[float]
     r"""Pay 1.0 where the whole completion is `<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>`, else 0.0.
 
     One line break may follow. Either block may have several lines, neither may be blank, and each tag occurs once.
+    Raises TypeError for completions of the wrong type.
     """
     return _strict_format_reward(TAGS, completions)
 
@@ -44,6 +46,7 @@ def soft_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
 
     There may be white space before, between and within the blocks, and anything after them. Neither block may be blank,
     and each tag occurs once. Takes time linear in the length of the completion, which the well-known pattern does not.
+    Raises TypeError for completions of the wrong type.
     """
     return _soft_format_reward(TAGS, completions)
 
@@ -52,7 +55,7 @@ def tag_count_reward(completions: Completions, **kwargs: Any) -> list[float]:
     """Pay a quarter for each of the four tags that occurs exactly once, less 0.004 per character after the answer.
 
     Characters count from the first `</answer>` on, so that repeating it hides nothing; one line break is free. The
-    reward is never below 0.0.
+    reward is never below 0.0. Raises TypeError for completions of the wrong type.
     """
     return _tag_count_reward(TAGS, completions)
 
@@ -62,6 +65,7 @@ def think_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
 
     This is TRL's reward, but neither part may be blank. White space may come before. Each tag occurs once. When the
     chat template itself ends the prompt with `<think>`, no completion has that tag: see `get_think_format_reward`.
+    Raises TypeError for completions of the wrong type.
     """
     return _think_format_reward(False, completions)
 
@@ -84,7 +88,8 @@ def get_tag_count_reward(reasoning_tag: str = "think") -> Parametrised:
 def get_think_format_reward(prefilled: bool = False) -> Parametrised:
     """Return `think_format_reward`; with `prefilled`, for chat templates that end the prompt with `<think>`.
 
-    A prefilled completion begins inside the block, so it must close the block once and never open it.
+    A prefilled completion begins inside the block, so it must close the block once and never open it. Raises
+    SettingError for a `prefilled` that is not True or False.
     """
     require(isinstance(prefilled, bool), "prefilled", prefilled, "True or False")
     return Parametrised(_think_format_reward, prefilled)
@@ -113,7 +118,7 @@ def _is_integer(text: str) -> bool:
 
 
 def _tags(reasoning_tag: str) -> Tags:
-    """Return the four tags, in order. Raises SettingError for a reasoning tag that is no name."""
+    """Return the four tags, in order. Raises SettingError for a reasoning tag that is no name, or is `answer`."""
     good = isinstance(reasoning_tag, str) and re.fullmatch(r"[A-Za-z_]\w*", reasoning_tag) and reasoning_tag != "answer"
     require(bool(good), "reasoning_tag", reasoning_tag, "the name alone, such as 'think'")
     return (f"<{reasoning_tag}>", f"</{reasoning_tag}>", *TAGS[2:])
@@ -125,7 +130,7 @@ def _pattern(tags: Tags) -> re.Pattern[str]:
 
 
 def _blocks(text: str, tags: Tags) -> list[str] | None:
-    """Split a completion at its tags: before, reasoning, between, answer, after.
+    """Split a completion at its four tags into five texts: before, reasoning, between, answer, after.
 
     Returns None unless each tag occurs once, in order, and neither block is blank.
     """
@@ -139,7 +144,7 @@ def _blocks(text: str, tags: Tags) -> list[str] | None:
 
 
 def _is_strict(text: str, tags: Tags) -> bool:
-    """Tell whether a completion has the strict form."""
+    """Tell whether a completion has the form that `strict_format_reward` pays, with these tags."""
     blocks = _blocks(text, tags)
     if blocks is None:
         return False
@@ -165,7 +170,10 @@ def _tag_score(text: str, tags: Tags) -> float:
 
 
 def _thinks(text: str, prefilled: bool) -> bool:
-    """Tell whether a completion is a block of thought and then an answer."""
+    """Tell whether a completion is a block of thought and then an answer, neither of them blank.
+
+    With `prefilled`, the completion begins inside the block, and `<think>` must not occur.
+    """
     openings = 0 if prefilled else 1
     if text.count(THINK_OPEN) != openings or text.count(THINK_CLOSE) != 1:
         return False

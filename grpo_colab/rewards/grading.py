@@ -35,9 +35,9 @@ class Verdict(NamedTuple):
 def grade(completion: str, gold: str) -> Verdict:
     """Decide whether the number in the one closed answer block of `completion` equals the number `gold`.
 
-    The comparison is exact, since both numbers are fractions. It takes time linear in the length of `completion`.
-    Raises TypeError for arguments that are not strings, and ValueError when the gold text is not a number: then the
-    data is broken.
+    The comparison is exact, since both numbers are fractions. It takes time linear in the length of `completion`. For a
+    completion without such a block or number, the verdict's reason says so. Raises TypeError for arguments that are not
+    strings, and ValueError when the gold text is not a number: then the data is broken.
     """
     _need_strings("grade", completion, gold)
     target = gold_number(gold)
@@ -83,7 +83,11 @@ def gold_number(text: str) -> Fraction:
 
 
 def answer_block(completion: str) -> str | Verdict:
-    """Return the text in the one closed answer block, or the verdict that says why there is none."""
+    """Return the text in the one closed answer block, or the verdict that says why there is none.
+
+    The reason is `many_tags` where either tag occurs twice, `no_tag` without an opening tag, and `unclosed` without a
+    closing tag after it.
+    """
     opened, closed = completion.find(ANSWER_OPEN), completion.find(ANSWER_CLOSE)
     opened_again = opened >= 0 and completion.find(ANSWER_OPEN, opened + 1) >= 0
     closed_again = closed >= 0 and completion.find(ANSWER_CLOSE, closed + 1) >= 0

@@ -24,7 +24,9 @@ SEARCH_S: Final = 10.0  # for finding the completion on which a reward fails
 class RewardError(SettingError):
     """Say that a reward broke its contract; `setting` names the reward.
 
-    `record` has the details: reward, step, what, index, traceback, and the completion with its columns.
+    `record` has the details: reward, step, what, index, traceback, and the completion with its columns. The step counts
+    from 1, and is None outside of training. The index counts from 0, and is None where no single completion is to
+    blame: then all completions are there.
     """
 
     def __init__(self, problem: str = "", record: Mapping[str, Any] | None = None, **fields: Any) -> None:
@@ -35,9 +37,12 @@ class RewardError(SettingError):
 def guard(function: Callable[..., Any], save: Callable[[dict[str, Any]], Any] | None = None) -> Guard:
     """Return `function` under the same name, with its rewards checked.
 
-    It must return one finite number, or None, per completion. Otherwise, and when it raises, RewardError names the
-    function, the step and the completion. `save` gets the record before, and may return where it wrote it, which the
-    error then says. Async functions stay async.
+    It must return one finite number, or None, per completion. Otherwise, and when it raises an Exception, RewardError
+    names the function, the step and the completion. Before, `save` gets the record; it may return where it wrote the
+    record, and the error then says where. KeyboardInterrupt and SystemExit pass through.
+
+    To find the completion on which it raised, the function is called with one completion at a time, for about
+    `SEARCH_S` seconds at most. Async functions stay async, and are not called again.
     """
     if is_async(function):
         return _AsyncGuard(function, save)
@@ -55,9 +60,10 @@ def call_reward(
 ) -> list[float | None]:
     """Call a reward outside of training as the trainer does: guarded, and with all that TRL passes.
 
-    `completions` are texts or conversations. `columns` are the data set's other columns. `token_ids` are passed as
-    `completion_ids`, or left out where they are None. An async reward is awaited. Raises RewardError for a reward that
-    breaks its contract; `save` gets its record before, as in `guard`.
+    Returns one float or None per completion. `completions` are texts or conversations. `columns` are the data set's
+    other columns. `token_ids` are passed as `completion_ids`, or left out where they are None. What the reward logs
+    goes to `log_metric`; its columns for `log_extra` are dropped. An async reward runs in a thread of its own, and is
+    waited for. Raises RewardError for a reward that breaks its contract; `save` gets its record before, as in `guard`.
     """
     import inspect
 
@@ -86,7 +92,11 @@ def _as_conversation(completion: Any) -> Any:
 
 
 class Guard:
-    """A reward whose results are checked; see `guard`."""
+    """A reward whose results are checked; see `guard`.
+
+    It is called with keywords only, `completions` among them. It returns a list of floats and None, or raises
+    RewardError.
+    """
 
     def __init__(self, function: Callable[..., Any], save: Callable[[dict[str, Any]], Any] | None) -> None:
         self.function, self.save = function, save
@@ -109,7 +119,11 @@ class Guard:
         return self._checked(result, kwargs)
 
     def _checked(self, result: Any, kwargs: Mapping[str, Any]) -> list[float | None]:
-        """Return the rewards as floats and None, or raise RewardError."""
+        """Return the rewards as a list of floats and None.
+
+        Raises RewardError, after saving its record, for a result that is a text, a mapping or without a length, for
+        another number of rewards than of completions, and for a reward that is no finite number or None.
+        """
         expected = len(kwargs["completions"])
         if isinstance(result, str | bytes | Mapping) or not hasattr(result, "__len__"):
             kind = type(result).__name__
@@ -130,9 +144,10 @@ class Guard:
         return rewards
 
     def _failing_completion(self, kwargs: Mapping[str, Any], raised: Exception) -> int | None:
-        """Return the index of the first completion that raises the same error when it is passed alone.
+        """Return the index, from 0, of the first completion that raises the same error when it is passed alone.
 
-        None where there is none, or none was found within `SEARCH_S`.
+        None where there is none, or none was found within `SEARCH_S` seconds. The function is called once per
+        completion. What it raises is not passed on.
         """
         deadline = time.monotonic() + SEARCH_S
         for index in range(len(kwargs["completions"])):
@@ -146,7 +161,7 @@ class Guard:
         return None
 
     def _saved(self, error: RewardError) -> RewardError:
-        """Save the record of a part's error, and return the error with where it is."""
+        """Save the record of a guarded part's error, and return a copy of the error that says where it was saved."""
         saved = None if self.save is None else self.save(dict(error.record))
         return error.replace(remedy=_and_see(error.remedy, saved))
 
@@ -158,7 +173,11 @@ class Guard:
         error: Exception | None = None,
         remedy: str | None = None,
     ) -> RewardError:
-        """Save the record of a failure on the completion `index` (None: on all of them), and return its error."""
+        """Save the record of a failure on the completion `index` (None: on all of them), and return its error.
+
+        The error is not raised here. `what` says what the reward did. `error` is what the reward raised, whose
+        traceback goes into the record. `index` counts from 0, the message from 1.
+        """
         import traceback
 
         state, completions = kwargs.get("trainer_state"), kwargs["completions"]

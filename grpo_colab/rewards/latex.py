@@ -63,13 +63,17 @@ def math_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[
 
     Raises ValueError for a gold of more than 1,000 characters, and for one that math-verify cannot read or does not
     find equal to itself within a second. Raises ImportError without math-verify, SettingError on a system without fork
-    (Windows), and RuntimeError when the process died or hung twice through no fault of the answer.
+    (Windows), and RuntimeError when the process died or hung twice through no fault of the answer. Raises TypeError for
+    arguments of the wrong type, and ValueError for another number of golds than of completions.
     """
     return _math_reward(TIME_LIMIT_S, completions, answer, **kwargs)
 
 
 def get_math_reward(time_limit_s: float = TIME_LIMIT_S) -> Parametrised:
-    """Return `math_reward` with another time limit per answer, from 0.01 to 60 seconds of CPU time."""
+    """Return `math_reward` with another time limit per answer, from 0.01 to 60 seconds of CPU time.
+
+    Raises SettingError for another limit and on a system without fork, and ImportError without math-verify.
+    """
     number = isinstance(time_limit_s, int | float) and not isinstance(time_limit_s, bool)
     require(number and 0.01 <= time_limit_s <= 60, "time_limit_s", time_limit_s, "seconds from 0.01 to 60")
     _need_math_verify()
@@ -103,7 +107,11 @@ def _need_math_verify() -> None:
 
 @lru_cache(maxsize=4096)
 def _gold(text: str) -> Fraction | str:
-    """Return the number that a gold answer states, or else its formula. Raises ValueError if it states neither."""
+    """Return the number that a gold answer states, or else its formula, which the worker process finds equal to itself.
+
+    Raises ValueError for a gold that states neither or has more than 1,000 characters, and RuntimeError as
+    `_Worker.ask` does.
+    """
     if len(text.strip()) > number_parser.MAX_CHARACTERS:  # the search for formulas is quadratic
         raise ValueError(
             f"the gold answer {text!r:.80} has {len(text.strip())} characters: "
@@ -134,7 +142,11 @@ def _answer(completion: str) -> str | Verdict:
 
 
 def _judge(answer: str | Verdict, gold: Fraction | str, limit_s: float) -> Reason:
-    """Return the reason of the verdict on an answer; math-verify is asked only where nothing simpler decides."""
+    """Return the reason of the verdict on an answer; math-verify is asked only where nothing simpler decides.
+
+    `answer` and `gold` are as `_answer` and `_gold` return them; a verdict as the answer keeps its reason. Raises
+    RuntimeError as `_Worker.ask` does.
+    """
     if isinstance(answer, Verdict):
         return answer.reason
     value, refusal = _number(answer)
@@ -167,7 +179,10 @@ def _words_of(formula: str) -> set[str]:
 
 
 def _number(text: str) -> number_parser.Reading:
-    """Read the one number that `text` states, where 2t is a formula and not 2 tons."""
+    """Read the one number that `text` states, where 2t is a formula and not 2 tons.
+
+    A text with such a letter after a digit is refused as `not_a_number`.
+    """
     formula = re.search(r"[0-9}]\s*[A-Za-z](?![\w\s+-])", f"{text}$")
     return number_parser.Reading(None, "not_a_number") if formula else number_parser.read_number(text)
 
@@ -192,10 +207,10 @@ def _formula(text: str) -> str | None:
 
 
 def _compare(limit_s: float, gold: str, answer: str) -> Reason:
-    """Let this process's worker compare two formulas.
+    """Let this process's worker compare two formulas, and return the reason of the verdict on `answer`.
 
     A forked process gets a worker of its own: the pipes of the first one are its parent's, and its lock may be held by
-    a thread that only the parent has.
+    a thread that only the parent has. Raises RuntimeError as `_Worker.ask` does.
     """
     return _WORKERS.setdefault(os.getpid(), _Worker()).ask(limit_s, gold, answer)
 
@@ -211,7 +226,12 @@ class _Worker:
         self.process: Popen[bytes] | None = None
 
     def ask(self, limit_s: float, gold: str, answer: str) -> Reason:
-        """Return the reason of the verdict on `answer`; RuntimeError when the process died or hung twice."""
+        """Return the reason of the verdict on `answer`. One thread at a time asks; the others wait.
+
+        A process that died or hung is killed, and the question is asked once more. Raises RuntimeError when it died or
+        hung twice. After any exception, an interrupt included, the process is killed, so that the next question starts
+        another.
+        """
         import json
 
         line = json.dumps([limit_s, gold, answer]).encode() + b"\n"
@@ -229,7 +249,11 @@ class _Worker:
         raise RuntimeError("math_reward's process died or hung twice")
 
     def _reply(self, line: bytes, wall_limit_s: float) -> str:
-        """Send one request, starting the process if need be; return the reply, "" for none within the limit."""
+        """Send one request, starting the process if need be; return the reply.
+
+        The reply is "" where none came within `wall_limit_s` seconds, or the process has died. Raises OSError where the
+        process cannot be started.
+        """
         import select
         import subprocess
         from pathlib import Path
@@ -253,7 +277,7 @@ class _Worker:
         return process.stdout.readline().decode().strip() if poll.poll(1000 * wall_limit_s) else ""
 
     def _stop(self) -> None:
-        """Kill the process and its fork."""
+        """Kill the process and its fork, if there is one. The next question starts another."""
         import contextlib
         import signal
 

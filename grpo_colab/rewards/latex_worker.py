@@ -48,7 +48,10 @@ def read(formula: str) -> Any:
 
 
 def compare(gold: str, answer: str) -> str:
-    """Return right, wrong, or not_a_number for what cannot be read. A list is never one value, not even 4, 4."""
+    """Return right, wrong, or not_a_number where either formula cannot be read.
+
+    A list is never one value: the answer `4, 4` is not the gold 4.
+    """
     from math_verify import verify
     from sympy import Set, Tuple
     from sympy.logic.boolalg import Boolean
@@ -62,7 +65,11 @@ def compare(gold: str, answer: str) -> str:
 
 
 def serve(reply: int) -> None:
-    """Answer requests on the descriptor `reply` until stdin ends: this runs in the fork."""
+    """Answer requests on the descriptor `reply` until stdin ends: this runs in the fork.
+
+    It limits the memory of the process. It never returns: at the end of stdin the process exits with status 0. When a
+    request exceeds its time limit, the system kills the process, and this function writes no reply.
+    """
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, resource.getrlimit(resource.RLIMIT_AS)[1]))
     for line in sys.stdin.buffer:
         limit_s, gold, answer = json.loads(line)
@@ -74,7 +81,11 @@ def serve(reply: int) -> None:
 
 
 def main() -> None:
-    """Warm up, then fork a process to serve, and another one whenever an answer has killed it."""
+    """Warm up, then fork a process to serve, and another one whenever an answer has killed it.
+
+    For such an answer the reply is `too_long`. Returns when stdin has ended, or when the fork ended in another way. All
+    else that is written to stdout goes to stderr.
+    """
     logging.disable()  # math-verify warns that it has no time limit of its own
     # Replies go to the old stdout; what sympy may print goes to stderr.
     reply = os.dup(1)

@@ -90,13 +90,13 @@ class NameOwners:
     """The owners of the names in one test.
 
     - `own`: every name that the test binds.
-    - `definitions`: what the test may hand to the program, as pairs of the names bound and a copy of the statement:
-      its functions, named lambdas, classes and imports, in the order of the source.
+    - `definitions`: what the test may hand to the program, as pairs of the names bound and a copy of the statement: its
+      functions, named lambdas, classes and imports, in the order of the source.
     - `defined`: the names of these definitions, a part of `own`.
-    - `prelude`: the prelude's pure names.
+    - `prelude`: the prelude's pure names that the test does not bind.
     - `imported`: modules that the test needs and does not import.
     - `program`: names that the test takes from the program.
-    - `renamed`: those of them that get another name in the test, since a built-in or the prelude has theirs.
+    - `renamed`: the names in `program` that get another name in the test, since a built-in or the prelude has theirs.
     - `maybe_program`: names that may hold an instance of the program's.
     """
 
@@ -124,7 +124,10 @@ class NameOwners:
         self.maybe_program = self._maybe_program(tree)
 
     def _maybe_program(self, tree: ast.AST) -> set[str]:
-        """Return the names that may hold an instance of the program's, by following assignments and loops."""
+        """Return the names that may hold an instance of the program's, by following assignments and loops.
+
+        The names in `program` are among them, and so are the parameters of the test's functions.
+        """
         flows: list[tuple[set[str], set[str]]] = []  # the names that get a value, and the names it comes from
         for node in ast.walk(tree):
             if isinstance(node, ast.For | ast.comprehension):

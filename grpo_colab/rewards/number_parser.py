@@ -100,14 +100,19 @@ _SUFFIXES: Final = frozenset({"st", "nd", "rd", "th", "ish"})  # 5th, 18ish
 
 
 def parse_number(text: str) -> Fraction | None:
-    """Return the one number that `text` states, or None; `read_number` also says why there is none."""
+    """Return the one number that `text` states, or None; `read_number` also says why there is none.
+
+    No string makes it raise.
+    """
     return read_number(text).value
 
 
 def read_number(text: str) -> Reading:
     """Read the one number that `text` states; in an equation, the value after the last `=`.
 
-    Takes a few milliseconds at most.
+    The refusal is `too_long` for more than 1,000 characters, 20 words or 400 digits, or an exponent above 400. It is
+    `many_numbers` where the text states several numbers, and `not_a_number` otherwise. No string makes it raise. Takes
+    a few milliseconds at most.
     """
     text = text.strip()
     if len(text) > MAX_CHARACTERS:
@@ -131,7 +136,11 @@ def _plain(text: str) -> Reading:
 
 
 def first_number(text: str) -> Reading:
-    """Read the first numeral in `text`, whatever is around it, in time linear in the length of `text`."""
+    """Read the first numeral in `text`, whatever is around it, in time linear in the length of `text`.
+
+    The refusal is `not_a_number` without a digit, or for a numeral without a value, such as 1/0. It is `too_long` for a
+    numeral that is too long to be read. No string makes it raise.
+    """
     digit = _DIGIT.search(text)
     if digit is None:
         return Reading(None, "not_a_number")
@@ -143,7 +152,11 @@ def first_number(text: str) -> Reading:
 
 
 def last_number(text: str) -> Reading:
-    """Read the last numeral in `text`, whatever is around it, in time linear in the length of `text`."""
+    """Read the last numeral in `text`, whatever is around it, in time linear in the length of `text`.
+
+    The refusal is `not_a_number` without a digit, or for a numeral without a value, such as 1/0. It is `too_long` for a
+    numeral that is too long to be read. No string makes it raise.
+    """
     end = max(text.rfind(digit) for digit in "0123456789") + 1
     if end == 0:
         return Reading(None, "not_a_number")
@@ -217,9 +230,11 @@ def _stands_alone(left: str, numeral: str, right: str) -> bool:
 
 
 def _value(numeral: re.Match[str], text: str = "") -> Reading:
-    """Return the value of one numeral, found in `text`.
+    """Return the value of one numeral, a match of `_TOKEN`, found in `text`.
 
     In running text, a sign right after a letter, a digit or a closing bracket is an operator, and not the numeral's.
+    Without `text`, the sign always counts. The refusal is `too_long` for too many digits or too large an exponent, and
+    `not_a_number` for two signs around a currency sign or a divisor of 0.
     """
     part = numeral.groupdict()
     top = (part["whole"] or part["top"] or part["digit_top"]).replace(",", "")

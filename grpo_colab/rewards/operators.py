@@ -30,13 +30,20 @@ class OperatorRewriter(ast.NodeTransformer):
         return isinstance(root, ast.Name) and root.id in self.names.maybe_program
 
     def _iterable(self, node: ast.expr) -> Any:
-        """Return the rewritten `node`, listed by the program where it may be its instance."""
+        """Return the rewritten `node`, which gives the items to loop over or to search.
+
+        Where it may be an instance of the program's, the helper `_each` has the program list the items.
+        """
         asks_program = self._maybe_program(node)  # before `visit` changes the node
         rewritten = self.visit(node)
         return calling("_each", rewritten) if asks_program else rewritten
 
     def _condition(self, node: ast.expr) -> Any:
-        """Return the rewritten condition; the program says whether an instance of its own is true."""
+        """Return the rewritten condition.
+
+        Where it may be an instance of the program's, the helper `_truth` has the program say whether the instance is
+        true.
+        """
         if isinstance(node, ast.BoolOp):
             return ast.BoolOp(node.op, [self._condition(value) for value in node.values])
         asks_program = self._maybe_program(node)  # before `visit` changes the node
@@ -44,7 +51,10 @@ class OperatorRewriter(ast.NodeTransformer):
         return calling("_truth", rewritten) if asks_program else rewritten
 
     def _with_condition(self, node: Any) -> Any:
-        """Rewrite a statement or expression that has a condition, `node.test`."""
+        """Rewrite a statement or expression that has a condition, `node.test`.
+
+        The node itself is changed, and returned.
+        """
         condition = self._condition(node.test)
         # A placeholder, so that generic_visit does not rewrite the condition a second time.
         node.test = ast.Constant(None)

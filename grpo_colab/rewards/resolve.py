@@ -36,7 +36,8 @@ class RewardName(NamedTuple):
     """A parsed reward's name.
 
     `text` is the name without settings. `origin` is the module or the file, empty for this package's short names, and
-    `attribute` the function in it. `settings` are None for a name without brackets.
+    `attribute` the function in it. `settings` are None for a name without brackets. `in_file` says that `origin` is a
+    file.
     """
 
     text: str
@@ -73,7 +74,11 @@ def resolve_reward(name: str) -> Callable[..., Any]:
 
     With settings, `cosine_scaled(max_len=512)` is what `get_cosine_scaled_reward(max_len=512)` returns. A path with
     settings names the factory itself, which must be called `get_..._reward` or marked by `reward_factory`; nothing else
-    is called. Raises SettingError, of one line, for whatever is wrong.
+    is called.
+
+    For a dotted path, the current folder may be added to `sys.path`: see `look_here`. A file stays in `sys.modules`.
+    Raises SettingError, of one line, for a name that leads to no function, for code that fails while it is imported,
+    and for settings that its factory refuses.
     """
     parsed = parse_reward(name)
     head, origin, attribute, settings, in_file = parsed
@@ -127,13 +132,20 @@ def look_here(origin: str) -> None:
 
 
 def reward_factory(function: CallableT) -> CallableT:
-    """Mark a function as one that makes rewards, so that a recipe may call it with settings under any name."""
+    """Mark a function as one that makes rewards, so that a recipe may call it with settings under any name.
+
+    Returns the function itself, which has one attribute more.
+    """
     setattr(function, _FACTORY_MARK, True)
     return function
 
 
 def split_names(text: str) -> list[str]:
-    """Split names at commas, but not at those in brackets or quotes: `a,b(x=(1, 2), y="p,q")` has two names."""
+    """Split names at commas, but not at those in brackets or quotes: `a,b(x=(1, 2), y="p,q")` has two names.
+
+    White space around a name is removed, and empty names are left out. Nothing is raised for an unclosed bracket or
+    quote.
+    """
     names, depth, quote = [""], 0, ""
     for character in text:
         if quote:
@@ -161,7 +173,10 @@ def split_settings(name: str) -> tuple[str, str]:
 
 
 def _settings(name: str) -> tuple[str, dict[str, Any] | None]:
-    """Return the name and the settings of `cosine_scaled(max_len=512)`; None for a name without brackets."""
+    """Return the name and the settings of `cosine_scaled(max_len=512)`; None for a name without brackets.
+
+    Raises SettingError for settings that are not keywords with literal values.
+    """
     head, inside = split_settings(name)
     if not inside and not re.fullmatch(r"[\w.]+\(.*", head, re.DOTALL):
         return name, None
@@ -177,7 +192,10 @@ def _settings(name: str) -> tuple[str, dict[str, Any] | None]:
 
 
 def _ours(name: str, settings: dict[str, Any] | None) -> Callable[..., Any]:
-    """Return this package's reward of a short name."""
+    """Return this package's reward of a short name: the plain one, or what its factory makes with the settings.
+
+    Raises SettingError for an unknown name, for settings of a reward that has none, and for settings that cannot work.
+    """
     short = name.removesuffix("_reward")
     if short not in SHORT_NAMES:
         near = nearest(short, SHORT_NAMES)
@@ -210,7 +228,8 @@ def check_signature(function: Callable[..., Any], columns: Collection[str]) -> N
     """Raise SettingError, naming the parameter, unless TRL can call `function` for a data set with `columns`.
 
     TRL calls every reward function by keyword: prompts, completions, completion_ids, trainer_state, log_extra,
-    log_metric, and every column but `prompt` and `completion`.
+    log_metric, and every column but `prompt` and `completion`. The parts of a `combine` are checked as well. A function
+    without a readable signature is refused, too. The function is not called.
     """
     import inspect
 
@@ -286,7 +305,8 @@ def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
 def _run_file(file: str) -> ModuleType:
     """Run a file as a module, enter it in `sys.modules`, so that its functions can be pickled, and return it.
 
-    The module's name depends on the whole path, since two folders may have files of the same name.
+    The module's name depends on the whole path, since two folders may have files of the same name. Raises OSError for a
+    file that cannot be read, SyntaxError for one that is no Python, and whatever the file raises.
     """
     import importlib.util  # importing it costs a third as much as the rewards do, and few of their users need it
     import zlib

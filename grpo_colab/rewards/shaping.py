@@ -37,6 +37,9 @@ def length_reward(
     answers from growing, and does not pay for short wrong ones. The completions of one prompt are a group; without
     prompts, all completions are one. Lengths are in tokens, or in words without `completion_ids`. Where all lengths of
     a group are equal, it pays 0.0. None without a gold.
+
+    Raises ValueError for a gold that is no number and for an argument of another length than `completions`, and
+    TypeError for completions or golds of the wrong type.
     """
     pairs = graded_pairs("length_reward", completions, answer)
     lengths = _lengths("length_reward", completion_ids, pairs) or [len(text.split()) for text, _ in pairs]
@@ -71,6 +74,10 @@ def get_cosine_scaled_reward(
     defaults, but graded like `correctness_reward`. Lengths are in tokens. A right completion of length 0 earns
     `max_value_correct`, one of `max_len` or more `min_value_correct`. A wrong completion of length 0 earns
     `min_value_wrong`, one of `max_len` or more `max_value_wrong`. None without a gold or `completion_ids`.
+
+    Raises SettingError unless `max_len` is 1 or more and no value is below the one before it in the signature. The
+    reward raises as `correctness_reward` does, and ValueError for another number of `completion_ids` than of
+    completions.
     """
     require(_is_integer(max_len, 1), "max_len", max_len, "a number of tokens, 1 or more")
     for name, low, high in (
@@ -88,7 +95,9 @@ def get_soft_overlong_punishment_reward(max_completion_len: int, soft_punish_cac
     """Return a penalty for long completions: from 0.0 linearly down to -1.0 at `max_completion_len` tokens.
 
     It begins at `max_completion_len - soft_punish_cache` tokens. This is equation 13 of DAPO (arXiv 2503.14476), with
-    TRL's names. A cache of 0 punishes only what is longer than the maximum. None without `completion_ids`.
+    TRL's names. A cache of 0 punishes only what is longer than the maximum. None without `completion_ids`. Raises
+    SettingError unless the maximum is 1 or more and the cache from 0 to the maximum. The reward raises ValueError for
+    another number of `completion_ids` than of completions, and TypeError for completions of the wrong type.
     """
     require(
         _is_integer(max_completion_len, 1), "max_completion_len", max_completion_len, "a number of tokens, 1 or more"
@@ -103,6 +112,8 @@ def get_repetition_penalty_reward(ngram_size: int = 3, max_penalty: float = -1.0
 
     This is from "Demystifying Long Chain-of-Thought Reasoning" (arXiv 2502.03373), appendix C.2, with TRL's names. The
     n-grams are of tokens, or of words without `completion_ids`. A completion shorter than `ngram_size` earns 0.0.
+    Raises SettingError unless `ngram_size` is 1 or more and `max_penalty` at most 0. The reward raises ValueError for
+    another number of `completion_ids` than of completions, and TypeError for completions of the wrong type.
     """
     require(_is_integer(ngram_size, 1), "ngram_size", ngram_size, "a number of tokens, 1 or more")
     require(_are_finite(max_penalty) and max_penalty <= 0, "max_penalty", max_penalty, "a number of at most 0")
@@ -119,7 +130,8 @@ def get_reasoning_steps_reward(steps: int = 3) -> Parametrised:
 
     The idea is open-r1's. A step is a line that begins with "Step 2", "2.", "2)", a bullet, or First, Second, Third,
     Next, Then, Finally, and goes on after it. A marker alone does not count, nor does a step that repeats another word
-    for word.
+    for word. Raises SettingError unless `steps` is 1 or more. The reward raises TypeError for completions of the wrong
+    type.
     """
     require(_is_integer(steps, 1), "steps", steps, "a number of steps, 1 or more")
     return Parametrised(_reasoning_steps_reward, steps)

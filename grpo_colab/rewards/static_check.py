@@ -31,9 +31,10 @@ MOST_SOURCE: Final = 1 << 22  # bytes of a file with rewards
 def check_without_import(name: str, columns: Collection[str] | None = None) -> str | None:
     """Check what can be checked of a reward without running it; return its key, or None where that cannot be told.
 
-    This package's own rewards are checked fully. Of a file, the check is whether it parses and defines the function,
-    and, given the data set's `columns`, whether TRL can call it. Of a dotted path, it is whether the package exists.
-    Raises SettingError, of one line, for what is wrong.
+    This package's own rewards are imported and checked fully. Of a file, the check is whether it parses and defines the
+    function, and, given the data set's `columns`, whether TRL can call it. Of a dotted path, it is whether the package
+    exists. The key is None for a name with settings that is not this package's. Raises SettingError, of one line, for
+    what is wrong.
     """
     parsed = parse_reward(name)
     if parsed.ours:
@@ -51,7 +52,10 @@ def check_without_import(name: str, columns: Collection[str] | None = None) -> s
 
 
 def place_of(parsed: RewardName) -> str:
-    """Return the file or folder that a reward not of this package would be imported from, without importing it."""
+    """Return the file or folder that a reward not of this package would be imported from, without importing it.
+
+    The path is absolute; that of a file need not exist. It is "nowhere" for a package that is not found.
+    """
     if parsed.in_file:
         return str(expanded(parsed.origin).absolute())
     spec = _spec(parsed.origin.partition(".")[0])
@@ -64,7 +68,10 @@ def place_of(parsed: RewardName) -> str:
 
 
 class _SourceFunction:
-    """A function as its source describes it: it has the name and the signature that `check_signature` needs."""
+    """A function as its source describes it: it has the name and the signature that `check_signature` needs.
+
+    A call raises TypeError, since nothing was imported.
+    """
 
     def __init__(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         self.__name__, self.__signature__ = node.name, _signature(node.args)
@@ -95,7 +102,7 @@ def _signature(arguments: ast.arguments) -> inspect.Signature:
 def _function_in_file(file: str, attribute: str) -> _SourceFunction | None:
     """Return a function of a file as its source describes it, or None where the source does not tell for certain.
 
-    Raises SettingError for a file that does not parse, or that surely does not define the name.
+    Raises SettingError for a file that cannot be read or does not parse, or that surely does not define the name.
     """
     try:
         tree = ast.parse(read_bytes(expanded(file), most=MOST_SOURCE, follow=True))

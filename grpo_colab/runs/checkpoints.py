@@ -41,9 +41,9 @@ class Fingerprint(NamedTuple):
 def seal(staged: Path, folder: Path, metric: str | None = None, value: float | None = None) -> Path:
     """Write the manifest of `staged`, a folder named checkpoint-<step>, and publish it in `folder`.
 
-    Returns the checkpoint there. `value` is the value of `metric` by which `best` chooses. Everything is flushed to the
-    disk before the rename that publishes. Raises OSError where that fails, for example on a full disk; then there is no
-    such checkpoint.
+    Returns the checkpoint there. One of the same step is replaced. `value` is the value of `metric` by which `best`
+    chooses. Everything is flushed to the disk before the rename that publishes. Raises OSError where that fails, for
+    example on a full disk or for a link; then nothing new is published.
     """
     _check_no_link(folder, staged.parent, staged)
     files = {}
@@ -59,7 +59,11 @@ def seal(staged: Path, folder: Path, metric: str | None = None, value: float | N
 
 
 def publish(staged: Path, folder: Path) -> Path:
-    """Move a staged checkpoint that has its manifest into `folder`, and return it. Replaces one of the same step."""
+    """Move a staged checkpoint that has its manifest into `folder`, and return its path there.
+
+    Replaces one of the same step. `folder` is made if it is missing, and the staging folder is deleted if it is empty.
+    Raises OSError where one of these paths is a link, and where the move fails.
+    """
     _check_no_link(folder, staged.parent, staged)
     to_disk(staged)
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,14 +101,15 @@ def is_name(name: str) -> bool:
 
 
 def step_of(checkpoint: Path) -> int:
-    """Return the step in a checkpoint's name."""
+    """Return the step in a checkpoint's name. Raises ValueError for a name without a number at its end."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
 def saved(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, damaged or not, oldest first.
 
-    Links and folders without a manifest do not count.
+    Links and folders without a manifest do not count. Returns an empty list where `folder` is missing, a link, or may
+    not be listed. Raises OSError where the disk fails.
     """
     if folder.is_symlink() or not folder.is_dir():
         return []
@@ -132,7 +137,8 @@ def fingerprints(checkpoint: Path) -> dict[str, Fingerprint] | None:
 def parse_manifest(checkpoint: Path, about: Mapping[str, Any]) -> dict[str, Fingerprint] | None:
     """Return the fingerprints in `about`, the content of a checkpoint's manifest; None for a damaged manifest.
 
-    A manifest is also damaged if it names the manifest itself or a file outside the checkpoint.
+    A manifest is also damaged if it names no file, more than 10,000 files, the manifest itself, a file outside the
+    checkpoint, or one behind a link. The files themselves are not read.
     """
     files = about.get("files")
     if not isinstance(files, dict) or not 0 < len(files) <= MOST_FILES:
@@ -155,7 +161,10 @@ def parse_manifest(checkpoint: Path, about: Mapping[str, Any]) -> dict[str, Fing
 
 
 def damage(checkpoint: Path) -> str | None:
-    """Compare every byte of a checkpoint with its manifest. Return the first problem found; None for a whole one."""
+    """Compare every byte of a checkpoint with its manifest. Return the first problem found; None for a whole one.
+
+    A file that is missing or cannot be read is a problem: no OSError is raised.
+    """
     files = fingerprints(checkpoint)
     if files is None:
         return f"{MANIFEST} cannot be read"
@@ -169,7 +178,7 @@ def damage(checkpoint: Path) -> str | None:
 def file_problem(checkpoint: Path, name: str, expected: Fingerprint, bytes_too: bool = True) -> str | None:
     """Compare one file of a checkpoint with its fingerprint. Return what is wrong with it; None for nothing.
 
-    Without `bytes_too`, only its size is compared.
+    Without `bytes_too`, only its size is compared. A file that cannot be read is a problem: no OSError is raised.
     """
     shown = on_one_line(name)
     try:
@@ -187,7 +196,10 @@ def file_problem(checkpoint: Path, name: str, expected: Fingerprint, bytes_too: 
 
 
 def sizes_are_right(checkpoint: Path) -> bool:
-    """Tell whether all files have the sizes in the manifest. This takes milliseconds, and misses changed bytes."""
+    """Tell whether all files have the sizes in the manifest; False for a damaged manifest.
+
+    This takes milliseconds, and misses changed bytes.
+    """
     files = fingerprints(checkpoint)
     if not files:
         return False
@@ -195,9 +207,10 @@ def sizes_are_right(checkpoint: Path) -> bool:
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
-    """Return the newest whole checkpoint, None for none, and what is wrong with each newer one.
+    """Return the newest whole checkpoint, None for none, and a sentence on what is wrong with each newer one.
 
-    The newer ones are renamed to damaged-<name>, so that they are neither read nor counted again.
+    The newer ones are renamed to damaged-<name>, so that they are neither read nor counted again. Raises OSError where
+    that fails. The sentences begin with the newest.
     """
     problems: list[str] = []
     for checkpoint in reversed(saved(folder)):
@@ -210,7 +223,7 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def set_spoilt_aside(folder: Path, after: int) -> None:
-    """Rename the checkpoints of later steps than `after` to spoilt-<name>."""
+    """Rename the checkpoints of later steps than `after` to spoilt-<name>. Raises OSError where that fails."""
     for checkpoint in saved(folder):
         if step_of(checkpoint) > after:
             _rename_aside(checkpoint, SPOILT)
@@ -223,7 +236,7 @@ def spoilt(folder: Path) -> set[str]:
 
 
 def _rename_aside(checkpoint: Path, prefix: str) -> None:
-    """Put a prefix before a checkpoint's name. Replaces what has that name already."""
+    """Put a prefix before a checkpoint's name. Replaces what has that name already. Raises OSError where that fails."""
     aside = checkpoint.with_name(f"{prefix}{checkpoint.name}")
     remove(aside)
     checkpoint.rename(aside)
@@ -256,7 +269,10 @@ def best_of(found: Iterable[Path], greater_is_better: bool = True) -> Path | Non
 
 
 def prune(folder: Path, keep: int, greater_is_better: bool = True, also: Path | None = None) -> None:
-    """Delete all checkpoints but the last `keep`, the best one, and `also`, which a mirror may be copying."""
+    """Delete all checkpoints but the last `keep`, the best one, and `also`, which a mirror may be copying.
+
+    The newest one stays for every `keep`. Raises OSError as `delete` does.
+    """
     kept = {*saved(folder)[-max(1, keep) :], best(folder, greater_is_better), also}
     for checkpoint in saved(folder):
         if checkpoint not in kept:
@@ -266,7 +282,8 @@ def prune(folder: Path, keep: int, greater_is_better: bool = True, also: Path | 
 def delete(checkpoint: Path) -> None:
     """Delete a checkpoint. Of a link, only the link is deleted.
 
-    The manifest goes first, so that a partly deleted checkpoint does not look like a damaged one.
+    The manifest goes first, so that a partly deleted checkpoint does not look like a damaged one. Raises OSError where
+    the manifest cannot be deleted. Other files that cannot be deleted stay. Nothing is raised for a missing one.
     """
     if not checkpoint.is_symlink() and checkpoint.is_dir():
         (checkpoint / MANIFEST).unlink(missing_ok=True)

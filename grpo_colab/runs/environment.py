@@ -21,9 +21,10 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "b
 
 
 def keep_environment(run: Run, recipe: Recipe, device: Device) -> None:
-    """Write environment.json for a new run. For a resumed one, warn of what has changed since it began.
+    """Write environment.json for a new run. For a resumed one, print a warning of what has changed since it began.
 
-    A damaged file is set aside and written anew. Raises SettingError where it cannot be written.
+    A run is a resumed one if it has that file, which then stays as it is. A damaged file is set aside with a warning,
+    and written anew. Raises SettingError where it cannot be written.
     """
     path, current = run.path / "environment.json", environment(recipe, device)
     original = files.read_json(path)
@@ -44,7 +45,11 @@ def keep_environment(run: Run, recipe: Recipe, device: Device) -> None:
 
 
 def _compared_values(environment: dict[str, Any]) -> dict[str, Any]:
-    """Return the versions, the device's name and the number of processes; None for what a damaged file lacks."""
+    """Return what is compared of the content of environment.json.
+
+    That is each package's version under its name, the device's name as "device", and the number of processes as
+    "processes". Of a damaged file, missing versions are left out, and the other two are None.
+    """
     versions, device = environment.get("versions"), environment.get("device")
     versions = versions if isinstance(versions, dict) else {}
     device = device if isinstance(device, dict) else {}
@@ -52,7 +57,10 @@ def _compared_values(environment: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment(recipe: Recipe, device: Device) -> dict[str, Any]:
-    """Return the content of environment.json. Tokens in the command line are masked."""
+    """Return the content of environment.json for this process. Nothing is written.
+
+    The version of a package that is not installed is None. Tokens in the command line are masked.
+    """
     versions: dict[str, str | None] = {}
     for name in ("grpo_colab", *PACKAGES):
         try:

@@ -35,7 +35,10 @@ class Scan(NamedTuple):
 
 
 def set_damaged_aside(path: Path) -> Path:
-    """Rename a damaged file, a link, or whatever is there, to a free name beside it. Return that path."""
+    """Rename a damaged file, a link, or whatever is there, to damaged-<name> or the next free name. Return that path.
+
+    Raises OSError where there is nothing, or where it cannot be renamed.
+    """
     aside = _free_name(path)
     path.rename(aside)
     return aside
@@ -54,8 +57,10 @@ def rewind(path: Path, done: int) -> str | None:
     """Cut a .jsonl file to its lines of steps up to `done`.
 
     Returns a sentence about what was damaged and what was done; None where nothing was damaged or there is no file.
-    Later lines are cut off in place. Where damaged lines come before them, the original file is kept beside it. Raises
-    OSError where it cannot be written.
+    Later lines and a torn last line are cut off in place. A file with damaged lines, or with lines to keep that are
+    not all at its start, is written anew, and the original is kept beside it as damaged-<name>. A file that cannot be
+    opened, or that has damaged lines and none to keep, is only renamed so. On a full disk, damaged lines after those to
+    keep are cut off in place, and no original is kept. Raises OSError where the file cannot be changed.
     """
     try:
         file = open_to_change(path)
@@ -86,7 +91,7 @@ def rewind(path: Path, done: int) -> str | None:
 
 
 def _rewrite(path: Path, kept: Sequence[Span]) -> Path:
-    """Write a file anew from these parts of it. Return where the original is kept.
+    """Write a file anew from these parts of it. Return the path beside it under which the original is kept.
 
     Nothing has changed when it raises OSError.
     """

@@ -31,7 +31,11 @@ class Holder(NamedTuple):
 
 
 def holder(path: Path) -> Holder:
-    """Tell whether a process trains in a run folder now, and which one. The lock is left as it was."""
+    """Tell whether a process trains in a run folder now, and which one. The lock is left as it was.
+
+    `running` is False where there is no lock file, and None where the lock cannot be tried: it is a link, or another
+    person's, or filelock is not installed. The process is told only while it trains. No exception is raised for these.
+    """
     lock = path / LOCK
     try:
         # Trying a lock truncates the file, so a link to somebody else's file must not be tried.
@@ -56,9 +60,11 @@ def holder(path: Path) -> Holder:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, which is made if it is missing.
+    """Hold the lock of a run folder for the block. The folder is made if it is missing.
 
-    Raises SettingError where another process holds the lock, or the folder has links out of it or cannot be written.
+    This process's id and host are written to `.lock`, which stays there. Raises SettingError where another process
+    holds the lock for over a second or this thread holds it, where the folder has links out of it, and where it cannot
+    be written.
     """
     from filelock import FileLock, Timeout
 
@@ -93,7 +99,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def check_no_links(path: Path) -> None:
-    """Raise SettingError for a run folder that has a link out of it, since writing a run would follow the link."""
+    """Raise SettingError for a run folder that has a link out of it, since writing a run would follow the link.
+
+    Folders in it are searched too, except wandb/, where W&B itself makes links. A folder that is missing has none.
+    """
     root = path.resolve()
     for folder, folders, names in os.walk(path, followlinks=False):
         if Path(folder).name == "wandb" and Path(folder).parent == path:  # W&B itself makes links to its logs there

@@ -77,6 +77,7 @@ def read_metrics(path: Path, limit: Limit = OWN) -> list[MetricsRow]:
     """Return the rows of metrics.jsonl that have a step.
 
     Values that are no number or at least 1e30 in size are left out of their row. NaN, infinity and None are kept.
+    Returns an empty list, and raises nothing, where the file is missing or cannot be read.
     """
     found = []
     for row in read_objects(path, *limit).rows:
@@ -86,12 +87,19 @@ def read_metrics(path: Path, limit: Limit = OWN) -> list[MetricsRow]:
 
 
 def read_completions(path: Path, limit: Limit = OWN) -> list[CompletionRow]:
-    """Return the complete rows of completions.jsonl, with the present key for each reward."""
+    """Return the complete rows of completions.jsonl (see `is_completion`), with the present key for each reward.
+
+    Returns an empty list, and raises nothing, where the file is missing or cannot be read.
+    """
     return [with_reward_keys(row) for row in read_objects(path, *limit).rows if is_completion(row)]
 
 
 def read_answers(path: Path, limit: Limit = OWN) -> list[AnswerRow]:
-    """Return the complete rows of an evaluation's .jsonl file that have the same rewards as the first one."""
+    """Return the complete rows (see `is_answer`) of an evaluation's .jsonl file.
+
+    Rows whose reward keys are not those of the first complete row are left out. Returns an empty list, and raises
+    nothing, where the file is missing or cannot be read.
+    """
     found = [row for row in read_objects(path, *limit).rows if is_answer(row)]
     return [row for row in found if row["rewards"].keys() == found[0]["rewards"].keys()]
 
@@ -132,7 +140,8 @@ def rewards_of_each(by_function: Mapping[str, Iterable[float]]) -> list[dict[str
     """Return the rewards of each completion, by reward key.
 
     `by_function` is TRL's table: for each reward function, by its name, one value per completion. NaN, which TRL writes
-    where a reward could not judge a completion, becomes None.
+    where a reward could not judge a completion, becomes None. Returns an empty list for no functions. Raises ValueError
+    where the functions have different numbers of values.
     """
     keys = [reward_key(name) for name in by_function]
     found = []
@@ -186,7 +195,8 @@ def repeatable(rows: Iterable[Mapping[str, Any]]) -> list[MetricsRow]:
 def steps_logged(state: Mapping[str, Any] | None) -> list[MetricsRow]:
     """Return the metrics of each step in a checkpoint's trainer_state.json, in the format of metrics.jsonl.
 
-    `state` is the content of that file, None where it cannot be read.
+    `state` is the content of that file, None where it cannot be read. Returns an empty list for None, and where it has
+    no log.
     """
     log = (state or {}).get("log_history")
     found = []
@@ -197,7 +207,10 @@ def steps_logged(state: Mapping[str, Any] | None) -> list[MetricsRow]:
 
 
 def sound_evaluation(found: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the content of evaluation.json, given as `found`; None where a value has a wrong type or range."""
+    """Return the content of evaluation.json, given as `found`; None where a value has a wrong type or range.
+
+    None stays None. Keys may be missing, and unknown keys are not checked.
+    """
     if found is None:
         return None
     kinds: Mapping[str, Callable[[Any], bool]] = {

@@ -37,8 +37,10 @@ def open_run(
 
     `resume` is a run folder, or a copy of one in a mirror. True stands for the newest unfinished run of the recipe,
     here or in its mirror, and False for a new run. None means True in a notebook, which is executed again after an
-    interruption, and False elsewhere. A run to resume is locked until `held` is closed. Raises SettingError for what
-    cannot be resumed, and for other people's code that came with a file, unless `trust_code`.
+    interruption, and False elsewhere. `out` is the folder for a new run, or the one to which a copy is restored. If
+    `recipe` is None, a named run keeps its own, and otherwise the default preset is taken. A run to resume is locked
+    until `held` is closed. Messages on stderr tell what is resumed or restored. Raises SettingError for what cannot be
+    resumed, for a folder that is not free, and for other people's code that came with a file, unless `trust_code`.
     """
     run, recipe, path = _open(recipe, out, resume, held)
     trusted_code = check_trust(recipe, trust_code)
@@ -78,7 +80,11 @@ def _with_length_of(run: Run, recipe: Recipe) -> Recipe:
 def _open_named(
     recipe: Recipe | None, out: str | Path | None, resume: str | Path, held: ExitStack
 ) -> tuple[Run, Recipe]:
-    """Lock the run that the user named, and return it with its recipe. Raises SettingError for a finished run."""
+    """Lock the run that the user named, and return it with its recipe. A copy in a mirror is restored first.
+
+    Raises SettingError for an empty name, for a finished run, for one that another process trains, and as `restore_run`
+    and `_recipe_to_resume` do.
+    """
     if not str(resume).strip():
         raise SettingError(
             "is empty, as an unset variable leaves it",
@@ -121,7 +127,10 @@ def _new_path(recipe: Recipe, out: str | Path | None) -> Path:
 
 
 def _lock(path: Path, held: ExitStack) -> None:
-    """Lock a run folder until `held` is closed. Rank 0 does it for all processes."""
+    """Lock a run folder until `held` is closed. Rank 0 does it for all processes, and the others do nothing.
+
+    Raises SettingError as `locked` does, for example where another process trains there.
+    """
     if is_first_process():
         held.enter_context(locked(path))
 
@@ -129,7 +138,8 @@ def _lock(path: Path, held: ExitStack) -> None:
 def _find_unfinished(recipe: Recipe, out: str | Path | None, held: ExitStack) -> Run | None:
     """Return an unfinished run of the recipe that no process is training, locked; None where there is none.
 
-    Runs here (in `out` if it is given, else in runs/) are tried before those in the recipe's mirror.
+    The run in `out` if it is given, else those in runs/, are tried before those in the recipe's mirror. One from the
+    mirror is restored, by rank 0 only. Raises SettingError where restoring fails.
     """
     for path in unfinished(recipe, [Path(out)] if out else _local_folders()):
         try:
@@ -148,7 +158,11 @@ def _local_folders() -> list[Path]:
 
 
 def _restore_unfinished(recipe: Recipe, destination: str, out: str | Path | None, held: ExitStack) -> Run | None:
-    """Restore the newest unfinished run of the recipe from its mirror, and return it locked; None for no such run."""
+    """Restore the newest unfinished run of the recipe from its mirror, and return it locked; None for no such run.
+
+    It is restored to `out`, or else to runs/. Copies whose folder exists there are skipped. A restored run that turns
+    out to be finished stays there. Raises SettingError where restoring or locking fails.
+    """
     for name, text in mirror.recipes(destination).items():
         path = Path(out) if out else RUNS / name
         try:
@@ -167,8 +181,10 @@ def _restore_unfinished(recipe: Recipe, destination: str, out: str | Path | None
 def restore_run(source: str, out: str | Path | None = None) -> Run:
     """Return the run in the folder `source`. Where that is a copy in a mirror, restore the run first.
 
-    It is restored to the folder `out`, or to runs/. Raises SettingError where that folder has another run, or the same
-    run with fewer steps.
+    It is restored to the folder `out`, or to runs/, with a message on stderr. Nothing is restored where that folder has
+    the same run with no fewer steps. Under torchrun, rank 0 restores, and the other processes wait for the folder.
+    Raises SettingError where that folder has another run, or the same run with fewer steps. Raises it also for an `out`
+    with a `source` that is no copy, for a `source` that is no run, and where restoring fails.
     """
     if not mirror.is_mirror(source):
         if out is not None:
@@ -205,7 +221,7 @@ def _check_same_run(source: str, path: Path) -> None:
 
 
 def _recipe_to_resume(run: Run, recipe: Recipe) -> Recipe:
-    """Return `recipe` with the name and the micro-batch that the run began with.
+    """Return `recipe` with the name that the run began with, and with its micro-batch unless the recipe sets one.
 
     Raises SettingError for a recipe of another task, model or adapter.
     """
@@ -230,10 +246,10 @@ def _recipe_to_resume(run: Run, recipe: Recipe) -> Recipe:
 
 
 def keep_recipe(run: Run, recipe: Recipe) -> None:
-    """Write the recipe of a resumed run, once everything is checked.
+    """Write the recipe of a resumed run to its recipe.toml, if it has changed. Call it once everything is checked.
 
     Where the evaluation, its token limit or the rewards have changed, the answers from before training are deleted:
-    they have to be generated and graded again.
+    they have to be generated and graded again. Raises SettingError where the folder cannot be written.
     """
     original = run.recipe
     with writing_to(run):
@@ -251,7 +267,8 @@ def _evaluation_settings(recipe: Recipe) -> tuple[object, ...]:
 def rewind_to_checkpoint(run: Run) -> Path | None:
     """Rewind a run's folder to its newest whole checkpoint, and return that; None where there is none.
 
-    Damaged checkpoints are set aside. Tells the user what was damaged and what is lost.
+    Damaged checkpoints are set aside. Messages on stderr tell what was damaged and what is lost. Raises SettingError
+    or OSError where the folder cannot be changed; callers use `writing_to`.
     """
     checkpoint, problems = checkpoints.newest_whole(run.checkpoints)
     for problem in problems:

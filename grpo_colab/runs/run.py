@@ -58,7 +58,7 @@ class Run:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open a run folder. Raises SettingError where there is no recipe.toml, or where it is a link."""
+        """Open a run folder. Raises SettingError for an empty path, and where recipe.toml is missing or a link."""
         if not str(path).strip():
             raise SettingError(
                 "is empty, as an unset variable leaves it", setting="run", value=str(path), remedy="name a run folder"
@@ -78,8 +78,8 @@ class Run:
     def create(cls, recipe: Recipe, out: str | Path | None = None) -> Run:
         """Make a run folder with the recipe in it, and return the run.
 
-        The folder is `out`, or else runs/<date>-<recipe>, with -2, -3, ... where that exists. Raises SettingError for
-        a folder that is not empty or cannot be written.
+        The folder is `out`, or else runs/<date>-<recipe>, with -2, -3, ... where that exists. Parent folders are made
+        too. Raises SettingError for a folder that `check_free` refuses or that cannot be written.
         """
         path = free_path(recipe) if out is None else Path(out)
         check_free(path)
@@ -117,7 +117,7 @@ class Run:
 
     @property
     def max_steps(self) -> float | None:
-        """Return budget.max_steps; None where the recipe does not tell it."""
+        """Return budget.max_steps; None where recipe.toml has no such number or cannot be read."""
         return records.sound_number(self.table("budget").get("max_steps"))
 
     @property
@@ -159,7 +159,7 @@ class Run:
 
     @property
     def solved(self) -> bool | None:
-        """Tell whether a completion has reached budget.stop_at_reward; None where the recipe does not set it."""
+        """Tell whether a completion has reached budget.stop_at_reward; None if unset. Raises as `recipe` does."""
         stop = self.recipe.budget.stop_at_reward
         if stop is None:
             return None
@@ -171,30 +171,30 @@ class Run:
         return records.last_step(self.metrics())
 
     def metrics(self, limit: records.Limit = records.OWN) -> list[records.MetricsRow]:
-        """Return the lines of metrics.jsonl, one per step; damaged ones are left out."""
+        """Return the lines of metrics.jsonl, one per step, without damaged ones; [] for no file."""
         return records.read_metrics(self.path / "metrics.jsonl", limit)
 
     def completions(self, limit: records.Limit = records.OWN) -> list[records.CompletionRow]:
-        """Return the lines of completions.jsonl, one per completion; damaged ones are left out."""
+        """Return the lines of completions.jsonl, one per completion, without damaged ones; [] for no file."""
         return records.read_completions(self.path / "completions.jsonl", limit)
 
     def answers(self, name: str, limit: records.Limit = records.OWN) -> list[records.AnswerRow]:
-        """Return the lines of an evaluation's .jsonl file, one per problem; damaged ones are left out."""
+        """Return the lines of an evaluation's file `name`, one per problem, without damaged ones; [] for no file."""
         return records.read_answers(self.path / name, limit)
 
     def warnings(self, most: int) -> list[dict[str, Any]]:
-        """Return the lines of warnings.jsonl as they are, about `most` of them at most."""
+        """Return the lines of warnings.jsonl unchecked, about `most` of a longer file, all over it; [] for no file."""
         return files.read_objects(self.path / "warnings.jsonl", most_rows=most).rows
 
     def tripwire(self, step: int) -> dict[str, Any] | None:
-        """Return the content of tripwire.json; None where there is none, or where the run is past its step.
+        """Return the content of tripwire.json; None where it is missing or damaged, or the run is past its step.
 
         `step` is the last step that the run has finished.
         """
         return self._record_since("tripwire.json", step)
 
     def reward_failure(self, step: int) -> dict[str, Any] | None:
-        """Return the content of reward-failure.json; None where there is none, or where the run has finished its step.
+        """Return the content of reward-failure.json; None where it is missing or damaged, or its step is finished.
 
         `step` is the last step that the run has finished.
         """
@@ -207,21 +207,22 @@ class Run:
         return record if step is not None and step >= first_step else None
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Return the JSON object in a file of the folder; None where it is missing or cannot be read."""
+        """Return the JSON object in a file of the folder; None where it is missing, unreadable or over 8 MiB."""
         return files.read_json(self.path / name, records.MOST_JSON)
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a value to a JSON file of the folder."""
+        """Write a value to a JSON file of the folder, whole or not at all. Raises OSError where that fails."""
         files.write_json(self.path / name, value)
 
     def write_lines(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write these rows to a .jsonl file, in place of what it held."""
+        """Write these rows to a .jsonl file, in place of what it held. Raises OSError where that fails."""
         files.write_text(self.path / name, files.lines(rows))
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> bool:
         """Append rows to a .jsonl file, and return whether they are written.
 
-        Rows that a full disk refuses are kept in memory, and written by the next `append` or `flush` that succeeds.
+        Where writing fails, as on a full disk, no OSError is raised: the rows are kept in memory, and written by the
+        next `append` or `flush` that succeeds. Returns False too where earlier rows, of any file, are still kept.
         """
         self._unwritten[name] = self._unwritten.get(name, "") + files.lines(rows)
         try:
@@ -237,7 +238,10 @@ class Run:
             del self._unwritten[name]
 
     def to_disk(self) -> None:
-        """Flush all lines to the disk. Called before each checkpoint, which must never be ahead of them."""
+        """Write the rows that `append` could not write, and sync the growing .jsonl files to the disk.
+
+        Called before each checkpoint, which must never be ahead of them. Raises OSError where that fails.
+        """
         self.flush()
         for name in GROWING:
             if (self.path / name).exists():
@@ -246,7 +250,7 @@ class Run:
     def save_failure(self, record: Mapping[str, Any]) -> Path:
         """Write the record of a failed reward to reward-failure.json, and return the file's path.
 
-        Values that JSON cannot hold are written by `repr`.
+        Values that JSON cannot hold are written by `repr`. Raises OSError where the file cannot be written.
         """
         path = self.path / "reward-failure.json"
         files.write_text(path, json.dumps(record, indent=2, default=repr) + "\n")
@@ -260,7 +264,8 @@ class Run:
         """Delete the lines of all steps after a checkpoint (of all steps for None) and leftovers of killed processes.
 
         Lines that metrics.jsonl has lost are restored from the log in the checkpoint. Returns a sentence for each
-        damage found, with what was done about it. Raises SettingError where a file cannot be written.
+        damage found, with what was done about it. Raises SettingError where a file cannot be changed or checkpoints/
+        is a link, and OSError where the restored lines cannot be written.
         """
         if self.checkpoints.is_symlink():
             raise self.error("its checkpoints is a link, which is not followed", "put the folder itself there")
@@ -280,7 +285,7 @@ class Run:
         return notes
 
     def _remove_leftovers(self) -> None:
-        """Delete the temporary files and the unfinished checkpoint of a killed process."""
+        """Delete a killed process's temporary files at the top, and checkpoints/.new. Raises OSError if that fails."""
         for leftover in self.path.glob(".*.tmp"):
             known = leftover.is_symlink() or leftover.is_file() or leftover.is_dir()
             if known and LEFTOVER.fullmatch(leftover.name):
@@ -288,7 +293,10 @@ class Run:
         files.remove(self.checkpoints / checkpoints.STAGING)
 
     def _restore_metrics(self, checkpoint: Path, done: int) -> int:
-        """Add the steps up to `done` that metrics.jsonl lacks and the checkpoint has. Return how many there were."""
+        """Add the steps up to `done` that metrics.jsonl lacks and the checkpoint has. Return how many there were.
+
+        The file is written anew then, ordered by step. Raises OSError where that fails.
+        """
         rows = {row["step"]: row for row in self.metrics()}
         if len(rows) >= done:
             return 0
@@ -315,7 +323,7 @@ def drawn_names(folder: Path) -> list[str]:
 def reaches(row: Mapping[str, Any], stop_at_reward: float | None) -> bool:
     """Tell whether the best completion of a step earned `stop_at_reward`, within the rounding of float32.
 
-    `row` is the step's line of metrics. False for None.
+    `row` is the step's line of metrics. False where `stop_at_reward` is None or the row has no reward/max.
     """
     best = row.get("reward/max")
     if stop_at_reward is None or best is None:
@@ -330,7 +338,10 @@ def quote(path: Path) -> str:
 
 @contextlib.contextmanager
 def writing_to(run: Run) -> Iterator[None]:
-    """Turn errors in writing to the run's folder into a SettingError, whatever class a library gives them."""
+    """Turn an error of the block in writing to the run's folder into a SettingError with the command to resume.
+
+    Such an error is an OSError, or an exception of a library whose text has "os error". All others pass unchanged.
+    """
     try:
         yield
     except Exception as error:
@@ -343,7 +354,10 @@ def writing_to(run: Run) -> Iterator[None]:
 
 
 def unfinished(recipe: Recipe, folders: Iterable[Path]) -> Iterator[Path]:
-    """Yield those of the folders that hold an unfinished run of the same recipe, newest first."""
+    """Yield those of the folders that hold an unfinished run of the same recipe, newest recipe.toml first.
+
+    Folders that are no run, or that cannot be read, are skipped.
+    """
     found = []
     for folder in folders:
         with contextlib.suppress(SettingError, OSError):
@@ -364,7 +378,11 @@ def free_path(recipe: Recipe, taken: Collection[str] = ()) -> Path:
 
 
 def check_free(path: Path) -> None:
-    """Raise SettingError where `path` is no free or empty folder, or has a name that cannot be a run's."""
+    """Raise SettingError unless `path` can be a new run's folder: there is nothing, or a folder with hidden files only.
+
+    Names that no file can have, or that cannot be printed, are refused too. Raises OSError for a folder that cannot be
+    listed. Nothing is made.
+    """
     files.check_name("--out", path)
     if files.is_file(path / "recipe.toml"):
         raise SettingError(

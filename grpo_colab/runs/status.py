@@ -28,8 +28,9 @@ LONGEST: Final = 500  # characters in a line of `status_text`
 def status(path: str | Path) -> dict[str, Any]:
     """Return the state of a run as JSON types. What its folder does not tell is None.
 
-    Times are in seconds. No link is followed. Secrets are masked or left out. Raises SettingError where `path` is no
-    run folder.
+    Keys that end in "_s" are in seconds, and `_state` lists the values of "state". Steps count from 1; "step" is 0
+    before the first. No link is followed. Secrets are masked or left out. Nothing is written. Raises SettingError where
+    `path` is no run folder.
     """
     run = Run(path)
     rows, evaluation = run.metrics(records.SHARED), run.evaluation
@@ -69,7 +70,10 @@ def status(path: str | Path) -> dict[str, Any]:
 
 
 def _state(lock_holder: Holder, finished: bool, begun: bool) -> str:
-    """Return "unknown", "running", "finished", "stopped" or "not begun"."""
+    """Return "unknown", "running", "finished", "stopped" or "not begun".
+
+    It is "unknown" where the lock cannot be tried. `begun` says that there is a line of metrics or a checkpoint.
+    """
     if lock_holder.running is None:
         return "unknown"
     if lock_holder.running:
@@ -87,7 +91,7 @@ def _seconds_left(run: Run, max_steps: float | None, step: int, step_s: float) -
 
 
 def _newest(checkpoint: Path | None) -> dict[str, Any] | None:
-    """Return the name, the step and the age in seconds of the newest whole checkpoint."""
+    """Return the name, the step and the age in seconds of the newest whole checkpoint; None for None."""
     if checkpoint is None:
         return None
     return {"name": checkpoint.name, "step": step_of(checkpoint), "age_s": _age(checkpoint / MANIFEST)}

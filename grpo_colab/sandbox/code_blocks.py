@@ -8,7 +8,11 @@ _FENCES: Final = ("```python", "```py", "```python3", "```")
 
 
 def python_code(text: str) -> str:
-    """Return the last closed code block marked as Python; else the last one without a language; else all of `text`."""
+    """Return the last closed code block marked as Python; else the last one without a language; else all of `text`.
+
+    A block is returned without its marks, which stand on lines of their own. The marks of Python are python, py and
+    python3, in any case.
+    """
     lines = text.split("\n")
     marked_block: str | None = None
     bare_block: str | None = None

@@ -37,7 +37,11 @@ def check_settings(settings: Mapping[str, float]) -> None:
 
 
 def limit_this_process(memory_mb: int) -> None:
-    """Limit this process to the address space that programs of `memory_mb` MiB need; switch off core dumps."""
+    """Limit this process to the address space that programs of `memory_mb` MiB need; switch off core dumps.
+
+    That is 1 GiB plus eight times `memory_mb` MiB, or the hard limit where that is lower. On macOS, which refuses to
+    set it, there is no limit, and nothing is raised.
+    """
     import resource
 
     most = (1 << 30) + (memory_mb << 23)

@@ -32,8 +32,12 @@ def refusal(
 ) -> str:
     """Say why `value` may not be a result, or return an empty string.
 
+    `value` may hold only the types in `kinds`, and no subclasses of them. `max_items` bounds the items of all
+    containers together, where a dictionary's keys and values both count. `max_depth` counts the levels of containers: 0
+    allows none. `max_characters` bounds all texts and bytes together.
+
     The check goes level by level, and looks at types and lengths alone. A list that holds itself, or is shared forty
-    deep, has more items than any limit: to compare, copy or print it would never end.
+    levels deep, has more items than any limit: to compare, copy or print it would never end.
     """
     items = characters = 0
     level = [value]
@@ -64,16 +68,21 @@ def refusal(
 
 
 def _keys_collide(container: Any) -> bool:
-    """Tell whether so many keys or members share a hash that to build the container again would take a second."""
+    """Tell whether so many keys or members share a hash that to build the container again would take a second.
+
+    That is more than 100 of them. False for what is no dictionary and no set.
+    """
     if not isinstance(container, dict | set | frozenset):
         return False
     return len(container) - len(set(map(hash, container))) > 100
 
 
 def doubtful_texts(value: Any, path: str) -> list[str]:
-    """Return the paths to texts in `value` that may stand for an object, as expressions that begin with `path`.
+    """Return the paths to texts in `value` that look like an object's, such as a range's or a function's.
 
-    `value` has passed `refusal`. The texts come level by level.
+    A path is a Python expression in which `path`, such as "v", stands for `value`: `v[0]` is one. For a set with texts
+    there is one path, whatever the texts are: it picks a member of no plain type, or an empty text. `value` has passed
+    `refusal`. The paths come level by level.
     """
     found: list[str] = []
     level = [(value, path)]
@@ -96,7 +105,10 @@ def doubtful_texts(value: Any, path: str) -> list[str]:
 
 
 def holds(value: Any, test: Callable[[Any], bool]) -> bool:
-    """Tell whether `test` is true of anything in `value`, which has passed `refusal`."""
+    """Tell whether `test` is true of any key, item or value in `value` that is no container itself.
+
+    `value` has passed `refusal`, so this ends.
+    """
     if isinstance(value, dict):
         return any(holds(item, test) for pair in value.items() for item in pair)
     if isinstance(value, list | tuple | set | frozenset):

@@ -56,13 +56,17 @@ TRUTH: Final = (
 
 
 class Ended(Exception):
-    """Say that the program broke a limit, or gave what cannot leave its session: the test ends here."""
+    """Say that the test ends here: a limit is broken, or a value cannot go from one session to the other.
+
+    `Referee.ended` has the reason.
+    """
 
 
 class ProgramValue:
     """An instance or a function of the program, as the test's session hands it back.
 
-    It has a global `name` in the program's session, or else, with `proxy`, is one of the interpreter's own handles.
+    A function, or an object that is no plain data, has a global `name` in the program's session, and None as its
+    `proxy`. An instance has a `proxy`, the interpreter's own handle of it, and an empty name.
     """
 
     def __init__(self, name: str, proxy: Any) -> None:
@@ -92,8 +96,12 @@ class Referee:
     """Answer a test's questions with what the program gives, within the limits of one run.
 
     `program` is the program's session, `lifted` and `shared` are the exam's. `trusted` is the built-in `eval`, which
-    the program cannot redefine. `clock` gives the CPU seconds of the program's process and of this one: that a machine
-    is busy is not the program's fault.
+    the program cannot redefine. `out` collects what the test and the program print. `clock` gives the CPU seconds of
+    the program's process and of this one, so that a busy machine does not count. `limit_s` bounds these seconds, with a
+    margin to read what the program gives.
+
+    After the test, `ended` is the kind and the message of the limit that was broken, or the interpreter's error, or
+    None.
     """
 
     def __init__(
@@ -144,7 +152,11 @@ class Referee:
         return {here: _Handle(self, ProgramValue(there, None)) for here, there in names.items()}
 
     def call(self, value: ProgramValue, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call the program's `value`, or its `.method`, and note which of the arguments it has changed."""
+        """Call the program's `value`, or its `.method`, and return the result.
+
+        Which of the arguments it has changed is noted in `changes`. `method` is "" or has its dot. Raises TypeError for
+        a keyword that is no identifier, and what `ask` raises.
+        """
         if not all(map(str.isidentifier, kwargs)):  # the program may have made them up; they must not become source
             raise TypeError("keywords must be identifiers")
         slots = ["{}"] * len(args) + [f"{name}={{}}" for name in kwargs]
@@ -156,7 +168,9 @@ class Referee:
     def ask(self, form: str, given: Sequence[Any], first: str = "") -> Any:
         """Evaluate an expression in the program's session, and return what the test may see of its value.
 
-        `form` is the expression with slots `{}` for the values `given`. `first` is source to run before it.
+        `form` is the expression with slots `{}` for the values `given`; it may call the trusted `eval` as `__e`.
+        `first` is source to run before it. The value stays in the program's session as `__v`. Raises what `_feed`
+        raises, and Ended for a value that cannot cross.
         """
         inputs: dict[str, Any] = {"__e": self.trusted} if "__e(" in form else {}
         slots = []
@@ -170,9 +184,11 @@ class Referee:
         return value if type(value) in (bool, float, type(None)) else self._outward(value)
 
     def _feed(self, source: str, inputs: dict[str, Any]) -> Any:
-        """Run source in the program's session.
+        """Run source in the program's session, with the globals `inputs`, and return the value of its last expression.
 
-        What the program raises is raised here, for the test to catch. Raises Ended where a limit is broken.
+        What the program raises is raised here, for the test to catch. Raises Ended where a limit is broken, where the
+        test has ended before, and for a value without a hash in this process. A timer is set for each call. Its signal
+        kills this process where reading the value takes too long.
         """
         if self.ended is not None:
             raise Ended
@@ -195,12 +211,16 @@ class Referee:
             return self._end("result", f"the result has {error}")
 
     def _end(self, kind: str, message: str) -> Any:
-        """End the test with this kind of outcome."""
+        """Keep this kind of outcome and its message in `ended`, and raise Ended: it never returns."""
         self.ended = (kind, message)
         raise Ended
 
     def _inward(self, value: Any) -> Any:
-        """Return a value of the test's as the program's session takes it."""
+        """Return a value of the test's as the program's session takes it.
+
+        Raises Ended for an instance of the test's own class, for a function of the test's, and for one of the program's
+        inside another value.
+        """
         if isinstance(value, ProgramValue):
             if value.proxy is None:
                 self._end("unsupported", "a test hands one of the program's functions over inside of another value")
@@ -216,7 +236,8 @@ class Referee:
     def _outward(self, value: Any) -> Any:
         """Return what the test's session may see of `value`, which is `__v` in the program's session.
 
-        Plain data crosses as it is. A range or an iterator becomes a tuple. Any other object becomes a handle.
+        Plain data crosses as it is. A range or an iterator becomes a tuple. Any other object becomes a handle. Raises
+        Ended for a value that is too large, and for an object within plain data.
         """
         named_tuple = {type(value)} if issubclass(type(value), tuple) else set()
         problem = refusal(value, *CROSSING, kinds=_KINDS | named_tuple, max_bits=CROSSING_BITS)
@@ -254,11 +275,17 @@ class Referee:
         return with_handles
 
     def _trusted(self, expression: str) -> Any:
-        """Evaluate `expression` of `v` with the interpreter's own built-ins."""
+        """Evaluate `expression` with the interpreter's own `eval`, and return its value.
+
+        In it, `v` is the program's `__v`. Raises what `_feed` raises.
+        """
         return self._feed(f"__e({expression!r}, {{'v': __v}})", {"__e": self.trusted})
 
     def _wrapped(self, value: Any) -> Any:
-        """Return `value` with a handle in place of each instance in its lists, tuples and dictionaries."""
+        """Return `value` with a handle in place of each instance in its lists, tuples and dictionaries.
+
+        It counts the handles in `wrapped`, and keeps the class of the last one in `handed`.
+        """
         if isinstance(value, MontyClassProxy):
             self.handed = f"class {value.name[:80]}"
             self.wrapped += 1
@@ -270,9 +297,11 @@ class Referee:
         return value
 
     def _lift(self, index: int, given: list[Any], plain_from: int) -> Any:
-        """Evaluate a lifted expression in the program's session with the values `given`.
+        """Evaluate a lifted expression in the program's session with the values `given`, and return its value.
 
-        Those from the index `plain_from` on must be plain; -1 allows instances in all of them.
+        `index` is its place in `lifted`. Values from the index `plain_from` on must be plain: Ended is raised for an
+        instance in them. -1 allows instances in all of them. The source `shared` runs before the first expression. What
+        the call has changed is noted in `changes`.
         """
         if plain_from >= 0 and any(map(_holds_instance, given[plain_from:])):
             self._end("unsupported", "a test hands the program's own instance to a function of the test's")
@@ -288,7 +317,7 @@ class Referee:
         """Return the arguments that the program has changed, as pairs of the index and the new value.
 
         `before` holds the lists, dictionaries and sets as they were handed over, and None for other arguments. The
-        first of them is `__a<start>` in the program's session.
+        first of them is `__a<start>` in the program's session. A new value that may not cross to the test is left out.
         """
         changes = []
         for index, old in enumerate(before):
@@ -300,14 +329,18 @@ class Referee:
         return changes
 
     def _changed(self, function: Any) -> list[tuple[int, Any]]:
-        """Return the changes of the last call, and forget them, if it was of `function`: a handle's, or an index."""
+        """Return the changes of the last call, as `_changes` gives them, if it was of `function`; else an empty list.
+
+        `function` is the ProgramValue that was called or that has the method, or the index of a lifted expression. The
+        changes are forgotten in both cases.
+        """
         called, changes = self.changes
         self.changes = (None, [])
         return changes if called is function or (type(called) is int and called == function) else []
 
 
 def _holds_instance(value: Any) -> bool:
-    """Tell whether there is an instance of the program's in a value of the test's."""
+    """Tell whether there is an instance of the program's in a value of the test's; its functions are none."""
     if isinstance(value, dict):
         return any(map(_holds_instance, value)) or any(map(_holds_instance, value.values()))
     if isinstance(value, list | tuple | set | frozenset):
@@ -320,7 +353,8 @@ def examine(
 ) -> tuple[str, str] | MontyError | None:
     """Run a test, and return why it failed: a kind and a message, or an error of the interpreter's; None for a pass.
 
-    `open_session` opens a session for tests, which starts in `state`. `names` are those that the test calls.
+    `open_session` opens a session for tests, which starts in `state`. `names` maps the test's names for the functions
+    and classes that it calls to the program's. Nothing is raised for what the test or the program does.
     """
     try:
         with open_session() as session:

@@ -74,11 +74,11 @@ class Exam(NamedTuple):
 class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
     """Run each program in a fresh session, with the names that `prelude`, trusted source, has defined.
 
-    `workers` interpreters run side by side, each with two processes of its own, which the first `run` starts. A program
-    has `time_limit_s` seconds of wall time and `memory_mb` MiB, and may print `max_output` bytes. Its value may hold
-    `max_items` values in lists, tuples and dictionaries at most `max_depth` deep, `max_output` characters in all, and
-    integers of 4,096 bits. A program ends in the same way each time: the clock stands still, sleeping takes no time,
-    and random numbers have a fixed seed.
+    `workers` interpreters run side by side, each with two processes of its own, which the first `run` starts and
+    `close` or the end of a `with` block ends. A program has `time_limit_s` seconds of wall time and `memory_mb` MiB,
+    and may print `max_output` bytes. Its value may hold `max_items` values in lists, tuples and dictionaries at most
+    `max_depth` deep, `max_output` characters in all, and integers of 4,096 bits. A program ends in the same way each
+    time: the clock stands still, sleeping takes no time, and random numbers have a fixed seed.
 
     A sandbox can be used from any thread, after a fork, and pickled; a copy or a fork starts workers of its own. Raises
     SettingError for a setting that cannot work and without pydantic-monty; `run` raises it for a prelude that fails.
@@ -139,14 +139,17 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
         inputs: Sequence[Mapping[str, Any]] | None = None,
         then: Sequence[str | Exam] | None = None,
     ) -> list[Outcome]:
-        """Run the programs, and return their outcomes in the same order.
+        """Run the programs, and return their outcomes in the same order. Nothing is raised for a program that fails.
 
         `inputs` holds, for each program, global variables with plain values. `then` holds, for each program, what to
         run after it. Source runs in the program's session, with a time limit of its own, and the outcome's value is
-        that of its last expression; a quote or a line that the program left open cannot swallow it. An `Exam` runs in
-        a session of its own, and the value is None.
+        that of its last expression; a quote or a line that the program left open cannot swallow it. An `Exam` runs in a
+        session of its own, and the value is None.
 
-        Raises TypeError for arguments of other types, and RuntimeError when the workers hang.
+        The first call starts the workers. Calls from several threads wait for each other. Raises TypeError for
+        arguments of other types, ValueError for lists of other lengths and for inputs that are not plain, SettingError
+        for a prelude that fails and for workers that do not start, and RuntimeError when the workers hang. After an
+        interrupt or an error of the workers these are ended, and the next call starts others.
         """
         variables = [{}] * len(programs) if inputs is None else [dict(names) for names in inputs]
         after: list[Any] = [()] * len(programs)
@@ -165,7 +168,11 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
                 raise
 
     def _run(self, requests: list[bytes]) -> list[Outcome]:
-        """Hand the requests to the workers as these have room, and collect the outcomes."""
+        """Hand the requests to the workers as these have room, and return the outcomes in the order of the requests.
+
+        Missing workers are started first. Raises RuntimeError when none answers in time, and SettingError as `_receive`
+        does.
+        """
         waiting = deque(range(len(requests)))
         failures = [0] * (len(requests) + 1)  # of each request; the last entry, index -1, counts failed starts
         outcomes = [Outcome()] * len(requests)
@@ -188,7 +195,10 @@ class Sandbox(contextlib.AbstractContextManager["Sandbox"]):
     def _receive(self, worker: _Worker, waiting: deque[int], failures: list[int], outcomes: list[Outcome]) -> None:
         """Take one reply from a worker; replace the worker if it has died, and retry or settle what it was running.
 
-        A program whose worker died is tried a second time, since the worker may have been killed from outside.
+        A program whose worker died is tried a second time, since the worker may have been killed from outside. But a
+        worker's own timer kills it where a value takes too long to read: the outcome's kind is then "time", without a
+        second try. `failures` counts the deaths per request; its last entry counts those at a start. Raises
+        SettingError for a prelude that fails, and after MOST_FAILED_STARTS failed starts.
         """
         job, reply = worker.receive()
         if reply is not None:
@@ -231,7 +241,7 @@ os.register_at_fork(after_in_child=_forget_workers)
 
 
 class _Worker:
-    """The outer process, as the trainer sees it.
+    """The outer process, as the trainer sees it. Making one starts the process, and sends the prelude and the settings.
 
     `jobs` are the indices of the program that it runs and of the next one; the index -1 is its start.
     """
@@ -263,13 +273,19 @@ class _Worker:
         return not self.jobs or (len(self.jobs) == 1 and len(request) < SHORT)
 
     def send(self, job: int, request: bytes) -> None:
-        """Send a request. Whether the process has died, `receive` will find."""
+        """Send a request, and add its `job`, the program's index or -1, to `jobs`.
+
+        Nothing is raised if the process has died: `receive` finds that.
+        """
         self.jobs.append(job)
         with contextlib.suppress(OSError):
             self.channel.send_bytes(request)
 
     def receive(self) -> tuple[int, tuple[Any, ...] | None]:
-        """Return the index of the job, and the parts of its outcome; None in their place when the process has died."""
+        """Wait for a reply, and return the index of the oldest job and the parts of its outcome.
+
+        The job leaves `jobs`. None stands for the parts when the process has died; nothing is raised.
+        """
         job = self.jobs.popleft()
         try:
             return job, marshal.loads(self.channel.recv_bytes())
@@ -277,12 +293,18 @@ class _Worker:
             return job, None
 
     def last_line(self) -> str:
-        """Return the last line that the process has written, which says why it did not start."""
+        """Return the last line that the process has written, which says why it did not start.
+
+        It has at most 300 characters, and is empty where nothing was written.
+        """
         written = os.read(self.errors.fileno(), 1 << 16) if self.errors.poll() else b""
         return written.decode(errors="replace").strip().rpartition("\n")[2][:300]
 
     def kill(self) -> int:
-        """End the process, if it has not ended by itself, and return its exit status."""
+        """End the process and its children, if it has not ended by itself, and return its exit status.
+
+        The status is negative where a signal ended it. The channels to it are closed.
+        """
         self.channel.close()
         self.errors.close()
         with self.process, contextlib.suppress(ProcessLookupError):

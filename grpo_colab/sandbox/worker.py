@@ -32,7 +32,11 @@ _MOST_TRIES: Final = 3  # of a run that got no processor to run on
 
 
 def serve() -> None:
-    """Answer the trainer's requests, which come through the socket that is stdin, until the trainer ends."""
+    """Answer the trainer's requests, which come through the socket that is stdin, until the trainer ends.
+
+    The first reply is the outcome of the prelude. The process limits its own memory, and keeps its stderr from the
+    interpreter's process.
+    """
     # The interpreter's process inherits stderr, and could fill that pipe, which nobody empties. So the pipe moves to
     # `sys.stderr` of this process alone.
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
@@ -75,14 +79,21 @@ class _Runner:
         self.exam_state: bytes | None = None  # after the prelude and the referee's helpers
 
     def start(self) -> tuple[Any, ...]:
-        """Run the prelude, keep the state that it leaves, and return the parts of its outcome."""
+        """Run the prelude, keep the state that it leaves, and return the parts of its outcome, without a value.
+
+        After a prelude that fails the state is None. The interpreter's own `eval` is kept, too.
+        """
         with self.open_session() as session:
             self.eval = session.feed_run("eval")
         self.state, *reply = self._with_processor_time(lambda: self._outcome({}, [self.prelude]))
         return (None, *reply)
 
     def ask(self, inputs: dict[str, Any], program: str, then: str | tuple[Any, ...]) -> tuple[Any, ...]:
-        """Run a program, then the source or the exam `then`, if any; return the parts of the outcome."""
+        """Run a program with the globals `inputs`, then the source or the exam `then`; return the parts of the outcome.
+
+        `then` is a text, the fields of an `Exam`, or an empty tuple for nothing. The first exam prepares the state that
+        tests start in; where that fails, its outcome is returned instead.
+        """
         if isinstance(then, str):
             return self._with_processor_time(lambda: self._outcome(inputs, [program, then]))
         if then and not self.exam_state:
@@ -96,10 +107,11 @@ class _Runner:
         return self._with_processor_time(lambda: self._outcome(inputs, [program], exam))
 
     def _with_processor_time(self, run: Callable[[], tuple[tuple[Any, ...], float]]) -> tuple[Any, ...]:
-        """Return what `run` gives; run it again where it broke a limit without having had a processor.
+        """Return the outcome that `run` gives, and run it again where it broke a limit without having had a processor.
 
-        On a busy machine the wall time may be over while the program has hardly run. It may also have been killed from
-        outside.
+        `run` gives the parts of an outcome, and the seconds of CPU time. It runs at most _MOST_TRIES times. On a busy
+        machine the wall time may be over while the program has hardly run. It may also have been killed from outside. A
+        timer's signal kills this process where reading the value takes too long.
         """
         for _ in range(_MOST_TRIES):
             signal.setitimer(signal.ITIMER_PROF, READING_S + 2e-6 * self.bounds[0])
@@ -119,8 +131,9 @@ class _Runner:
     ) -> tuple[tuple[Any, ...], float]:
         """Run `feeds`, one after the other, in one session; return the parts of the outcome, and seconds of CPU time.
 
-        Without a state to begin with, and `for_exams`, the value is the state that the feeds leave. With an exam, it is
-        None.
+        `inputs` are the globals of the first feed. The session begins with the state that the prelude has left. For the
+        prelude itself and with `for_exams` it begins empty, and the value is the state that the feeds leave. An exam
+        runs last, and the value is then None. A program that fails has the value None, too, and nothing is raised.
 
         A text in the value may stand for an object that cannot leave the interpreter. Then the feeds run again, so that
         the value is `named` `__v`, and the interpreter's own `type` says what each such text is.
@@ -169,7 +182,10 @@ class _Runner:
         return f"the result has a value of type {others}" if others else ""
 
     def _run_exam(self, session: Any, exam: Exam, printed: Any, pids: list[int]) -> tuple[str, str]:
-        """Run an exam of the program in `session`; return the kind of its end, and the message."""
+        """Run an exam of the program in `session`; return the kind of its end, and the message: "ok" and "" for a pass.
+
+        The id of the process of the exam's own session is added to `pids`.
+        """
         from grpo_colab.sandbox.referee import Referee, examine
 
         @contextlib.contextmanager
@@ -208,7 +224,7 @@ def _with_named_value(source: str) -> str:
 
 
 def _kind(error: Any) -> str:
-    """Return the kind of outcome that an error of the interpreter's means."""
+    """Return the kind of outcome that an interpreter's error means: time, crash, memory, unsupported or error."""
     import builtins
 
     if hasattr(error, "timed_out"):  # a MontyCrashedError

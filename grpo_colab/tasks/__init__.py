@@ -61,7 +61,10 @@ class Task(ABC):
     }
 
     def __init__(self, *, system_prompt: str | None = None, seed: int = 0) -> None:
-        """Make a task; with system_prompt = None it has its class's own, with an empty text it has none."""
+        """Make a task; with system_prompt = None it has its class's own, with an empty text it has none.
+
+        `seed` decides the order of the problems, or, where they are generated, the problems themselves.
+        """
         self.system_prompt = self.default_system_prompt if system_prompt is None else system_prompt
         self.seed = seed
 
@@ -69,7 +72,8 @@ class Task(ABC):
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
         """Return the first `n` problems of `split`, "train" or "test", in an order that the seed decides.
 
-        With n = None, return all of them.
+        With n = None, return all of them; with fewer than `n`, those that there are. The tasks say which errors they
+        raise.
         """
 
     def reward_columns(self) -> list[str]:
@@ -79,13 +83,15 @@ class Task(ABC):
     def check_model(self, name: str, path: str) -> None:  # noqa: B027 - most tasks ask nothing of a model
         """Raise SettingError if the model cannot do this task, as far as its files show before it is loaded.
 
-        `name` is the model's name in the recipe, `path` its folder or its name on the hub.
+        `name` is the model's name in the recipe, `path` its folder or its name on the hub. A task that asks nothing of
+        a model raises nothing.
         """
 
     def messages(self, problem: Problem) -> list[Message]:
         """Return the prompt in TRL's conversational form: the task's system prompt, then the problem.
 
-        A problem that has its own system message keeps it.
+        The problem is its own `messages`, or its question as a user's message. A problem that begins with a system
+        message keeps it, and gets no other. Without a system prompt there is none.
         """
         messages = list(problem.messages or [{"role": "user", "content": problem.question}])
         if self.system_prompt and messages[0]["role"] != "system":
@@ -98,11 +104,17 @@ class Task(ABC):
         return f"<reasoning>\n{reasoning}\n</reasoning>\n<answer>\n{problem.answer.strip()}\n</answer>\n"
 
     def grade(self, completion: str, problem: Problem) -> Verdict:
-        """Return the verdict on one completion, by the parser that the rewards use."""
+        """Return the verdict on one completion, by the parser that the rewards use.
+
+        Raises ValueError for a problem whose answer is not one number.
+        """
         return grade(completion, problem.answer)
 
     def lenient_right(self, completion: str, problem: Problem) -> bool:
-        """Tell whether the last number of a completion is the gold answer, whatever the completion's form."""
+        """Tell whether the last number of a completion is the gold answer, whatever the completion's form.
+
+        Raises ValueError for a problem whose answer is not one number.
+        """
         return lenient_grade(completion, problem.answer).right
 
 
@@ -125,12 +137,19 @@ def task_class(name: str) -> type[Task]:
 
 
 def load_task(name: str, **options: Any) -> Task:
-    """Make the task `name` with these options; `task_options` lists those that it has."""
+    """Make the task `name` with these options; `task_options` lists those that it has.
+
+    Raises SettingError for an unknown name, and for an option's value that the task refuses. Raises TypeError for an
+    unknown option.
+    """
     return task_class(name)(**options)
 
 
 def task_options(name: str) -> dict[str, Any]:
-    """Return the options of the task `name` with their types: the keyword arguments of its class and base classes."""
+    """Return the options of the task `name` with their types: the keyword arguments of its class and base classes.
+
+    The task's module is imported. Raises SettingError for an unknown name.
+    """
     options: dict[str, Any] = {}
     for cls in task_class(name).__mro__:
         if "__init__" not in vars(cls) or not issubclass(cls, Task):
@@ -143,7 +162,7 @@ def task_options(name: str) -> dict[str, Any]:
 
 
 def seeded_order(problems: Sequence[Problem], split: str, seed: int) -> list[Problem]:
-    """Return `problems` shuffled by a hash of (split, seed), so that each split and seed has an order of its own."""
+    """Return a copy of `problems`, shuffled by a hash of (split, seed): each split and seed has an order of its own."""
     digest = hashlib.sha256(f"order/{split}/{seed}".encode()).digest()
     shuffled = list(problems)
     random.Random(digest).shuffle(shuffled)

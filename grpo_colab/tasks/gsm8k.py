@@ -21,7 +21,11 @@ CALCULATOR_MARK = re.compile(r"<<[^<>]*>>")
 
 
 class GSM8K(Task):
-    """Grade-school mathematics. Every answer is one number."""
+    """Grade-school mathematics. Every answer is one number.
+
+    Raises SettingError for a `path` without train.jsonl and test.jsonl. The problems are read, or downloaded, when they
+    are asked for.
+    """
 
     name = "gsm8k"
     default_system_prompt = "Respond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>"
@@ -38,7 +42,8 @@ class GSM8K(Task):
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
         """Return the first `n` problems of a split (all with n = None) in the seed's order.
 
-        Raises SettingError for a split without rows, a row that is no problem, and a hub that cannot be reached.
+        Without `path` they are downloaded from the hub, or come from its cache. Raises SettingError for a file that
+        cannot be read, a split without rows, a row that is no problem, and a hub that cannot be reached.
         """
         problems = [self._problem(where, row) for where, row in self._rows(split)]
         if not problems:
@@ -46,7 +51,10 @@ class GSM8K(Task):
         return seeded_order(problems, split, self.seed)[:n]
 
     def _rows(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield where each row of a split is, and the row."""
+        """Yield where each row of a split is, and the row, from the file in `path` or from the hub.
+
+        Raises SettingError for a file that cannot be read, and for a hub that cannot be reached.
+        """
         if self.path is not None:
             yield from read_jsonl(self.path / f"{split}.jsonl")
             return
@@ -65,7 +73,10 @@ class GSM8K(Task):
             yield f"{HUB_NAME} {split} row {number}", dict(row)
 
     def _problem(self, where: str, row: dict[str, Any]) -> Problem:
-        """Return the problem of a row; raise SettingError if the row has no question, or no gold number."""
+        """Return the problem of a row; raise SettingError if the row has no question, or no gold number.
+
+        `where` is the row's place, for the error and the problem's `source`.
+        """
         question = column(row, "question", where, "task.name = 'jsonl' and its column names")
         solution = column(row, "answer", where, "task.name = 'jsonl' and its column names")
         worked_out, mark, gold = str(solution).rpartition("####")

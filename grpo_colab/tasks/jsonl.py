@@ -25,7 +25,11 @@ RESERVED = frozenset({*ALWAYS_PASSED, *NOT_PASSED, "answer"})
 
 
 class JSONL(Task):
-    """Problems of your own, from the file `path`. A tenth of them is held out, unless `test_path` has others."""
+    """Problems of your own, from the file `path`. A tenth of them is held out, unless `test_path` has others.
+
+    `prompt_column` and `answer_column` name the columns of the prompt and the gold number. Raises SettingError without
+    `path`, and for a file that does not exist. The files are read when the problems are asked for.
+    """
 
     name = "jsonl"
     default_system_prompt = GSM8K.default_system_prompt
@@ -53,7 +57,8 @@ class JSONL(Task):
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
         """Return the first `n` problems of a split (all with n = None) in the seed's order.
 
-        Raises SettingError for an empty file, a row that is no problem, and a file too small to hold problems out.
+        Raises SettingError for a file that cannot be read or is empty, a row that is no problem, and a file too small
+        to hold problems out.
         """
         path = self.path if split == "train" or self.test_path is None else self.test_path
         problems = [self._problem(where, row) for where, row in read_jsonl(path)]
@@ -71,19 +76,29 @@ class JSONL(Task):
         return seeded_order(problems, split, self.seed)[:n]
 
     def reward_columns(self) -> list[str]:
-        """Return `answer`, and the other columns that the first row has."""
+        """Return `answer`, and the other columns that the first row has.
+
+        The first row is read from the file at `path`; an empty file has `answer` only. Raises SettingError as
+        `read_jsonl` does.
+        """
         names = ["answer"]
         for _, first_row in islice(read_jsonl(self.path), 1):
             names += self._columns(first_row)
         return names
 
     def _columns(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Return what a reward gets of a row beside its prompt and its gold answer."""
+        """Return what a reward gets of a row beside its prompt and its gold answer.
+
+        A column with a name of RESERVED is left out: TRL passes another value under it.
+        """
         not_passed_on = {self.prompt_column, self.answer_column, *RESERVED}
         return {key: value for key, value in row.items() if key not in not_passed_on}
 
     def _problem(self, where: str, row: dict[str, Any]) -> Problem:
-        """Return the problem of a row; raise SettingError for a prompt or a gold answer of another form."""
+        """Return the problem of a row; raise SettingError for a prompt or a gold answer that is missing or malformed.
+
+        `where` is the row's place, `file:line`. The question of a conversation is its last message.
+        """
         prompt = column(row, self.prompt_column, where, "task.prompt_column")
         answer = column(row, self.answer_column, where, "task.answer_column")
         if isinstance(answer, bool) or not isinstance(answer, str | int | float):

@@ -65,7 +65,10 @@ def _parse_row(line: str, where: str) -> dict[str, Any]:
 
 
 def _lines(file: TextIO, path: Path) -> Iterator[str]:
-    """Yield the lines of a file; raise SettingError for one that is too long, and for bytes that are not UTF-8."""
+    """Yield the lines of a file with their line ends.
+
+    Raises SettingError for a line of more than LONGEST_LINE characters, and for bytes that are not UTF-8.
+    """
     try:
         while line := file.readline(LONGEST_LINE + 1):
             if len(line) > LONGEST_LINE:
@@ -86,7 +89,10 @@ def checked_gold(text: str, where: str) -> str:
 
 
 def column(row: dict[str, Any], name: str, where: str, setting: str) -> Any:
-    """Return `row[name]`; raise SettingError if there is none, with the row's columns and the setting to change."""
+    """Return `row[name]`; raise SettingError if it is missing or None.
+
+    The error lists the row's columns, and its remedy is to change `setting`. `where` is the row's place, `file:line`.
+    """
     if name not in row or row[name] is None:
         problem = f"there is no column {name!r}; it has {names(row)}"
         raise SettingError(problem, remedy=f"set {setting}", place=where)
@@ -100,7 +106,11 @@ def names(row: Mapping[str, Any]) -> str:
 
 
 def shown(text: str, limit: int = 80) -> str:
-    """Return `text` quoted for an error message, with control characters escaped, cut to `limit` characters."""
+    """Return `text` quoted for an error message, with control characters escaped.
+
+    White space at its ends is left out. Of a text with more than `limit` characters the first `limit` are shown, then
+    `...`.
+    """
     if len(text) <= limit:
         return repr(text.strip())
     return repr(text[: 2 * limit].strip()[:limit] + "...")

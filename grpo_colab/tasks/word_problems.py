@@ -77,7 +77,11 @@ class WordProblems(Task):
     default_system_prompt = "Think in <reasoning>, then give the number in <answer>."
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        """Return the first `n` problems of `split`; with n = None, 4,096 for training and 256 for testing."""
+        """Return the first `n` problems of `split`; with n = None, 4,096 for training and 256 for testing.
+
+        They are generated, so there are as many as are asked for. Raises ValueError for another split than "train" and
+        "test".
+        """
         _check_split(split)
         if n is None:
             n = DEFAULT_SIZES[split]
@@ -87,8 +91,9 @@ class WordProblems(Task):
 def make_problem(split: str, seed: int, index: int, step_weights: Mapping[int, int] = STEP_WEIGHTS) -> Problem:
     """Return problem `index` of a seed and a split ("train" or "test"), the same one on every machine.
 
-    A hash of all three seeds the random generator; with a sum, problem 1 of seed 0 would be problem 0 of seed 1.
-    Stories of the other split are discarded until one fits.
+    `step_weights` maps numbers of steps to their relative shares. A hash of split, seed and index seeds the random
+    generator; with a sum, problem 1 of seed 0 would be problem 0 of seed 1. Stories that do not fit, or belong to the
+    other split, are discarded until one is left. Raises ValueError for another split.
     """
     _check_split(split)
     rng = random.Random(hashlib.blake2b(f"{split}/{seed}/{index}".encode(), digest_size=16).digest())

@@ -20,7 +20,12 @@ from grpo_colab.tiny.pretrain import Pretraining, pretrain
 
 
 def main() -> None:
-    """Parse the command line, train and save a model, measure it, and write its card. Print the measures as JSON."""
+    """Parse the command line, train and save a model, measure it, and write its card. Print the measures as JSON.
+
+    The folder of --out gets the weights in float16, the tokenizer, and the card as README.md; what has these names
+    there is replaced. The progress of the training is printed as well. Exits with status 2 for arguments that cannot be
+    parsed.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m grpo_colab.tiny",
         description="Make one of the small models that the CPU presets train.",

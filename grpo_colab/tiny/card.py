@@ -78,8 +78,9 @@ Licence: Apache-2.0.
 def model_card(settings: Pretraining, facts: Mapping[str, float], measured: Mapping[str, float]) -> str:
     """Return the card of the word problem model as Markdown.
 
-    `facts` has its parameters, the minutes and CPU threads of the training, its last loss in nats per token, and
-    `measured_on`, the number of problems that `measured` is from. `measured` is what `measure` returns.
+    `facts` has its `parameters`, the `minutes` and CPU `threads` of the training, its last `loss` in nats per token,
+    and `measured_on`, the number of problems that `measured` is from. `measured` is what `measure` returns. Raises
+    KeyError for a fact that is missing.
     """
     return CARD.format(
         styles=", ".join(f"{style} {share:.0%}" for style, share in STYLE_SHARES.items()),

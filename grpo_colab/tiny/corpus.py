@@ -23,7 +23,12 @@ STYLE_SHARES = {"steps": 0.27, "one_line": 0.38, "bare": 0.20, "untagged": 0.15}
 
 
 def completion(problem: Problem, style: str) -> str:
-    """Return a completion with the right answer in one of the four styles; GRPO rewards "steps" the most."""
+    """Return a completion with the right answer in one of the four styles; GRPO rewards "steps" the most.
+
+    The style "steps" has a step per line in the strict format, and "one_line" has all steps as one expression. The
+    style "bare" is the answer without anything else. Any other style is "untagged": a step per line, and the answer in
+    a sentence.
+    """
     if style == "steps":
         return format_completion("\n".join(problem.steps), problem.answer)
     if style == "one_line":
@@ -49,7 +54,10 @@ def one_line(steps: tuple[str, ...]) -> str:
 
 
 def answered_problems(seed: int) -> Iterator[tuple[Problem, str]]:
-    """Yield (problem, completion) pairs of the "train" split without end, in styles chosen by STYLE_SHARES."""
+    """Yield (problem, completion) pairs of the "train" split without end, in styles chosen by STYLE_SHARES.
+
+    The same seed gives the same pairs.
+    """
     rng = random.Random(f"styles/{seed}")
     index = 0
     while True:
@@ -60,7 +68,7 @@ def answered_problems(seed: int) -> Iterator[tuple[Problem, str]]:
 
 
 def equations(seed: int) -> Iterator[str]:
-    """Yield single steps such as "12 + 14 = 26" without end.
+    """Yield single steps such as "12 + 14 = 26" without end; the same seed gives the same steps.
 
     The operation is chosen by fixed weights, then each step that a problem may contain is equally likely.
     """

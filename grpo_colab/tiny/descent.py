@@ -30,7 +30,10 @@ class Descent:
     decay_share: float = 1 / 2  # share of the steps, at the end, in which the learning rates fall to 0
 
     def rate(self, step: int) -> float:
-        """Return the factor of the learning rates at a step: it rises to 1, stays there, and falls linearly to 0."""
+        """Return the factor of the learning rates at a step: it rises to 1, stays there, and falls linearly to 0.
+
+        Steps are counted from 0. Raises ZeroDivisionError where the settings have no steps.
+        """
         warmup_steps, decay_steps = self.warmup_share * self.steps, self.decay_share * self.steps
         return min(1.0, (step + 1) / warmup_steps, (self.steps - step) / decay_steps)
 
@@ -42,10 +45,11 @@ def descend(
     others: Sequence[torch.nn.Parameter],
     log: Callable[[str], None],
 ) -> list[float]:
-    """Train for `settings.steps` steps and return the loss of each.
+    """Train for `settings.steps` steps, which changes the parameters in place, and return the loss of each step.
 
     `next_loss` computes the loss of the next batch. `matrices` are the weights of linear layers, `others` are all other
-    parameters, such as embeddings and norms. `log` gets a line every 50 steps.
+    parameters, such as embeddings and norms. The gradient of all parameters together is clipped to norm 1. `log` gets a
+    line every 50 steps, and one for the last step.
     """
     import torch
 

@@ -74,7 +74,8 @@ def pretrain_drawing(
     """Return the trained model (float32, in evaluation mode), its tokenizer, and the loss of every step.
 
     Losses are in nats per token. The hashes of the images in the training are added to `taught`, because a small random
-    image may come again when the model is measured. `log` gets a line now and then.
+    image may come again when the model is measured. `log` gets a line with the model's size, and one every 50 steps.
+    The seed of torch is set to that of the settings.
     """
     import torch
 
@@ -105,7 +106,11 @@ def pretrain_drawing(
 
 
 def make_tokenizer(max_side: int) -> PreTrainedTokenizerFast:
-    """Return the tokenizer, in which each word of `compact.vocabulary` is a token."""
+    """Return the tokenizer, in which each word of `compact.vocabulary` is a token.
+
+    It splits at spaces, pads on the left, and has the model's chat template. `max_side` is the most rows or columns of
+    an image.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -179,7 +184,8 @@ def make_batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Yield batches without end: input ids, labels and positions, each of shape [rows, tokens], padded on the right.
 
-    A batch has rows of similar length, so that little of it is padding.
+    A batch has `settings.rows` rows of similar length, so that little of it is padding. The hashes of the images are
+    added to `taught`. The same seed gives the same batches.
     """
     import torch
 
@@ -211,7 +217,8 @@ def make_row(
 ) -> tuple[list[int], list[int], list[int]]:
     """Return a random drawing as token ids, labels and positions: the prompt, then the program.
 
-    Only the program is in the loss. The hash of the image is added to `taught`.
+    The three lists have the same length. Only the program is in the loss: the labels of the prompt are IGNORED. In half
+    of the rows, the positions jump between statements. The hash of the image is added to `taught`.
     """
     image, program = random_drawing(rng, *settings.ranges)
     taught.add(hash(image))
@@ -242,8 +249,10 @@ def measure_drawing(
 ) -> dict[str, float]:
     """Return the share of `n` random drawings that the model draws exactly, greedily and by one of 8 samples.
 
-    Samples are at temperature 1. "random/..." is measured on any random drawings, "unseen/..." on drawings whose hash
-    is not in `taught`. Those are harder: small images come again by chance.
+    Samples are at temperature 1. The keys are "random/greedy", "random/pass@8", "unseen/greedy" and "unseen/pass@8".
+    "random/..." is measured on any random drawings, "unseen/..." on drawings whose hash is not in `taught`. Those are
+    harder: small images come again by chance. Of 2 n drawings at most n unseen ones are used. Raises ZeroDivisionError
+    where there is none.
     """
     images = [image for image, _ in itertools.islice(random_drawings(MEASURED_SEED, *settings.ranges), 2 * n)]
     unseen = [image for image in images if hash(image) not in taught][:n]
@@ -257,7 +266,7 @@ def measure_drawing(
 
 
 def _solves(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, image: Image) -> tuple[bool, bool]:
-    """Tell whether the model draws `image` greedily, and whether by one of 8 samples."""
+    """Tell whether the model draws `image` greedily, and whether by one of 8 samples, in up to 64 tokens."""
     import torch
 
     prompt = torch.tensor([tokenizer.encode(QUESTION.format(image_words(image)))])  # [1, tokens]
@@ -275,7 +284,7 @@ def _solves(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, image: 
 
 
 def draws(text: str, image: Image) -> bool:
-    """Tell whether `text` is a program in the compact language that draws `image` exactly."""
+    """Tell whether `text` is a program in the compact language that draws `image` exactly; False for any other text."""
     try:
         return execute(from_compact(text), shape_of(image)) == image
     except ValueError:

@@ -23,9 +23,10 @@ def complete(
     banned: Sequence[str] = (),
     batch_size: int = 128,
 ) -> list[str]:
-    """Return a completion of up to 48 tokens for each problem, greedy at temperature 0 and sampled otherwise.
+    """Return a completion for each problem, greedy at temperature 0 and sampled otherwise, in their order.
 
-    Every completion begins with `opening`, which the model continues. The tokens in `banned` are never generated.
+    Every completion begins with `opening`, which the model continues by up to 48 tokens. Special tokens are left out.
+    The tokens in `banned` are never generated. `batch_size` problems are answered at once.
     """
     import torch
 
@@ -56,7 +57,11 @@ def complete(
 
 
 def accuracy(completions: Sequence[str], problems: Sequence[Problem]) -> float:
-    """Return the share of completions that are right by the parser of the rewards."""
+    """Return the share of completions, from 0 to 1, that are right by the parser of the rewards.
+
+    Completion i answers problem i. Raises ValueError for lists of different lengths, and ZeroDivisionError for empty
+    ones.
+    """
     right = [grade(text, problem.answer).right for text, problem in zip(completions, problems, strict=True)]
     return sum(right) / len(right)
 
@@ -66,7 +71,8 @@ def measure(
 ) -> dict[str, float]:
     """Return the accuracy of greedy and of sampled completions, and the share of samples in the strict format.
 
-    Each accuracy is measured twice: as the model likes, and restricted to the step-by-step style.
+    All are shares from 0 to 1. Each accuracy is measured twice: without a restriction, and restricted to the
+    step-by-step style. Samples are at temperature 1. Raises ZeroDivisionError without problems.
     """
     # A sum on one line differs from a step by beginning with a bracket. Without brackets, only steps are left.
     brackets = [token for token in tokenizer.get_vocab() if "(" in token]

@@ -43,7 +43,8 @@ def pretrain(
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, list[float]]:
     """Return the trained model (float32, in evaluation mode), its tokenizer, and the loss of every step.
 
-    Losses are in nats per token. `log` gets a line now and then.
+    Losses are in nats per token. `log` gets a line with the model's size, and one every 50 steps. The seed of torch is
+    set to that of the settings.
     """
     import torch
 
@@ -85,7 +86,11 @@ def build_model(settings: Pretraining, tokenizer: PreTrainedTokenizerFast) -> Ll
 def make_batches(
     settings: Pretraining, tokenizer: PreTrainedTokenizerFast
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield batches without end: input ids and labels, both of shape [rows, tokens], padded on the right."""
+    """Yield batches without end: input ids and labels, both of shape [rows, tokens], padded on the right.
+
+    A batch has the answered problems first, then the rows of equations. The labels are IGNORED but for the completions
+    and for the results of the equations. The same seed gives the same batches.
+    """
     import torch
 
     chats = answered_problems(settings.seed)
@@ -123,7 +128,11 @@ def completion_loss(model: LlamaForCausalLM, input_ids: torch.Tensor, labels: to
 
 
 def _results_only(ids: list[int], equals: int, newline: int) -> list[int]:
-    """Return the labels of a row of equations: what follows each "=" up to the end of its line."""
+    """Return the labels of a row of equations: what follows each "=" up to the end of its line, with the line end.
+
+    All other labels are IGNORED. There is a label per token of `ids`. `equals` and `newline` are the ids of those
+    tokens.
+    """
     labels = []
     in_result = False
     for token in ids:

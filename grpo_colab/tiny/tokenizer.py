@@ -31,7 +31,10 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Return a tokenizer with merges learnt from `texts`; its `vocab_size` includes the special tokens and the tags."""
+    """Return a tokenizer with merges learnt from `texts`; its `vocab_size` includes the special tokens and the tags.
+
+    It has this module's chat template, and pads on the left.
+    """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 class StepLog(TrainerCallback):
-    """Append every step's metrics to the run folder, for a trainer that generates no completions."""
+    """Append each step's metrics to metrics.jsonl, for a trainer that generates no completions.
+
+    Every process appends. The summary after the last step is left out. Rows that a full disk refuses stay in the run's
+    memory, without a warning or an error, until a later append succeeds.
+    """
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -34,10 +38,11 @@ class StepLog(TrainerCallback):
 
 
 class RunLog(TrainerCallback):
-    """Append every step's metrics and completions to the run folder, on the main process only.
+    """Append every step's metrics and completions to metrics.jsonl and completions.jsonl, on the main process only.
 
     `answers` maps a prompt, as `prompt_key` writes it, to its gold answer. Set `trainer` once it is built: its
-    `step_completions()` are gathered from all processes, with their rewards and advantages.
+    `step_completions()` are gathered from all processes, with their rewards and advantages. Rows that a full disk
+    refuses stay in memory until there is space again. Then one warning is printed, and no error is raised.
     """
 
     def __init__(self, run: Run, answers: Mapping[str, str]) -> None:
@@ -46,7 +51,12 @@ class RunLog(TrainerCallback):
         self.writing = True  # False while the disk is full, so that this is a single warning
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Add the best and the worst total reward of the step's completions to the trainer's own metrics."""
+        """Add the best and the worst total reward of the step's completions to the trainer's own metrics.
+
+        They are `reward/max` and `reward/min`, of the weighted sums. Completions that no reward could judge do not
+        count. Nothing is added when none could be judged, nor for a step that learns from the completions of an earlier
+        one.
+        """
         # With num_iterations above 1 a batch serves several steps. It counts once, at the first of them.
         if (state.global_step - 1) % args.num_iterations:
             return
@@ -74,7 +84,11 @@ class RunLog(TrainerCallback):
         self.writing = written
 
     def _completions(self, step: int) -> Iterator[CompletionRow]:
-        """Yield a row of completions.jsonl for each completion of the step."""
+        """Yield a row of completions.jsonl for each completion of the trainer's last step, numbered `step`.
+
+        `answer` is None for a prompt without a known answer. A row has `extra` only when a reward gave values to
+        `log_extra`.
+        """
         for index, one in enumerate(self.trainer.step_completions()):
             row: CompletionRow = {
                 "step": step,
@@ -91,7 +105,11 @@ class RunLog(TrainerCallback):
 
 
 class UntilSolved(TrainerCallback):
-    """Stop a run after the step in which a completion earned `stop_at_reward`. Belongs after a RunLog."""
+    """Stop a run after the step in which a completion earned `stop_at_reward`. With None, never stop it.
+
+    In the list of callbacks it belongs after a RunLog, which adds the metric `reward/max` that is read here. A
+    checkpoint of that step is asked for, unless the next step shares its completions.
+    """
 
     def __init__(self, stop_at_reward: float | None) -> None:
         self.stop_at_reward = stop_at_reward
@@ -114,7 +132,8 @@ def prompt_key(prompt: Any) -> str:
 class Alarms(TrainerCallback):
     """Print the warnings of `metric_alerts.MetricMonitor` to stderr, and append them to the run's warnings.jsonl.
 
-    Without a run it only prints: `GRPOTrainer(..., callbacks=[Alarms()])` works in any TRL script.
+    Without a run it only prints: `GRPOTrainer(..., callbacks=[Alarms()])` works in any TRL script. Only the main
+    process prints and writes, and only at steps that have a reward. A full disk raises no error.
     """
 
     def __init__(self, run: Run | None = None) -> None:
@@ -122,7 +141,10 @@ class Alarms(TrainerCallback):
         self.monitor = MetricMonitor()
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Read the earlier steps of a resumed run, without warning of them again."""
+        """Give the monitor the earlier steps of a resumed run, without warning of them again.
+
+        Without a run do nothing.
+        """
         if self.run is None:
             return
         for row in self.run.metrics():

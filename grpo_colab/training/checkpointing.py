@@ -56,9 +56,11 @@ class LastStep(TrainerCallback):
     def save(self, trainer: Any, together: bool) -> None:
         """Write a checkpoint of the last whole step, unless there is one already.
 
-        `together` says whether all processes are here. All take part in writing, so with several processes, of which
-        one may have stopped alone, nothing is written without it. Nor is anything written between two steps that share
-        their completions, which no checkpoint holds.
+        Before that, the random states and the trainer's counters are set back to those of that step. Nothing at all is
+        done before the first step has ended. `together` says whether all processes have come here. Without it nothing
+        is done among several processes, since all of them take part in writing and one may have stopped alone. No
+        checkpoint is written between two steps that share their completions, because no checkpoint holds these. A write
+        that fails is a warning, as in `CheckpointManager.save`.
         """
         if self.states is None or (trainer.args.world_size > 1 and not together):
             return
@@ -80,9 +82,13 @@ class LastStep(TrainerCallback):
 class CheckpointManager(TrainerCallback):
     """Save checkpoints in time and whole, and end the run before its deadline, or at a signal.
 
-    `deadline` is a time by time.monotonic(), which does not change when the system's clock is set. `costs` holds the
-    seconds that a checkpoint (`save_s`) and an evaluation (`evaluation_s`) take. After training, `stopped_by` says why
-    the run ended before its last step, and `unsaved` why the last checkpoint could not be written; else they are None.
+    `deadline` is a time by time.monotonic(), which does not change when the system's clock is set; math.inf for none.
+    `mirror` is None for a run without one. `costs` holds the seconds that a checkpoint (`save_s`) and an evaluation
+    (`evaluation_s`) take, at first those in clock.json. The trainer's sampler of prompts must be in `sampler` before
+    training; CheckpointMixin puts it there. After training, `stopped_by` says why the run ended before its last step,
+    and `unsaved` why the last checkpoint could not be written; else they are None.
+
+    In a single process, the beginning of a step raises Stopped for a signal that came while the step before was saved.
     """
 
     def __init__(self, run: Run, recipe: Recipe, signals: Signals, deadline: float, mirror: Mirror | None) -> None:
@@ -105,7 +111,10 @@ class CheckpointManager(TrainerCallback):
         return str(self.run.checkpoints / checkpoints.STAGING)
 
     def record_cost(self, **costs_s: float) -> None:
-        """Keep how many seconds something took in the run folder, so that a resumed run need not measure it again."""
+        """Add these seconds to `costs`, and write `costs` to clock.json, from which a resumed run takes them.
+
+        The keywords are `save_s` and `evaluation_s`. A file that cannot be written raises no error.
+        """
         self.costs |= costs_s
         with contextlib.suppress(OSError):
             self.run.write_json("clock.json", self.costs)
@@ -120,7 +129,11 @@ class CheckpointManager(TrainerCallback):
         self._follow_learning_rate(args.learning_rate, kwargs["optimizer"], kwargs["lr_scheduler"])
 
     def _follow_learning_rate(self, wanted: float, optimizer: Any, schedule: Any) -> None:
-        """Scale a resumed schedule to the recipe's learning rate: the checkpoint holds the rate at the start."""
+        """Scale a resumed schedule and its optimiser, in place, to the recipe's learning rate `wanted`.
+
+        The checkpoint holds the rate that the run began with. Nothing changes where that rate is 0 or the schedule does
+        not have exactly one base rate.
+        """
         rates = set(getattr(schedule, "base_lrs", ()))
         if len(rates) != 1:
             return
@@ -180,7 +193,11 @@ class CheckpointManager(TrainerCallback):
         return control
 
     def seconds_to_finish(self) -> float:
-        """Return the seconds that one more step, two saves and the evaluation take, all before the deadline."""
+        """Return the seconds that have to be left for another step: for the step itself and for what follows it.
+
+        That is the longest of the last WINDOW steps, two saves, the evaluation with a fifth added, and the wait for a
+        mirror. A cost that is not known yet counts as 0. Call it after at least one step.
+        """
         step_s, save_s = max(self.steps_s), self.costs.get("save_s", 0.0)
         mirror_s = MIRROR_PATIENCE_S if self.mirror is not None else 0.0
         # The second save is the adapter's. 1.2: a trained policy's answers may be longer than those before.
@@ -199,7 +216,12 @@ class CheckpointManager(TrainerCallback):
             warn("; ".join(filter(None, (problem, nearest(metric, logs)))), step=1)
 
     def save(self, trainer: Any, write: Callable[[], None]) -> None:
-        """Let the trainer `write` a checkpoint to the staging folder, and publish it. A failure is only a warning."""
+        """Let the trainer `write` a checkpoint of its step to the staging folder, and publish it.
+
+        All processes call this together. Old checkpoints are deleted, and the mirror is asked for a copy. A failure in
+        any process raises nothing: it is printed as a warning, `unsaved` says why, and the staging folder is deleted.
+        After a success `unsaved` is None, and the seconds that it took go to clock.json.
+        """
         began, error = time.monotonic(), None
         main, step = trainer.accelerator.is_main_process, trainer.state.global_step
         if main:
@@ -233,11 +255,17 @@ class CheckpointManager(TrainerCallback):
             self.record_cost(save_s=self.saving_s)
 
     def _first_error(self, error: str | None) -> str | None:
-        """Wait for all processes, and return what went wrong in any of them."""
+        """Wait for all processes, and return what went wrong in any of them; None where nothing did.
+
+        `error` is what went wrong in this process. Where several failed, the one of the lowest rank is returned.
+        """
         return next((text for text in gather_object([error]) if text), None)
 
     def _publish(self, trainer: Any, step: int) -> None:
-        """Seal and publish the staged checkpoint of a step, remove old ones, and have the run copied to its mirror."""
+        """Seal and publish the staged checkpoint of a step, delete old ones, and ask the mirror for a copy.
+
+        The run's lines are flushed to the disk before. Raises OSError where something cannot be written.
+        """
         args, folder = trainer.args, self.run.checkpoints
         self.run.to_disk()
         # The best checkpoint goes by a mean over a window: one step may be luck. Iterations that share completions

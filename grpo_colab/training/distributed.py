@@ -11,9 +11,10 @@ T = TypeVar("T")
 
 
 def join_processes(device: Device) -> None:
-    """Join the other processes that torchrun started, over gloo on a CPU. A single process joins none.
+    """Connect to the other processes that torchrun started, over gloo on a CPU. A single process connects to none.
 
-    accelerate keeps the state of the process, and later users get the same, the trainer among them.
+    accelerate keeps the state of this process, and every later user of accelerate gets the same state, the trainer
+    among them. Among several processes on a CPU, torch is also taught to load a checkpoint to the device "cpu:0".
     """
     from accelerate import PartialState
 
@@ -26,14 +27,20 @@ def join_processes(device: Device) -> None:
 
 
 def is_main_process() -> bool:
-    """Tell whether this is the process that writes the run folder."""
+    """Tell whether this is the process that writes the run folder; True where there is only one.
+
+    Call `join_processes` before: the first use fixes accelerate's state.
+    """
     from accelerate import PartialState
 
     return PartialState().is_main_process
 
 
 def broadcast_from_main(value: T) -> T:
-    """Return rank 0's value in every process. Measured values, such as free memory, differ between processes."""
+    """Return rank 0's value in every process. Measured values, such as free memory, differ between processes.
+
+    All processes have to call this, since they wait for rank 0. A single process gets its own value back.
+    """
     from accelerate.utils import broadcast_object_list
 
     return broadcast_object_list([value])[0]

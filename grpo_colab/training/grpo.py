@@ -39,11 +39,19 @@ class GRPOLearner:
     says_accuracy = True
 
     def prepare(self, recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup:
-        """Check all that can be checked, fit the step to the device, and load the policy."""
+        """Check the recipe, fit the step to the device, load the policy, and return the setup: `preparation.prepare`.
+
+        `run` is the run to resume, None for a new one. `loaded` is a policy to use instead of loading one. Raises
+        SettingError for what cannot work.
+        """
         return prepare(recipe, run, loaded)
 
     def learn(self, setup: GRPOSetup, run: Run, manager: CheckpointManager) -> Outcome:
-        """Train from the state of the run folder, with the recipe's trackers, until the end or a signal."""
+        """Train from the state of the run folder, with the recipe's trackers, until the end or a signal.
+
+        The outcome's step is that of the saved adapter. It is 0, and no adapter is saved, when a signal came before the
+        first step had ended. Raises what `fit` raises.
+        """
         from grpo_colab.training.tracking_callback import TrackerCallback  # it needs TRL, which unsloth must precede
 
         with TrackerCallback(run, setup.recipe) as trackers:
@@ -51,7 +59,10 @@ class GRPOLearner:
         return Outcome(step, run.solved)
 
     def say_the_end(self, run: Run, recipe: Recipe, manager: CheckpointManager) -> None:
-        """Print that the run is finished, or what is left and how to resume it."""
+        """Print on stderr that the run is finished, or what is left, about how long it takes, and how to resume it.
+
+        Where the last checkpoint could not be written, a warning says so.
+        """
         if run.finished:
             if recipe.budget.stop_at_reward is not None:
                 info(f"Solved in step {run.last_step}." if run.solved else f"Not solved in {run.last_step} steps.")
@@ -71,7 +82,11 @@ class GRPOLearner:
 def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager, trackers: TrackerCallback) -> int:
     """Train, with smaller micro-batches each time that memory runs out. Return the step of the saved adapter.
 
-    Raise SettingError for a tripwire, and for a step that cannot be cut any further; RewardError for a broken reward.
+    Return 0, without an adapter, when a signal came before the first step had ended. A smaller micro-batch is printed
+    and written to the run's recipe.toml. Raises SettingError for a tripwire (Tripped), for a step that cannot be cut
+    any further, for a run folder that cannot be written, and for a checkpoint that cannot be read. Raises RewardError
+    for a broken reward. Any other error of the training is raised again, with the command that resumes the run as a
+    note.
     """
     from grpo_colab.training.memory_fit import release_model, smaller  # they need torch, which unsloth must precede
     from grpo_colab.training.trainer import build_trainer
@@ -92,7 +107,10 @@ def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager, trackers: Tracke
 def train_with(trainer: Any, setup: GRPOSetup, run: Run, manager: CheckpointManager) -> int | None:
     """Train from the run's newest whole checkpoint, or from the start. Return the step of the saved adapter.
 
-    Return None when memory ran out and training can continue with a smaller micro-batch.
+    Return None when memory ran out and training can continue with a smaller micro-batch. Return 0, without an adapter,
+    when a signal came before the first step had ended. Where the checkpoint is of the last step, or the run is solved,
+    only its adapter is saved. Lines after the checkpoint are deleted from the run's files. Raises the same errors as
+    `fit`.
     """
     from grpo_colab.training.checkpointing import LastStep
     from grpo_colab.training.memory_fit import can_be_cut
@@ -136,7 +154,9 @@ def end_early(
 ) -> tuple[bool, Tripped | None]:
     """End a training that `error` interrupted. Save a checkpoint of the last whole step if its weights are unchanged.
 
-    Return whether they are unchanged, and the tripwire behind the error, None where there is none.
+    They are also unchanged when a reward broke, which happens before the update. The callbacks get their
+    `on_train_end`. Return whether the weights are known to be unchanged, and the tripwire behind the error, None where
+    there is none. The error itself is left to the caller.
     """
     from grpo_colab.training.signals import Stopped
 
@@ -152,7 +172,12 @@ def end_early(
 
 
 def raise_with_remedy(error: BaseException, setup: GRPOSetup, run: Run, checkpoint: Path | None) -> NoReturn:
-    """Raise an error that ended the training, with what to do about it and the command that resumes the run."""
+    """Raise an error that ended the training, with what to do about it and the command that resumes the run.
+
+    Raises SettingError for a step that is out of memory, and for a `checkpoint` with contents that torch refuses to
+    load. Raises RewardError for a reward that broke. Any other error is raised as it is, with the command as a note.
+    `checkpoint` is the one that the training began from, None for none.
+    """
     from grpo_colab.training.memory_fit import out_of_memory_error
 
     if isinstance(error, pickle.UnpicklingError) and checkpoint is not None:
@@ -168,7 +193,11 @@ def raise_with_remedy(error: BaseException, setup: GRPOSetup, run: Run, checkpoi
 
 
 def at_last_good(tripped: Tripped, run: Run) -> Tripped:
-    """Set the checkpoints of bad weights aside. Return the tripwire's error, with the checkpoint to continue from."""
+    """Set the checkpoints of bad weights aside. Return the tripwire's error, with the checkpoint to continue from.
+
+    The main process renames the checkpoints after the last good step to spoilt-<name>. The error is for the caller to
+    raise.
+    """
     if is_main_process():
         checkpoints.set_spoilt_aside(run.checkpoints, after=tripped.record["last_good_step"])
     last = run.last_checkpoint()
@@ -178,7 +207,11 @@ def at_last_good(tripped: Tripped, run: Run) -> Tripped:
 
 
 def save_adapter(run: Run, policy: Policy) -> None:
-    """Save the adapter, and load it again to compare. Print what is wrong with it, and append it to warnings.jsonl."""
+    """Save the adapter, and load it again to compare. Print what is wrong with it, and append it to warnings.jsonl.
+
+    The evaluation.json of an earlier adapter is deleted. Only the main process does all this. Raises SettingError where
+    the run folder cannot be written.
+    """
     if not is_main_process():
         return
     with writing_to(run):

@@ -55,9 +55,12 @@ class HindsightLearner:
     says_accuracy = False  # there is one image, and the last line says whether it was drawn
 
     def prepare(self, recipe: Recipe, run: Run | None, loaded: Policy | None) -> Setup:
-        """Load the policy with the pre-trained adapter, and the problem.
+        """Load the policy with the pre-trained adapter, and the held-out problem, and return the setup.
 
-        A run with a checkpoint needs no pre-trained adapter: its own adapter continues from it.
+        `run` is the run to resume, None for a new one. `loaded` is a policy to use instead of loading one. Without it,
+        a pre-trained adapter that is missing is trained first. A run with a whole checkpoint needs no pre-trained
+        adapter: `learn` continues from the checkpoint's. Damaged checkpoints are set aside. Imports Unsloth. Raises
+        SettingError for what cannot work, and PretrainingStopped when a signal ended the pre-training.
         """
         device = current_device()
         check_import_order()
@@ -82,7 +85,9 @@ class HindsightLearner:
     def learn(self, setup: Setup, run: Run, manager: CheckpointManager) -> Outcome:
         """Learn until the image is drawn, the iterations are over, or there is no time left for another one.
 
-        Raise SettingError when memory runs out.
+        The adapter is saved before the return. The outcome's step is the last iteration, or 0 while there is more to
+        learn: then nothing is to be evaluated. A signal raises Stopped at once, and what the present iteration learned
+        is lost. Raises SettingError when memory runs out, and what the function `learn` raises.
         """
 
         def is_over() -> bool:
@@ -121,8 +126,11 @@ def learn(setup: Setup, run: Run, is_over: Callable[[], bool] = lambda: False) -
     """Learn to draw the setup's one problem, and return whether it was solved.
 
     Continue from the run's newest whole checkpoint. Each iteration writes a checkpoint and a line of metrics.jsonl, and
-    `is_over` is called after it: True ends the learning. The adapter is saved at the end. Raise Tripped, after
-    tripwire.json is written, when the loss or a gradient is not finite.
+    `is_over` is called after it: True ends the learning. The adapter is saved at the end. A progress bar is shown.
+
+    Raises Tripped, after tripwire.json is written, when the loss or a gradient is not finite. Raises RewardError for a
+    reward that breaks, after reward-failure.json is written. Raises SettingError where the run folder cannot be
+    written, and RuntimeError when memory runs out.
     """
     import torch
 
@@ -168,9 +176,10 @@ def settings_of(setup: Setup) -> Hindsight:
 
 
 def diverged(run: Run, step: int, settings: Hindsight, error: FloatingPointError) -> Tripped:
-    """Write tripwire.json, and return the error that ends the run.
+    """Write tripwire.json, and return the error that ends the run, for the caller to raise.
 
-    The failed iteration has saved nothing, so the last checkpoint is good.
+    `step` is the iteration that failed, `error` says what was not finite. The failed iteration has saved nothing, so
+    the last checkpoint is good. Raises OSError where the file cannot be written.
     """
     from grpo_colab.training.tripwires import Tripped  # needs transformers, which unsloth must precede
 
@@ -187,7 +196,8 @@ def warmer_sampling(settings: Hindsight, before: Sequence[Mapping[str, float]]) 
     """Return the settings with a higher temperature if the last iteration's samples were much alike.
 
     A policy that is sure of every statement but wrong in one draws the same image again and again, and then there is
-    nothing to learn from. The ARC25 notes sample more instead. `before` is the rows of metrics so far.
+    nothing to learn from. The ARC25 notes sample more instead. `before` is the rows of metrics so far. Without any, or
+    when no more than USUALLY_ALIKE of the samples were alike, the temperature stays the same.
     """
     alike = 1 - before[-1]["distinct"] / before[-1]["new_samples"] if before else 0.0
     warmer = settings.heat * max(0.0, alike - USUALLY_ALIKE)
@@ -204,7 +214,9 @@ def sample(
 ) -> list[Sample]:
     """Sample an iteration's programs, run and reward them. Those sampled at the low temperature are last.
 
-    When a reward raises, `save_failure` gets a record of what it was called with.
+    `settings` has the temperatures and the numbers of samples. Raises RewardError for a reward that breaks. Before
+    that, `save_failure` gets a record of what the reward was called with. Raises SettingError when there is no memory
+    for a single sample.
     """
     prompt = task.messages(problem)
     limit = recipe.grpo["max_completion_length"]
@@ -240,7 +252,9 @@ def improve(
 ) -> dict[str, float]:
     """Update the policy on an iteration's samples, and return metrics: the numbers of rows, and the mean loss if any.
 
-    The new images are added to `seen`.
+    The metrics are `pairs` (of an image and its program), `goal_rows`, and `loss`, the mean over the batches of pairs
+    in nats per token. The new images are added to `seen`. Raises FloatingPointError when a loss or a gradient is not
+    finite, and RuntimeError when memory runs out.
     """
     goal = goal_rows(policy, task, problem, samples, settings)
     rows = relabelled_rows(policy, task, problem, samples, seen)
@@ -258,8 +272,9 @@ def improve(
 def sample_metrics(samples: Sequence[Sample], before: Sequence[Mapping[str, float]], began: float) -> dict[str, float]:
     """Return an iteration's metrics, under TRL's names where TRL has them.
 
-    `before` is the rows of the earlier iterations: "samples" counts theirs, too. `began` is the iteration's start by
-    time.monotonic().
+    `samples` must not be empty. `before` is the rows of the earlier iterations: "samples" counts theirs, too. `began`
+    is the iteration's start by time.monotonic(), and "sample_time" is the seconds since. "distinct" counts different
+    images. A reward that judged no sample has no mean.
     """
     paid = [one.paid for one in samples]
     means = {}
@@ -283,7 +298,10 @@ def sample_metrics(samples: Sequence[Sample], before: Sequence[Mapping[str, floa
 
 
 def completion_rows(step: int, prompt: Any, problem: Problem, samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
-    """Yield an iteration's rows of completions.jsonl, in the form of a GRPO run's."""
+    """Yield an iteration's rows of completions.jsonl, in the form of a GRPO run's, but without advantages.
+
+    `step` is the iteration, from 1. All samples answer one prompt, so the group is 0.
+    """
     for one in samples:
         yield {
             "step": step,
@@ -296,14 +314,18 @@ def completion_rows(step: int, prompt: Any, problem: Problem, samples: Sequence[
 
 
 def progress_bar(steps: int, done: int) -> Any:
-    """Return tqdm's bar for `steps` iterations, of which `done` are behind."""
+    """Return tqdm's bar, which shows on stderr, for `steps` iterations, of which `done` are behind."""
     from tqdm.auto import tqdm
 
     return tqdm(total=steps, initial=done, unit="iteration", dynamic_ncols=True)
 
 
 def save_checkpoint(run: Run, step: int, policy: Policy, updates: Updates, seen: set[Image]) -> None:
-    """Write a checkpoint (adapter, optimiser, drawn images, random state), and remove all but the newest ones."""
+    """Write a checkpoint (adapter, optimiser, drawn images, random state), and delete all but the newest ones.
+
+    CHECKPOINTS_KEPT of them stay. The run's lines are flushed to the disk before. `step` is the iteration. Raises
+    OSError, or an error of safetensors or torch, where it cannot be written.
+    """
     import torch
 
     run.to_disk()
@@ -322,7 +344,11 @@ def save_checkpoint(run: Run, step: int, policy: Policy, updates: Updates, seen:
 
 
 def load_checkpoint(checkpoint: Path, policy: Policy, updates: Updates) -> set[Image]:
-    """Restore the adapter, the optimiser and the random state, and return the images drawn so far."""
+    """Restore the adapter, the optimiser and the random state, and return the images drawn so far.
+
+    `policy` and `updates` are changed in place. Raises SettingError for an adapter that is damaged or another model's,
+    and whatever torch.load raises for a hindsight.pt that it cannot read.
+    """
     import torch
 
     policy.load_adapter(checkpoint)

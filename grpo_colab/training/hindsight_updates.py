@@ -22,7 +22,8 @@ LOGITS_BYTES = 2**29  # for the float32 logits of one backward pass, which bound
 class Updates:
     """Hold the adapter's optimiser, with a loss scaler where the model is in float16, as on a T4.
 
-    `tokens_at_once` is the number of tokens in one backward pass. It is halved whenever memory runs out.
+    `tokens_at_once` is the number of completion tokens in one backward pass. It is halved whenever memory runs out, and
+    stays so.
     """
 
     def __init__(self, policy: Policy, settings: Hindsight) -> None:
@@ -37,11 +38,12 @@ class Updates:
         self.tokens_at_once = max(1, LOGITS_BYTES // (4 * policy.model.config.vocab_size))
 
     def step(self, rows: Sequence[Row]) -> float:
-        """Take one optimiser step on the rows, and return the loss before it.
+        """Take one optimiser step on the rows, of which there must be some, and return the loss before it.
 
-        The loss is minus the weighted log-probability, divided by the number of completion tokens: nats per token.
-        When memory runs out, retry in smaller chunks. Raise FloatingPointError, without a step, when the loss or the
-        gradient is not finite.
+        The loss is minus the weighted log-probability, divided by the number of completion tokens: nats per token. When
+        memory runs out, retry in smaller chunks. Raises RuntimeError when not even one row at a time fits. Raises
+        FloatingPointError, without a step, when the loss or the gradient is not finite. In float16 a gradient that is
+        not finite raises nothing: the loss scaler skips the step. After a step the policy is in evaluation mode.
         """
         import torch
 
@@ -72,7 +74,11 @@ class Updates:
         return loss
 
     def _backward(self, rows: Sequence[Row]) -> float:
-        """Accumulate the gradients of the rows, chunk by chunk, and return the loss."""
+        """Accumulate the gradients of the rows, chunk by chunk, and return the loss in nats per token.
+
+        The gradients are those of the loss times the loss scale. Raises RuntimeError when a chunk does not fit the
+        memory.
+        """
         tokens, loss = sum(len(row.completion) for row in rows), 0.0
         longest = max(len(row.completion) for row in rows)
         rows_at_once = max(1, self.tokens_at_once // longest)

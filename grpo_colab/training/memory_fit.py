@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def dry_run_longest_step(setup: GRPOSetup, longest: dict[str, Any]) -> GRPOSetup:
     """Try one step on the row with the longest prompt, at full completion length, and return the setup cut to fit.
 
-    Nothing is learned. Raise SettingError when not even the smallest micro-batch fits.
+    `longest` is that row of the training set. Nothing is learned. What fits, and each cut, is printed. Raises
+    SettingError when the step does not fit and `can_be_cut` is false; other errors of the step are raised as they are.
     """
     fits = False
     while not fits:
@@ -58,7 +59,10 @@ def gpu_peak() -> str:
 
 
 def release_model(trainer: Any) -> None:
-    """Remove gradients, mixed precision and the reference adapter from a trainer's model, so another can take it."""
+    """Remove gradients, mixed precision and the reference adapter from a trainer's model, in place.
+
+    Another trainer can then take the model.
+    """
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     model.zero_grad()
     if "ref" in model.peft_config:  # the next trainer makes it again, or takes it from its checkpoint
@@ -71,7 +75,10 @@ def can_be_cut(setup: GRPOSetup) -> bool:
 
 
 def smaller(setup: GRPOSetup) -> GRPOSetup:
-    """Return the setup with the next smaller micro-batch that divides the step."""
+    """Return the setup with the largest micro-batch that divides the step and is at most half of the present one.
+
+    Frees memory, and prints the change. Raises ValueError for a micro-batch of 1: ask `can_be_cut` before.
+    """
     free_memory()
     plan = setup.batch_plan
     completions = plan.micro_batch * plan.accumulation
@@ -84,7 +91,10 @@ def smaller(setup: GRPOSetup) -> GRPOSetup:
 
 
 def out_of_memory_error(error: BaseException, setup: GRPOSetup, run: Run | None = None) -> SettingError:
-    """Return the refusal of a step that does not fit, when no smaller micro-batch can be tried from here."""
+    """Return the refusal of a step that does not fit, when no smaller micro-batch can be tried from here.
+
+    The caller raises it. With a `run`, it also says how to resume that one.
+    """
     micro_batch = setup.batch_plan.micro_batch
     ways = ["a smaller grpo.max_completion_length", "a smaller lora.r"]
     if micro_batch > 1:

@@ -22,7 +22,7 @@ FORMAT: Final = ("format", "tag", "integer", "xml")
 
 
 class Alert(NamedTuple):
-    """One problem that a row of metrics shows: its kind, what to do about it, and the reward that it is about."""
+    """One problem that a row of metrics shows: its kind, what to do about it, and the reward ("" for none)."""
 
     kind: str
     text: str
@@ -44,7 +44,10 @@ class MetricMonitor:
         self.last_warned: dict[str, int] = {}  # step of the last warning, by kind and reward
 
     def update(self, row: Mapping[str, Any]) -> list[WarningRow]:
-        """Return the warnings that are due after this row. It needs `step`; every other metric may be missing."""
+        """Add a step's row, and return the warnings that are due after it; an empty list for none.
+
+        The row needs `step`; every other metric may be missing. Nothing is printed.
+        """
         self.rows.append(row)
         alerts = [*self._constant(row), *self._no_variance(row), *self._hacking(), *self._cut_off()]
         step = int(row["step"])
@@ -57,7 +60,11 @@ class MetricMonitor:
         return warnings
 
     def _constant(self, row: Mapping[str, Any]) -> Iterator[Alert]:
-        """Yield an alert for each reward that paid every completion the same for WINDOW steps."""
+        """Yield an alert for each reward that paid every completion the same for WINDOW steps.
+
+        A reward is reported once. It is reported again only after its value has changed and stayed the same for WINDOW
+        steps.
+        """
         for name, metric in _reward_metrics(row).items():
             mean, spread = row[f"{metric}/mean"], row.get(f"{metric}/std")
             all_equal = mean is not None and spread is not None and abs(spread) < SAME
@@ -95,7 +102,11 @@ class MetricMonitor:
             yield Alert("no_variance", text)
 
     def _hacking(self) -> Iterator[Alert]:
-        """Yield an alert when the format rewards rise over the window while the correctness rewards fall."""
+        """Yield an alert when the format rewards rise over the window while the correctness rewards fall.
+
+        Each has to change by more than RISE. Nothing is yielded before the window is full, nor where `_change` gives
+        None.
+        """
         if len(self.rows) < WINDOW:
             return
         form, correctness = self._change(FORMAT), self._change(CORRECTNESS)
@@ -110,10 +121,10 @@ class MetricMonitor:
             yield Alert("hacking", text)
 
     def _change(self, name_parts: Sequence[str]) -> float | None:
-        """Return how much a kind of reward changed from the first half of the window to the second.
+        """Return by how much the mean of some rewards changed from the first half of the window to the second.
 
-        It is the mean of all rewards whose names contain one of `name_parts`. None when a step has no such reward, or
-        when the change is within two standard errors.
+        These are the rewards whose names contain one of `name_parts`. None when a step of the window has no such
+        reward, or when the change is within two standard errors.
         """
         rewards = _reward_metrics(self.rows[-1])
         metrics = [metric for name, metric in rewards.items() if any(part in name for part in name_parts)]
@@ -131,7 +142,10 @@ class MetricMonitor:
         return change if abs(change) > 2 * math.hypot(early_error, late_error) else None
 
     def _cut_off(self) -> Iterator[Alert]:
-        """Yield an alert when over half of the completions of the last three steps reached the length limit."""
+        """Yield an alert when over half of the completions of the last three steps reached the length limit.
+
+        Before the third step, the steps so far count. A step without this metric is left out.
+        """
         recent = [row.get("completions/clipped_ratio") for row in list(self.rows)[-3:]]
         shares = [share for share in recent if share is not None]
         if shares and sum(shares) / len(shares) > 0.5:
@@ -143,7 +157,7 @@ class MetricMonitor:
 
 
 def _reward_metrics(row: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metric `rewards/<function>`, without its statistic, of each reward that has a mean in the row."""
+    """Return the metric `rewards/<function>` by reward key, without `/mean`, for each reward with a mean in the row."""
     found = {}
     for metric in row:
         name = reward_of_metric(metric)

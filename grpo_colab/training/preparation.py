@@ -48,8 +48,11 @@ FORMAT_REWARDS = ("think_format", "strict_format", "soft_format", "tag_count")
 def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup:
     """Check the recipe and return the setup of its run, with the policy loaded and the step tried at full length.
 
-    `run` is the run to resume, None for a new one. `loaded` is a policy to use instead of loading one. Raise
-    SettingError for what cannot work.
+    `run` is the run to resume, None for a new one. `loaded` is a policy to use instead of loading one. Imports Unsloth
+    and the rewards, and prints what is chosen. Unless there is a `loaded`, a pre-trained adapter that [pretraining]
+    asks for and that is missing is trained first. The step is not tried with budget.rehearsal = false, nor when no step
+    is left. Raises SettingError for what cannot work, PretrainingStopped when a signal ended the pre-training, and
+    RewardError for a reward that breaks on a golden completion.
     """
     device = current_device()
     plan_batch(recipe, device.processes)  # raises for a step that does not divide among the processes
@@ -89,7 +92,7 @@ def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup
 
 
 def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
-    """Return the task's training problems, task.limit of them at most. Raise SettingError when there is none."""
+    """Return the task's training problems, task.limit of them at most. Raises SettingError when there is none."""
     problems = task.problems("train", recipe.prompts.limit)
     if not problems:
         raise SettingError("it has no problem to train on", setting="task.name", value=task.name)
@@ -97,14 +100,21 @@ def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
 
 
 def import_stack(recipe: Recipe, task: Task, device: Device) -> None:
-    """Import Unsloth first, then the recipe's rewards, whose modules may import TRL; then join the other processes."""
+    """Import Unsloth first, then the recipe's rewards, whose modules may import TRL; then join the other processes.
+
+    Raises SettingError when Unsloth is missing or comes too late, and for a reward that cannot be imported or called.
+    """
     import_unsloth()
     recipe.check_rewards(task.reward_columns())
     join_processes(device)
 
 
 def check_arguments(recipe: Recipe, device: Device) -> None:
-    """Build TRL's GRPOConfig before a model is loaded. Raise SettingError with TRL's own words for what it refuses."""
+    """Build TRL's GRPOConfig before a model is loaded. Raise SettingError with TRL's own words for what it refuses.
+
+    Also raises SettingError for a hindsight.method other than "grpo", and for a tracker that is unknown or not
+    installed. The GRPOConfig is not kept.
+    """
     import trl
 
     if recipe.hindsight and recipe.hindsight.method != "grpo":
@@ -125,7 +135,10 @@ def fit_to_device(
     """Return three things, fitted to this device: the recipe to keep, the recipe to load the model by, the batch plan.
 
     The two recipes differ in [model]. The kept one has it as the user wrote it, since a resume on another device may
-    need another choice. Raise SettingError, before any weights are loaded, for a run that cannot fit.
+    need another choice. Both have the length of completions that was chosen. Both are `recipe` itself where `loaded`
+    brings a policy, or where the memory cannot be planned. The estimate and the choices are printed. Raises
+    SettingError, before any weights are loaded, for a run that cannot fit. `resumed` says that the run's micro-batch,
+    if it is too large here, may be chosen again.
     """
     if loaded:
         batch_plan = plan_batch(recipe, device.processes, loaded.model.config, device.free_bytes)
@@ -161,8 +174,8 @@ def prompt_rows(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return a row for each training problem whose prompt is short enough, and the row with the longest prompt.
 
-    A row is a dict of `prompt` and a value for each column that the rewards take. The limit is
-    task.max_prompt_tokens. Raise SettingError when every prompt is longer.
+    A row is a dict of `prompt` and a value for each column that the rewards take. The limit is task.max_prompt_tokens.
+    Raises SettingError when every prompt is longer.
     """
     limit = recipe.prompts.max_prompt_tokens
     columns = column_values(problems)
@@ -190,8 +203,9 @@ def check_rewards(policy: Policy, task: Task, recipe: Recipe, problems: Sequence
     """Raise SettingError for a built-in reward that does not pay a golden completion in full.
 
     A reward that cannot be earned is the most common reason for a run that learns nothing. The completion is encoded
-    and decoded before, since a tokenizer may drop the tags that a reward looks for. A user's own reward has no known
-    maximum: `call_reward` only checks that it pays a finite number or None.
+    and decoded before, since a tokenizer may drop the tags that a reward looks for. A format reward that is not in
+    PAYS_GOLDEN and pays nothing is a printed warning. A user's own reward has no known maximum, so any finite number or
+    None will do. Raises RewardError for a reward that raises or pays anything else.
     """
     # The reward for integers can only pay a problem whose answer is one.
     with_integer = (problem for problem in problems if problem.answer.strip().lstrip("-").isdigit())

@@ -39,8 +39,10 @@ class PretrainingStopped(SettingError):
 def pretrained(recipe: Recipe, device: Device, run_for: Run | None) -> Path | None:
     """Return the folder of the recipe's pre-trained adapter, and train it first if it is missing.
 
-    Return None when the recipe has no [pretraining]. `run_for` is the run that needs the adapter, if there is one
-    already. Raise SettingError when the folder holds the adapter of another model, task or pre-training, and
+    Return None when the recipe has no [pretraining], or one of 0 steps. `run_for` is the run that needs the adapter, if
+    there is one already. The training is a run of its own, in runs/<recipe>-pretraining, and continues there if it was
+    stopped. Raises SettingError when the folder holds the adapter of another model, task or pre-training, when another
+    process trains in it, and when the adapter is missing under torchrun with several processes. Raises
     PretrainingStopped when a signal ended the training.
     """
     if recipe.pretraining is None or not recipe.pretraining.steps:
@@ -99,7 +101,10 @@ def _existing_adapter(path: Path, wanted: Recipe) -> Path | None:
 
 
 def pretraining_recipe(recipe: Recipe) -> Recipe:
-    """Return the recipe of the pre-training's run folder: same model and adapter, but random drawings as the task."""
+    """Return the recipe of the pre-training's run folder: same model and adapter, but random drawings as the task.
+
+    Its steps are those of [pretraining]. It has no [hindsight], no [sweep], no mirror and no reward to stop at.
+    """
     settings = _settings(recipe)
     budget = {"max_steps": settings.steps, "uncapped": True, "stop_at_reward": None, "mirror": None}
     return recipe.model_copy(
@@ -115,7 +120,12 @@ def pretraining_recipe(recipe: Recipe) -> Recipe:
 
 
 def supervise(policy: Policy, run: Run, recipe: Recipe, device: Device, signals: Signals) -> bool:
-    """Train from the newest whole checkpoint, or from the start. Return whether all steps are done."""
+    """Train the policy in place, from the newest whole checkpoint or from the start. Return whether all steps are done.
+
+    Metrics and checkpoints go to the run folder; the caller saves the adapter. A signal that waits for the end of the
+    step makes this return False. A signal that breaks off a step raises Stopped. Raises SettingError where the run
+    folder cannot be rewound to the checkpoint.
+    """
     import trl
     from datasets import Dataset
 

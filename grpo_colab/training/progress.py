@@ -29,7 +29,8 @@ class Progress(TrainerCallback):
     """Show how a run goes, on stderr or in the notebook, on the main process only.
 
     With a `run`, the steps before a resume are shown, too, and its warnings are counted, so this belongs after the
-    callbacks that write them. Without one it works in any TRL script: `GRPOTrainer(callbacks=[Progress()])`.
+    callbacks that write them. Without one it works in any TRL script: `GRPOTrainer(callbacks=[Progress()])`. A display
+    that fails is reported once and switched off; it raises no error.
     """
 
     def __init__(self, run: Run | None = None) -> None:
@@ -50,7 +51,10 @@ class Progress(TrainerCallback):
         self._shielded(self._end)
 
     def _begin(self, args: Any, state: TrainerState) -> None:
-        """Choose the display that fits stderr, and show it."""
+        """Choose the display, and show it: charts in a notebook, a live table in a terminal, lines anywhere else.
+
+        Without a notebook and without stderr there is no display.
+        """
         progress = RunProgress(
             self.run, state.global_step, state.max_steps, getattr(args, "reward_weights", None) or ()
         )
@@ -73,7 +77,10 @@ class Progress(TrainerCallback):
             view.end()
 
     def _shielded(self, show: Callable[..., None], *arguments: Any) -> None:
-        """Call a method of the display. When it fails, say so once and show nothing from then on."""
+        """Call a method of the display. When it fails, print so once, and show nothing from then on.
+
+        Only KeyboardInterrupt is raised.
+        """
         try:
             show(*arguments)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a front end raises; SystemExit is rich's

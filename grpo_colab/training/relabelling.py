@@ -43,8 +43,9 @@ class Sample(NamedTuple):
 def relabelled(task: Drawing, problem: Problem, samples: Sequence[Sample], seen: set[Image]) -> list[tuple[Image, str]]:
     """Return each new image with the shortest program that drew it, the one nearest to the goal image last.
 
-    An image is new when it is not in `seen`, to which the returned ones are added. Programs that draw nothing are left
-    out.
+    Nearest is the one with the greatest share of right pixels. An image is new when it is not in `seen`, to which the
+    returned ones are added. Programs that draw nothing, and those of which `shortened` leaves nothing, are left out.
+    Empty when no image is new.
     """
     goal = parse_image(problem.answer)
     shortest: dict[Image, str] = {}  # by image, the shortest program so far
@@ -62,8 +63,9 @@ def relabelled(task: Drawing, problem: Problem, samples: Sequence[Sample], seen:
 def shortened(text: str, image: Image, language: str) -> str:
     """Return a program that draws `image` without the statements that change nothing in it.
 
-    A Python program with anything but drawing calls is returned as it is. In the compact language, return "" for a
-    text that is no program, since the policy must not learn it.
+    `language` is the task's: "compact" or "python". A Python program with anything but drawing calls is returned as it
+    is, without the white space around it. In the compact language, return "" for a text that is no program, since the
+    policy must not learn it.
     """
     shape = shape_of(image)
     if language == "compact":
@@ -78,7 +80,10 @@ def shortened(text: str, image: Image, language: str) -> str:
 def relabelled_rows(
     policy: Policy, task: Drawing, problem: Problem, samples: Sequence[Sample], seen: set[Image]
 ) -> list[Row]:
-    """Return a row of weight 1 for each pair of `relabelled`: a prompt for the drawn image, and its program."""
+    """Return a row of weight 1 for each pair of `relabelled`: a prompt for the drawn image, and its program.
+
+    A program ends with the end-of-sequence token. The new images are added to `seen`. Empty when no image is new.
+    """
     end = policy.tokenizer.eos_token_id
     rows = []
     for image, text in relabelled(task, problem, samples, seen):

@@ -17,7 +17,7 @@ PATIENCE_S: Final = 10.0
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal came while there was nothing to save.
+    """A signal came outside training, or broke off a training step whose weights are still those of the step before.
 
     It is not an Exception, so that an `except Exception` in a user's reward does not swallow it.
     """
@@ -28,7 +28,8 @@ class Signals:
 
     During training the first signal stops the run at the end of the step, or in the middle of it when the step would
     take longer than PATIENCE_S. A checkpoint, the adapter and the evaluation follow. A second signal skips the
-    evaluation. Outside training, either one raises Stopped at once.
+    evaluation. Outside training, either one raises Stopped at once. Outside the main thread no signal is handled, and
+    that raises no error.
 
     `count` is the number of signals so far. `breakable` says whether the present step may be broken off, because the
     weights are still those of the step before. `step_ends` is when the step is expected to end, by time.monotonic().
@@ -53,7 +54,10 @@ class Signals:
 
     @contextlib.contextmanager
     def in_training(self) -> Iterator[None]:
-        """Let the first signal wait for the end of the step while this context is open."""
+        """Let the first signal wait for the end of the step while this context is open.
+
+        After it, each signal raises Stopped at once again.
+        """
         self.training = True
         try:
             yield

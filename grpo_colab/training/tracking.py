@@ -36,7 +36,8 @@ T = TypeVar("T")
 def tracker_names(grpo: Mapping[str, Any]) -> list[str]:
     """Return the names of the trackers in grpo.report_to, which may be a list, one name, "none" or "all".
 
-    "all" imports transformers to ask what is installed, so import unsloth before.
+    `grpo` is the recipe's table. "none", or no such setting, gives an empty list. "all" imports transformers to ask
+    what is installed, so import unsloth before.
     """
     named = grpo.get("report_to", "none")
     names = named if isinstance(named, list) else [named]
@@ -83,8 +84,8 @@ def check_trackers(grpo: Mapping[str, Any]) -> None:
 def table_arguments(grpo: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments of GRPOConfig that turn on TRL's table of completions, where a tracker takes tables.
 
-    TRL then writes each step's completions to a file, and prints none of them. Empty where the recipe itself says
-    whether to log completions.
+    TRL then writes each step's completions to a file, and prints none of them. Return an empty dict where neither W&B
+    nor trackio is named, or where the recipe itself says whether to log completions.
     """
     takes_tables = {"wandb", "trackio"}.intersection(tracker_names(grpo))
     if not takes_tables or "log_completions" in grpo:
@@ -105,9 +106,10 @@ def run_name(run: Run) -> str:
 class Guard:
     """Call functions that may raise or hang. After the first failure, warn and ignore all later calls.
 
-    A call fails when it raises or takes longer than `limit_s` seconds (LIMIT_S by default). `name` is who failed, in
-    the warning. What a function prints goes to stderr. All calls run in one `contextvars` context, where trackio keeps
-    its run; guards that share a `context` share that run.
+    A call fails when it raises or takes longer than `limit_s` seconds (LIMIT_S by default). Each runs in a thread of
+    its own, which goes on by itself when the time is over. `name` is who failed, in the warning. What a function prints
+    goes to stderr. All calls run in one `contextvars` context, where trackio keeps its run; guards that share a
+    `context` share that run.
     """
 
     def __init__(self, name: str, limit_s: float | None = None, context: contextvars.Context | None = None) -> None:
@@ -115,7 +117,10 @@ class Guard:
         self.context = context or contextvars.copy_context()
 
     def __call__(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T | None:
-        """Return the function's result; None when it fails, or when an earlier call failed."""
+        """Return the function's result; None when it fails, or when an earlier call failed.
+
+        Only KeyboardInterrupt is raised.
+        """
         if not self.on:
             return None
         try:

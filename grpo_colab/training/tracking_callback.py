@@ -60,7 +60,10 @@ class TrackerCallback(TrainerCallback):
         self.integrations: list[tuple[TrainerCallback, Guard]] = []  # transformers' callbacks
 
     def __enter__(self) -> TrackerCallback:
-        """Start the W&B run, and receive TRL's timings until the exit."""
+        """Start the W&B run if grpo.report_to names it, and receive TRL's timings until the exit.
+
+        Return the callback.
+        """
         with ExitStack() as entered:
             entered.enter_context(timings_to(self))
             tracker = entered.enter_context(wandb_tracker(self.run, self.recipe))
@@ -70,7 +73,10 @@ class TrackerCallback(TrainerCallback):
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        """Log the adapter after a run that ended well, and end the W&B run."""
+        """Log the adapter after a run that ended well, and end the W&B run. An exception of the block is passed on.
+
+        The adapter is logged by rank 0 only, and only if it is in the run folder.
+        """
         with ExitStack() as leaving:
             leaving.push(self._entered)  # ends the W&B run also where a signal interrupts the upload
             if exception[0] is None and self.run.adapter.is_dir() and int(os.environ.get("RANK", "0")) == 0:
@@ -83,7 +89,10 @@ class TrackerCallback(TrainerCallback):
         self.trackers[name] = Guarded(tracker, guard, table_guard)
 
     def _log_adapter(self) -> None:
-        """Log the trained adapter to W&B and trackio, each where its environment variable asks for it."""
+        """Log the trained adapter to W&B and trackio, each where its environment variable asks for it.
+
+        Each may take ARTIFACT_LIMIT_S seconds. A failure is only a warning.
+        """
         if "wandb" in self.trackers and self._wants_adapter("wandb"):
             Guard("the adapter in wandb", ARTIFACT_LIMIT_S)(self.trackers["wandb"].tracker.log_adapter)
         if self._wants_adapter("trackio"):
@@ -95,7 +104,10 @@ class TrackerCallback(TrainerCallback):
     # The trainer's events. transformers' callbacks use no others than these.
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Make transformers' callbacks anew for each trainer, as a trainer with `report_to` would."""
+        """Make transformers' callbacks anew for each trainer, as a trainer with `report_to` would.
+
+        One that cannot be made is left out, with a warning.
+        """
         self.integrations = []
         names = [name for name in self.names if name not in ACCELERATE_TRACKERS]
         if is_kubeflow_available() and "kubeflow" not in self.names:
@@ -161,7 +173,10 @@ class TrackerCallback(TrainerCallback):
     # What TRL reports to trackers directly, without an event of the trainer.
 
     def log_timing(self, values: dict[str, float], step: int) -> None:
-        """Report how many seconds TRL measured for a part of the step, to those that TRL itself would report to."""
+        """Report the seconds that TRL measured for a part of the step to W&B, trackio and MLflow, as TRL itself would.
+
+        `values` is one metric: TRL's name of the part, and its seconds.
+        """
         for each in self.trackers.values():
             if each.tracker.has_tables:  # W&B and trackio
                 each.guard(each.tracker.log_timing, values, step)
@@ -172,8 +187,9 @@ class TrackerCallback(TrainerCallback):
     def log_completions(self, trainer: Any, tables: bool) -> None:
         """Report the completions that the trainer has just learned from.
 
-        `tables` says whether TRL keeps a table of them, which W&B and trackio follow. TensorBoard gets completions
-        unless the recipe says `grpo.log_completions = false`.
+        `tables` says whether TRL writes a table of them: only then do W&B and trackio get them. TensorBoard gets
+        completions unless the recipe says `grpo.log_completions = false`. A tracker that refuses them gets no more
+        completions in this training, and still gets its metrics.
         """
         for each in self.trackers.values():
             wanted = tables if each.tracker.has_tables else self.recipe.grpo.get("log_completions", True)
@@ -182,7 +198,11 @@ class TrackerCallback(TrainerCallback):
 
 
 def trainer_config(arguments: dict[str, Any], model: Any) -> dict[str, Any]:
-    """Return what transformers adds to a run's config: the trainer's arguments, the model's config, the adapter's."""
+    """Return what transformers adds to a run's config: the trainer's arguments, the model's config, the adapter's.
+
+    The model's number of parameters is added as well. What `model` does not have, or all of it for None, is left out.
+    Where names are equal, `arguments` win.
+    """
     config: dict[str, Any] = {}
     if getattr(model, "peft_config", None) is not None:
         config["peft_config"] = model.peft_config
@@ -195,7 +215,11 @@ def trainer_config(arguments: dict[str, Any], model: Any) -> dict[str, Any]:
 
 
 def log_completions_of(trainer: Any, tracker: Any) -> None:
-    """Log the completions of the trainer's last step: the table that TRL writes to its file, conversations as texts."""
+    """Log the completions of the trainer's last step: the table that TRL writes to its file, conversations as texts.
+
+    Nothing is logged when there are none. A tracker that has tables also gets the images, and each prompt only once
+    where TRL is told to log unique prompts.
+    """
     columns, images, rewards = trainer.completion_columns()
     if not columns["completion"]:
         return

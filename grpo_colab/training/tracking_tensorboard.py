@@ -22,9 +22,10 @@ from grpo_colab.utils import console
 
 
 class TensorBoardTracker(AccelerateTensorBoardTracker):
-    """Write to the run folder, or to TENSORBOARD_LOGGING_DIR.
+    """Write TensorBoard's files to tensorboard/ in the run folder, or to TENSORBOARD_LOGGING_DIR.
 
-    `step` is the last step before this training: 0, or that of the checkpoint. Later steps in the files are hidden.
+    `step` is the last step before this training: 0, or that of the checkpoint. TensorBoard hides what the files already
+    hold of later steps. Nothing is written before `begin_training`.
     """
 
     title = "TensorBoard"
@@ -39,7 +40,10 @@ class TensorBoardTracker(AccelerateTensorBoardTracker):
         super().__init__(name, parent, purge_step=step + 1)
 
     def begin_training(self, arguments: Mapping[str, Any], config: dict[str, Any], model: Any) -> None:
-        """Open the file, and write the trainer's arguments, the model's config and the recipe."""
+        """Open the file, and write the trainer's arguments, the model's config and the recipe, all as texts.
+
+        Prints the command that shows the files. `config` is not used.
+        """
         self.start()
         self.writer.add_text("args", json.dumps(arguments, indent=2))
         if getattr(model, "config", None) is not None:
@@ -53,7 +57,11 @@ class TensorBoardTracker(AccelerateTensorBoardTracker):
         self.log(rewrite_logs(values), step=step)
 
     def log_completions(self, table: Any, rewards: list[str], step: int) -> None:
-        """Log a step's best and worst completion as one text, each with its advantage and its rewards."""
+        """Log a step's best and worst completion as one text, each with its advantage and its rewards.
+
+        `table` is a DataFrame with at least one row. `rewards` are the names of its columns of rewards. A completion
+        without an advantage counts as the worst.
+        """
         ordered = table.sort_values("advantage", kind="stable", na_position="first")
         texts = []
         for _, row in ordered.iloc[[-1, 0]].iterrows():

@@ -20,7 +20,8 @@ from grpo_colab.training.tracking import SUMMARY, public_config, run_name
 class TrackioTracker(AccelerateTrackioTracker):
     """Log to the trackio run of a run folder.
 
-    With `resume` continue the trackio run of that name, if there is one. Call all methods in one `contextvars` context.
+    With `resume` continue the trackio run of that name, if there is one; else start a new one. Call all methods in one
+    `contextvars` context.
     """
 
     title = "Trackio"
@@ -40,7 +41,10 @@ class TrackioTracker(AccelerateTrackioTracker):
         )
 
     def begin_training(self, arguments: Mapping[str, Any], config: dict[str, Any], model: Any) -> None:
-        """Start the run, and add the trainer's arguments and the model's config to its config."""
+        """Start the run, and add the trainer's arguments and the model's config to its config.
+
+        Both are in `config`; `arguments` and `model` are not used.
+        """
         import trackio
 
         self.start()
@@ -49,7 +53,10 @@ class TrackioTracker(AccelerateTrackioTracker):
         self.spaces._initialized, self.spaces._space_id = True, trackio.context_vars.current_space_id.get()
 
     def log_step(self, values: Mapping[str, Any], step: int) -> None:
-        """Log a step's metrics under its number. By itself trackio counts calls, and a step has several."""
+        """Log a step's metrics under its number. By itself trackio counts calls, and a step has several.
+
+        Metrics of the whole training (SUMMARY) are left out.
+        """
         charted = rewrite_logs({name: value for name, value in values.items() if name not in SUMMARY})
         self.log({**charted, "train/global_step": step}, step=step)
 
@@ -58,7 +65,7 @@ class TrackioTracker(AccelerateTrackioTracker):
         self.log(values, step=step)
 
     def log_completions(self, table: Any, rewards: list[str], step: int) -> None:
-        """Log a step's table of completions."""
+        """Log a step's completions, a DataFrame, as a table, with its images if it has any. `rewards` is not used."""
         import trackio
 
         if "image" in table:
@@ -75,7 +82,10 @@ class TrackioTracker(AccelerateTrackioTracker):
 
 
 def log_adapter_to_trackio(run: Run) -> None:
-    """Log the trained adapter as an artifact. The trackio run ended with the training, so it is opened again."""
+    """Log the trained adapter as an artifact. The trackio run ended with the training, so it is opened again.
+
+    It is ended again afterwards. Raises what trackio raises.
+    """
     tracker = TrackioTracker(run, resume=True)
     tracker.start()
     name = f"model-{tracker.run.id}"

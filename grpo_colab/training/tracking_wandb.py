@@ -44,8 +44,10 @@ class NoKeyError(Exception):
 def wandb_tracker(run: Run, recipe: Recipe) -> Iterator[WandbTracker | None]:
     """Start a W&B run, yield its tracker, and end the run after the block. A run that is open already is used instead.
 
-    Yield None when grpo.report_to does not name "wandb", when W&B cannot be used, and in all processes but rank 0.
-    Never ask for a key, never raise, and take little longer than wandb's init_timeout and finish_timeout.
+    Such a run stays open. Yield None when grpo.report_to does not name "wandb", when W&B cannot be used, and in all
+    processes but rank 0. Never ask for a key, never raise, and take little longer than wandb's init_timeout and
+    finish_timeout. An exception of the block marks the run as failed, and is passed on. Meanwhile WANDB_DATA_DIR is the
+    run's folder wandb/, unless the user has set it.
     """
     if "wandb" not in tracker_names(recipe.grpo) or int(os.environ.get("RANK", "0")) != 0:
         yield None
@@ -93,7 +95,8 @@ class WandbTracker(WandBTracker):
     def begin(self) -> bool:
         """Start the run online or else offline, print which, and return whether there is a run.
 
-        There is none when W&B is disabled, or cannot be started at all, which is a warning.
+        There is none when W&B is disabled. There is none either when W&B cannot be started at all; that is a printed
+        warning. W&B's id of the run is kept in wandb.json. wandb's service process stays alive until `end`.
         """
         # Set before wandb reads it. At Python's exit wandb waits for its own error reports, longer than for the data.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -127,7 +130,10 @@ class WandbTracker(WandBTracker):
         return True
 
     def _start_wandb(self, mode: str | None) -> Any:
-        """Start and return the W&B run, in wandb's `mode`; None is the user's. Raise NoKeyError without a key."""
+        """Start and return the W&B run, in wandb's `mode`; None is the user's. Raise NoKeyError without a key.
+
+        Also raises what wandb raises.
+        """
         import wandb
 
         settings = wandb_settings()
@@ -146,7 +152,8 @@ class WandbTracker(WandBTracker):
     def begin_training(self, arguments: Mapping[str, Any], config: dict[str, Any], model: Any) -> None:
         """Add the trainer's arguments and the model's config to the run's, and let the training step be the x axis.
 
-        WANDB_WATCH=all, parameters or gradients has W&B watch the model, too.
+        WANDB_WATCH=all, parameters or gradients has W&B watch the model, too. WANDB_LOG_MODEL=checkpoint logs a text of
+        the model's architecture as an artifact.
         """
         self.store_init_configuration(config)
         self.run.define_metric("train/global_step")
@@ -165,7 +172,10 @@ class WandbTracker(WandBTracker):
                 self._log_folder(self._model_name(arguments), folder, metadata, ["base_model"])
 
     def log_step(self, values: Mapping[str, Any], step: int) -> None:
-        """Log a step's metrics, with the step among them: W&B's own count is of calls, and a step has several."""
+        """Log a step's metrics, with the step among them: W&B's own count is of calls, and a step has several.
+
+        Metrics of the whole training (SUMMARY) go to the run's summary instead.
+        """
         for name in SUMMARY:
             if name in values:
                 self.run.summary[name] = values[name]
@@ -177,7 +187,7 @@ class WandbTracker(WandBTracker):
         self.log(values)
 
     def log_completions(self, table: Any, rewards: list[str], step: int) -> None:
-        """Log a step's table of completions."""
+        """Log a step's completions, a DataFrame, as a table, with its images if it has any. `rewards` is not used."""
         import wandb
 
         if "image" in table:
@@ -198,7 +208,10 @@ class WandbTracker(WandBTracker):
         self._log_folder(self._model_name(arguments), folder, metadata, aliases)
 
     def log_adapter(self) -> None:
-        """Log the trained adapter as an artifact, under transformers' names, and wait until W&B has it."""
+        """Log the trained adapter as an artifact, under transformers' names, and wait until W&B has it.
+
+        An offline run does not wait.
+        """
         metadata = {"step": self.run_folder.last_step}
         artifact = self._log_folder(f"model-{self.run.id}", self.run_folder.adapter, metadata, ["final_model"])
         if not self.run.offline:  # `end` would not wait long enough for its upload
@@ -210,7 +223,7 @@ class WandbTracker(WandBTracker):
         return f"model-{self.run.name if has_name else self.run.id}"
 
     def _log_folder(self, name: str, folder: str | Path, metadata: dict[str, Any], aliases: list[str]) -> Any:
-        """Upload a folder as a model artifact, and return wandb's handle of it."""
+        """Start to upload a folder as a model artifact, and return wandb's handle of it, without waiting."""
         import wandb
 
         artifact = wandb.Artifact(name, type="model", metadata=metadata)
@@ -220,7 +233,8 @@ class WandbTracker(WandBTracker):
     def end(self, status: int) -> None:
         """End the run and its service process, and print how to upload what did not get through.
 
-        `status` is 0 for a run that ended well, else 1.
+        `status` is 0 for a run that ended well, else 1. Never raises, but for KeyboardInterrupt. Takes little longer
+        than wandb's finish_timeout. Nothing is printed when W&B has received everything.
         """
         import wandb
 

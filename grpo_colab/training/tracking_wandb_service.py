@@ -35,7 +35,8 @@ SETTINGS: Final[dict[str, Any]] = {
 def kept_id(run: Run) -> str:
     """Return the id under which W&B knows the run, and keep it in the run folder.
 
-    It is the id that is already there, if W&B accepts it as one; else WANDB_RUN_ID; else a random one.
+    It is the id that is already there, if W&B accepts it as one; else WANDB_RUN_ID; else a random one. An id that
+    cannot be written to the folder raises no error.
     """
     found = (read_json(run.path / ID_FILE) or {}).get("id")
     if not isinstance(found, str) or not re.fullmatch(r"[\w.-]{1,64}", found, re.ASCII):
@@ -80,7 +81,10 @@ def unsynced_folders(run: Run) -> list[Path]:
 
 
 def sync_command(run: Run, *more: Path) -> str:
-    """Return the shell command that uploads the run's unsynced folders, and the folders in `more`."""
+    """Return the shell command that uploads the run's unsynced folders, and the folders in `more`.
+
+    Without any folder it is `wandb sync` alone.
+    """
     folders = list(dict.fromkeys((*unsynced_folders(run), *more)))
     command = ["wandb", "sync"]
     if any(not folder.name.startswith("offline-") for folder in folders):

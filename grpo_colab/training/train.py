@@ -41,15 +41,22 @@ class Learner(Protocol[SetupT]):
     says_accuracy: bool  # whether the accuracy before and after is worth a line each
 
     def prepare(self, recipe: Recipe, run: Run | None, loaded: Policy | None) -> SetupT:
-        """Check the recipe, load the policy and the problems. `run` is the one to resume, None for a new one."""
+        """Check the recipe, load the policy and the problems. `run` is the one to resume, None for a new one.
+
+        `loaded` is a policy to use instead of loading one. Raises SettingError for what cannot work.
+        """
         ...
 
     def learn(self, setup: SetupT, run: Run, manager: CheckpointManager) -> Outcome:
-        """Learn from the state of the run folder until the end or a signal, and save the adapter."""
+        """Learn from the state of the run folder until the end or a signal, and save the adapter.
+
+        The outcome's step is 0 where there is nothing to evaluate. May raise Stopped at a signal, and SettingError for
+        what went wrong on the way.
+        """
         ...
 
     def say_the_end(self, run: Run, recipe: Recipe, manager: CheckpointManager) -> None:
-        """Print that the run is finished, or what is left and how to resume it."""
+        """Print on stderr that the run is finished, or what is left and how to resume it."""
         ...
 
 
@@ -66,9 +73,15 @@ def train(
     `out` chooses the run folder (runs/<date>-<recipe> otherwise). `resume` goes on with a run that was stopped, killed
     or cut, from its last whole checkpoint: a run folder, or a copy in a mirror. It keeps its own recipe, or takes
     `recipe`, whose task, model and adapter must be the same. True looks for an unfinished run of the recipe, as None
-    does in a notebook. `loaded` brings a policy that is loaded already, adapter and all. `trust_code` lets run what a
-    recipe's file, a run folder or a mirror names of others' code; once is enough. Raises SettingError for what cannot
-    work, before anything is downloaded or written.
+    does in a notebook. False starts a new one. `loaded` brings a policy that is loaded already, adapter and all.
+    `trust_code` lets other people's code run that a recipe's file, a run folder or a mirror names; it is remembered, so
+    true is needed only once.
+
+    Ctrl-C, SIGTERM and budget.max_hours end the training early without an exception: the run that is returned is then
+    not `finished`. Raises SettingError for what cannot work, before the run folder is written. Later errors are
+    SettingErrors, too: Tripped for a tripwire, RewardError for a reward that breaks, others for memory that runs out
+    and for a run folder that cannot be written. Any other error of the training is raised with the command that resumes
+    the run as a note.
     """
     return run_with(GRPOLearner(), recipe, out=out, resume=resume, loaded=loaded, trust_code=trust_code)
 
@@ -82,7 +95,12 @@ def run_with(
     loaded: Policy | None = None,
     trust_code: bool = False,
 ) -> Run:
-    """Do a whole run: open it, prepare, evaluate, learn, evaluate, report. The arguments are those of `train`."""
+    """Do a whole run: open it, prepare, evaluate, learn, evaluate, report. The arguments are those of `train`.
+
+    `learner` is the method. The run folder is locked meanwhile. Return the run, finished or not: GRPO's adapter so far
+    is evaluated after one signal, and not after two. At the end the copy in a mirror is waited for, PATIENCE_S at most.
+    Raises what `train` raises.
+    """
     began = time.monotonic()
     with contextlib.ExitStack() as held:
         run, recipe, path = open_run(recipe, out, resume, held, trust_code)
@@ -127,7 +145,9 @@ def run_with(
 def create_run(setup: Setup, path: Path, held: contextlib.ExitStack, rename: bool) -> Run:
     """Create and lock the run folder on the main process, and return the run in every process.
 
-    With `rename`, take the next free name if another run, started at the same time, has taken `path` meanwhile.
+    The lock is held until `held` is closed. With `rename`, take the next free name if another run, started at the same
+    time, has taken `path` meanwhile. Raises SettingError for a folder that is not empty, is locked or cannot be
+    written.
     """
     if is_main_process():
         while rename and path.exists():
@@ -140,7 +160,9 @@ def create_run(setup: Setup, path: Path, held: contextlib.ExitStack, rename: boo
 def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> list[AnswerRow]:
     """Return the untrained policy's answers to the held-out problems.
 
-    A resumed run has a trained policy, so the answers are read from its folder.
+    Those in the run folder are returned if they answer the same questions. Otherwise the setup's policy answers now,
+    before a checkpoint is loaded into it, and the answers are written to the folder, with the seconds that they took.
+    Raises SettingError where they cannot be written.
     """
     rows = run.answers(evaluate.BEFORE)
     if [row["question"] for row in rows] == [problem.question for problem in setup.held_out]:
@@ -155,12 +177,15 @@ def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> lis
 
 
 def answer_held_out(setup: Setup) -> list[AnswerRow]:
-    """Return the policy's graded answers to the held-out problems, one dict per problem."""
+    """Return the policy's graded answers to the held-out problems, one dict per problem.
+
+    Every process gets all of them.
+    """
     return evaluate.answer(setup.policy, setup.recipe, setup.task, setup.held_out, setup.evaluation_batch)
 
 
 def accuracy_line(rows: list[AnswerRow]) -> str:
-    """Return a line on how many of the answers are right."""
+    """Return a line on how many of the answers are right. There must be at least one."""
     if len(rows) == 1:  # one image or one example: a percentage would mean nothing
         return f"answered greedily, {'right' if rows[0]['right'] else 'wrong'} ({rows[0]['verdict']})"
     side = summary(rows)
@@ -172,7 +197,11 @@ def accuracy_line(rows: list[AnswerRow]) -> str:
 
 
 def finish(run: Run, recipe: Recipe, before: list[AnswerRow], after: list[AnswerRow], outcome: Outcome) -> None:
-    """Write the trained policy's answers, the pictures, the report, and evaluation.json."""
+    """Write the trained policy's answers, the pictures, the report, and evaluation.json.
+
+    evaluation.json is last, since it marks the run as finished. Raises SettingError where the run folder cannot be
+    written.
+    """
     from grpo_colab.reporting import draw_drawings, draw_rewards, write_report
 
     evaluation = evaluate.comparison(recipe, before, after, outcome.step)

@@ -53,7 +53,7 @@ class CheckpointMixin(Trainer):
     trained_policy: Policy
 
     def save_checkpoint(self) -> None:
-        """Write a checkpoint of the current step."""
+        """Write a checkpoint of the current step. A failure is only a warning (`CheckpointManager.save`)."""
         self._save_checkpoint(self.model, trial=None)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -132,7 +132,10 @@ class TrackerMixin(Trainer):
         super().__init__(args=args, callbacks=[self.trackers, *callbacks], **kwargs)
 
     def log(self, logs: dict[str, Any], *arguments: Any) -> None:
-        """Log as TRL does, which writes the table to a file. After a failure no further table is written."""
+        """Log as TRL does, which writes the table to a file, and give the step's completions to the trackers.
+
+        After a failure to write the table, warn, and write no further one. Other errors are raised.
+        """
         # A step has completions of its own unless it shares those of an earlier step. The final summary has none.
         fresh = "reward" in self._metrics["train"]
         tables = self.log_completions
@@ -151,7 +154,7 @@ class TrackerMixin(Trainer):
             self.trackers.log_completions(self, tables)
 
     def completion_columns(self) -> tuple[dict[str, list[Any]], list[Any], list[str]]:
-        """Return the step's completions as the columns of a table, their images, and which columns are rewards."""
+        """Return the step's completions as the columns of a table, their images, and the names of reward columns."""
         logs = self._logs
         columns = {
             "step": [self.state.global_step] * len(logs["prompt"]),
@@ -201,7 +204,7 @@ class ChunkedGenerationMixin(Trainer):
     """Generate a step's completions in smaller chunks once memory runs out.
 
     `generation_batch` is the number of completions per chunk, 0 for all of a step's at once. It is halved whenever a
-    chunk does not fit, and stays so.
+    chunk does not fit, which is printed, and stays so. Raises RuntimeError when a single completion does not fit.
     """
 
     generation_batch = 0
@@ -298,7 +301,7 @@ class DryRunMixin(Trainer):
 
 
 def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tracker_callback: TrackerCallback) -> Any:
-    """Return the trainer of a run, with the arguments that follow from the recipe, and all callbacks."""
+    """Return the trainer of a run, with the arguments that follow from the recipe, and all callbacks. Imports TRL."""
     import trl
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
@@ -367,7 +370,10 @@ def _no_reward(completions: list[Any], **columns: Any) -> list[float]:
 
 
 def grpo_arguments(recipe: Recipe, output: Path, batch_plan: BatchPlan, device: Device) -> dict[str, Any]:
-    """Return GRPOConfig's arguments: defaults that suit a run folder, the recipe's own, and what follows from them."""
+    """Return GRPOConfig's arguments: defaults that suit a run folder, the recipe's own, and what follows from them.
+
+    Each overrides those before. Checkpoints go to `output`. Access tokens are left out.
+    """
     defaults: dict[str, Any] = {
         "save_strategy": "steps",
         "save_steps": 20,

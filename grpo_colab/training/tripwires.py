@@ -82,7 +82,10 @@ class Tripwires(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: Any, state: TrainerState, control: TrainerControl, optimizer: Any, **kwargs: Any
     ) -> None:
-        """Raise Tripped for a gradient that is not finite. A loss scaler may skip OVERFLOWS - 1 such steps in a row."""
+        """Raise Tripped for a gradient that is not finite. A loss scaler may skip OVERFLOWS - 1 such steps in a row.
+
+        tripwire.json is written before. Nothing is checked with tripwires.non_finite = false.
+        """
         if not self.settings.non_finite:
             return
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -103,7 +106,10 @@ class Tripwires(TrainerCallback):
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> TrainerControl:
-        """Stop the run, without saving, when the step's metrics trip."""
+        """Stop the run, without saving, when the step's metrics trip.
+
+        Then tripwire.json is written. Nothing is raised.
+        """
         if logs is None or not is_step_row(logs):
             return control
         self.rows.append({"step": state.global_step, **logs})
@@ -116,7 +122,8 @@ class Tripwires(TrainerCallback):
     def explain(self, error: RuntimeError) -> Tripped | None:
         """Return the tripwire behind an error of the training, None where there is none.
 
-        After an update that left NaN in the weights, sampling fails: torch finds no finite probability.
+        After an update that left NaN in the weights, sampling fails: torch finds no finite probability. Then
+        tripwire.json is written, and `tripped` is set. None also with tripwires.non_finite = false.
         """
         if not self.settings.non_finite or "probability tensor contains" not in str(error):
             return None
@@ -158,7 +165,11 @@ class Tripwires(TrainerCallback):
         return Finding("max_kl", last_good_step, {"kl": recent}, description)
 
     def _length(self) -> Finding | None:
-        """Return a finding when completions grew beyond max_length_growth without earning more than at first."""
+        """Return a finding when completions grew beyond max_length_growth without earning more than at first.
+
+        The means of the last WINDOW steps are compared with those of the first WINDOW. None before there are twice as
+        many.
+        """
         limit = self.settings.max_length_growth
         lengths, rewards = [], []
         for row in self.rows:
@@ -185,7 +196,11 @@ class Tripwires(TrainerCallback):
         return Finding("max_length_growth", self.rows[-1]["step"] - 1, seen, description)
 
     def _gibberish(self) -> Finding | None:
-        """Return a finding when the base model finds the step's samples far less likely than the first step's."""
+        """Return a finding when the base model finds the step's samples far less likely than the first step's.
+
+        The first step's samples set `baseline`. Samples are scored after each of the first FIRST steps, later after
+        every EVERY-th step. None for all other steps.
+        """
         rewarded_steps = sum("reward" in row for row in self.rows)
         if not self.settings.gibberish or "reward" not in self.rows[-1]:
             return None
@@ -214,7 +229,10 @@ class Tripwires(TrainerCallback):
         return 0
 
     def _is_gibberish(self, nats: float | None) -> bool:
-        """Tell whether samples of `nats` per token lost more against the first ones than the setting allows."""
+        """Tell whether samples of `nats` per token lost more against the first ones than the setting allows.
+
+        False where `nats` is None, or where the first ones were not scored.
+        """
         return nats is not None and self.baseline is not None and self.baseline - nats > self.settings.gibberish
 
     def _nats_under_base(self, samples: Sequence[Mapping[str, Any]]) -> float | None:
@@ -234,12 +252,19 @@ class Tripwires(TrainerCallback):
         return sum(nats * size for nats, size in scores) / tokens if tokens else None
 
     def _samples(self) -> list[dict[str, Any]]:
-        """Return the step's completions, of all processes, as completions.jsonl has them."""
+        """Return the step's completions, of all processes, as completions.jsonl has them.
+
+        Only the prompt, the completion and the rewards of each are returned.
+        """
         rows = self.trainer.step_completions()
         return [{key: row[key] for key in ("prompt", "completion", "rewards")} for row in rows]
 
     def _trip(self, step: int, finding: Finding) -> Tripped:
-        """Write tripwire.json, and return the error that names the setting to change, which `tripped` keeps."""
+        """Write tripwire.json, and return the error that names the setting to change, which `tripped` keeps.
+
+        Only the main process writes, and a file that cannot be written raises no error. `step` is the step that
+        tripped.
+        """
         setting = f"tripwires.{finding.wire}"
         limit = getattr(self.settings, finding.wire)
         samples = self._samples()[:8]
@@ -269,7 +294,10 @@ class Tripwires(TrainerCallback):
 
 
 def suggest_fix(wire: str, args: Any) -> str:
-    """Return which settings to change after a tripwire of this name, with the trainer's present values."""
+    """Return which settings to change after a tripwire of this name, with the trainer's present values.
+
+    `wire` is a setting of [tripwires], such as "max_kl". `args` are the trainer's. Raises KeyError for an unknown name.
+    """
     lower_rate = f"lower grpo.learning_rate (now {args.learning_rate:g}), say to {args.learning_rate / 4:.1g}"
     longest = args.max_completion_length
     overlong = f"soft_overlong_punishment(max_completion_len={longest}, soft_punish_cache={max(1, longest // 4)})"

@@ -29,6 +29,9 @@ def info(text: object, *, every_process: bool = False) -> None:
 
 
 def warn(text: object, *, step: int | None = None) -> None:
-    """Print a warning on stderr, on one line, with the step that it is about if one is given."""
+    """Print a warning on stderr, on one line, with the step that it is about if one is given.
+
+    It is printed as by `info`: by the first process only, with secrets masked, and without an error.
+    """
     where = "" if step is None else f", step {step}"
     info(f"Warning{where}: {on_one_line(text)}")

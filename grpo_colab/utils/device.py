@@ -20,7 +20,11 @@ class Device:
 
     @property
     def free_bytes(self) -> int:
-        """Return the memory in bytes that this process can still allocate on its device now."""
+        """Return the free memory in bytes that this process's device has now.
+
+        On a GPU it is what the driver reports, without the unused memory that torch keeps in its cache. On a CPU it is
+        this process's equal share of the available memory.
+        """
         if self.kind == "cuda":
             import torch
 
@@ -31,7 +35,7 @@ class Device:
 
     @property
     def total_bytes(self) -> int:
-        """Return the memory of its device in bytes, free or not; on a CPU each process has an equal share."""
+        """Return the memory in bytes of this process's device, free or not; on a CPU, its equal share."""
         if self.kind == "cuda":
             import torch
 
@@ -47,7 +51,10 @@ class Device:
 
 
 def current_device() -> Device:
-    """Return the device that training would use: the current GPU where torch has one, else the CPU."""
+    """Return the device that training would use: the current GPU where torch has one, else the CPU.
+
+    It imports torch. The number of processes is that of torchrun, from WORLD_SIZE.
+    """
     import torch
 
     processes = int(os.environ.get("WORLD_SIZE", "1"))

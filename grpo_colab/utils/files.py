@@ -35,7 +35,7 @@ _GUARDED: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | 
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all, as UTF-8.
+    """Write `text` to `path` as UTF-8, whole or not at all; OSError as of `write_bytes`.
 
     Half a surrogate pair is written as its escape, which JSON reads as the same character.
     """
@@ -45,8 +45,8 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` whole or not at all: to a new file beside it, synced to the disk, and then renamed.
 
-    A file that is replaced keeps its mode and its owner. Raises OSError, and changes nothing, where `path` is a link or
-    anything else but a regular file.
+    A file that is replaced keeps its mode and its owner, where the system allows it. Raises OSError, and changes
+    nothing, where writing fails, and where `path` is a link or anything else but a regular file.
     """
     existing = _status(path)
     if existing is not None:
@@ -69,10 +69,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_out(path: str | Path, content: str | bytes) -> None:
-    """Write `content` to the file that a person named.
+    """Write `content` to the file that a person named, a text as UTF-8.
 
-    A device or a pipe is written to directly, and so is an open file such as /dev/stdout. A link is followed within its
-    own folder. Raises OSError, and changes nothing, for a link that leads out of it.
+    A regular file is written as by `write_bytes`. A device or a pipe is written to directly, and so is an open file
+    such as /dev/stdout. A link is followed within its own folder. Raises OSError, and changes nothing, for a link that
+    leads out of it and for a folder; OSError also for what cannot be written.
     """
     path = Path(path)
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
@@ -143,7 +144,8 @@ def _has_kind(path: str | Path, kind: Callable[[int], bool]) -> bool:
 def check_name(setting: str, path: str | Path) -> None:
     """Raise SettingError for a path that no file can have or that cannot be printed, before work is done for it.
 
-    `setting` is the setting or option that names the path.
+    It refuses a path of more than LONGEST_PATH bytes, and a name in it of more than LONGEST_NAME bytes. `setting` is
+    the setting or option that names the path. No file is looked at.
     """
     given: dict[str, Any] = {"setting": setting, "value": str(path)}
     if len(os.fsencode(Path(path).absolute())) > LONGEST_PATH:
@@ -161,14 +163,17 @@ def check_name(setting: str, path: str | Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value to a JSON file, whole or not at all."""
+    """Write a value to a JSON file, indented, whole or not at all; OSError as of `write_bytes`.
+
+    What JSON has no type for is written as `to_jsonable` gives it.
+    """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=to_jsonable) + "\n")
 
 
 def append(path: Path, text: str) -> None:
-    """Append whole lines to a file.
+    """Append `text`, whole lines with their line ends, to a file, which is made if it is missing.
 
-    When that fails, as on a full disk (OSError), the file is cut back to what it was.
+    Raises OSError as `open_to_change` does, and on a full disk: then the file is cut back to what it was.
     """
     content = text.encode(errors="backslashreplace")
     with open_to_change(path, os.O_APPEND | os.O_CREAT) as file:
@@ -182,9 +187,10 @@ def append(path: Path, text: str) -> None:
 
 
 def open_to_change(path: Path, flags: int = 0) -> BinaryIO:
-    """Open a regular file of ours for reading and writing; OSError for a link, and for what is no regular file.
+    """Open a regular file of ours for reading and writing, without a buffer; OSError for a link and for any other kind.
 
-    A file with more than one hard link is copied first, so that the change shows under this name alone.
+    `flags` are more flags for os.open: without O_CREAT a missing file raises FileNotFoundError. A file with more than
+    one hard link is copied first, so that the change shows under this name alone.
     """
     existing = _status(path)
     if existing is not None:
@@ -258,7 +264,7 @@ def is_utf8(name: str) -> bool:
 
 
 def regular_files(folder: Path) -> Iterator[Path]:
-    """Yield the regular files below a folder, sorted within each folder. Links and pipes are left out."""
+    """Yield the regular files, no links or pipes, below a folder, sorted within each; nothing for a missing folder."""
     for root, folders, names in os.walk(folder, followlinks=False):
         folders.sort()
         for name in sorted(names):
@@ -312,12 +318,15 @@ def lines(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def to_jsonable(value: Any) -> Any:
-    """Return a value in JSON's types that JSON has none for: arrays and tensors as lists or numbers, others as repr."""
+    """Return, for a value that JSON has no type for, an array or a tensor as a list or a number, and others as repr."""
     return value.tolist() if hasattr(value, "tolist") else repr(value)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a .jsonl file of ours without damaged lines; an empty list where there is no such file."""
+    """Return the rows of a .jsonl file of ours without damaged lines; an empty list where it cannot be read.
+
+    Of a file with more than MOST_KEPT bytes or 16 * MOST_ROWS rows, only parts are read. Nothing is raised.
+    """
     return read_objects(path, MOST_KEPT, 16 * MOST_ROWS).rows
 
 
@@ -345,7 +354,10 @@ def number(value: Any) -> float | None:
 
 
 def read_json(path: Path, most: int = MOST_READ) -> dict[str, Any] | None:
-    """Return the object in a JSON file; None where there is no file, or none with a sound object (`is_sound`)."""
+    """Return the object in a regular JSON file; None where there is no file, or none with a sound object (`is_sound`).
+
+    A link, a file of more than `most` bytes, and one that cannot be read give None, too. Nothing is raised.
+    """
     with contextlib.suppress(OSError, ValueError, RecursionError):
         value = json.loads(read_bytes(path, most))
         if isinstance(value, dict) and is_sound(value):
@@ -354,7 +366,7 @@ def read_json(path: Path, most: int = MOST_READ) -> dict[str, Any] | None:
 
 
 def to_disk(path: Path) -> None:
-    """Sync a file or a folder to the disk, where the file system can do that."""
+    """Sync a file or a folder to the disk, where system and permissions allow that; OSError for a missing path."""
     # On Windows a folder cannot be opened.
     with contextlib.suppress(PermissionError):
         handle = os.open(path, os.O_RDONLY)
@@ -369,13 +381,13 @@ def to_disk(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a regular file, in hexadecimal."""
+    """Return the SHA-256 of a regular file, in hexadecimal; OSError as of `open_to_read`."""
     with open_to_read(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove(path: Path) -> None:
-    """Remove a folder with all that is in it, a file, or a link (not its target). Raises OSError where that fails."""
+    """Remove a folder with all that is in it, a file, a link (not its target), or nothing; OSError where that fails."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return

@@ -9,16 +9,21 @@ from grpo_colab.utils import files
 
 
 def is_local(name: str) -> bool:
-    """Tell whether a model's name is a folder's; a repository's is `owner/model`."""
+    """Tell whether a model's name is a folder's, which need not exist; a repository's is `owner/model`.
+
+    It is the name of a folder that exists, or one that begins with `.`, `/` or `~`, or has a backslash or two slashes.
+    """
     return files.is_folder(name) or name[:1] in (".", "/", "~") or name.count("/") > 1 or "\\" in name
 
 
 def check_hub(name: str) -> None:
-    """Ask the hub once for the model `name`, and raise OSError when it does not answer.
+    """Ask the hub once for the model `name`, and raise OSError when it does not answer or has an error of its own.
 
-    A loader would ask a dozen times and wait a minute each time. Raises OSError also for the name of a folder that does
-    not exist. The hub is never asked for that: the name may be private, or belong to somebody else's model there. All
-    other refusals of the hub are left to the loader to report.
+    A loader would ask a dozen times and wait a minute each time. Nothing is asked for a folder, for a model whose
+    `config.json` is in the hub's cache, or in the hub's offline mode.
+
+    Raises OSError also for the name of a folder that does not exist. The hub is never asked for that: the name may be
+    private, or belong to somebody else's model there. All other refusals of the hub are left to the loader to report.
     """
     import httpx
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, is_offline_mode, try_to_load_from_cache
@@ -41,7 +46,10 @@ def is_gated(error: Exception) -> bool:
 
 
 def not_loaded(name: str, error: Exception) -> dict[str, Any]:
-    """Return the fields of the SettingError for a model that could not be loaded."""
+    """Return the fields of the SettingError for a model that could not be loaded: problem, setting, value and remedy.
+
+    For a gated model the remedy says how to get access. Nothing is raised.
+    """
     if is_gated(error):
         problem = "is gated"
         remedy = (

@@ -35,7 +35,8 @@ class Objects(NamedTuple):
 def objects_in(file: BinaryIO, size: int, most: int, most_rows: int) -> Objects:
     """Return the rows of an open file of `size` bytes, of which at most `most` bytes are read.
 
-    Of a bigger file, and of one with more than `most_rows` rows, only parts are read that are spread evenly over it.
+    Of a bigger file, and of one with more than `most_rows` rows or too many values in them, only parts are read that
+    are spread evenly over it. Nothing is raised for damaged rows. An OSError of the file is passed on.
     """
     content = file.read(most) if size <= most else _sample_parts(file, size, most)
     lines = content.count(b"\n")
@@ -52,9 +53,11 @@ def objects_in(file: BinaryIO, size: int, most: int, most_rows: int) -> Objects:
 
 
 def _parse(content: bytes, most_rows: int) -> tuple[Objects, int, int]:
-    """Return the rows of the lines up to where these have too many values, the number of lines read, and that place.
+    """Return the rows of the first lines, the number of lines read, and the offset in bytes at which reading ended.
 
-    A row that alone has a large part of the values that may be kept is skipped.
+    Reading ends once `2 * most_rows` lines are read, or the rows have more than `MOST_VALUES * most_rows` values. A
+    line with too many commas and brackets is skipped and not counted as read, and so is a row that alone has a large
+    part of the values that may be kept. A blank line is counted as read, but is neither a row nor bad.
     """
     most_values = MOST_VALUES * most_rows
     rows: list[dict[str, Any]] = []
@@ -100,7 +103,10 @@ def _is_light(line: bytes) -> bool:
 
 
 def _sample_parts(file: BinaryIO | io.BytesIO, size: int, most: int) -> bytes:
-    """Return the whole lines in some parts of a file, spread evenly over it, with at most `most` bytes together."""
+    """Return the whole lines in some parts of a file, spread evenly over it, with at most `most` bytes together.
+
+    Lines that a part's beginning or end cuts are left out. `size` is the file's size in bytes.
+    """
     parts = []
     count = min(64, max(8, most >> 15))  # so that each part has room for a few lines
     part_bytes = most // count
@@ -115,7 +121,7 @@ def _sample_parts(file: BinaryIO | io.BytesIO, size: int, most: int) -> bytes:
 
 
 def _parse_line(line: bytes) -> Any:
-    """Return the value in a line; None for a line that is no JSON, or too long."""
+    """Return the value in a line; None for a line that is no JSON, or is longer than LONGEST_LINE bytes."""
     try:
         return json.loads(line) if len(line) <= LONGEST_LINE else None
     except (ValueError, RecursionError):
@@ -123,12 +129,15 @@ def _parse_line(line: bytes) -> Any:
 
 
 def is_sound(value: Any) -> bool:
-    """Tell whether a value can be walked through and shown: not nested too deep, no integer of a thousand digits."""
+    """Tell whether a value can be walked through and shown: not nested too deep, no integer of a thousand digits.
+
+    Lists and dictionaries may be LEVELS deep, and an integer must have fewer than MOST_BITS bits.
+    """
     return _count_values(value) < math.inf
 
 
 def _count_values(value: Any, levels: int = LEVELS) -> float:
-    """Count a value and all values in it; infinite where it is not sound."""
+    """Count a value and all values in it; infinite where it has a huge integer or is nested over `levels` deep."""
     if isinstance(value, int):
         return 1 if value.bit_length() < MOST_BITS else math.inf
     if not isinstance(value, dict | list):

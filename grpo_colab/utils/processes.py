@@ -10,10 +10,11 @@ from pathlib import Path
 
 
 def module_path() -> str:
-    """Return a PYTHONPATH for a child process: this process's own, without the current folder.
+    """Return a PYTHONPATH for a child process: this process's `sys.path`, without the current folder.
 
-    Any file in the current folder could stand in for a module. It stays only if the package itself is there. Start the
-    child with `-P` as well.
+    Any file in the current folder could stand in for a module. The current folder stays only if this package is in it.
+    Relative entries are left out. The package's own folder is added where it is missing. Start the child with `-P` as
+    well.
     """
     package, here = Path(__file__).parents[2], None
     with contextlib.suppress(OSError):  # the current folder may have been removed

@@ -18,9 +18,11 @@ MUST_COME_AFTER_UNSLOTH: Final = ("trl", "transformers", "peft")
 
 
 def import_unsloth() -> Any:
-    """Import unsloth and return the module.
+    """Import unsloth, which patches trl, transformers and peft, and return the module.
 
-    Raises SettingError when it is not installed, and when it is too late to import it: see `check_import_order`.
+    Before that, UNSLOTH_COMPILE_LOCATION is set to a folder in the user's cache unless it has a value, and two noisy
+    loggers are quieted. Raises SettingError when unsloth is not installed, and when it is too late to import it: see
+    `check_import_order`. Raises ModuleNotFoundError when a library that unsloth needs is missing.
     """
     check_import_order()
     # Unsloth writes compiled code into this folder and imports it from there. Its default is a folder in the current
@@ -42,7 +44,10 @@ def import_unsloth() -> Any:
 
 
 def check_import_order() -> None:
-    """Raise SettingError when a library was imported before unsloth, which can then no longer patch it."""
+    """Raise SettingError when trl, transformers or peft was imported before unsloth, which can then no longer patch it.
+
+    Once unsloth itself is imported, nothing is raised.
+    """
     early = _imported_early()
     if early and "unsloth" not in sys.modules:
         raise SettingError(
@@ -55,8 +60,10 @@ def check_import_order() -> None:
 def import_transformers() -> Any:
     """Import transformers and return the module, after unsloth if this process may train later.
 
-    A process that does not train, such as `grpo-colab plan`, imports transformers itself before, which saves the ten
-    seconds that Unsloth takes. Raises SettingError when transformers is not installed.
+    Unsloth is imported first where it is installed, unless trl, transformers or peft is imported already. A process
+    that does not train, such as `grpo-colab plan`, imports transformers itself before, which saves the ten seconds that
+    Unsloth takes. Two noisy loggers are quieted. Raises SettingError when transformers is not installed, and as
+    `import_unsloth` does.
     """
     if importlib.util.find_spec("unsloth") and not _imported_early():
         import_unsloth()

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def environment(*folders: Path) -> Environment:
     """Return a Jinja environment that looks for templates in `folders`, in this order.
 
-    Every value is escaped. A name that was not given raises `jinja2.UndefinedError`.
+    It is made once for the same folders and kept. Every value is escaped. A name that was not given raises
+    `jinja2.UndefinedError`.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -32,5 +33,8 @@ def environment(*folders: Path) -> Environment:
 
 
 def render(template: Path, **values: Any) -> str:
-    """Return a template file rendered with `values`. It can include the other templates of its folder."""
+    """Return a template file rendered with `values`. It can include the other templates of its folder.
+
+    Raises `jinja2.UndefinedError` for a value that the template needs and did not get.
+    """
     return environment(template.parent).get_template(template.name).render(values)

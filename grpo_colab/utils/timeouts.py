@@ -14,7 +14,7 @@ def run_with_timeout(limit_s: float, function: Callable[..., T], *args: Any, **k
     """Call `function` in a thread of its own, and return what it returns within `limit_s` seconds.
 
     Raises TimeoutError when it takes longer; its thread then goes on by itself, and does not keep Python from exiting.
-    Raises what the function raises. An exit that it asks for becomes a RuntimeError.
+    Raises what the function raises, but RuntimeError in place of its SystemExit or KeyboardInterrupt.
     """
     future: Future[T] = Future()
 

@@ -35,8 +35,9 @@ _ENDS: Final = {
 def read_toml(path: Path, most: int = MOST_BYTES, follow: bool = False) -> dict[str, Any]:
     """Return the tables of a TOML file.
 
-    Raises OSError for a link (unless `follow`), for a pipe or a device, and for more than `most` bytes. Raises
-    ValueError, with a message for a person, for a file that is no TOML, and for TOML that is nested too deep.
+    Raises OSError for a missing file, for a link (unless `follow`), for a pipe or a device, and for more than `most`
+    bytes. Raises ValueError, with a message for a person, for a file that is no UTF-8 or no TOML, for TOML that is
+    nested too deep or has keys of too many parts, and for an integer of more than a thousand digits.
     """
     content = read_bytes(path, most, follow)
     try:
@@ -68,9 +69,10 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def check_depth(text: str) -> None:
-    """Raise ValueError for a key of too many dotted parts, and for brackets nested too deep.
+    """Raise ValueError for a key of too many dotted parts, too many keys of many parts, and brackets nested too deep.
 
-    The time is linear in the length of the text.
+    The message names the line, counted from 1. Signs in strings and comments do not count. The time is linear in the
+    length of the text.
     """
     dots = deep = depth = position = 0
     while found := _SIGN.search(text, position):
@@ -98,7 +100,8 @@ def check_depth(text: str) -> None:
 def _skip_to_end(sign: str, text: str, position: int) -> int:
     """Return the position after the string or comment that `sign` begins just before `position`.
 
-    A line end that ends it is not skipped. For a string that is not closed it is the end of the text.
+    Where a line end ends it, as it ends a comment, the position is that of the line end. For a string or a comment that
+    is not closed it is the end of the text.
     """
     while found := _ENDS[sign].search(text, position):
         position = found.end()

@@ -71,9 +71,14 @@ def embed(
 ) -> Embedding:
     """Embed the questions of both splits, and write the files that the head of this module lists into `out`.
 
-    `task` is a task's name with its `options`, or a recipe's name or file. Without it, the task is that of the run
-    folder `run`, whose success on each problem becomes three more columns. `model` names a sentence-transformers
-    model; `n` is the number of problems of each split. Raises SettingError for what cannot work.
+    `task` is a task's name, or a recipe's name or .toml file; `options` are settings of the task. With the run folder
+    `run`, the task is that of the run, and `task` may be left out. The success of the run's policy on each problem then
+    becomes three more columns. `out` is embeddings/<task> by default. `model` names a sentence-transformers model. The
+    default is points.MODEL, or TF-IDF where that cannot be loaded. `n` is the number of problems of each split, None
+    for all.
+
+    The data and the model may be downloaded. Files of an earlier embedding are replaced. Raises SettingError for what
+    cannot work, and where the files cannot be written.
     """
     if n is not None and n < 1:
         raise SettingError(
@@ -112,7 +117,11 @@ def embed(
 
 
 def problem_columns(split: Mapping[str, Sequence[Problem]]) -> dict[str, list[Any]]:
-    """Return what is told of each problem, a value per problem in the order of SPLITS; texts are on one line."""
+    """Return the columns of metadata.tsv by their names, a value per problem in the order of SPLITS.
+
+    "steps" is None for a problem without a written solution. "length" is in characters. The texts "answer" and
+    "question" are shortened, and on one line.
+    """
     problems = [problem for name in SPLITS for problem in split[name]]
     return {
         "split": [name for name in SPLITS for _ in split[name]],
@@ -124,7 +133,11 @@ def problem_columns(split: Mapping[str, Sequence[Problem]]) -> dict[str, list[An
 
 
 def _near_duplicates(texts: Sequence[str], trained: int, questions: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the test problems that repeat one of the first `trained` problems, with the questions of both."""
+    """Return the pairs of a test problem and the training problem that it nearly repeats, the most similar first.
+
+    `texts` are compared and `questions` are returned. Both have a text per problem, the `trained` training problems
+    first.
+    """
     return [
         {
             "similarity": round(pair.similarity, 3),
@@ -136,7 +149,7 @@ def _near_duplicates(texts: Sequence[str], trained: int, questions: Sequence[str
 
 
 def _count_asked(columns: Mapping[str, Sequence[Any]]) -> int:
-    """Return how many problems the run's policy was asked, before or after."""
+    """Return how many problems the run's policy was asked, before or after; 0 where the columns are of no run."""
     sides = [columns[side] for side in ("before", "after") if side in columns]
     return sum(any(value is not None for value in values) for values in zip(*sides, strict=True))
 
@@ -144,7 +157,7 @@ def _count_asked(columns: Mapping[str, Sequence[Any]]) -> int:
 def _contents(
     found: Embedding, columns: Mapping[str, Sequence[Any]], vectors: Any, places: Any, topics: problem_map.Topics
 ) -> dict[str, str | bytes]:
-    """Return the content of each file of OURS."""
+    """Return the content of each file of OURS, by the file's name."""
     tensor = {"tensorName": "questions", "tensorShape": list(vectors.shape)}
     config = {"embeddings": [{**tensor, "tensorPath": "vectors.tsv", "metadataPath": "metadata.tsv"}]}
     pairs = {key: [row[key] for row in found.duplicates] for key in ("similarity", "test", "train")}
@@ -162,7 +175,10 @@ def _contents(
 
 
 def _write(folder: Path, contents: Mapping[str, str | bytes]) -> None:
-    """Write the files of OURS, in their order; SettingError where they cannot be written."""
+    """Write the files of OURS, in their order, into a folder, which is made if it is missing.
+
+    Raises SettingError where that is not possible.
+    """
     with files.unwritable_refused("--out", folder, "choose another folder"):
         folder.mkdir(parents=True, exist_ok=True)
         for name in OURS:
@@ -173,7 +189,10 @@ def _write(folder: Path, contents: Mapping[str, str | bytes]) -> None:
 
 
 def embed_text(found: Embedding, shown_pairs: int = 5) -> str:
-    """Return what a person wants to know of an embedding, and how to look at it, without control characters."""
+    """Return what `grpo-colab embed` prints: what was found, the most similar pairs, and how to look at the files.
+
+    `shown_pairs` is the number of near-duplicates in it, at most. Control characters are shown as escapes.
+    """
     pairs = [
         f"  {row['similarity']:.2f}  test   {shorten(row['test'], 110)}\n        train  {shorten(row['train'], 110)}"
         for row in found.duplicates[:shown_pairs]
@@ -206,9 +225,10 @@ def embed_lines(found: Embedding) -> list[str]:
 
 
 def named_task(name: str | None, options: Mapping[str, Any]) -> Task:
-    """Return the task of this name, or that of a recipe.
+    """Return the task of this name, or that of a preset or a recipe's .toml file, with `options` as its settings.
 
-    Raises SettingError for a name that is neither, and for options that the task does not have.
+    Raises SettingError for no name, for a name that is none of these, and for options that the task does not have or
+    that are of a wrong type.
     """
     if name in TASKS:
         known = task_options(name)
@@ -230,7 +250,11 @@ def named_task(name: str | None, options: Mapping[str, Any]) -> Task:
 
 
 def task_of_run(run: Run, name: str | None, options: Mapping[str, Any]) -> Task:
-    """Return the task that a run was trained on, with its seed and options; SettingError where `name` is of another."""
+    """Return the task that a run was trained on, with its settings; `options` replace some of them.
+
+    `name` is what the user calls the task, if anything: a task or a recipe. Raises SettingError where it is another
+    task than the run's, and where the run's recipe cannot be read.
+    """
     made = Recipe.load(run.path / "recipe.toml", task=options).load_task()
     if name is not None and name != made.name and (name in TASKS or named_task(name, {}).name != made.name):
         raise SettingError(
@@ -243,7 +267,10 @@ def task_of_run(run: Run, name: str | None, options: Mapping[str, Any]) -> Task:
 
 
 def check_out(folder: Path) -> None:
-    """Raise SettingError for a folder that holds anything but what `embed` writes: nothing foreign is overwritten."""
+    """Raise SettingError for a path that is no folder, and for a folder that holds anything but what `embed` writes.
+
+    So nothing foreign is overwritten. A folder that is missing or empty is allowed, and hidden files do not count.
+    """
     is_there = files.is_folder(folder)
     if os.path.lexists(folder) and not is_there:
         what = "a file" if files.is_file(folder) else "no folder"
@@ -262,8 +289,10 @@ def check_out(folder: Path) -> None:
 def success_rates(run: Run, task: Task, problems: Sequence[Problem]) -> dict[str, list[float | None]]:
     """Return the share of right answers to each problem, None where it was not asked: "before", "after", "change".
 
-    Of a held-out problem they are of the evaluations before and after. Of a training problem they are of the
-    completions in the first and in the second half of the training.
+    For a held-out problem the shares are of the evaluations before and after. For a training problem they are of the
+    completions in the first and in the second half of the training, which are graded anew. A change is None where
+    either share is. Raises SettingError for a run that has neither evaluations nor completions, or was asked none of
+    the problems.
     """
     by_question = {problem.question: problem for problem in problems}
     right: tuple[dict[str, list[bool]], ...] = ({}, {})
@@ -299,7 +328,7 @@ def _read_rows(run: Run, name: str) -> list[dict[str, Any]]:
 
 
 def _question_of(prompt: Any) -> str:
-    """Return the question in a prompt of completions.jsonl: a text, or the last message of a conversation."""
+    """Return the question in a prompt of completions.jsonl: a text, or a conversation's last message; "" for none."""
     last = prompt[-1] if isinstance(prompt, list) and prompt else prompt
     question = last.get("content") if isinstance(last, dict) else last
     return question if isinstance(question, str) else ""
@@ -322,7 +351,7 @@ def _format_cell(value: Any) -> str:
 
 
 def to_cell(text: str, longest: int = LONGEST) -> str:
-    """Return a text on one line, shortened, without what a terminal or a page must not get."""
+    """Return a text on one line, cut to about `longest` characters, secrets masked, without control characters."""
     return display_text(" ".join(text.split()), longest)
 
 

@@ -26,9 +26,10 @@ Topics = Sequence[tuple[float, float, str]]  # x, y, word
 
 
 def draw_map(title: str, columns: Columns, places: Any, topics: Topics) -> bytes:
-    """Draw map.png: the points by split, by steps of the solution, and after a run by the change of their success.
+    """Draw map.png, and return its bytes: the points by split, by steps, and with a run by the change of their success.
 
-    `places` is an array of problems x 2. A panel is left out where the columns have nothing for it.
+    `columns` are those of metadata.tsv. `places` is an array of problems x 2. The topics' words are written over the
+    points. A panel is left out where the columns have nothing for it.
     """
     import numpy as np
     from matplotlib.figure import Figure
@@ -54,6 +55,7 @@ def draw_map(title: str, columns: Columns, places: Any, topics: Topics) -> bytes
 
 
 def _plot_splits(axes: Axes, split: Any, places: Any, size: float) -> None:
+    """Plot the training problems in grey, and the test problems in orange over them, with a legend that counts them."""
     for name, colour, factor in (("train", GREY, 1.0), ("test", ORANGE, 1.1)):
         own = split == name
         axes.scatter(
@@ -64,6 +66,10 @@ def _plot_splits(axes: Axes, split: Any, places: Any, size: float) -> None:
 
 
 def _plot_steps(figure: Figure, axes: Axes, steps: Any, places: Any, size: float) -> None:
+    """Plot the points in a colour for the number of steps. Those without a known number (NaN) are grey.
+
+    At least one must have a number. MANY_STEPS and more have the same colour.
+    """
     import numpy as np
     from matplotlib.colors import BoundaryNorm
 
@@ -81,6 +87,7 @@ def _plot_steps(figure: Figure, axes: Axes, steps: Any, places: Any, size: float
 
 
 def _plot_change(figure: Figure, axes: Axes, change: Any, places: Any, size: float) -> None:
+    """Plot the points in a colour for the change, from -1 to 1. Those that were not asked (NaN) are grey."""
     import numpy as np
 
     asked = np.isfinite(change)
@@ -92,7 +99,7 @@ def _plot_change(figure: Figure, axes: Axes, change: Any, places: Any, size: flo
 
 
 def _add_topics(axes: Axes, topics: Topics) -> None:
-    """Write the topics over the points, and take the axes away, whose numbers mean nothing."""
+    """Write the topics over the points, and remove the axes' ticks and borders, since the numbers mean nothing."""
     from matplotlib.patheffects import withStroke
 
     axes.set(xticks=[], yticks=[], aspect="equal")
@@ -110,7 +117,11 @@ def render_map(
     topics: Topics,
     duplicates: Sequence[Mapping[str, Any]],
 ) -> str:
-    """Return map.html. `lines` say how the map was made; `duplicates` have "similarity", "test" and "train"."""
+    """Return the text of map.html, which shows the map, its lists and the first MOST_LISTED near-duplicates.
+
+    `lines` say how the map was made. `columns` are those of metadata.tsv. `places` is an array of problems x 2.
+    `duplicates` have "similarity", "test" and "train".
+    """
     data = {
         "columns": [
             {"name": name, "values": _numbers_or_texts(values), "kind": _kind(values)}
@@ -137,11 +148,15 @@ def render_map(
 
 
 def _wrap(question: str) -> list[str]:
+    """Return a question for Plotly's hover texts: shortened, in lines of at most 70 characters, escaped."""
     return [html.escape(line, quote=False) for line in textwrap.wrap(display_text(question, 400), 70)]
 
 
 def _numbers_or_texts(values: Sequence[Any]) -> list[Any]:
-    """Return the values as numbers where all of them are, so that the page gives them a scale of colours."""
+    """Return the values as floats, with None kept, where all can be read as numbers; else as they are.
+
+    The page gives numbers a scale of colours.
+    """
     try:
         return [value if value is None else float(str(value).replace(",", "")) for value in values]
     except ValueError:

@@ -30,10 +30,11 @@ class Pair(NamedTuple):
 
 
 def embed_texts(texts: Sequence[str], words: Any, model: str | None) -> tuple[Any, str]:
-    """Return a unit vector per text, of three dimensions or more (texts x dimensions), and what made them.
+    """Return a unit vector per text (an array of texts x dimensions, three or more), and what made the vectors.
 
-    They come from a sentence-transformers model where one can be loaded, else from `words` (of `tfidf`) by truncated
-    SVD. Raises SettingError where a `model` that was asked for by name cannot be loaded.
+    They come from the sentence-transformers model `model` or else MODEL, which may be downloaded. Where MODEL cannot be
+    loaded within PATIENCE_S seconds, they come from `words` (of `tfidf`) by truncated SVD, and a text without a known
+    word has zeros. Raises SettingError where a `model` that was asked for by name cannot be loaded.
     """
     import numpy as np
 
@@ -72,7 +73,8 @@ def tfidf(texts: Sequence[str]) -> tuple[Any, list[str]]:
     """Return a sparse matrix of texts x words with their TF-IDF weights, and the words.
 
     Where half of the texts share no word with another, as in other scripts, in code or among a handful of texts, the
-    columns are runs of one to three characters instead, and the list of words is empty.
+    columns are runs of one to three characters instead, and the list of words is empty. Texts of nothing but spaces
+    give one column of zeros.
     """
     import numpy as np
     from scipy.sparse import csr_matrix
@@ -101,9 +103,10 @@ def _reduce(words: Any) -> Any:
 
 
 def lay_out(vectors: Any) -> tuple[Any, str]:
-    """Return a place on a map for each vector (texts x 2), and by what.
+    """Return a place on a map for each vector (an array of texts x 2), and the name of the method.
 
-    That is t-SNE, or principal components for a handful of vectors, for too many, and where all are the same.
+    That is t-SNE. It is principal components for fewer than eight vectors, for more than MOST_TSNE, and where all are
+    the same.
     """
     import numpy as np
 
@@ -120,9 +123,10 @@ def lay_out(vectors: Any) -> tuple[Any, str]:
 
 
 def find_topics(places: Any, words: Any, names: Sequence[str]) -> list[tuple[float, float, str]]:
-    """Return what the dense places of a map are about: the middle of their upper edge, and their most telling word.
+    """Return a topic (x, y, word) per dense place of a map: the middle of its upper edge, and its most telling word.
 
-    Each is (x, y, word). A place without a telling word has none.
+    `words` and `names` are those of `tfidf`. A place without a telling word has no topic, and a word that several
+    places share is given once. The list is empty for fewer than 100 places, and where `names` is empty.
     """
     import numpy as np
     from sklearn.cluster import HDBSCAN
@@ -144,9 +148,9 @@ def find_topics(places: Any, words: Any, names: Sequence[str]) -> list[tuple[flo
 def near_duplicates(train: Sequence[str], test: Sequence[str]) -> list[Pair]:
     """Return the test texts that resemble a training text, each with the one most like it, the most similar first.
 
-    The similarity is the cosine between the sets of their runs of three words, in which all numbers are the same. A
-    story that is told again with other numbers reaches nearly 1; with a few other names or another end it stays above
-    a half.
+    The similarity is the cosine between the sets of their runs of three words, in which all numbers are the same. It is
+    ALIKE or more. A story that is told again with other numbers reaches nearly 1; with a few other names or another end
+    it stays above a half. The list is empty where no text has a word. `train` must not be empty.
     """
     import numpy as np
     from sklearn.feature_extraction.text import CountVectorizer
@@ -167,7 +171,10 @@ def near_duplicates(train: Sequence[str], test: Sequence[str]) -> list[Pair]:
 
 
 def runs_of_words(text: str) -> list[str]:
-    """Return a text's runs of three words, in lower case, every number as 0; of a shorter text its one run."""
+    """Return a text's runs of three words, in lower case, every number as 0.
+
+    A text of one or two words is one run. A text without words has none.
+    """
     found = re.findall(r"\d[\d.,/]*|[^\W\d_]+", text.lower())
     words = ["0" if word[0].isdigit() else word for word in found]
     return [" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))] if words else []

@@ -82,9 +82,9 @@ KNOWN: Final = re.compile(
 
 
 def run_charts(run: RunData) -> list[Figure]:
-    """Return the charts for which a run has numbers, in the order of the page.
+    """Return the charts for which a run has numbers, in the order of the page, with a mark at each step with a warning.
 
-    Those with "more" are shown only to a reader who asks for more.
+    Those whose "more" is true are shown only to a reader who asks for more.
     """
     rows = with_variance_share(run.metrics)
     few = downsample(rows)
@@ -103,14 +103,17 @@ def run_charts(run: RunData) -> list[Figure]:
 
 
 def reward_label(key: str) -> str:
-    """Return how a reward is called on the page, from its key `rewards/NAME/mean`."""
+    """Return how a reward is called on the page, from its key `rewards/NAME/mean` or `rewards/NAME/std`."""
     statistic = "std" if key.endswith("/std") else "mean"
     name = reward_of_metric(masked(key), statistic) or masked(key)
     return display_text(name.replace("_", " "), 60)
 
 
 def _warning_steps(run: RunData) -> list[float]:
-    """Return the steps with a warning, without those that the run has not reached: they would squeeze the charts."""
+    """Return the steps with a warning in order, MOST_MARKS at most.
+
+    Those that the run has not reached are left out: they would squeeze the charts.
+    """
     steps = {step for row in run.warnings if (step := number(row.get("step"))) is not None}
     return sorted(step for step in steps if 0 <= step <= run.steps)[:MOST_MARKS]
 
@@ -118,7 +121,8 @@ def _warning_steps(run: RunData) -> list[float]:
 def _metric_chart(chart: Chart, rows: Sequence[Row], few: Sequence[Row]) -> Figure | None:
     """Return a chart of CHARTS, or None where the run has none of its metrics.
 
-    `rows` are described in words, `few` of them are drawn. A chart of zeros alone is for a reader who asks for more.
+    The caption describes `rows`, and the lines draw `few`, which are `rows` downsampled. "more" is true for a chart of
+    zeros only.
     """
     present = {key: label for key, label in chart.lines.items() if values(few, key)[1]}
     if not present:
@@ -138,7 +142,10 @@ def _metric_chart(chart: Chart, rows: Sequence[Row], few: Sequence[Row]) -> Figu
 
 
 def _other_charts(rows: Sequence[Row], few: Sequence[Row]) -> list[Figure]:
-    """Return a chart for each metric that no other chart shows, for a reader who asks for more."""
+    """Return a chart for each metric that no other chart shows, MOST_OTHERS at most.
+
+    They are for a reader who asks for more.
+    """
     shown = {key for chart in CHARTS for key in chart.lines}
     others = [key for key in all_keys(rows) if key not in shown and not KNOWN.fullmatch(key)]
     found = []
@@ -151,7 +158,10 @@ def _other_charts(rows: Sequence[Row], few: Sequence[Row]) -> list[Figure]:
 
 
 def _reward_chart(rows: Sequence[Row], few: Sequence[Row]) -> Figure | None:
-    """Return the weighted reward with its standard deviation, and the best and the worst completion of each step."""
+    """Return the weighted reward with its standard deviation, and the best and the worst completion of each step.
+
+    Returns None where no step has a reward.
+    """
     if not values(few, "reward")[1]:
         return None
     spread = [
@@ -173,7 +183,8 @@ def _reward_chart(rows: Sequence[Row], few: Sequence[Row]) -> Figure | None:
 def _reward_parts_chart(rows: Sequence[Row], few: Sequence[Row], spread: bool = False) -> Figure:
     """Return a line per reward: its mean per step, or its standard deviation where `spread` is set.
 
-    Rewards that never differ share a line, since one would hide the other.
+    Rewards that never differ share a line, since one would hide the other. Of more than MOST_LINES lines the first are
+    drawn, and the caption counts the others. Where there is no reward the chart has no traces.
     """
     alike: dict[tuple[float, ...], list[str]] = {}
     for key in reward_keys(rows, "std" if spread else "mean"):
@@ -192,7 +203,10 @@ def _reward_parts_chart(rows: Sequence[Row], few: Sequence[Row], spread: bool = 
 
 
 def _verdict_chart(rows: Sequence[Row], few: Sequence[Row]) -> Figure:
-    """Return the share of each verdict as stacked layers, "right" at the bottom, then the most frequent first."""
+    """Return the share of each verdict as stacked layers, "right" at the bottom, then the most frequent first.
+
+    There are MOST_LINES layers at most. Where the run has no verdicts the chart has no traces.
+    """
     totals = {key: sum(values(rows, key)[1]) for key in all_keys(rows) if key.startswith("verdict/")}
     keys = [key for key in totals if totals[key]]
     keys.sort(key=lambda key: (key != "verdict/right", -totals[key]))
@@ -255,6 +269,7 @@ def _accuracy_chart(run: RunData) -> Figure | None:
 
 
 def _rate_text(side: Side) -> str:
+    """Return one side's accuracy in per cent, with its 95 % interval where that is known."""
     if side.low is None or side.high is None:
         return f"{100 * side.accuracy:.1f} %"
     return f"{100 * side.accuracy:.1f} % ({100 * side.low:.1f} to {100 * side.high:.1f} %)"
@@ -263,7 +278,8 @@ def _rate_text(side: Side) -> str:
 def _step_time_chart(rows: Sequence[Row], few: Sequence[Row]) -> Figure | None:
     """Return the seconds per step, split into their parts where the run has measured them.
 
-    Hindsight measures the sampling alone; the rest of a step is learning.
+    Hindsight measures only the sampling, so that the rest of its steps counts as learning. Returns None where nothing
+    was measured.
     """
     parts = {key: label for key, label in STEP_PARTS.items() if values(few, key)[1]}
     if not parts and values(few, "sample_time")[1]:

@@ -35,7 +35,10 @@ def distinguishing_names(runs: Sequence[Run]) -> list[str]:
 
 
 def differing_settings(runs: Sequence[RunData]) -> list[tuple[str, list[str]]]:
-    """Return each setting that is not the same in all recipes: its dotted name, and its value in each run."""
+    """Return each setting that is not the same in all recipes: its dotted name, and its value in each run.
+
+    The value is a dash where a recipe does not have the setting.
+    """
     settings = [dict(_flatten(run.recipe)) for run in runs]
     found: dict[str, list[str]] = {}
     for one in settings:
@@ -46,14 +49,18 @@ def differing_settings(runs: Sequence[RunData]) -> list[tuple[str, list[str]]]:
 
 
 def _flatten(value: Any, name: str = "") -> list[tuple[str, str]]:
-    """Return the leaves of nested tables: dotted name and text."""
+    """Return the leaves of nested tables as pairs of dotted name and text. `name` is the table's own dotted name."""
     if isinstance(value, dict):
         return [leaf for key, inner in value.items() for leaf in _flatten(inner, f"{name}.{key}" if name else str(key))]
     return [(name, value if isinstance(value, str) else repr(value))]
 
 
 def comparison_charts(runs: Sequence[RunData]) -> list[Figure]:
-    """Return a chart per metric, in which each run has a line in its own style (`figures.line_style`)."""
+    """Return a chart per metric, in which each run has a line in its own style (`figures.line_style`).
+
+    A metric that no run has gets no chart. Of more than MOST_RUNS_SMOOTHED runs only the moving means are drawn. More
+    than MOST_RUNS_IN_LEGEND have no legend.
+    """
     names = unique_names(display_text(run.name, 120) for run in runs)
     metrics = _metrics_to_compare(runs)
     traces: list[list[Trace]] = [[] for _ in metrics]
@@ -86,6 +93,7 @@ def comparison_charts(runs: Sequence[RunData]) -> list[Figure]:
 
 
 def _only(row: Row, keys: Sequence[str]) -> dict[str, float]:
+    """Return the part of a row that is under these keys."""
     return {key: row[key] for key in keys if key in row}
 
 

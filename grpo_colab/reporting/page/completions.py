@@ -47,13 +47,15 @@ class Sources(NamedTuple):
 
 
 def collect_sources(runs: Sequence[RunData]) -> Sources:
+    """Return the groups of completions and the held-out problems of all runs, from which the lists are made."""
     return Sources(_group_completions(runs), _problems(runs))
 
 
 def build_lists(runs: Sequence[RunData], sources: Sources, most: int) -> tuple[dict[str, Any], int]:
     """Return both lists as the page's script takes them, and how many characters they have, about `most` at most.
 
-    Each list says in "said" what it leaves out.
+    The lists are "completions" and "problems". Each may have half of `most`, and what the other leaves. Each says in
+    "said" what it leaves out, "" for nothing.
     """
     of_groups, of_problems = (sum(one.size for one in found) for found in sources)
     # each may have a half, and what the other leaves of its own
@@ -67,7 +69,10 @@ def build_lists(runs: Sequence[RunData], sources: Sources, most: int) -> tuple[d
 
 
 def shorten_middle(value: Any) -> str:
-    """Return a value as text for the page's data; of a long one both ends, since answers stand at the end."""
+    """Return a value as text for the page's data, "" for None; secrets are masked.
+
+    Of a text of more than LONGEST characters both ends are kept, since answers stand at the end.
+    """
     text = value if isinstance(value, str) else "" if value is None else str(value)
     if len(text) > LONGEST:
         text = masked(text)  # before it is cut: a secret that is cut in two is not recognised
@@ -79,7 +84,7 @@ def shorten_middle(value: Any) -> str:
 
 
 def _group_completions(runs: Sequence[RunData]) -> list[Group]:
-    """Return the groups in the order of the files."""
+    """Return the completions grouped by run, step, group number and prompt, in the order of the files."""
     groups: dict[int, Group] = {}  # by a hash, since the prompts are most of a file
     for n, run in enumerate(runs):
         for row in run.completions:
@@ -112,7 +117,10 @@ def _extra(row: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _messages(prompt: Any) -> Messages:
-    """Return the messages of a prompt, at least one. A prompt that is a text alone has no role."""
+    """Return the messages of a prompt, at least one and MOST_MESSAGES at most. A text is one message without a role.
+
+    Of a longer conversation the first messages and the last one are kept.
+    """
     if not isinstance(prompt, list) or not prompt:
         return (("", shorten_middle(prompt)),)
     few = [*prompt[: MOST_MESSAGES - 1], prompt[-1]] if len(prompt) > MOST_MESSAGES else prompt
@@ -121,7 +129,12 @@ def _messages(prompt: Any) -> Messages:
 
 
 def _completion_columns(runs: Sequence[RunData], groups: Sequence[Group], most: int) -> dict[str, Any]:
-    """Return the completions in columns. Over `most` characters, whole groups are left out, evenly over the steps."""
+    """Return the completions in columns: a list per field, with a value per completion.
+
+    "prompts" has each prompt once, and "prompt" a place in it; "names" has the rewards of "parts". Over `most`
+    characters, whole groups are left out, evenly over the steps. Over MOST_REWARDS, the last rewards are left out.
+    "said" tells both.
+    """
     share = min(1.0, most / max(1, sum(group.size for group in groups)))
     kept = [group for n, group in enumerate(groups) if int((n + 1) * share) > int(n * share)]
     rows = [row for group in kept for row in group.rows]
@@ -161,7 +174,10 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _verdict(run: RunData, row: Mapping[str, Any]) -> str | None:
-    """Grade a completion by the task's own parser where answers are numbers; completions.jsonl has no verdict."""
+    """Return the task's verdict on a completion, which is graded anew, since completions.jsonl has no verdict.
+
+    Returns None where the answers are no single numbers, and for a row that cannot be graded.
+    """
     if run.answers_are_numbers:
         with contextlib.suppress(TypeError, ValueError):  # of a file that someone else wrote
             return grade(row.get("completion"), row.get("answer")).reason.replace("_", " ")  # type: ignore[arg-type]
@@ -169,7 +185,7 @@ def _verdict(run: RunData, row: Mapping[str, Any]) -> str | None:
 
 
 def _problems(runs: Sequence[RunData]) -> list[Problem]:
-    """Return the held-out problems of all runs, those that changed first."""
+    """Return the held-out problems of all runs, in the order of KINDS: those that changed first."""
     found = []
     for n, run in enumerate(runs):
         for before, after in run.answer_pairs():
@@ -200,7 +216,10 @@ def _kind(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> 
 
 
 def _first_problems(problems: Sequence[Problem], most: int) -> dict[str, Any]:
-    """Return the first of the problems, of `most` characters together."""
+    """Return the first of the problems, as many as have `most` characters together, as the page's script takes them.
+
+    "said" counts what is left out, "" for nothing.
+    """
     kept: list[dict[str, Any]] = []
     taken = 0
     for problem in problems:

@@ -43,6 +43,7 @@ class Evaluation:
     p: float | None
 
     def sides(self) -> dict[str, Side | None]:
+        """Return both sides by their names, "before" and "after"; None for one that is not known."""
         return {"before": self.before, "after": self.after}
 
     @property
@@ -54,7 +55,8 @@ class Evaluation:
 def read_evaluation(given: Mapping[str, Any] | None, answers: Answers, notes: list[str]) -> Evaluation:
     """Return what evaluation.json's content `given` tells, completed from the answers.
 
-    What the file lacks, and what in it cannot be, is added to `notes`.
+    What the file lacks, what in it cannot be, and a missing file of answers are added to `notes`, as sentences. Without
+    `given` everything comes from the answers, and nothing is noted. No content of the files raises an error.
     """
     told = given or {}
     missing: list[str] = []
@@ -83,7 +85,10 @@ def read_evaluation(given: Mapping[str, Any] | None, answers: Answers, notes: li
 
 
 def pair_answers(answers: Answers) -> list[tuple[Answer | None, Answer | None]]:
-    """Return what was answered before and after to the same problem, None where it was not asked."""
+    """Return pairs of the answers before and after to the same problem, None where it was not asked.
+
+    A problem is known by its source and its question. Those that were asked only after come last.
+    """
     waiting: dict[tuple[str, str], deque[Answer]] = {}
     for row in answers["after"]:
         waiting.setdefault(_problem_of(row), deque()).append(row)
@@ -95,11 +100,16 @@ def pair_answers(answers: Answers) -> list[tuple[Answer | None, Answer | None]]:
 
 
 def _problem_of(row: Answer) -> tuple[str, str]:
+    """Return what a problem is known by: its source and its question."""
     return str(row.get("source")), str(row.get("question"))
 
 
 def _side(given: Any, answers: Sequence[Answer], name: str, missing: list[str], damaged: list[str]) -> Side | None:
-    """Return one side, None where its accuracy is not known. Names of fields go to `missing` and `damaged`."""
+    """Return one side, None where its accuracy is not known.
+
+    `given` is the side's content in evaluation.json; a share that it does not tell is computed from the answers. The
+    names of fields that it lacks are added to `missing`, and of those that are no share from 0 to 1 to `damaged`.
+    """
     written = given if isinstance(given, dict) else {}
     interval = written.get("ci95")
     low, high = interval if isinstance(interval, list) and len(interval) == 2 else (None, None)
@@ -124,7 +134,7 @@ def _side(given: Any, answers: Sequence[Answer], name: str, missing: list[str], 
 
 
 def _count_right(answers: Sequence[Answer]) -> dict[str, float | None]:
-    """Return the fields of a Side from the answers themselves, nothing where none of them was judged."""
+    """Return the fields of a Side from the answers themselves; an empty dict where none of them was judged."""
     accuracy = _share_true(answers, "right")
     if accuracy is None:
         return {}
@@ -134,6 +144,7 @@ def _count_right(answers: Sequence[Answer]) -> dict[str, float | None]:
 
 
 def _share_true(rows: Sequence[Answer], key: str) -> float | None:
+    """Return the share of true among the truth values under `key`; None where no row has one."""
     found = [row[key] for row in rows if isinstance(row.get(key), bool)]
     return sum(found) / len(found) if found else None
 
@@ -141,7 +152,11 @@ def _share_true(rows: Sequence[Answer], key: str) -> float | None:
 def _paired_test(
     given: Any, answers: Answers, missing: list[str], damaged: list[str]
 ) -> tuple[float | None, float | None, float | None]:
-    """Return the problems gained, those lost, and the p-value; all three from the answers where one of them lacks."""
+    """Return the problems gained, those lost, and the p-value; all three from the answers where one of them lacks.
+
+    `given` is "paired" of evaluation.json. Without a pair of judged answers what it tells is returned, with None for
+    the rest. The names of fields that it lacks are added to `missing`, and of those with a wrong value to `damaged`.
+    """
     written = given if isinstance(given, dict) else {}
     test = (count(written.get("gained")), count(written.get("lost")), share(written.get("p_value")))
     for key, value in zip(("gained", "lost", "p_value"), test, strict=True):
@@ -162,7 +177,10 @@ def _paired_test(
 
 
 def _p_value(gained: int, lost: int) -> float:
-    """Return the exact test's p-value; of thousands of pairs, which take it minutes, the normal approximation."""
+    """Return McNemar's exact p-value, or the normal approximation where more than MOST_PAIRS problems changed.
+
+    The exact test of thousands of pairs takes minutes.
+    """
     if gained + lost <= MOST_PAIRS:
         return mcnemar_exact(gained, lost)
     return math.erfc(max(0, abs(gained - lost) - 1) / math.sqrt(2 * (gained + lost)))

@@ -38,12 +38,15 @@ class LineStyle(NamedTuple):
 
 
 def line_style(n: int) -> LineStyle:
-    """Return the style of the n-th line. The first 42 differ."""
+    """Return the style of the n-th line, counted from 0. The first 42 differ."""
     return LineStyle(COLOURS[n % len(COLOURS)], DASHES[n % len(DASHES)])
 
 
 def line(rows: Sequence[Row], key: str, label: str, n: int, smooth: bool = True) -> list[Trace]:
-    """Return the traces of the n-th line: the values faintly, and their moving mean; few values alone."""
+    """Return the traces of the n-th line, counted from 0: the values faintly, and their moving mean.
+
+    Without `smooth`, and for fewer than FEWEST_TO_SMOOTH values, there is one trace of the values.
+    """
     steps, found = values(rows, key)
     style = line_style(n)
     trace = {"x": steps, "y": found, "name": label, "mode": "lines" if len(steps) > 1 else "markers"}
@@ -58,7 +61,7 @@ def line(rows: Sequence[Row], key: str, label: str, n: int, smooth: bool = True)
 
 
 def band(rows: Iterable[Row], low: str, high: str, label: str) -> list[Trace]:
-    """Return the area between two keys as a trace; none where fewer than two rows have both."""
+    """Return the area between two keys as a list of one trace; an empty list where fewer than two rows have both."""
     both = [row for row in rows if low in row and high in row]
     if len(both) < 2:
         return []
@@ -71,7 +74,7 @@ def band(rows: Iterable[Row], low: str, high: str, label: str) -> list[Trace]:
 
 
 def layer(rows: Sequence[Row], key: str, label: str, n: int, smooth: bool = False) -> Trace:
-    """Return the n-th of the layers that are stacked on each other."""
+    """Return the n-th of the layers that are stacked on each other, from 0. A row without the key counts as 0."""
     steps, found = [row["step"] for row in rows], [row.get(key, 0.0) for row in rows]
     colour = COLOURS[n % len(COLOURS)]
     trace: Trace = {
@@ -104,8 +107,9 @@ def figure(
 ) -> Figure:
     """Return a chart over the steps, with its caption of `sentences` and its table of `columns`: name -> step -> value.
 
-    Every n-th step is left out of a table that would have more than MOST_CELLS; runs whose steps differ have a table
-    of mostly empty cells.
+    `percent` formats the values as percentages, and `layout` is added to Plotly's layout. Of a table that would have
+    more than MOST_CELLS only every n-th step is kept, and the caption says so. Runs whose steps differ have a table of
+    mostly empty cells.
     """
     steps = sorted({step for column in columns.values() for step in column})
     every = -(-len(steps) * len(columns) // MOST_CELLS)
@@ -136,7 +140,10 @@ def with_step_marks(chart: Figure, steps: Sequence[float]) -> Figure:
 
 
 def describe_values(rows: Sequence[Row], key: str, percent: bool = False) -> str:
-    """Say in a sentence where a metric began and ended, and its least and its most. One row has it at least."""
+    """Say in a sentence where a metric began and ended, and its least and its most.
+
+    At least one row must have it. A metric that never changes gets a shorter sentence.
+    """
     steps, found = values(rows, key)
     form = "{:.0%}" if percent else "{:.3g}"
     low, high = min(found), max(found)
@@ -150,7 +157,7 @@ def describe_values(rows: Sequence[Row], key: str, percent: bool = False) -> str
 
 
 def first_sentences(sentences: Sequence[str]) -> list[str]:
-    """Return the first MOST_SENTENCES, and one that counts the others."""
+    """Return all sentences, or the first MOST_SENTENCES and one that counts the others."""
     if len(sentences) <= MOST_SENTENCES:
         return list(sentences)
     return [*sentences[:MOST_SENTENCES], f"And {len(sentences) - MOST_SENTENCES} more."]

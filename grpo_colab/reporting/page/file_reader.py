@@ -76,7 +76,7 @@ class FileReader:
         return None
 
     def pictures(self) -> dict[str, str]:
-        """Return the drawings in base64, by the names of their files."""
+        """Return the drawings in base64, by the names of their files. A missing or damaged one is left out."""
         found = {name: self._picture(name) for name in PICTURES}
         return {name: data for name, data in found.items() if data}
 
@@ -95,9 +95,10 @@ class FileReader:
         return base64.b64encode(content).decode()
 
     def rows(self, name: str, if_missing: str = "", most: int = MOST_ROWS) -> list[dict[str, Any]]:
-        """Return the objects in a .jsonl file, at most `most` of all runs on the page.
+        """Return the objects in a .jsonl file; an empty list where it cannot be read.
 
-        `if_missing` is the note where there is no such file, or nothing in it.
+        `most` is how many rows all runs on the page may have together. `if_missing` is the note where there is no such
+        file, or nothing in it, "" for none. Notes also say what is damaged or left out. Nothing is raised.
         """
         path = self.folder / name
         limit = self.share.bytes.get(name, MOST_READ)
@@ -121,7 +122,11 @@ class FileReader:
         return found.rows
 
     def metrics(self, begun: bool) -> list[dict[str, float]]:
-        """Return the metrics, a row of finite numbers per step, in order; of two lines of a step the later one."""
+        """Return the metrics, a row of finite numbers per step, in order; of two lines of a step the later one.
+
+        Notes say what is left out: lines without a step, values that are no such numbers, and metrics beyond the limit.
+        Without any metrics a note says so; its words depend on `begun`, which tells whether the run has begun.
+        """
         name = "metrics.jsonl"
         read = self.rows(name)
         rows = [row for row in read if is_step_number(row.get("step"))]
@@ -158,7 +163,7 @@ class FileReader:
 
 
 def _unreadable(name: str, error: Exception | str) -> str:
-    """Say that a file cannot be read, and why. That it is a link is no damage."""
+    """Return the note that a file cannot be read, and why. Of a link, the note says that links are not followed."""
     why = error if isinstance(error, str) else getattr(error, "strerror", None) or str(error)
     if "link" in why:
         return f"{name} is a link, which is not followed."

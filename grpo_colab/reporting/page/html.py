@@ -48,12 +48,14 @@ def render_page(
     webgl: bool = False,
     **values: Any,
 ) -> str:
-    """Render a page from a template that extends document.html.j2 and fills its block `body` from `values`.
+    """Return a page, rendered from a template that extends document.html.j2 and fills its block `body` from `values`.
 
     `data` goes to the function `start(data)` of the file `script`, with NaN and infinities as null. That script can use
     all of document.js: `make`, `draw`, `cssColour`. What is big and not seen at first belongs in `rest`, which its
-    function `finish(rest)` gets once the first charts are drawn. `webgl` is for charts of many points ("scattergl"),
-    whose library compiles its own functions.
+    function `finish(rest)` gets once the first charts are drawn. `style` is a stylesheet that follows document.css.
+    `webgl` is for charts of many points ("scattergl"), whose library compiles its own functions.
+
+    Nothing is written. Raises ImportError where Plotly or Jinja is not installed.
     """
     packed_data, packed_rest = compress(to_json(data)), compress(to_json(rest or {}))
     return (
@@ -83,9 +85,10 @@ def _environment(folder: Path) -> Environment:
 
 
 def display_text(value: Any, longest: int = LONGEST) -> str:
-    """Return any value as text for a page: shortened, secrets masked, without control characters.
+    """Return any value as text for a page: secrets masked, control characters replaced by U+FFFD.
 
-    It is not escaped. In a template that happens by itself; in a page's data there is nothing to escape.
+    A text of more than `longest` characters is cut there or before, and its length is added. The text is not escaped.
+    In a template that happens by itself; in a page's data there is nothing to escape.
     """
     whole = str(value)
     part = whole[: longest + LONGEST_KEY]
@@ -108,7 +111,10 @@ def format_percent(share: float | None) -> str:
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """Return the names with a number added to repeated ones; names that were shortened may be the same."""
+    """Return the names, with a number added to each that has come before: "a", "a (2)".
+
+    Names that were shortened may be the same.
+    """
     found: dict[str, None] = {}
     last: dict[str, int] = {}  # the last number that was tried for each name: none is tried twice
     for name in names:
@@ -122,7 +128,10 @@ def unique_names(names: Iterable[str]) -> list[str]:
 
 
 def to_json(value: Any) -> str:
-    """Return a value as JSON that every browser reads: NaN and infinities become null."""
+    """Return a value as JSON that every browser reads: NaN and infinities become null.
+
+    Arrays become lists, and values for which JSON has no type their repr.
+    """
     return json.dumps(_without_non_finite(value), ensure_ascii=False, default=to_jsonable)
 
 
@@ -141,7 +150,7 @@ def _without_non_finite(value: Any) -> Any:
 
 
 def _own_files(*paths: Path) -> Markup:
-    """Return the text of scripts or stylesheets of this package, which a page takes as they are."""
+    """Return the text of scripts or stylesheets of this package, one after the other, as Markup that is not escaped."""
     from markupsafe import Markup
 
     return Markup("".join(path.read_text(encoding="utf-8") for path in paths))
@@ -149,13 +158,14 @@ def _own_files(*paths: Path) -> Markup:
 
 @cache
 def _plotly() -> str:
+    """Return plotly.js as `compress` packs it. Raises ImportError where Plotly is not installed."""
     from plotly.offline import get_plotlyjs
 
     return compress(_parsed_once(get_plotlyjs()))
 
 
 def _parsed_once(script: str) -> str:
-    """Return plotly.js with parentheses around the function that holds it, where that function is found.
+    """Return plotly.js with parentheses around the function that holds it; unchanged where that is not found.
 
     They tell V8 that the function is called at once. Otherwise it reads all 4.8 MB twice, which costs 0.2 to 0.3 s
     whenever a page is opened.

@@ -16,7 +16,10 @@ VARIANCE: Final = "groups_with_variance"  # TRL logs its complement, frac_reward
 
 
 def with_variance_share(metrics: Sequence[Row]) -> list[dict[str, float]]:
-    """Return copies of the rows that also have the share of groups whose rewards differ."""
+    """Return copies of the rows that also have, under VARIANCE, the share of groups whose rewards differ.
+
+    A row without TRL's frac_reward_zero_std does not get it.
+    """
     return [
         {**row, VARIANCE: 1 - row["frac_reward_zero_std"]} if "frac_reward_zero_std" in row else dict(row)
         for row in metrics
@@ -24,9 +27,10 @@ def with_variance_share(metrics: Sequence[Row]) -> list[dict[str, float]]:
 
 
 def downsample(rows: Sequence[Row]) -> list[dict[str, float]]:
-    """Return at most MOST_POINTS rows, each the mean of as many steps as that takes.
+    """Return copies of the rows; of more than MOST_POINTS, the means of several at a time, MOST_POINTS at most.
 
-    A key with "min" or "max" in its name gets the minimum or the maximum of those steps.
+    A key with the word "min" or "max" in its name gets the minimum or the maximum of those rows. The step is that of
+    the last of them.
     """
     every = -(-len(rows) // MOST_POINTS)
     if every <= 1:
@@ -36,6 +40,7 @@ def downsample(rows: Sequence[Row]) -> list[dict[str, float]]:
 
 
 def _merge(rows: Sequence[Row]) -> dict[str, float]:
+    """Return one row for all: the mean of each key, or its extreme where "min" or "max" is a word of the key."""
     merged = {}
     for key in all_keys(rows):
         aggregate: Callable[[Iterable[float]], float] = fmean

@@ -52,10 +52,11 @@ class Section(NamedTuple):
 
 
 def report(paths: Sequence[str | Path], out: str | Path | None = None) -> Path:
-    """Write the page of one run folder to its report.html, of several to ./report.html, or to `out`; return the file.
+    """Write the page of one or several runs, and return its file.
 
-    A folder that `grpo-colab draw` made stands for all its runs. Runs are shown in whatever state they are. Raises
-    SettingError for what is no run folder, and where the page cannot be written.
+    It is report.html in the folder of a single run, ./report.html for several, or `out`, whose folder is made if it is
+    missing. A folder that `grpo-colab draw` made stands for all its runs. Runs are shown in whatever state they are.
+    Raises SettingError for what is no run folder, for no path, and where the page cannot be written.
     """
     if out is not None:
         check_name("--out", out)
@@ -78,7 +79,8 @@ def report(paths: Sequence[str | Path], out: str | Path | None = None) -> Path:
 def write_report(run: Run, evaluation: Mapping[str, Any] | None = None) -> Path:
     """Write a run's report.html from what is in its folder, however far the run is; return the file.
 
-    `evaluation` is what evaluation.json will hold, where it is not written yet.
+    `evaluation` is the content of evaluation.json, for a caller that has not written that file yet. Raises OSError
+    where the page cannot be written.
     """
     path = run.path / NAME
     write_text(path, _render_within_limit([read_run(run, evaluation=evaluation)]))
@@ -86,7 +88,10 @@ def write_report(run: Run, evaluation: Mapping[str, Any] | None = None) -> Path:
 
 
 def _target(runs: Sequence[Run], out: str | Path | None) -> Path:
-    """Return the file that the page is written to; SettingError for a folder."""
+    """Return the file that the page is written to: `out`, or report.html in the only run's or in the current folder.
+
+    Raises SettingError where that is a folder.
+    """
     target = Path(NAME if out is None else out)
     if out is None and len(runs) == 1:
         target = runs[0].path / NAME
@@ -98,7 +103,10 @@ def _target(runs: Sequence[Run], out: str | Path | None) -> Path:
 
 
 def _render_within_limit(runs: Sequence[RunData]) -> str:
-    """Render the page, with fewer completions and answers where all of them would make it bigger than MOST_BYTES."""
+    """Return the page, with fewer completions and answers where all of them would make it bigger than MOST_BYTES.
+
+    It stays bigger where everything else on the page is too big already.
+    """
     sources = collect_sources(runs)
     charts = comparison_charts(runs) if len(runs) > 1 else run_charts(runs[0])
     page, characters = _render(runs, sources, charts, MOST_CHARACTERS)
@@ -113,7 +121,7 @@ def _render_within_limit(runs: Sequence[RunData]) -> str:
 
 
 def _render(runs: Sequence[RunData], sources: Sources, charts: Sequence[Figure], most: int) -> tuple[str, int]:
-    """Return the page, and how many characters its lists have, about `most` at most."""
+    """Return the page, and how many characters its lists have. They have about `most` at most."""
     lists, characters = build_lists(runs, sources, most)
     settings = {run.name: _settings_texts(run) for run in runs}
     several = len(runs) > 1
@@ -170,7 +178,10 @@ def _run_values(run: RunData) -> dict[str, Any]:
 
 
 def _facts(run: RunData) -> dict[str, str]:
-    """Return the figures at the top of a run's page, by their names."""
+    """Return the figures at the top of a run's page as texts, by their names.
+
+    The reward and the accuracy are left out where they are not known.
+    """
     facts = {"Steps": f"{format_whole(run.steps)} of {format_whole(run.max_steps)}", "Training": run.duration}
     rewards = trend(values(downsample(run.metrics), "reward")[1])
     if rewards:
@@ -198,7 +209,10 @@ def _comparison_values(runs: Sequence[RunData]) -> dict[str, Any]:
 
 
 def _settings_texts(run: RunData) -> dict[str, str]:
-    """Return a run's recipe as TOML and its environment as JSON, by their titles, without those that are empty."""
+    """Return a run's recipe as TOML and its environment as JSON, by their titles, without those that are empty.
+
+    A recipe that TOML cannot hold is shown as Python writes it.
+    """
     try:
         recipe = tomli_w.dumps(run.recipe)
     except (TypeError, ValueError, RecursionError):

@@ -90,7 +90,10 @@ class RunData:
 
     @functools.cached_property
     def answers_are_numbers(self) -> bool:
-        """Tell whether the task's answers are single numbers: then a completion is graded again within microseconds."""
+        """Tell whether the task's answers are single numbers; False for an unknown task.
+
+        A completion is then graded again within microseconds.
+        """
         from grpo_colab.tasks import Task, task_class
 
         with contextlib.suppress(SettingError, TypeError):
@@ -98,7 +101,7 @@ class RunData:
         return False
 
     def answer_pairs(self) -> list[tuple[Answer | None, Answer | None]]:
-        """Return what was answered before and after to the same problem, None where it was not asked."""
+        """Return pairs of the answers before and after to the same problem, None where it was not asked."""
         return pair_answers(self.answers)
 
 
@@ -130,7 +133,8 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
 def _runs_of_drawing(folder: Path) -> list[Run]:
     """Return the runs that a folder's draw.json names, or all in it where it names none.
 
-    At most MOST_RUNS are taken, none outside of the folder, and none through a link.
+    At most MOST_RUNS are taken, none outside of the folder, and none through a link. Those that have not begun are left
+    out.
     """
     names = (read_json(folder / DRAW, MOST_JSON) or {}).get("runs")
     listed = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
@@ -145,7 +149,10 @@ def _runs_of_drawing(folder: Path) -> list[Run]:
 
 
 def read_runs(runs: Sequence[Run], names: Sequence[str]) -> list[RunData]:
-    """Read several runs, and keep no more of all than of one. What small runs leave is for the big ones."""
+    """Read several runs for one page, and keep no more of all of them than of a run alone.
+
+    What small runs leave is for the big ones. `names` are what the page calls the runs.
+    """
     share = PageShare(len(runs), {file: equal_share([_size(run.path / file) for run in runs]) for file in SHARED_FILES})
     return [read_run(run, name, share=share) for run, name in zip(runs, names, strict=True)]
 
@@ -157,7 +164,10 @@ def _size(path: Path) -> int:
 
 
 def equal_share(sizes: Sequence[int], total: int = MOST_READ) -> int:
-    """Return how many bytes each file may have at most for all to have `total` together."""
+    """Return how many bytes of each file are read at most, so that all together have `total`.
+
+    What files leave that are smaller than an equal share is for the bigger ones. Returns MOST_READ where all files fit.
+    """
     for n, size in enumerate(sorted(sizes)):
         share = total // (len(sizes) - n)
         if size > share:
@@ -169,10 +179,11 @@ def equal_share(sizes: Sequence[int], total: int = MOST_READ) -> int:
 def read_run(
     run: Run, name: str | None = None, evaluation: Mapping[str, Any] | None = None, share: PageShare | None = None
 ) -> RunData:
-    """Read everything that a run folder tells.
+    """Read everything that a run folder tells, and write nothing.
 
-    `name` is what the page calls the run, the folder's name for None. `evaluation` is what evaluation.json will hold,
-    where it is not written yet. `share` is how much is kept, as much as of a run alone for None.
+    `name` is what the page calls the run, the folder's name for None. `evaluation` is the content of evaluation.json,
+    for a caller that has not written that file yet. `share` is how much is kept, as much as of a run alone for None. A
+    file that is missing or damaged raises nothing; a note on the page says so.
     """
     share = share or PageShare()
     files = FileReader(run.path, share)
@@ -212,7 +223,11 @@ def read_run(
 
 
 def _environment(files: FileReader, begun: bool) -> dict[str, Any]:
-    """Return environment.json without the command, which may hold a token, and without other secrets."""
+    """Return environment.json without the command, which may hold a token, and without other secrets.
+
+    Returns an empty dict where it is missing or cannot be read. A note says so, for a missing file only once the run
+    has begun.
+    """
     environment = files.json_object("environment.json") or {}
     if begun and not environment and not (files.folder / "environment.json").exists():
         files.notes.append("environment.json is missing: the device and the versions are not known.")
@@ -222,7 +237,10 @@ def _environment(files: FileReader, begun: bool) -> dict[str, Any]:
 
 
 def _state(told: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> str:
-    """Return the run's state. A process that gives the evaluation is about to end the run, and holds its lock still."""
+    """Return the run's state, as `status` names it, or "finished" where the given evaluation ends the run.
+
+    The process that gives the evaluation still holds the run's lock, so that `status` finds the run running.
+    """
     if is_finished(evaluation, number(told["max_steps"])):
         return "finished"
     return str(told["state"])

@@ -17,7 +17,10 @@ Style = Mapping[str, Any]  # how a completion marks its reasoning and its answer
 
 
 class Battery:
-    """The cases of battery.toml. `column` is the name of the gold's column, which some cheats quote."""
+    """The cases of battery.toml. `column` is the name of the gold's column, which some cheats quote.
+
+    `data` holds the whole file, and `styles` its styles.
+    """
 
     def __init__(self, column: str) -> None:
         self.data = tomllib.loads(files("grpo_colab.rewards.audit").joinpath("battery.toml").read_text("utf-8"))
@@ -27,7 +30,9 @@ class Battery:
     def case(self, entry: str | Mapping[str, Any], style: Style, gold: str | None = None) -> Case:
         """Return one case, written in `style`.
 
-        `entry` is a row of battery.toml, or the name of a probe. `gold` picks the problem: by default the first.
+        `entry` is a row of battery.toml, or the name of a probe. `gold` picks the problem that has this gold: by
+        default the first. A right answer that is not the gold's own text gets the label `restyled`. Raises KeyError for
+        an unknown probe, and StopIteration for a gold that no problem has.
         """
         about: Mapping[str, Any] = self.data["probe"][entry] if isinstance(entry, str) else entry
         labels = set(about.get("labels", ()))
@@ -53,8 +58,10 @@ class Battery:
     def cases(self, which: str, style: Style, of_form: bool) -> list[Case]:
         """Return the cases of the list `which` ("cheat" or "right") that make sense in `style`.
 
-        A style without closing tags has no unclosed ones, for example. `of_form` says that the function judges the
-        form, so that cases about a part that the style does not mark are left out, too.
+        Cases with the label `tag` are left out for a style whose answer has no closing tag, and those with the label
+        `prose` for one whose answer has only other marks. Cheats that `style` turns into honest completions are left
+        out, too. `of_form` says that the function judges the form. Then cases about a part that the style does not mark
+        are left out as well.
         """
         reasoning = "".join(style["reasoning"]).strip()
         answer = "".join(style["answer"]).strip()
@@ -74,9 +81,10 @@ class Battery:
         return found
 
     def programs(self, as_list: bool = True) -> list[list[Case]]:
-        """Return the programs for each shape of a test: the right one, the wrong one, then the cheats.
+        """Return one list of programs per shape of a test: the right program, the wrong one, then the cheats.
 
-        A row's tests are a list with one text, or the text itself where `as_list` is False.
+        A program is a case whose text is a fenced block and whose `gold` is the test: a tuple with one text, or the
+        text itself where `as_list` is False.
         """
         shapes: list[list[Case]] = []
         for shape in self.data["code"]["shape"]:
@@ -91,8 +99,8 @@ class Battery:
     def _is_cheat(self, case: Case, style: Style) -> bool:
         """Tell whether a cheat still is one in `style`, where it may come out as an honest completion.
 
-        It must differ from the golden completion. One whose form is wrong must also differ from a well-formed wrong
-        answer.
+        It must differ from the golden completion in more than white space. One whose form is wrong must also differ
+        from a well-formed wrong answer. A cheat of more than `LONG` characters always counts as one.
         """
         if len(case.text) > LONG:
             return True

@@ -41,8 +41,9 @@ class Finding(NamedTuple):
 class Audit:
     """What an audit found; `str()` of it is the report.
 
-    `asked` is the number of completions, `tolerated` what the function's kind may do wrong, `held` the parts of the
-    contract that it keeps, and `slowest` the seconds and the name of the completion that took longest.
+    `kind` is the function's, `rule` what this kind promises, `style` how the answers that it pays are marked. `asked`
+    is the number of completions, `tolerated` what the kind may do wrong, `held` the parts of the contract that are
+    kept. `notes` are no findings. `slowest` has the seconds and the name of the completion that took longest.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Audit:
         return not self.findings
 
     def add(self, what: str, seen: str, case: Case | None = None) -> None:
-        """Add a finding, with the completion that shows it."""
+        """Add a finding to `findings`. It has the name, the completion and the gold of a `case` that is given."""
         shown = "" if case is None else f": {_shown(case.text)} for {case.gold}"
         self.findings.append(Finding(what, case.name if case else "", seen + shown))
 
@@ -95,10 +96,16 @@ def audit(
     """Play an adversary against a reward function, and return what was found.
 
     `kind` is one of correctness, scaled, expression, exact, first_number, format, answer_format, tag_count, code and
-    shaping; without it, it is found out. So is `answer_column`, the parameter that takes the gold. A function with a
-    parameter `tests` is of the kind code, and is asked about programs. A completion that takes longer than
-    `time_limit_s` is a finding; after fifteen of these the audit leaves out the rest. Raises SettingError for settings
-    that cannot work, and on a system that cannot fork.
+    shaping. `answer_column` is the parameter that takes the gold. The audit detects what is not given. A function whose
+    gold is `tests` is of the kind code, and is asked about programs.
+
+    The function runs in a forked process, where its output is dropped. What it raises is a finding. A completion that
+    takes longer than `time_limit_s` is a finding, and its process is killed. After fifteen completions that hung or
+    ended their process the audit leaves out the rest, except for the kind code. A function that TRL cannot call is not
+    called, and that is the only finding.
+
+    Raises SettingError for settings that cannot work, for a function without a readable signature if the gold is to be
+    detected, and on a system that cannot fork.
     """
     found = Audit(callable_name(function))
     try:
@@ -133,9 +140,10 @@ def audit(
 
 
 def _gold_columns(function: Callable[..., Any]) -> list[str]:
-    """Return the parameters that the data set's columns must fill, the usual names of a gold first.
+    """Return the parameters that the data set's columns must fill, the usual names of a gold first; [] for none.
 
-    All of them get the gold. Raises ValueError for a function without a readable signature.
+    Optional ones count only under a usual name of a gold. Each gets the gold, or the prompt if its name is in
+    `QUESTIONS`. Raises ValueError for a function without a readable signature, and TypeError for what cannot be called.
     """
     passed_by_trl = arguments([], [], True, False)
     plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -158,7 +166,11 @@ class _Judge:
         self.answers: dict[Case, Reply] = {}
 
     def judge(self, kind: str | None, takes_gold: bool) -> None:
-        """Run the whole audit of a function of this kind, or of a kind to be found out (None)."""
+        """Run the whole audit of a function of this kind, or of a kind to be detected (None), and write to `found`.
+
+        `takes_gold` says that the function has a parameter for the gold. A function that fails on a golden completion
+        is asked no more.
+        """
         if kind == "code":
             return self._judge_programs()
         golden = [self.battery.case("golden", style) for style in self.battery.styles]
@@ -186,7 +198,11 @@ class _Judge:
         return self._check_contract(style)
 
     def _judge_programs(self) -> None:
-        """Weigh what a reward for programs pays in each shape of a test that it takes, then check its contract."""
+        """Weigh what a reward for programs pays in each shape of a test that it takes, then check its contract.
+
+        A shape that the reward does not take becomes a note. A reward that fails on the first right program is asked no
+        more.
+        """
         found = self.found
         found.kind, found.style, self.judges = "code", "python in a fence", "programs"
         found.rule = self.battery.data["kind"]["code"]["rule"]
@@ -217,7 +233,7 @@ class _Judge:
         return self._check_contract(self.battery.styles[0])
 
     def _ask(self, case: Case) -> Reply:
-        """Ask the function about one completion, together with a longer one where the kind needs it."""
+        """Ask about one completion, whose reward comes first, together with a longer one where the kind needs it."""
         cases = [case]
         if self.beside_longer:
             cases.append(case._replace(text="word " * 5000))
@@ -230,10 +246,10 @@ class _Judge:
         return (reply.rewards[0] or 0.0) if reply.rewards else 0.0
 
     def _settle_kind_and_style(self, kind: str | None, takes_gold: bool) -> tuple[Style, float, float]:
-        """Settle the function's kind and the style of completion that it pays.
+        """Settle the function's kind and the style of completion that it pays, and write both to `found`.
 
         Returns the style, the full mark (what a golden completion earns in it), and the floor (what a wrong one earns,
-        or an empty one where answers are not judged).
+        or an empty one where answers are not judged). Where no style pays more, adds a finding; the floor then is 0.0.
         """
         styles, other_gold = self.battery.styles, self.battery.data["problem"][0]["wrong"]
         # First as a function that judges each completion by itself, unless the kind says otherwise; then as one that
@@ -270,8 +286,8 @@ class _Judge:
     def _clearest_style(self, paid: Sequence[tuple[float, float]]) -> tuple[Style, float, float]:
         """Return the first style that tells a golden completion from a poor one about as well as the best style does.
 
-        `paid` holds, for each style, the rewards of the golden and of the poor completion. A tenth less than the best
-        margin is as good, since some rewards look at the length, too.
+        The style's two rewards follow. `paid` holds, for each style, the rewards of the golden and of the poor
+        completion. A tenth less than the best margin is as good, since some rewards look at the length, too.
         """
         margins = [golden - poor for golden, poor in paid]
         enough = max(margins) - 0.1 * abs(max(margins))
@@ -279,7 +295,11 @@ class _Judge:
         return self.battery.styles[index], *paid[index]
 
     def _weigh(self, case: Case, right: bool, reward: float | None, full_mark: float, floor: float) -> None:
-        """Add a finding where a right answer earns too little, or a cheat too much."""
+        """Add a finding where a right answer earns too little, or a cheat too much.
+
+        What the kind may do wrong goes to `found.tolerated`. None counts as less than any reward. Where the form is
+        judged, only malformed cheats are weighed.
+        """
         paid = -math.inf if reward is None else reward
         if self.judges == "answers":
             if self.found.kind == "scaled" or "loose" in case.labels:
@@ -297,7 +317,11 @@ class _Judge:
             self.found.add(what, f"{reward} of {full_mark:g}", case)
 
     def _check_contract(self, style: Style) -> None:
-        """Ask again, in every way in which a trainer may ask, about all that was answered quickly."""
+        """Ask again, in every way in which a trainer may ask, about all that was answered quickly.
+
+        Writes to the findings, `held` and `notes` of `found`. Stops early where the function breaks or is not
+        deterministic.
+        """
         found = self.found
         asked_again = self._answered_quickly()
         alone = {case: self.answers[case].rewards[0] for case in asked_again}
@@ -342,7 +366,7 @@ class _Judge:
         return None
 
     def _answered_quickly(self) -> list[Case]:
-        """Return the short completions that gave no trouble: the quickly answered ones, or at least a few."""
+        """Return the short completions that gave no trouble: the quick ones, and slow ones up to `SLOW_ONES` in all."""
         seconds = {case: reply.seconds for case, reply in self.answers.items()}
         short = [case for case, reply in self.answers.items() if not reply.trouble and len(case.text) < LONG]
         short.sort(key=lambda case: seconds[case] >= SLOW_S)
@@ -350,7 +374,7 @@ class _Judge:
         return short[: max(SLOW_ONES, quick)]
 
     def _holds(self, part: str, cases: Sequence[Case], reply: Reply, expected: Mapping[Case, float | None]) -> bool:
-        """Tell whether `reply` pays what was expected, and note that this part of the contract holds, or does not."""
+        """Tell whether `reply` pays what was expected, and note it in `found.held`; else add one finding."""
         if reply.trouble:
             self.found.add(f"not {part}", reply.trouble)
             return False
@@ -368,7 +392,7 @@ def _shown(text: str) -> str:
 
 
 def _same(some: float | None, other: float | None) -> bool:
-    """Tell whether two rewards are equal but for rounding, as when a sum is taken in another order."""
+    """Tell whether two rewards are both None, or equal but for rounding, as when a sum is taken in another order."""
     if some is None or other is None:
         return some is other
     return math.isclose(some, other, rel_tol=1e-6, abs_tol=_TINY)

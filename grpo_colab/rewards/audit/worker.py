@@ -60,8 +60,8 @@ class Reply(NamedTuple):
 class Worker:
     """Ask `function` about cases, in a process that is replaced after it hung or died.
 
-    `columns` are the names of the arguments that take the gold. Each new process is asked about the cases `warm_up`
-    first, whose time does not count.
+    `columns` are the names of the arguments that take the gold. The first `ask` starts the process. Each new process is
+    asked about the cases `warm_up` first, whose time does not count. Raises SettingError on a system without fork.
     """
 
     def __init__(self, function: Callable[..., Any], columns: Sequence[str], warm_up: Sequence[Case]) -> None:
@@ -77,7 +77,9 @@ class Worker:
     def ask(self, cases: Sequence[Case], limit_s: float, how: str = "") -> Reply:
         """Return what one call pays for `cases`; after `limit_s` seconds it counts as hung.
 
-        `how` varies the call:
+        Starts a process where there is none, and ends one that hung. What the function raises becomes the reply's
+        `trouble`. Where the warm-up of a new process hung or ended it, the reply is the warm-up's. `how` varies the
+        call:
 
         - "bare": without the arguments that only newer releases of TRL pass, and without an unknown column
         - "copy": of the function after pickling
@@ -107,7 +109,11 @@ class Worker:
             self._process = None
 
     def _exchange(self, cases: Sequence[Case], limit_s: float, how: str) -> Reply:
-        """Send one question to the process and wait for its reply."""
+        """Send one question to the process and wait for its reply, `limit_s` seconds at most.
+
+        A process that does not reply in time is killed. Then, or when it has died, a reply without rewards says so,
+        with `ended`; nothing is raised.
+        """
         try:
             self._pipe.send((cases, how, self.messages))
             if self._pipe.poll(limit_s):
@@ -120,7 +126,7 @@ class Worker:
         return Reply([], trouble, seconds=limit_s, ended=True)
 
     def _serve(self, pipe: Connection) -> None:
-        """Answer questions, in the forked process, until the parent ends."""
+        """Answer questions, in the forked process, until the parent ends. All that the process prints is dropped."""
         os.setsid()  # a session of its own, so that `close` can end all of its children
         self._pipe.close()  # the parent's end: while it is open here, this process would not notice the parent's death
         # The streams of a notebook are no files, so the descriptors are replaced as well.
@@ -132,7 +138,11 @@ class Worker:
                 pipe.send(self._answer(*pipe.recv()))
 
     def _answer(self, cases: Sequence[Case], how: str, messages: bool) -> Reply:
-        """Call the function in the way that `how` says, and turn whatever it raises into trouble."""
+        """Call the function in the way that `how` says, and turn whatever it raises into the reply's `trouble`.
+
+        `messages` says that completions are lists of messages. Nothing is raised, not even for SystemExit or
+        KeyboardInterrupt.
+        """
         start = time.perf_counter()
         try:
             if how == "threads":
@@ -147,7 +157,11 @@ class Worker:
         return Reply([], trouble, seconds=time.perf_counter() - start)
 
     def _in_threads(self, cases: Sequence[Case], messages: bool) -> Reply:
-        """Call the function from several threads at once; return the rewards of one that differs, if there is one."""
+        """Call the function from several threads at once; return the rewards of one that differs, if there is one.
+
+        Otherwise the reply has the usual rewards, those of one more call in this thread. The reply has no time and no
+        trouble: what the function raises passes through. The process keeps the short switch interval that is set here.
+        """
         sys.setswitchinterval(1e-5)  # switch often, so that the threads get in each other's way
         barrier = threading.Barrier(THREADS)
 
@@ -175,7 +189,12 @@ class Worker:
         bare: bool = False,
         tool_turns: bool = False,
     ) -> Reply:
-        """Call `function` once, guarded, and compare its arguments with a second copy of them."""
+        """Call `function` once, guarded, and compare its arguments with a second copy of them.
+
+        The reply's `changed` names the arguments that differ afterwards. An async function is awaited. `bare` is as in
+        `arguments`; `tool_turns` puts a tool's turns before each answer. Raises RewardError for a function that raises
+        or returns no rewards.
+        """
         given = arguments(cases, self.columns, messages, bare)
         untouched = arguments(cases, self.columns, messages, bare)
         if tool_turns:

@@ -26,10 +26,12 @@ from grpo_colab.utils.files import expanded, read_bytes, to_disk
 
 
 def push_to_folder(run: Path, destination: str, saved: list[Path]) -> tuple[int | None, list[str]]:
-    """Bring the copy of a run up to date. Return its newest step, and the problems of what could not be copied.
+    """Bring the copy of a run up to date. Return the step of its newest checkpoint, and what could not be copied.
 
-    `saved` is the run's checkpoints, oldest first. Raises OSError where the folder cannot be written, or belongs to
-    another run.
+    The step is None for a copy without checkpoints. The problems are sentences. `saved` is the run's checkpoints,
+    oldest first. Files of the mirror that the run no longer has are deleted from the copy. Nothing is copied where the
+    destination is the folder that the run is in. Raises OSError where the copy cannot be written, belongs to another
+    run, or was trained further, and ValueError for a recipe.toml that is no TOML.
     """
     path = expanded(destination) / run.name
     if path.resolve() == run.resolve():  # the destination is the folder that the run is in
@@ -66,7 +68,11 @@ def push_to_folder(run: Path, destination: str, saved: list[Path]) -> tuple[int 
 
 
 def occupied(destination: str, run: Path) -> str | None:
-    """Return what is in the way of a new run's copy at a destination, as a sentence; None where nothing is."""
+    """Return what is in the way of a new run's copy at a destination, as a sentence; None where nothing is.
+
+    Nothing is in the way in the folder that the run is in. `run` need not exist. Raises OSError where the copy's folder
+    cannot be listed.
+    """
     copy = expanded(destination) / run.name
     if copy.resolve() == run.resolve():
         return None
@@ -74,9 +80,10 @@ def occupied(destination: str, run: Path) -> str | None:
 
 
 def _copy_adapter(run: Path, copy: FolderCopy) -> list[str]:
-    """Copy the adapter where the run has another one than the copy. Return the problems met.
+    """Copy the adapter unless the copy has it already, by its modification time. Return the problems met.
 
-    While it is being copied, the marker says that the copy has no adapter.
+    Where the run has no adapter, nothing changes. While it is being copied, the marker says that the copy has no
+    adapter, and so it does after a problem. Raises OSError where the copy cannot be written.
     """
     folder = run / "adapter"
     changed_at = copy.marker["adapter"]
@@ -94,9 +101,10 @@ def _copy_adapter(run: Path, copy: FolderCopy) -> list[str]:
 
 
 def _copy_checkpoint(source: Path, copy: FolderCopy) -> str | None:
-    """Copy a checkpoint unless it is there already. Return what is wrong with it, and then it is not in the copy.
+    """Copy a checkpoint unless it is there already. Return what is wrong with it; None once the copy has it whole.
 
-    Its manifest is removed first and written last: a folder without a manifest is no checkpoint.
+    What is wrong may be damage in the run, or files of others in the copy. The manifest is removed first and written
+    last: a folder without a manifest is no checkpoint. Raises OSError where the copy cannot be written.
     """
     there, prefix = copy.path / "checkpoints" / source.name, f"checkpoints/{source.name}/"
     manifest_name = f"{prefix}{MANIFEST}"

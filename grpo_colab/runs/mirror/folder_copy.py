@@ -43,7 +43,8 @@ from grpo_colab.utils.files import open_to_read, safe_join, to_disk
 def foreign_contents(copy: Path, identity: str | None) -> str | None:
     """Return what the folder `copy` holds that does not belong to the run of this identity; None where nothing does.
 
-    With None for an identity, whatever is there is foreign.
+    It is a sentence. A folder that is missing or empty holds nothing. With None for an identity, whatever is there is
+    foreign. Raises OSError where the folder cannot be listed.
     """
     shown = on_one_line(copy)
     if copy.is_symlink() or (copy.exists() and not copy.is_dir()):
@@ -75,7 +76,12 @@ class FolderCopy:
     """
 
     def __init__(self, run: Path, copy: Path) -> None:
-        """Open the copy, or begin it. Raises OSError where the folder belongs to something else."""
+        """Open the copy in the folder `copy` of the run folder `run`, or begin it.
+
+        Makes the copy's folder, gives the run its identity file if it has none, and deletes the temporary file of a
+        killed child. No marker is written yet. Raises OSError where the folder belongs to something else or cannot be
+        made.
+        """
         self.path = copy
         self.marker = new_marker(run)
         # The name holds the run's identity, so that a leftover of that name is surely the mirror's.
@@ -98,9 +104,9 @@ class FolderCopy:
     def _checkpoints_without_list(self, run: Path) -> dict[str, tuple[Fingerprint, ...]]:
         """Return the list for a copy by an earlier release, whose marker has no fingerprints.
 
-        Only checkpoints that the run has too are listed. Any other checkpoint may be a person's own, and stays until
-        somebody deletes it. Files outside checkpoints are not listed: they are replaced where they equal the run's file
-        or are the beginning of it.
+        Only checkpoints that the run has too are listed. Any other checkpoint may be a person's own: it stays until
+        somebody deletes it, and is noted in `kept_foreign`. Files outside checkpoints are not listed: they are replaced
+        where they equal the run's file or are the beginning of it.
         """
         names: dict[str, tuple[Fingerprint, ...]] = {}
         for path in checkpoints.saved(self.path / "checkpoints"):
@@ -130,12 +136,15 @@ class FolderCopy:
         return [path for path in found if f"checkpoints/{path.name}/{MANIFEST}" in self.names]
 
     def newest_step(self) -> int | None:
-        """Return the step of the newest complete checkpoint; None while there is none."""
+        """Return the step of the newest complete checkpoint; None while there is none. Raises as `saved` does."""
         saved = self.saved()
         return checkpoints.step_of(saved[-1]) if saved else None
 
     def write_marker(self, step: int | None) -> None:
-        """Write the marker with this newest step and the list as it is now. Raises OSError for too many files."""
+        """Write the marker with this newest step and the list as it is now, and keep the step in `newest`.
+
+        Raises OSError for over 10,000 files, for a marker of over 32 MiB, and where it cannot be written.
+        """
         content = json.dumps(
             {**self.marker, "adapter": self.adapter, "step": step, "files": marker_entries(self.names)}, indent=1
         )
@@ -146,10 +155,11 @@ class FolderCopy:
         self._written = dict(self.names)
 
     def claim(self, files: Mapping[str, tuple[Path, Fingerprint]], all_or_none: bool = False) -> list[str]:
-        """List files that are about to be written, and write the marker. Return a problem for each foreign name.
+        """List files that are about to be written, and write the marker if the list has changed.
 
-        `files` has for each name the source in the run and its fingerprint. A name that a foreign file has is
-        not listed; with `all_or_none`, no other new name is listed then either.
+        Returns a problem for each name that a foreign file has, an empty list for none. `files` has for each name the
+        source in the run and its fingerprint. A foreign file's name is taken off the list. With `all_or_none`, no other
+        new name is listed then either. Raises OSError where a file there cannot be read, and as `write_marker` does.
         """
         before, problems = dict(self.names), []
         for name, (source, new) in files.items():
@@ -168,7 +178,8 @@ class FolderCopy:
     def _replaceable(self, name: str, source: Path, new: Fingerprint) -> tuple[Fingerprint, ...] | None:
         """Return what may be replaced under a name: one fingerprint, or () for no file; None where a foreign file is.
 
-        `source` is the file in the run that is to be copied there, `new` its fingerprint.
+        `source` is the file in the run that is to be copied there, `new` its fingerprint. A name that the mirror cannot
+        write, and one below a file, count as foreign. Raises OSError where the file there cannot be read.
         """
         try:
             path = safe_join(self.path, name)
@@ -200,7 +211,11 @@ class FolderCopy:
         return found if found in allowed else None
 
     def update(self, files: Mapping[str, Path]) -> list[str]:
-        """Copy files from these sources, by name, unless they are there already. Return the problems met."""
+        """Copy files from these sources, by name, unless they are there already. Return the problems met.
+
+        Writes the marker as `claim` does. A source that the run has deleted is skipped without a problem. Raises
+        OSError where a source cannot be read or the copy cannot be written.
+        """
         new = {}
         for name, source in files.items():
             with contextlib.suppress(FileNotFoundError):  # the run has deleted it: it is no longer wanted
@@ -214,7 +229,11 @@ class FolderCopy:
         return problems
 
     def put(self, source: Path, name: str, expected: Fingerprint) -> list[str]:
-        """Copy a listed file completely, or not at all. Return a problem where the source is no longer as expected."""
+        """Copy a listed file completely, or not at all. Return a problem where the source is no longer as expected.
+
+        Returns an empty list where it is copied, and also where the source is missing: then nothing is written. Raises
+        OSError where the source cannot be read or the copy cannot be written.
+        """
         try:
             with open_to_read(source) as file:
                 if not self._write_file(file, self.target(name), expected):
@@ -227,7 +246,7 @@ class FolderCopy:
         return []
 
     def put_bytes(self, content: bytes, name: str, expected: Fingerprint) -> None:
-        """Write a listed file with this content, whose fingerprint is `expected`."""
+        """Write a listed file with this content, whose fingerprint is `expected`. Raises OSError where that fails."""
         self._write_file(io.BytesIO(content), self.target(name), expected)
         self.names[name] = (expected,)
 
@@ -244,7 +263,7 @@ class FolderCopy:
         return path
 
     def _remove_temporary(self) -> None:
-        """Delete what a killed child left under the temporary name."""
+        """Delete what a killed child left under the temporary name. Raises OSError, with a remedy, where that fails."""
         try:
             self.temporary.unlink(missing_ok=True)
         except OSError as error:
@@ -253,7 +272,9 @@ class FolderCopy:
     def _write_file(self, content: IO[bytes], target: Path, expected: Fingerprint | None = None) -> bool:
         """Write a file under the temporary name and rename it. Return whether it was written.
 
-        It is not written where its fingerprint is not the expected one.
+        At most the bytes of `expected` are read of `content`. The target stays as it was, and False is returned, where
+        the fingerprint is not the expected one. With None, any content is written, up to 32 MiB. The file is synced
+        before the rename. Raises OSError where writing fails, and leaves no temporary file.
         """
         self._remove_temporary()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
@@ -275,8 +296,10 @@ class FolderCopy:
     def remove(self, names: Iterable[str]) -> None:
         """Delete the mirror's files of these names and take them off the list, then delete folders left empty.
 
-        A file that is not what the mirror wrote stays, and is noted in `kept_foreign`. An empty folder is deleted only
-        if a file was deleted from it, or if it is the adapter's or a checkpoint's own.
+        Names that are not listed are skipped. A file that is not what the mirror wrote stays, and is noted in
+        `kept_foreign`. A link or a folder of that name stays without a note. An empty folder is deleted only if a file
+        was deleted from it, or if it is the adapter's or a checkpoint's own. Raises OSError where a file cannot be
+        deleted.
         """
         # Manifests go first: a folder without one is not taken for a checkpoint.
         listed = [name for name in set(names) if name in self.names]
@@ -306,13 +329,13 @@ class FolderCopy:
             del self.names[name]
 
     def remove_checkpoints(self, gone: Iterable[str]) -> None:
-        """Delete the mirror's files of these checkpoints, given by name."""
+        """Delete the mirror's files of these checkpoints, given by name, as `remove` does."""
         prefixes = [f"checkpoints/{checkpoint}/" for checkpoint in gone]
         self.remove([name for prefix in prefixes for name in self.names if name.startswith(prefix)])
 
 
 def _begins_with(path: Path, beginning: Fingerprint) -> bool:
-    """Tell whether the first bytes of a file have this fingerprint."""
+    """Tell whether the first bytes of a file have this fingerprint; False where the file cannot be read."""
     with contextlib.suppress(OSError), open_to_read(path) as file:
         return copy_bytes(file, None, beginning.bytes) == beginning
     return False

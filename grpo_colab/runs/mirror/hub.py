@@ -44,10 +44,13 @@ from grpo_colab.utils.files import read_bytes
 
 
 def push_to_hub(run: Path, destination: str, saved: list[Path]) -> tuple[int | None, list[str]]:
-    """Bring the copy of a run up to date. Return its newest step, and the problems of what could not be copied.
+    """Bring the copy of a run up to date. Return the step of its newest checkpoint, and what could not be copied.
 
-    `saved` is the run's checkpoints, oldest first. Everything goes in one commit, so that the hub always has one state
-    of the run, never a mixture. Raises OSError where the folder on the hub belongs to something else.
+    The step is None for a copy without checkpoints. The problems are sentences. `saved` is the run's checkpoints,
+    oldest first. A repository that is missing is made, as a private one. Everything goes in one commit, so that the hub
+    always has one state of the run, never a mixture. The commit also deletes the mirror's files that the run no longer
+    has. Raises OSError where the folder on the hub belongs to something else or was trained further, and where
+    HF_HUB_OFFLINE is set. Errors of huggingface_hub and httpx pass.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -148,6 +151,8 @@ def _listed_on_hub(
 ) -> dict[str, tuple[Fingerprint, ...]]:
     """Return the fingerprints that the copy's marker lists. `there` has the sizes of the copy's files by name.
 
+    Downloads the marker to a temporary folder. Returns an empty dict where the copy has no files. For a copy by an
+    earlier release, the list is made of what the run has too; files outside checkpoints then have an empty SHA-256.
     Raises OSError where the folder belongs to something else, whose files must not be lost.
     """
     if not there:
@@ -183,7 +188,12 @@ def _listed_on_hub(
 
 
 def occupied(destination: str, run: Path) -> str | None:
-    """Return what is in the way of a new run's copy at a destination, as a sentence; None where nothing is."""
+    """Return what is in the way of a new run's copy at a destination, as a sentence; None where nothing is.
+
+    Nothing is in the way where the repository is missing. Any copy of that name is in the way. Raises OSError where
+    HF_HUB_OFFLINE is set, and SettingError for a destination that names no repository. Errors of huggingface_hub and
+    httpx pass.
+    """
     from huggingface_hub.errors import RepositoryNotFoundError
 
     limit_request_time()

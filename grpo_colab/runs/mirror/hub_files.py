@@ -21,7 +21,8 @@ MOST_COPIES = 300  # copies at a destination that are looked into
 def limit_request_time() -> None:
     """Set a time limit for every request of this process: huggingface_hub has none when it lists and commits.
 
-    Raises OSError where HF_HUB_OFFLINE is set.
+    It replaces huggingface_hub's HTTP client. The limit is six times HF_HUB_DOWNLOAD_TIMEOUT, for each phase of a
+    request that has no limit of its own. Raises OSError where HF_HUB_OFFLINE is set.
     """
     import httpx
     from huggingface_hub import constants, is_offline_mode, set_client_factory
@@ -41,14 +42,22 @@ def limit_request_time() -> None:
 
 
 def check_reachable(repository: str) -> None:
-    """Ask for a repository once, with the short time limit of a look-up. Raises the hub's error on no answer."""
+    """Ask for a repository once, with a time limit of 10 seconds, and return nothing.
+
+    Raises HfHubHTTPError for a repository that is missing or refused, and httpx.HTTPError where no answer comes.
+    """
     from huggingface_hub import HfApi
 
     HfApi().repo_info(repository, timeout=layout.REACH_S)
 
 
 def file_sizes(repository: str, folder: str | None = None) -> dict[str, int]:
-    """Return the sizes in bytes of a repository's files by name, or of those below its folder, by name in there."""
+    """Return the sizes in bytes of a repository's files by name, or of those below its folder `folder`.
+
+    Names are then relative to that folder. Only the first 100,000 entries are looked at. Returns an empty dict for a
+    missing folder. Raises RepositoryNotFoundError for a missing repository; other errors of huggingface_hub and httpx
+    pass.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import EntryNotFoundError
     from huggingface_hub.hf_api import RepoFile
@@ -68,7 +77,11 @@ def manifest_names(names: Iterable[str]) -> list[str]:
 
 
 def download(repository: str, names: list[str], folder: str | Path) -> Path:
-    """Download the files of these names into `folder`, laid out as in the repository. Return that folder."""
+    """Download the files of these names into `folder`, laid out as in the repository. Return that folder.
+
+    Names that the repository does not have are skipped. For no names, the hub is not asked. Errors of huggingface_hub
+    and httpx pass.
+    """
     from huggingface_hub import HfApi, snapshot_download
 
     if not names:
@@ -82,14 +95,18 @@ def download(repository: str, names: list[str], folder: str | Path) -> Path:
 def download_small(repository: str, run: str, names: Iterable[str], sizes: dict[str, int], folder: str | Path) -> None:
     """Download these files of a run's copy into `folder`, at most 300, and only those of at most 4 MiB.
 
-    `sizes` are the copy's files, from `file_sizes`.
+    `names` are relative to the copy. `sizes` has the sizes of the copy's files, from `file_sizes`; names that it lacks
+    are skipped. Raises as `download` does.
     """
     small = [f"{run}/{name}" for name in names if sizes.get(name, FETCHED_BYTES + 1) <= FETCHED_BYTES]
     download(repository, small[:MOST_COPIES], folder)
 
 
 def download_markers_and_recipes(repository: str, folder: str | Path) -> Path:
-    """Download the marker and the recipe of at most 300 copies into `folder`. Too large ones are left out."""
+    """Download the marker and the recipe of at most 300 copies into `folder`, and return that folder.
+
+    Markers of over 4 MiB and recipes of over 1 MiB are left out. Raises as `file_sizes` and `download` do.
+    """
     sizes = file_sizes(repository)
     runs = []
     for path in sizes:
@@ -111,7 +128,8 @@ def hub_trouble(source: str, error: BaseException) -> str:
 def hub_problem(source: str, error: BaseException) -> tuple[str, str]:
     """Return what went wrong with the repository `source`, and what to do about it.
 
-    The remedy is empty for errors that a person can do nothing about.
+    The remedy is empty for errors that a person can do nothing about, and for all but refusals (401, 403, 404). Secrets
+    are masked.
     """
     from huggingface_hub import get_token
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError

@@ -53,8 +53,9 @@ def absolute(run: Path) -> Path:
 def take_newest_and_best(saved: list[Path], greater_is_better: bool, take: Callable[[Path], str | None]) -> list[str]:
     """Call `take` for the newest whole checkpoint and for the best one, and return the problems found on the way.
 
-    `saved` is ordered from old to new. `take` copies a checkpoint and returns None, or returns what is wrong with it;
-    the next older checkpoint is then tried.
+    `saved` is ordered from old to new. `take` copies a checkpoint and returns None, or returns what is wrong with it.
+    For the newest one, the next older checkpoint is then tried. Checkpoints that the run has deleted meanwhile are no
+    problem. Exceptions of `take` pass.
     """
     problems: dict[Path, str | None] = {}
     for checkpoint in reversed(saved):
@@ -74,14 +75,14 @@ def take_newest_and_best(saved: list[Path], greater_is_better: bool, take: Calla
 
 
 def identity(run: Path) -> str | None:
-    """Return the identity that a run shares with its copies; None before its first copy."""
+    """Return the identity that a run shares with its copies; None before its first copy, or for an unreadable one."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return valid_identity(read_bytes(run / IDENTITY, most=1000).decode())
     return None
 
 
 def get_or_create_identity(run: Path) -> str:
-    """Return the run's identity. Create it where there is none."""
+    """Return the run's identity. Create it in .mirror.id where there is none. Raises OSError where that fails."""
     found = identity(run)
     if found is None:
         found = uuid.uuid4().hex
@@ -113,7 +114,8 @@ def read_marker(copy: Path) -> dict[str, Any] | None:
 def new_marker(run: Path) -> dict[str, Any]:
     """Return a marker for this run's copy, which lists no files yet.
 
-    "adapter" is the modification time of the run's adapter in nanoseconds, None where the run has no adapter.
+    "adapter" is the modification time of the run's adapter in nanoseconds, None where the run has no adapter. Gives the
+    run its identity file if it has none, and raises OSError where that fails. The marker itself is not written.
     """
     folder = run / "adapter"
     adapter = folder.stat().st_mtime_ns if folder.is_dir() and not folder.is_symlink() else None
@@ -121,7 +123,10 @@ def new_marker(run: Path) -> dict[str, Any]:
 
 
 def listed_names(marker: dict[str, Any]) -> set[str] | None:
-    """Return the names of the files that the marker lists; None where it has no readable list."""
+    """Return the names of the files that the marker lists; None where it has no readable list of at most 10,000.
+
+    Names that the mirror could not have written are left out.
+    """
     names = marker.get("files")
     if not isinstance(names, list | dict) or len(names) > MOST_NAMES:
         return None
@@ -132,7 +137,8 @@ def listed_fingerprints(marker: dict[str, Any]) -> dict[str, tuple[Fingerprint, 
     """Return the fingerprints that the marker lists for each file name.
 
     A file that is about to be replaced has two, the old and the new one: after a kill, either may be there.
-    Returns None for the marker of an earlier release, which listed names only.
+    Entries that the mirror could not have written are left out. Returns None for the marker of an earlier release,
+    which listed names only, and for more than 10,000 files.
     """
     files = marker.get("files")
     if not isinstance(files, dict) or len(files) > MOST_NAMES:
@@ -155,7 +161,10 @@ def marker_entries(files: Mapping[str, Iterable[Fingerprint]]) -> dict[str, dict
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Return the fingerprint of a regular file, up to its present size: the file may be growing."""
+    """Return the fingerprint of a regular file, up to its present size: the file may be growing.
+
+    Raises OSError where it is missing, a link or a pipe.
+    """
     with open_to_read(path) as file:
         return copy_bytes(file, None, os.fstat(file.fileno()).st_size)
 
@@ -190,7 +199,10 @@ def checkpoint_fingerprints(checkpoint: Path) -> dict[str, Fingerprint]:
 
 
 def is_checkpoint_of(run: Path, checkpoint: Path) -> bool:
-    """Tell whether the run has the same checkpoint as the copy: whether their manifests are equal."""
+    """Tell whether the run has the same checkpoint as the copy: whether their manifests are equal.
+
+    `checkpoint` is the folder in the copy. False where a manifest cannot be read.
+    """
     with contextlib.suppress(OSError):
         own = run / "checkpoints" / checkpoint.name / checkpoints.MANIFEST
         return read_bytes(own) == read_bytes(checkpoint / checkpoints.MANIFEST)
@@ -198,7 +210,7 @@ def is_checkpoint_of(run: Path, checkpoint: Path) -> bool:
 
 
 def is_own_name(name: object) -> bool:
-    """Tell whether the mirror could have written a file of this name into a copy."""
+    """Tell whether the mirror could have written a file of this name, relative to the copy; False if it is no text."""
     if not isinstance(name, str) or len(name) > 4000 or "\0" in name or not is_utf8(name):
         return False
     parts = name.split("/")
@@ -222,7 +234,10 @@ def now() -> str:
 
 
 def small_files(folder: Path) -> list[str]:
-    """Return the names of the regular files at the top of a folder that are copied, sorted. Links are left out."""
+    """Return the names of the regular files at the top of a folder that are copied, sorted. Links are left out.
+
+    Raises OSError where the folder cannot be listed.
+    """
     with os.scandir(folder) as entries:
         return sorted(
             entry.name for entry in entries if entry.is_file(follow_symlinks=False) and is_small_name(entry.name)
@@ -232,7 +247,8 @@ def small_files(folder: Path) -> list[str]:
 def files_below(folder: Path) -> list[Path]:
     """Return the regular files in a folder and the folders in it, sorted. Links are left out and not followed.
 
-    Raises OSError for more than 10,000 files.
+    Files more than eight folders deep are left out. Returns an empty list where the folder is missing or a link. Raises
+    OSError for more than 10,000 files.
     """
     found: list[Path] = []
     waiting = [(folder, 0)] if not folder.is_symlink() and folder.is_dir() else []
@@ -278,10 +294,10 @@ def is_superseded(name: str, run: Path, saved: Iterable[Path]) -> bool:
 
 
 def diverged_problem(names: Iterable[str], run: Path, saved: Iterable[Path]) -> str | None:
-    """Return a problem when the copy has a newer checkpoint that this run never had; None when all is well.
+    """Return a problem, as a sentence, when the copy has a newer checkpoint that this run never had; else None.
 
-    Then the run folder has been duplicated, both have the same identity, and the other one was trained further.
-    `names` are the checkpoints in the copy, `saved` the run's own.
+    Such a checkpoint means that the run folder was duplicated with its identity, and that the duplicate was trained
+    further. `names` are the checkpoints in the copy, `saved` the run's own. None where `saved` is empty.
     """
     saved = list(saved)
     unknown = [name for name in names if _is_newer(name, saved) and not _had_checkpoint(run, name)]
@@ -308,7 +324,10 @@ def _had_checkpoint(run: Path, name: str) -> bool:
 
 
 def greater_is_better(run: Path) -> bool:
-    """Tell whether a greater value makes the better checkpoint, by the run's recipe."""
+    """Tell whether a greater value makes the better checkpoint, by the run's recipe.toml.
+
+    Raises OSError where that file cannot be read, and ValueError where it is no TOML.
+    """
     grpo = read_toml(run / "recipe.toml", most=RECIPE_BYTES).get("grpo", {})
     return checkpoints.greater_is_better(grpo if isinstance(grpo, dict) else {})
 

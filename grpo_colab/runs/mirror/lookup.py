@@ -33,7 +33,8 @@ def shown(source: str) -> str:
 def find(source: str) -> str:
     """Return `source` if it names a copy, else the newest copy in that destination.
 
-    Raises SettingError where there is none.
+    A copy on the hub that `source` names is not looked up. Raises SettingError where there is no copy, where the
+    destination does not answer, and for an address that names no repository.
     """
     found: str | None
     if not source.startswith(HUB):
@@ -51,7 +52,11 @@ def find(source: str) -> str:
 
 
 def marker(source: str) -> dict[str, Any]:
-    """Return the marker of a copy, with a "step" that is an int or None; an empty dict where it cannot be read."""
+    """Return the marker of a copy, with a "step" that is an int or None; an empty dict where it cannot be read.
+
+    A marker on the hub is downloaded to a temporary folder. Raises SettingError for an address that names no
+    repository, and httpx.HTTPError where the hub does not answer.
+    """
     if not source.startswith(HUB):
         return _with_checked_step(read_marker(expanded(source)))
     repository, name = parse_hub(source)
@@ -73,7 +78,10 @@ def _with_checked_step(marker: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def is_mirror(source: str) -> bool:
-    """Tell whether `source` is a copy of a run, or a destination with copies in it."""
+    """Tell whether `source` is a copy of a run, or a destination with copies in it.
+
+    True for every address on the hub, which is not asked. A run folder without a marker is none.
+    """
     root = expanded(source)
     if source.startswith(HUB) or is_copy(root):
         return True
@@ -88,7 +96,8 @@ def is_copy(path: Path) -> bool:
 def copies_in(root: Path) -> list[Path]:
     """Return the copies in a folder, newest first by the time in their markers, at most 300.
 
-    Small markers are read first. Those that are not read within a quarter of `REACH_S` come last.
+    Returns an empty list where the folder cannot be listed. Of more than 300 copies, those with the latest modification
+    times are taken. Small markers are read first. Those that are not read within a quarter of `REACH_S` come last.
     """
     found = []
     with contextlib.suppress(OSError), os.scandir(root) as entries:
@@ -110,7 +119,8 @@ def copies_in(root: Path) -> list[Path]:
 def recipes(destination: str) -> dict[str, str]:
     """Return the text of each copy's recipe.toml by the copy's name, newest copy first.
 
-    Returns an empty dict where there is no copy, or the destination does not answer within `REACH_S`.
+    A child process reads them. Returns an empty dict, and raises nothing, where there is no copy, the destination does
+    not answer within `REACH_S`, or the child fails.
     """
     return ask_child("--recipes", destination) or {}
 
@@ -118,6 +128,7 @@ def recipes(destination: str) -> dict[str, str]:
 def read_recipes(destination: str) -> dict[str, str]:
     """Do the work of `recipes`, in the child. A copy whose recipe cannot be read is left out.
 
+    On the hub, recipes are downloaded to a temporary folder, and errors of huggingface_hub and httpx pass.
     Small recipes are read first, and those that are not read within half of `REACH_S` are left out too. So a few
     hundred large files that somebody put there do not hide the other copies.
     """
@@ -149,7 +160,9 @@ def _size(path: Path) -> int:
 def check_free(destination: str, runs: Iterable[Path], remedy: str = "another --out or budget.mirror") -> None:
     """Raise SettingError where something at a destination is in the way of the copies of these new runs.
 
-    Does nothing for a destination that does not exist yet or does not answer in time: the mirror itself reports that.
+    `runs` are their folders, which need not exist. `remedy` goes on after "choose" in the message. A child process asks
+    the destination. One that does not exist yet, fails or does not answer within `REACH_S` counts as free: the mirror
+    itself reports that later.
     """
     paths = [str(layout.absolute(run)) for run in runs]
     found = ask_child("--occupied", destination, *paths) if paths else None
@@ -158,7 +171,11 @@ def check_free(destination: str, runs: Iterable[Path], remedy: str = "another --
 
 
 def any_occupied(destination: str, runs: Iterable[str]) -> str | None:
-    """Do the work of `check_free`, in the child: return what is in the way of the first such run; None for no run."""
+    """Do the work of `check_free`, in the child: find the first run whose copy has something in its way.
+
+    Returns what that is, as a sentence; None where all are free. `runs` are absolute paths. Errors of the disk and the
+    hub pass.
+    """
     occupied = hub.occupied if destination.startswith(HUB) else folders.occupied
     for run in runs:
         problem = occupied(destination, Path(run))

@@ -30,8 +30,9 @@ PATIENCE_S = 60.0  # how long a run waits at its end for its copy; the copying t
 def push(run: Path, destination: str) -> int | None:
     """Bring the copy up to date, once. Return the step of the newest checkpoint in the copy, None for none.
 
-    Raises OSError (most errors of the hub are of this class). Where a checkpoint of the run is damaged, everything else
-    is copied before the error is raised.
+    Raises OSError where something could not be copied (most errors of the hub are of this class, but not those of a
+    lost connection). Where a checkpoint of the run is damaged or files of others are in the way, everything else is
+    copied first. Raises ValueError for a recipe.toml that is no TOML, and SettingError for a wrong hub address.
     """
     run = absolute(run)
     if not run.name:
@@ -46,11 +47,13 @@ def push(run: Path, destination: str) -> int | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the child process, and return its exit status.
+    """Run the child process, and return its exit status: 0, BUSY, or FAILED.
 
     The arguments are RUN DESTINATION WAIT to copy a run once, where WAIT is how many seconds to wait for another child
     that is copying it. They are --recipes DESTINATION to print the copies' recipes as JSON, by name, and
-    --occupied DESTINATION RUN... to print what is in the way of these runs' copies, null where nothing is.
+    --occupied DESTINATION RUN... to print what is in the way of these runs' copies, null where nothing is. The process
+    gets a lower priority. Copying holds `.mirror.lock` in the run folder, and writes its result or its error to
+    mirror.json, so it raises nothing. Errors of --recipes and --occupied pass.
     """
     if hasattr(os, "nice"):
         os.nice(10)  # training has priority on the processor
@@ -81,7 +84,8 @@ def main(arguments: list[str]) -> int:
 def _write_state(run: Path, destination: str, step: float | None, error: str | None) -> None:
     """Write mirror.json: the newest step in the copy, the last error, and how many failures there were in a row.
 
-    After an error, the step of the last successful copy to the same destination is kept.
+    `step` is not used after an error: that of the last successful copy to the same destination is kept. Secrets are
+    masked. Where the file cannot be written, nothing is raised.
     """
     previous, destination = read_json(run / STATE) or {}, masked(destination)
     if error is not None and previous.get("destination") == destination:
@@ -121,7 +125,11 @@ class Mirror:
         self.poll()
 
     def poll(self) -> None:
-        """Check whether the child has ended or has exceeded its time limit, and start the next one when it is due."""
+        """Check on the child, and start the next one when it is due.
+
+        A child that has run for 30 minutes is killed. After a failure the next try is scheduled, and errors that the
+        child itself could not report are written to mirror.json.
+        """
         now = time.monotonic()
         if self._child is not None:
             status = self._child.poll()
@@ -141,7 +149,11 @@ class Mirror:
             self.start()
 
     def start(self, wait_s: float = 0.0) -> None:
-        """Start a child, which waits up to `wait_s` seconds for another one that is copying this run."""
+        """Start a child, which waits up to `wait_s` seconds for another one that is copying this run.
+
+        A child from before goes on, but is no longer watched. Where none can be started, the error is written to
+        mirror.json, and the next try is scheduled.
+        """
         self._requested, self._started_at = False, time.monotonic()
         self.pinned = next(reversed(checkpoints.saved(self.run / "checkpoints")), None)
         quiet = subprocess.DEVNULL

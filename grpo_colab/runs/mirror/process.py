@@ -23,7 +23,8 @@ def child_command(*arguments: str) -> tuple[list[str], dict[str, str]]:
 def ask_child(*arguments: str) -> Any:
     """Run a child with these arguments and return the JSON value that it prints.
 
-    Returns None when it fails or does not end within `layout.REACH_S` seconds.
+    Returns None when it fails, prints no JSON, or does not end within `layout.REACH_S` seconds; it is then killed. What
+    it prints on stderr is dropped. Raises OSError where no process can be started.
     """
     command, environment = child_command(*arguments)
     quiet = subprocess.DEVNULL

@@ -47,8 +47,10 @@ SPARE_BYTES = 1 << 26  # disk space that must remain free
 def restore(source: str, into: Path) -> Path:
     """Make the run folder `into` from the copy `source`, or from the newest copy in the destination `source`.
 
-    Damaged checkpoints are left out. Raises SettingError when there is no such copy, when it cannot be reached, when it
-    needs more space than the disk has, and when it has checkpoints but none is whole; `into` is then unchanged.
+    Returns `into`, which appears by one rename, complete. Damaged checkpoints are left out. Raises SettingError when
+    `into` holds something already, when there is no such copy, when it cannot be reached, when it is not what a mirror
+    writes, when it needs more space than the disk has, and when it has checkpoints but none is whole. `into` is then
+    unchanged.
     """
     if into.is_symlink() or into.is_file() or (into.is_dir() and any(into.iterdir())):
         raise SettingError(
@@ -102,7 +104,8 @@ def _drop_damaged_checkpoints(source: str, new: Path, problems: dict[str, str]) 
 def _restore_from_folder(source: str, new: Path) -> tuple[str, dict[str, str]]:
     """Copy the files of a copy into the empty folder `new`.
 
-    Returns the run's identity, and what is wrong with each checkpoint that was left out, by name.
+    Returns the run's identity, and what is wrong with each checkpoint that was left out, by name. Raises SettingError
+    where there is no copy, for a damaged marker, and as `_check_sizes` does; OSError where copying fails.
     """
     root = expanded(source)
     copies = [root] if is_copy(root) else copies_in(root)
@@ -134,7 +137,8 @@ def _restore_from_folder(source: str, new: Path) -> tuple[str, dict[str, str]]:
 def _restore_from_hub(source: str, fetched: Path, new: Path) -> tuple[str, dict[str, str]]:
     """Download the files of a copy to the folder `fetched`, and move them into the empty folder `new`.
 
-    Returns the same as `_restore_from_folder`.
+    Returns the same as `_restore_from_folder`. Raises SettingError for the same reasons, and for errors of the hub and
+    of the download; OSError where moving fails.
     """
     import httpx
 
@@ -236,6 +240,7 @@ def _select_files(
 def _check_checkpoint(checkpoint: Path, prefix: str, sizes: dict[str, int]) -> tuple[str | None, list[str]]:
     """Compare the sizes of a checkpoint's files with its manifest.
 
+    `sizes` has the sizes of the copy's files by name; `prefix` comes before the names in the manifest.
     Returns the first problem, None where there is none, and the names of its files in its folder, the manifest last.
     """
     files = checkpoints.fingerprints(checkpoint)
@@ -283,7 +288,11 @@ def _largest_size(name: str) -> int:
 
 
 def _copy_file(source: Path, target: Path, size: int) -> None:
-    """Copy the first `size` bytes of a regular file, and flush them to the disk."""
+    """Copy the first `size` bytes of a regular file to a new file, and flush them to the disk.
+
+    Makes the target's folders. A source that has become shorter is copied as it is. Raises OSError for a link, for a
+    target that exists, and where copying fails.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with open_to_read(source) as read, target.open("xb") as written:
         while size > 0:

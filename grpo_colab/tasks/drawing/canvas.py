@@ -56,7 +56,11 @@ def blank(shape: CanvasSize, colour: int = 0) -> Image:
 
 
 def cells(statement: Statement, shape: CanvasSize) -> list[tuple[int, int]]:
-    """Return the (row, column) of each cell that `statement` paints on a canvas of `shape`; none for a side below 1."""
+    """Return the (row, column) of each cell that `statement` paints on a canvas of `shape`.
+
+    No cell is in the list twice. It is empty for a square with a side below 1. Raises KeyError for an unknown letter,
+    and ValueError for a wrong count of numbers.
+    """
     rows, columns = shape
     numbers = _numbers_on_canvas(statement, shape)
     match statement.letter:
@@ -181,7 +185,8 @@ def _first_visible_cells(
 def simplest(statement: Statement, shape: CanvasSize) -> Statement:
     """Return the statement that paints the same cells in the fewest words, with all its points on the canvas.
 
-    Statements that paint the same cells in the same colour become equal.
+    Statements that paint the same cells in the same colour become equal. One that paints nothing becomes a square of
+    side 0 at the top left.
     """
     painted = set(cells(statement, shape))
     if not painted:

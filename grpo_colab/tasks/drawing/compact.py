@@ -25,7 +25,10 @@ def to_compact(program: Program) -> str:
 
 
 def from_compact(text: str) -> Program:
-    """Return the program that `text` describes; raise ValueError that names the first wrong word."""
+    """Return the program that `text` describes; raise ValueError that names the first wrong word, counted from 1.
+
+    An empty text is an empty program.
+    """
     words = text.split()
     program = []
     place = 0

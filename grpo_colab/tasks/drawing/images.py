@@ -43,8 +43,9 @@ LARGEST_FILE = 1_000_000  # bytes; as a text, the largest image has 2 kB
 def load_image(source: str | Path, setting: str = "image") -> Image:
     """Return the image of a name, a file (a text, or a PNG with one pixel per cell) or rows of digits.
 
-    Line ends or slashes separate rows: "8888/8448". Raises SettingError that names `setting`, where the source was
-    written, and the wrong row, column or pixel.
+    Line ends or slashes separate rows: "8888/8448". `setting` is the setting or option in which `source` is written.
+    Raises SettingError that names it: for what is no image, with the wrong row, column or pixel, for a file that is too
+    large or cannot be read, and for a PNG without Pillow.
     """
     try:
         return _image_of(source)
@@ -221,9 +222,11 @@ def _squares(n: int) -> Image:
 
 
 def _from_png(content: bytes) -> Image:
-    """Return the image of a PNG file, one pixel per cell; raise SettingError for a picture that is none.
+    """Return the image of a PNG file, one pixel per cell; raise SettingError for a picture that is no image.
 
-    The size is checked before any pixel is decompressed, so a huge picture costs nothing.
+    That is one with too many pixels, more than one frame, a colour outside of the palette, or damage. Raises
+    SettingError also if Pillow is not installed. The size is checked before any pixel is decompressed, so a huge
+    picture costs nothing.
     """
     try:
         from PIL import Image as Picture
@@ -252,7 +255,10 @@ def _from_png(content: bytes) -> Image:
 
 
 def _colour(pixel: bytes, row: int, column: int) -> int:
-    """Return the palette's colour of an RGBA pixel; raise SettingError for another colour or a transparent pixel."""
+    """Return the palette's colour of an RGBA pixel; raise SettingError for another colour or a transparent pixel.
+
+    Each channel may differ by TOLERANCE. `row` and `column` count from 0, and from 1 in the error.
+    """
     distances = [max(abs(a - b) for a, b in zip(pixel, entry, strict=False)) for entry in PALETTE]
     colour = distances.index(min(distances))
     alpha = pixel[3]
@@ -265,7 +271,10 @@ def _colour(pixel: bytes, row: int, column: int) -> int:
 
 
 def right_pixels(drawn: Image, image: Image) -> tuple[int, int]:
-    """Return how many pixels of `drawn` are as in `image`, which has the same shape, and how many pixels there are."""
+    """Return how many pixels of `drawn` are as in `image`, which has the same shape, and how many pixels there are.
+
+    Raises ValueError for images of different shapes.
+    """
     right = total = 0
     for drawn_row, image_row in zip(drawn, image, strict=True):
         right += sum(a == b for a, b in zip(drawn_row, image_row, strict=True))

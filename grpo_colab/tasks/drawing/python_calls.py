@@ -117,7 +117,8 @@ def _call(statement: Statement) -> str:
 def parse_calls(text: str) -> Program | None:
     """Return the program of a completion that is nothing but drawing calls with literal numbers; None for any other.
 
-    Nothing is run. Numbers outside every canvas are moved to the edge of the largest one, which draws the same.
+    The calls may stand in a code block. No call at all, and more than LONGEST characters, give None, too. Nothing is
+    run or raised. Numbers outside every canvas are moved to the edge of the largest one, which draws the same.
     """
     if len(text) > LONGEST:
         return None
@@ -175,7 +176,8 @@ def _literal_numbers(parameters: Sequence[str], arguments: Sequence[ast.expr]) -
 def run_python(texts: Sequence[str], shapes: Sequence[CanvasSize]) -> list[Image | str]:
     """Run the completions' programs in the sandbox; return what each draws on an empty canvas of its shape.
 
-    For a program that draws nothing the result is a text that says why.
+    For a program that draws nothing the result is a text that says why: nothing is raised for it. Raises what
+    `Sandbox.run` raises, such as RuntimeError when the workers hang.
     """
     codes = [python_code(text).strip() if len(text) <= LONGEST else "" for text in texts]
     problems = [_problem_of(code) for code in codes]
@@ -258,5 +260,8 @@ _PROTECTED_NAMES = frozenset(_names_used(compile(PRELUDE, "<prelude>", "exec")))
 
 @functools.cache
 def _sandbox() -> Sandbox:
-    """Return the one sandbox of this process. It starts its workers at the first run, and new ones after a fork."""
+    """Return the one sandbox of this process. It starts its workers at the first run, and new ones after a fork.
+
+    Raises SettingError where the sandbox cannot run, as without pydantic-monty.
+    """
     return Sandbox(PRELUDE)

@@ -44,7 +44,8 @@ def beside(*images: Image, colour: bool = True) -> str:
 def picture(images: Sequence[Image], titles: Sequence[str] = ()) -> Picture:
     """Return a picture of images side by side, each below its title; images without a title have none.
 
-    A notebook shows the picture, `png` writes it. Raises SettingError if Pillow is not installed.
+    A notebook shows the picture, `png` writes it. There must be an image, and no more titles than images. Raises
+    SettingError if Pillow is not installed.
     """
     try:
         from PIL import Image as Pictures
@@ -74,7 +75,10 @@ def picture(images: Sequence[Image], titles: Sequence[str] = ()) -> Picture:
 
 
 def png(path: str | Path, images: Sequence[Image], titles: Sequence[str] = ()) -> None:
-    """Write `picture(images, titles)` to `path`, whole or not at all."""
+    """Write `picture(images, titles)` to `path`, whole or not at all.
+
+    Raises SettingError if Pillow is not installed, and OSError where `path` cannot be written.
+    """
     content = io.BytesIO()
     picture(images, titles).save(content, "PNG", optimize=True)
     write_bytes(Path(path), content.getvalue())
@@ -84,7 +88,9 @@ def gif(path: str | Path, target: Image, frames: Sequence[tuple[int, Image]]) ->
     """Write an animation to `path`: a frame for each (iteration, drawing) of `frames`, beside the target.
 
     Each frame's title has the drawing's share of right pixels. A frame lasts 400 ms, or less so that all of them take
-    ten seconds together, but at least 40 ms. The last one stays for 2.5 s, then the animation starts again.
+    ten seconds together, but at least 40 ms. The last one stays for 2.5 s, then the animation starts again. The file is
+    written whole or not at all. Raises SettingError if Pillow is not installed, OSError where `path` cannot be written,
+    and ValueError without frames.
     """
     pictures = []
     for iteration, drawing in frames:

@@ -42,7 +42,12 @@ Write the calls alone, one a line."""
 
 
 class Drawing(Task):
-    """Draw one image, the same in both splits; or, with image = "random", random drawings of 1 to `draws` objects."""
+    """Draw one image, the same in both splits; or, with image = "random", random drawings of 1 to `draws` objects.
+
+    `image` is what `load_image` takes. `language` is that of the programs. Random images have `min_side` to `max_side`
+    rows and columns. Raises SettingError for an image that cannot be loaded, a setting out of its bounds, and a system
+    prompt in the compact language.
+    """
 
     name = "drawing"
     default_system_prompt = ""
@@ -94,6 +99,7 @@ class Drawing(Task):
 
         With n = None there are 4,096 random drawings for training and 256 for testing, and no image is in both splits.
         A problem's `steps` are the statements of a program that draws it; for a random drawing, those that made it.
+        Raises ValueError for another split than "train" and "test".
         """
         if split not in DEFAULT_SIZES:
             raise ValueError(f"split = {split!r}: drawings have {' and '.join(map(repr, DEFAULT_SIZES))}")
@@ -106,7 +112,8 @@ class Drawing(Task):
         """Raise SettingError for a model that was made for another language, or for smaller images.
 
         The configuration of a small drawing model says what it was made for. Any other model writes Python, on images
-        of every size. `name` is the model's name in the recipe, `path` its folder or its name on the hub.
+        of every size. An absolute `path` without a readable configuration raises nothing, since loading it will say
+        what is wrong. `name` is the model's name in the recipe, `path` its folder or its name on the hub.
         """
         made_for: dict[str, Any] = {"language": "python"}
         try:
@@ -138,13 +145,18 @@ class Drawing(Task):
             )
 
     def golden_completion(self, problem: Problem) -> str:
-        """Return the program of the problem's steps."""
+        """Return the program of the problem's steps.
+
+        In Python it has a call per line; in the compact language all is on one line. Without steps, as after
+        `problem_of`, it is an empty text.
+        """
         return ("\n" if self.language == "python" else " ").join(problem.steps)
 
     def grade(self, completion: str, problem: Problem) -> Verdict:
         """Return whether the completion draws the image exactly, with the share of right pixels as the verdict's value.
 
-        The value is None if the completion draws nothing.
+        The program runs as in `draw_completions`. The verdict is "right" or "wrong". The value is None if the
+        completion draws nothing.
         """
         target = parse_image(problem.answer)
         drawing = draw_completions([completion], [target])[0]
@@ -195,7 +207,8 @@ def pixels_reward(completions: Completions, answer: Golds, **kwargs: Any) -> lis
     """Return the share of pixels that each completion's program draws right, 0.0 to 1.0.
 
     A program that draws nothing, because it fails, times out or is in neither language, gets 0.0. `answer` has images
-    in rows of digits; a row without an answer gets None.
+    in rows of digits; a row without an answer gets None. Raises SettingError for an answer that is no image, TypeError
+    for arguments of other types, and ValueError for lists of different lengths.
     """
     return [
         None if target is None else _share(right_share, drawing, target)
@@ -204,7 +217,10 @@ def pixels_reward(completions: Completions, answer: Golds, **kwargs: Any) -> lis
 
 
 def exact_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
-    """Return 1.0 for each completion whose program draws the image of `answer` exactly, 0.0 for the others."""
+    """Return 1.0 for each completion whose program draws the image of `answer` exactly, 0.0 for the others.
+
+    A row without an answer gets None. Raises as `pixels_reward` does.
+    """
     return [
         None if target is None else float(drawing == target)
         for drawing, target in _drawings_and_targets("exact_reward", completions, answer)
@@ -215,7 +231,7 @@ def foreground_reward(completions: Completions, answer: Golds, **kwargs: Any) ->
     """Return the share of right pixels among those that have a colour other than 0 in the image or in the drawing.
 
     Colour 0 is that of the empty canvas, so a blank drawing gets 0.0 unless the image is blank. A program that draws
-    nothing gets 0.0, as in `pixels_reward`.
+    nothing gets 0.0, and a row without an answer None, as in `pixels_reward`. Raises as `pixels_reward` does.
     """
     return [
         None if target is None else _share(_foreground_share, drawing, target)
@@ -229,7 +245,7 @@ def _share(share_of: Callable[[Image, Image], float], drawing: Image | None, tar
 
 
 def _foreground_share(drawing: Image, target: Image) -> float:
-    """Return the share of right pixels among those that are not 0 in both images; 1.0 if both are blank."""
+    """Return the share of right pixels among those that are not 0 in one image or the other; 1.0 if both are blank."""
     right = total = 0
     for drawn_row, target_row in zip(drawing, target, strict=True):
         for drawn_colour, target_colour in zip(drawn_row, target_row, strict=True):
@@ -242,10 +258,10 @@ def _foreground_share(drawing: Image, target: Image) -> float:
 def _drawings_and_targets(
     reward: str, completions: Completions, answer: Golds
 ) -> list[tuple[Image | None, Image | None]]:
-    """Return what each completion draws, and the image it was asked for.
+    """Return what each completion draws, and the image it was asked for, in pairs.
 
     A drawing is None if the program draws nothing; both are None for a row without an answer. `reward` is the name for
-    errors.
+    errors, which are those of `pixels_reward`.
     """
     pairs = graded_pairs(reward, completions, answer)
     targets = [None if gold is None else _gold_image(reward, gold) for _, gold in pairs]
@@ -274,7 +290,9 @@ def draw_completions(completions: Sequence[str], images: Sequence[Image]) -> lis
     """Return what each completion's program draws on an empty canvas of its image's shape; None if it draws nothing.
 
     The first two words decide which language a program is in. Programs of more than 50,000 characters or 900 compact
-    statements do not run. Python programs run in the sandbox, all at once.
+    statements do not run. Python programs run in the sandbox, all at once. What each has drawn is kept in this process
+    for the next call, until there are over 1,024. Nothing is raised for a program that fails. Raises ValueError for
+    lists of different lengths, and what `Sandbox.run` raises.
     """
     if len(_CACHE) > 1024:
         _CACHE.clear()
@@ -301,7 +319,7 @@ def draw_completions(completions: Sequence[str], images: Sequence[Image]) -> lis
 
 
 def _draw_compact(text: str, shape: CanvasSize) -> Image | None:
-    """Return what a compact program draws, None if it is not one or is too long."""
+    """Return what a compact program draws; None if it is none, or has more than MOST_STATEMENTS statements."""
     try:
         program = from_compact(text)
     except ValueError:
