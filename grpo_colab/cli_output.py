@@ -13,6 +13,7 @@ import sys
 import traceback
 from typing import Any
 
+from grpo_colab.errors import SettingError
 from grpo_colab.text import printable
 from grpo_colab.utils.console import info
 
@@ -30,18 +31,19 @@ def escape_unprintable() -> None:
 def announce_foreign_code(names: list[str]) -> None:
     """Print, on stderr, which of these rewards run code from outside of this package.
 
-    None of that code is run. Where a name is wrong, nothing is printed and nothing is raised: the function that
-    resolves the name refuses it later.
+    None of that code is run. A name that is wrong is left out: the function that resolves it refuses it later.
     """
     from grpo_colab.recipe.trust import announced
     from grpo_colab.rewards.static_check import check_without_import
 
-    with contextlib.suppress(ValueError):
-        for name in names:
+    sound = []
+    for name in names:
+        with contextlib.suppress(SettingError):
             check_without_import(name)
-        announcement = announced(names)
-        if announcement:
-            info(announcement, every_process=True)
+            sound.append(name)
+    announcement = announced(sound)
+    if announcement:
+        info(announcement, every_process=True)
 
 
 class _SafeStderr(io.TextIOBase):

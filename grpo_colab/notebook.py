@@ -204,9 +204,11 @@ def runs_of(recipe: Recipe) -> Iterator[Run]:
     if not recipe.budget.mirror:
         return
     for name, text in mirror.recipes(recipe.budget.mirror).items():
+        repeats = False
         with contextlib.suppress(ValueError):  # the recipe of another release, which cannot be read
-            if not (RUNS / name).exists() and Recipe.model_validate(parse_toml(text)).repeats(recipe):
-                yield restore_run(f"{recipe.budget.mirror}/{name}")
+            repeats = Recipe.model_validate(parse_toml(text)).repeats(recipe)
+        if repeats and not (RUNS / name).exists():
+            yield restore_run(f"{recipe.budget.mirror}/{name}")
 
 
 def bring_copy_up_to_date(run: Run, destination: str) -> None:

@@ -267,3 +267,12 @@ def test_a_process_of_its_own_imports_unsloth_before_what_must_follow_it(line: s
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "was imported before unsloth" not in done.stderr
+
+
+def test_code_that_runs_is_said_though_another_name_is_wrong(cli: Cli, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("def own_reward(completions, **kwargs):\n    return [0.0] * len(completions)\n")
+    (tmp_path / "c.jsonl").write_text('{"completion": "x"}\n')
+    done = cli("score", str(tmp_path / "c.jsonl"), "--rewards", f"{own}:own_reward,nonsense")
+    assert done.returncode == 2
+    assert f"Running code that is not grpo_colab's: {own}" in done.stderr

@@ -24,6 +24,8 @@ def method_rows(methods: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, str
     """
     rows = {}
     for name, runs in methods.items():
+        if not runs:  # as of `draw_on_gpu` without a GPU
+            continue
         summaries = [summary(run) | {"setting": name} for run in runs]
         [counts] = table(summaries)
         row = {"solved": f"{counts['solved']} of {counts['seeds']}"}

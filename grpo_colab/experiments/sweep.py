@@ -33,12 +33,16 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
     There is one per seed, from grpo.seed on, and with `sweep` one per seed of every combination of the values in
     [sweep]. `source` is a preset or a file, and `tables` are its overrides. Settings without an effect on the method
     are skipped, and printed on stderr. Nothing is written. Raises SettingError for `seeds` below 1, for random images,
-    for a missing [sweep], and for any recipe that cannot work. Raises KeyError for a recipe without task.image.
+    for a recipe that draws nothing, for a missing [sweep], for two values of it that would have one run folder, and for
+    any recipe that cannot work.
     """
     if seeds < 1:
         raise SettingError("must be positive", setting="--seeds", value=seeds, remedy="write 1 or more")
     base = Recipe.load(source, **tables)
-    if base.task["image"] == "random":
+    if base.task["name"] != "drawing":
+        remedy = 'take one with task.name = "drawing", such as drawing-tiny'
+        raise SettingError("draws nothing", setting="--recipe", value=str(source), remedy=remedy)
+    if base.task.get("image") == "random":
         raise SettingError(
             "is for training on many images",
             setting="task.image",
@@ -70,7 +74,14 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
         for seed in range(base.grpo["seed"], base.grpo["seed"] + seeds):
             chosen["grpo"] = {**chosen.get("grpo", {}), "seed": seed}
             recipe = Recipe.load(source, **chosen).with_user_overrides(by_user)
-            recipes[folder_name(f"{label}seed={seed}")] = recipe
+            name = folder_name(f"{label}seed={seed}")
+            if name in recipes:
+                raise SettingError(
+                    f"two of its values would share the run folder {name}",
+                    setting="--sweep",
+                    remedy="write values that differ in their letters or digits",
+                )
+            recipes[name] = recipe
             check_no_tracker(recipe)
     return recipes
 

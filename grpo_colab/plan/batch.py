@@ -51,8 +51,9 @@ def plan_batch(recipe: Recipe, processes: int, model_config: Any = None, memory_
     """Divide the recipe's step into micro-batches.
 
     The micro-batch is `budget.micro_batch` or, where that is 0, the largest that divides one process's step and fits
-    `memory_bytes`, the device's memory left after loading. It is at least one completion. Without `model_config`, the
-    model's configuration in transformers, the whole step of one process counts as fitting.
+    the memory. `memory_bytes` is the device's memory left after loading, and a backward pass may take only
+    BACKWARD_SHARE of it. `model_config` is the model's configuration in transformers. With it the micro-batch is at
+    least one completion, also for 0 `memory_bytes`. Without it, the whole step of one process counts as fitting.
 
     Raises SettingError when the step does not divide among the processes, or budget.micro_batch does not divide it.
     """
@@ -93,9 +94,9 @@ def backward_bytes(config: Any, tokens: int) -> int:
     """Return a rough upper estimate of one sequence's forward and backward pass with gradient checkpointing, in bytes.
 
     `config` is the configuration of the model's text part, and `tokens` the length of prompt and completion.
-    Checkpointing keeps one hidden state per layer. Beside these there are one layer's activations (about 16 hidden and
-    6 feed-forward widths per token), and the logits of the chunk that is being turned into log-probabilities, in
-    float32, with their gradient.
+    Checkpointing keeps one hidden state per layer. Beside these there are one layer's activations, about 16 hidden and
+    6 feed-forward widths per token. All of these numbers have 2 bytes. The logits of all tokens of the sequence count
+    in float32, with their gradient. A missing `intermediate_size` counts as 4 hidden widths.
     """
     hidden = config.hidden_size
     inner = getattr(config, "intermediate_size", 4 * hidden)

@@ -59,7 +59,11 @@ def adapted(shape: ModelShape, targets: str | tuple[str, ...], rank: int) -> int
     """
 
     def is_target(name: str) -> bool:
-        """Tell whether the module of this name gets LoRA matrices."""
+        """Tell whether the module of this name gets LoRA matrices.
+
+        With a tuple, the name must end in a dot and one of the targets. "all-linear" matches every name. Any other text
+        is a regular expression, which must match the whole name. Raises SettingError where it is none.
+        """
         if isinstance(targets, str):
             try:
                 return targets == "all-linear" or re.fullmatch(targets, name) is not None

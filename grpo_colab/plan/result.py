@@ -73,9 +73,9 @@ class Plan:
             write_out(path, picture.getvalue())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the plan in JSON's types, as `grpo-colab plan --json` prints it."""
+        """Return the plan in JSON's types, without secrets, as `grpo-colab plan --json` prints it."""
         return {
-            "recipe": self.recipe.model_dump(mode="json", exclude_none=True),
+            "recipe": self.recipe.public(mode="json", exclude_none=True),
             "device": self.device,
             "memory": self.memory,
             "fits": self.fits,

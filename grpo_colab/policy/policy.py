@@ -206,14 +206,19 @@ class Policy:
                 remedy="take another checkpoint, or train again",
                 place=path,
             ) from error
-        result = set_peft_model_state_dict(self.model, weights)
+        remedy = "write the [model] and [lora] that it was trained with, or train again"
+        try:
+            result = set_peft_model_state_dict(self.model, weights)
+        except RuntimeError as error:  # matrices of other sizes, as of another rank
+            problem = f"is not an adapter of this model with this [lora] table ({one_line(error)})"
+            raise SettingError(problem, remedy=remedy, place=path) from error
         # Look only at this adapter's matrices: TRL may keep another one beside it, the reference.
         missing = [name for name in result.missing_keys if "lora_" in name and ".default." in name]
         if missing or result.unexpected_keys:
             raise SettingError(
                 f"is not an adapter of this model with this [lora] table ({len(missing)} of its matrices are missing "
                 f"there, {len(result.unexpected_keys)} do not belong to it)",
-                remedy="write the [model] and [lora] that it was trained with, or train again",
+                remedy=remedy,
                 place=path,
             )
 

@@ -151,7 +151,9 @@ class _AnnotationNames(dict[str, Any]):
 def _annotated_type(annotation: ast.expr) -> Any:
     """Return the type that an annotation describes, with Any in place of the library's own classes.
 
-    The annotation is evaluated, without Python's built-in functions. Returns Any where that raises TypeError.
+    The annotation is evaluated, without Python's built-in functions. An unknown name becomes Any only where it has no
+    dot and no quotes. A quoted annotation is returned as its text. Returns Any where evaluating raises TypeError. Other
+    errors pass, such as AttributeError for a dotted name.
     """
     names = _AnnotationNames(vars(typing))
     names.update({kind.__name__: kind for kind in (bool, int, float, str, list, dict, tuple, set)}, Enum=enum.Enum)

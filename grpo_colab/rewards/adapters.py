@@ -170,7 +170,11 @@ def _combined(rewards: tuple[tuple[str, float], ...]) -> combine:
 
 
 def _synchronous(reward: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an async reward as a plain function, for the threads of verl and OpenRLHF, which have no event loop."""
+    """Return an async reward as a plain function, for the threads of verl and OpenRLHF, which have no event loop.
+
+    `reward` must be async. The function takes keyword arguments only. Of the reward's attributes it keeps only
+    `__name__`.
+    """
 
     def synchronous(**kwargs: Any) -> Any:
         import asyncio
@@ -184,10 +188,10 @@ def _synchronous(reward: Callable[..., Any]) -> Callable[..., Any]:
 def _completion(query: str, prompt: str) -> str:
     """Return what follows the prompt in a query, without the tokens that end the turn.
 
-    The beginning of the prompt may be missing, where OpenRLHF has cut it off; its last 21 characters must be there, or
+    The beginning of the prompt may be missing, where OpenRLHF has cut it off; its last 20 characters must be there, or
     all of a shorter prompt. Raises ValueError for a query that begins with less.
     """
-    for start in range(max(1, len(prompt) - _PROMPT_END)):
+    for start in range(max(1, len(prompt) - _PROMPT_END + 1)):
         if query.startswith(prompt[start:]):
             begin, end = len(prompt) - start, len(query)
             while True:

@@ -234,9 +234,10 @@ class CodeReward:
     def _need_tests(self, rows: Sequence[list[Test]]) -> None:
         """Raise ValueError for a test that cannot judge a program; warn of a row's tests that one answer passes.
 
-        Such a test passes without a program, cannot be run, does not end, or expects a value that no program can
-        return. Each test is run without a program. A sound one mostly ends in a NameError, as what it asks for is
-        missing. Sound tests are added to `known`, and those in it are not run again.
+        Such a test passes without a program, cannot be run, does not end, or expects a value that no program returns. A
+        new test is run without a program, where a sound one mostly ends in a NameError, then with quick ones. Its row
+        is run with constant-answer programs until the UserWarning, which comes once per reward. Sound tests are added
+        to `known`, and not checked again. Where `known` has more than MOST_KNOWN tests, it is emptied first.
         """
         fresh: dict[str, Test] = {}
         for row in rows:

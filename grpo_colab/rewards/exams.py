@@ -268,8 +268,10 @@ class ExamRewriter(CoroutineRewriter):
     def _ask_first(self, node: ast.Call) -> tuple[ast.Call, dict[str, ast.expr]]:
         """Replace the arguments that ask the program by names `_g0`, `_g1`, ...; return the call, and what they ask.
 
-        The call is a copy. The second is a dictionary from the names to the rewritten arguments, empty where none asks.
-        Raises UnfitError for an argument that asks the program and also holds what cannot cross, unless it is a call.
+        The arguments of every call in the chain are replaced, but a lambda stays. The call is a copy. The second is a
+        dictionary from the names to the rewritten arguments, empty where none asks. Rewriting adds to `bound`, `lifted`
+        and `shared`. Raises UnfitError for an argument that asks the program and also holds what cannot cross, unless
+        it is a call. What cannot cross has no plain value, such as a function, or is defined by the test or prelude.
         """
         new = copy.deepcopy(node)
         found: dict[str, ast.expr] = {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from grpo_colab.errors import SettingError, one_line
@@ -121,16 +121,20 @@ class Guard:
     def _checked(self, result: Any, kwargs: Mapping[str, Any]) -> list[float | None]:
         """Return the rewards as a list of floats and None.
 
-        Raises RewardError, after saving its record, for a result that is a text, a mapping or without a length, for
-        another number of rewards than of completions, and for a reward that is no finite number or None.
+        Raises RewardError, after saving its record, for a result that is a text, a mapping, a set or without a length,
+        for another number of rewards than of completions, and for a reward that is no finite number or None.
         """
         expected = len(kwargs["completions"])
-        if isinstance(result, str | bytes | Mapping) or not hasattr(result, "__len__"):
+        try:
+            size = None if isinstance(result, str | bytes | Mapping | Set) else len(result)
+        except TypeError:  # a number, a generator, or an array or tensor without dimensions
+            size = None
+        if size is None:
             kind = type(result).__name__
             remedy = "a reward gives a list, with one number for each completion"
             raise self._failure(f"gave a {kind}", None, kwargs, remedy=remedy)
-        if len(result) != expected:
-            raise self._failure(f"gave {len(result)} rewards for {expected} completions", None, kwargs)
+        if size != expected:
+            raise self._failure(f"gave {size} rewards for {expected} completions", None, kwargs)
         rewards: list[float | None] = []
         for index, value in enumerate(result):
             try:

@@ -81,6 +81,12 @@ def get_math_reward(time_limit_s: float = TIME_LIMIT_S) -> Parametrised:
 
 
 def _math_reward(limit_s: float, /, completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
+    """Pay as `math_reward` does, with a limit of `limit_s` seconds of CPU time per answer.
+
+    None only without a gold: an answer over the limit earns 0.0. The verdicts are logged where TRL passes `log_metric`.
+    Raises TypeError, ValueError, SettingError, ImportError and RuntimeError as `math_reward` does, and OSError where
+    the process that compares cannot be started.
+    """
     pairs = graded_pairs("math_reward", completions, answer)
     _need_math_verify()
     judge = lru_cache(maxsize=None)(_judge)  # for this call only: equal answers are compared once

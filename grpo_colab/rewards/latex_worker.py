@@ -70,7 +70,9 @@ def serve(reply: int) -> None:
     It limits the memory of the process. It never returns: at the end of stdin the process exits with status 0. When a
     request exceeds its time limit, the system kills the process, and this function writes no reply.
     """
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    soft = ADDRESS_SPACE if hard == resource.RLIM_INFINITY else min(ADDRESS_SPACE, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     for line in sys.stdin.buffer:
         limit_s, gold, answer = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, limit_s)  # its signal has no handler, and so kills

@@ -188,7 +188,10 @@ def _are_one_word(text: str, numerals: list[re.Match[str]]) -> bool:
 def _doubt(before: str, left: str, numeral: str, right: str) -> Refusal | None:
     """Return why the one numeral in a text is not the number that the text states, or None if it is.
 
-    `left` and `right` are what surrounds it, and `before` is what precedes the last `=`.
+    `left` and `right` are what surrounds it, and `before` is what precedes the last `=`. The refusal is `too_long` for
+    more than MAX_WORDS words in all three. It is `many_numbers` for a number word, and for another equation in
+    `before`. It is `not_a_number` for a sign, a suffix, a symbol or a word that makes it something else. Units, percent
+    and prose are allowed.
     """
     leading, trailing = words(f"{before} {left}"), words(right)
     all_words = {*leading, *trailing}

@@ -90,9 +90,12 @@ def resolve_reward(name: str) -> Callable[..., Any]:
         module = _run_file(origin) if in_file else importlib.import_module(origin)
     except (Exception, SystemExit) as error:
         raise SettingError(f"{origin!r} does not import: {one_line(error)}") from error
-    if not hasattr(module, attribute):
-        raise no_such_function(origin, attribute, dir(module))
-    function = getattr(module, attribute)
+    try:
+        function = getattr(module, attribute)
+    except AttributeError:
+        raise no_such_function(origin, attribute, dir(module)) from None
+    except Exception as error:  # the module imports its names on demand
+        raise SettingError(f"{attribute!r} of {origin!r} does not import: {one_line(error)}") from error
     if not callable(function):
         raise SettingError(f"{attribute!r} in {origin!r} is of type {type(function).__name__}, not a function")
     if parsed.ours and not str(getattr(function, "__module__", "")).startswith("grpo_colab."):

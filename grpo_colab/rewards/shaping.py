@@ -128,10 +128,11 @@ def reasoning_steps_reward(completions: Completions, **kwargs: Any) -> list[floa
 def get_reasoning_steps_reward(steps: int = 3) -> Parametrised:
     """Return a reward for the number of different steps before the answer, divided by `steps`, at most 1.0.
 
-    The idea is open-r1's. A step is a line that begins with "Step 2", "2.", "2)", a bullet, or First, Second, Third,
-    Next, Then, Finally, and goes on after it. A marker alone does not count, nor does a step that repeats another word
-    for word. Raises SettingError unless `steps` is 1 or more. The reward raises TypeError for completions of the wrong
-    type.
+    The idea is open-r1's. Steps count before `<answer>`, or in the whole text where there is no `<answer>`. A step is a
+    line that begins with "Step 2", "2.", "2)", a bullet, or First, Second, Third, Next, Then, Finally, and goes on
+    after it. Steps are compared by what follows this marker: "Step 1: add" and "Step 2: add" count once. A marker alone
+    does not count. Raises SettingError unless `steps` is 1 or more. The reward raises TypeError for completions of the
+    wrong type.
     """
     require(_is_integer(steps, 1), "steps", steps, "a number of steps, 1 or more")
     return Parametrised(_reasoning_steps_reward, steps)

@@ -271,7 +271,8 @@ def best_of(found: Iterable[Path], greater_is_better: bool = True) -> Path | Non
 def prune(folder: Path, keep: int, greater_is_better: bool = True, also: Path | None = None) -> None:
     """Delete all checkpoints but the last `keep`, the best one, and `also`, which a mirror may be copying.
 
-    The newest one stays for every `keep`. Raises OSError as `delete` does.
+    The newest one stays for every `keep`. Links and folders without a manifest are left alone. Raises OSError where the
+    disk fails, and where a manifest cannot be deleted. Other files that cannot be deleted stay, and nothing is raised.
     """
     kept = {*saved(folder)[-max(1, keep) :], best(folder, greater_is_better), also}
     for checkpoint in saved(folder):

@@ -74,12 +74,11 @@ def locked(path: Path) -> Iterator[None]:
             f"its {LOCK} is a link, which is not followed", remedy="remove it", place=f"run {str(path)!r}"
         )
     try:
-        with files.unwritable_refused("--out", path, "choose another folder"):
-            path.mkdir(parents=True, exist_ok=True)
-            check_no_links(path)
-            # Make the file without following a link; some releases of filelock would follow one.
-            with files.open_to_change(path / LOCK, os.O_CREAT):
-                pass
+        path.mkdir(parents=True, exist_ok=True)
+        check_no_links(path)
+        # Make the file without following a link; some releases of filelock would follow one.
+        with files.open_to_change(path / LOCK, os.O_CREAT):
+            pass
         lock.acquire(timeout=1)  # `holder` in another process holds the lock for a shorter time
     except (Timeout, RuntimeError):  # RuntimeError: this thread holds it already
         by = "another process"
@@ -88,6 +87,9 @@ def locked(path: Path) -> Iterator[None]:
         raise SettingError(
             f"is being trained by {by}", remedy="wait for it, or stop it first", place=f"run {str(path)!r}"
         ) from None
+    except OSError:
+        with files.unwritable_refused("--out", path, "choose another folder"):
+            raise
     try:
         # This text is for people only.
         with contextlib.suppress(OSError), files.open_to_change(path / LOCK) as file:

@@ -394,5 +394,7 @@ def check_free(path: Path) -> None:
     is_folder = files.is_folder(path)
     is_something_else = os.path.lexists(path) and not is_folder
     # Hidden files do not count.
-    if is_something_else or (is_folder and any(entry.name[0] != "." for entry in path.iterdir())):
+    with files.unwritable_refused("--out", path, "choose another folder"):
+        is_empty = not is_folder or all(entry.name[0] == "." for entry in path.iterdir())
+    if is_something_else or not is_empty:
         raise SettingError("is not an empty folder", setting="--out", value=str(path), remedy="choose another")

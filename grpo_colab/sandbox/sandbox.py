@@ -301,9 +301,10 @@ class _Worker:
         return written.decode(errors="replace").strip().rpartition("\n")[2][:300]
 
     def kill(self) -> int:
-        """End the process and its children, if it has not ended by itself, and return its exit status.
+        """Kill the process and its children, wait for its end, and return its exit status.
 
-        The status is negative where a signal ended it. The channels to it are closed.
+        SIGKILL goes to the process group in any case, also where the process had ended and only its children run. Then
+        the status is the process's own. It is negative where a signal ended the process. The channels are closed.
         """
         self.channel.close()
         self.errors.close()

@@ -9,6 +9,7 @@ goal, by GRPO's advantages (`relabelling.goal_rows`). The temperature of `warmer
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ class HindsightLearner:
 
         `run` is the run to resume, None for a new one. `loaded` is a policy to use instead of loading one. Without it,
         a pre-trained adapter that is missing is trained first. A run with a whole checkpoint needs no pre-trained
-        adapter: `learn` continues from the checkpoint's. Damaged checkpoints are set aside. Imports Unsloth. Raises
+        adapter: `learn` continues from the checkpoint's. Imports Unsloth. Raises
         SettingError for what cannot work, and PretrainingStopped when a signal ended the pre-training.
         """
         device = current_device()
@@ -68,7 +69,8 @@ class HindsightLearner:
         held_out = evaluate.evaluation_problems(task, recipe)
         import_stack(recipe, task, device)
         info(f"Loading {recipe.model['model_name']} on {device.name} ...")
-        has_checkpoint = run is not None and checkpoints.newest_whole(run.checkpoints)[0] is not None
+        # `newest_whole` would set damaged ones aside here, and `learn` could not say so.
+        has_checkpoint = run is not None and None in map(checkpoints.damage, checkpoints.saved(run.checkpoints))
         policy = loaded
         if policy is None:
             adapter = None if has_checkpoint else pretrained(recipe, device, run)
@@ -179,14 +181,15 @@ def diverged(run: Run, step: int, settings: Hindsight, error: FloatingPointError
     """Write tripwire.json, and return the error that ends the run, for the caller to raise.
 
     `step` is the iteration that failed, `error` says what was not finite. The failed iteration has saved nothing, so
-    the last checkpoint is good. Raises OSError where the file cannot be written.
+    the last checkpoint is good. Where the file cannot be written, nothing is raised.
     """
     from grpo_colab.training.tripwires import Tripped  # needs transformers, which unsloth must precede
 
     lower_rate = settings.learning_rate / 4
     suggestion = f"lower hindsight.learning_rate (now {settings.learning_rate:g}), say to {lower_rate:.1g}"
     record = {"wire": "tripwires.non_finite", "threshold": True, "step": step, "last_good_step": step - 1}
-    run.write_json("tripwire.json", {**record, "seen": str(error), "suggestion": suggestion, "completions": []})
+    with contextlib.suppress(OSError):  # a full disk must not hide what happened
+        run.write_json("tripwire.json", {**record, "seen": str(error), "suggestion": suggestion, "completions": []})
     return Tripped(
         f"at iteration {step} {error}", record, setting="tripwires.non_finite", value=True, remedy=suggestion
     )

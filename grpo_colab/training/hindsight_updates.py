@@ -27,6 +27,10 @@ class Updates:
     """
 
     def __init__(self, policy: Policy, settings: Hindsight) -> None:
+        """Make AdamW for the policy's trainable weights, at `settings.learning_rate` and without weight decay.
+
+        `tokens_at_once` starts at the number of tokens whose float32 logits take LOGITS_BYTES, and at 1 at least.
+        """
         import torch
 
         self.policy, self.settings = policy, settings

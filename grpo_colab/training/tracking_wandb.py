@@ -196,14 +196,15 @@ class WandbTracker(WandBTracker):
 
     def log_checkpoint(self, arguments: Mapping[str, Any], state: Any) -> None:
         """Log the checkpoint of this step as an artifact, where WANDB_LOG_MODEL=checkpoint asks for it."""
-        if self.log_model is not WandbLogModel.CHECKPOINT:
+        folder = Path(arguments["output_dir"]) / f"checkpoint-{state.global_step}"
+        # There is no folder when the checkpoint could not be written.
+        if self.log_model is not WandbLogModel.CHECKPOINT or not folder.is_dir():
             return
         metadata: dict[str, Any] = {}
         for name, value in dict(self.run.summary).items():
             if isinstance(value, numbers.Number) and not name.startswith("_"):
                 metadata[name] = value
         metadata["model/num_parameters"] = self.run.config.get("model/num_parameters")
-        folder = Path(arguments["output_dir"]) / f"checkpoint-{state.global_step}"
         aliases = [f"epoch_{round(state.epoch, 2)}", f"checkpoint_global_step_{state.global_step}"]
         self._log_folder(self._model_name(arguments), folder, metadata, aliases)
 

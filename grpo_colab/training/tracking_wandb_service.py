@@ -55,10 +55,10 @@ def wandb_settings() -> Any:
 
 
 def end_service(kill: bool = False) -> None:
-    """End wandb's service process. Never raises.
+    """End wandb's service process. wandb and psutil must be installed; what wandb raises is dropped.
 
-    Without `kill` it gets five seconds to write what it holds to its file. It is killed when that fails, or at once
-    with `kill`.
+    Without `kill` the process gets five seconds to write what it holds to its file. It is killed when that fails, or at
+    once with `kill`. After a kill, waits up to five more seconds for wandb to end.
     """
     import psutil
     import wandb

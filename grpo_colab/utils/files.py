@@ -148,8 +148,6 @@ def check_name(setting: str, path: str | Path) -> None:
     the setting or option that names the path. No file is looked at.
     """
     given: dict[str, Any] = {"setting": setting, "value": str(path)}
-    if len(os.fsencode(Path(path).absolute())) > LONGEST_PATH:
-        raise SettingError(f"is a path of over {LONGEST_PATH} bytes", remedy="choose a shorter one", **given)
     for part in Path(path).parts:
         try:
             size = len(part.encode("utf-8"))
@@ -160,6 +158,8 @@ def check_name(setting: str, path: str | Path) -> None:
             raise SettingError(problem, remedy=f"choose one of at most {LONGEST_NAME} bytes", **given)
         if escaped(part) != part:
             raise SettingError("holds characters that cannot be printed", remedy="choose another name", **given)
+    if len(os.fsencode(Path(path).absolute())) > LONGEST_PATH:
+        raise SettingError(f"is a path of over {LONGEST_PATH} bytes", remedy="choose a shorter one", **given)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -515,3 +515,10 @@ def test_a_real_model_is_pretrained_once_and_then_learns_by_every_method(
     draw(resume=tmp_path / "her")
     assert Run(path.parent).last_step == 3
     assert not folder.exists()
+
+
+def test_a_recipe_that_draws_nothing_and_two_values_of_one_folder_are_refused() -> None:
+    with refused("--recipe", "word-problems-tiny", problem="draws nothing", remedy="drawing-tiny"):
+        variants("word-problems-tiny", {}, 1, False)
+    with refused("--sweep", problem="share the run folder", remedy="letters or digits"):
+        variants("drawing-tiny", {"sweep": {"budget.mirror": ["a b", "a-b"]}}, 1, True)

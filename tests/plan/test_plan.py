@@ -235,6 +235,11 @@ def test_the_picture_and_the_notebook(tmp_path: Path) -> None:
         fitted.draw(absent)
 
 
+def test_a_token_is_in_no_output_of_it() -> None:
+    fitted = plan(Recipe.load(model={"token": "hf_" + "a" * 30}), "T4")
+    assert "hf_a" not in json.dumps(fitted.as_dict()) + fitted.text()
+
+
 def test_it_can_be_written_as_json() -> None:
     fitted = plan(Recipe.load(LLAMA), "T4")
     read = json.loads(json.dumps(fitted.as_dict()))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from grpo_colab import Recipe
 from grpo_colab.policy.loading import load_policy
@@ -182,3 +183,9 @@ def test_what_cannot_be_loaded_is_a_trouble_and_no_exception(breaks: str, policy
     assert state(policy) == before
     policy.save(saved)
     assert policy.check_saved_adapter(saved, samples()) == []
+
+
+def test_an_adapter_of_another_rank_is_refused_in_words(policy: Policy, saved: Path) -> None:
+    rewrite(saved, lambda name, values: (name, (values[:, :2] if "lora_B" in name else values[:2]).contiguous()))
+    with refused(problem="is not an adapter of this model", remedy="[lora]", place=saved, snapshot=False):
+        policy.load_adapter(saved)

@@ -186,3 +186,11 @@ def test_signatures_that_trl_cannot_call(function, problem: str, remedy: str | N
 def test_without_columns() -> None:
     with refused(None, problem="correctness_reward needs a column 'answer'", remedy="the columns are none"):
         check_signature(correctness_reward, ["prompt"])
+
+
+def test_a_module_that_cannot_import_a_name_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "def __getattr__(name):\n    raise ImportError('no torch')\n"
+    (tmp_path / "lazy_rewards.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with refused(problem="'own_reward' of 'lazy_rewards' does not import: ImportError: no torch"):
+        resolve_reward("lazy_rewards.own_reward")

@@ -192,7 +192,9 @@ def test_what_is_copied_is_regular_files_alone(tmp_path: Path) -> None:
     assert list(regular_files(tmp_path / "run")) == [tmp_path / "run" / "adapter" / "model"]
 
 
-@pytest.mark.parametrize("name", ["r\udcffun", "x" * 256, "é" * 128, "a\x1b[2Jb", "a\nb", "runs/\u202eexe"])
+@pytest.mark.parametrize(
+    "name", ["r\udcffun", "x" * 256, "é" * 128, "a\x1b[2Jb", "a\nb", "runs/\u202eexe", "r\ud800un"]
+)
 def test_a_name_that_cannot_be_is_refused_before_the_work(name: str) -> None:
     with refused("--out", name, remedy="choose"):
         check_name("--out", name)

@@ -269,7 +269,8 @@ def task_of_run(run: Run, name: str | None, options: Mapping[str, Any]) -> Task:
 def check_out(folder: Path) -> None:
     """Raise SettingError for a path that is no folder, and for a folder that holds anything but what `embed` writes.
 
-    So nothing foreign is overwritten. A folder that is missing or empty is allowed, and hidden files do not count.
+    So nothing foreign is overwritten. A folder counts as `embed`'s own by projector_config.json: without that file,
+    whatever it holds is foreign. A folder that is missing or empty is allowed, and hidden files do not count.
     """
     is_there = files.is_folder(folder)
     if os.path.lexists(folder) and not is_there:

@@ -110,7 +110,7 @@ def audit(
     found = Audit(callable_name(function))
     try:
         named = [answer_column] if answer_column else _gold_columns(function)
-    except ValueError:
+    except (ValueError, TypeError):
         problem = "has no signature that can be read, so it is no reward function"
         raise SettingError(problem, setting=found.name, remedy="name a Python function") from None
     battery = Battery(named[0] if named else "answer")
@@ -319,8 +319,10 @@ class _Judge:
     def _check_contract(self, style: Style) -> None:
         """Ask again, in every way in which a trainer may ask, about all that was answered quickly.
 
-        Writes to the findings, `held` and `notes` of `found`. Stops early where the function breaks or is not
-        deterministic.
+        The function must be deterministic, independent of the order and (unless scaled) of the batch, blind to other
+        columns, picklable, thread-safe, the same for messages and strings, and careful with its input. `style` marks
+        the completion that is asked about without a gold. Writes to the findings, `held` and `notes` of `found`. Stops
+        early where the first call about all at once breaks or the second shows that the function is not deterministic.
         """
         found = self.found
         asked_again = self._answered_quickly()

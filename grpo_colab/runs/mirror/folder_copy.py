@@ -213,8 +213,10 @@ class FolderCopy:
     def update(self, files: Mapping[str, Path]) -> list[str]:
         """Copy files from these sources, by name, unless they are there already. Return the problems met.
 
-        Writes the marker as `claim` does. A source that the run has deleted is skipped without a problem. Raises
-        OSError where a source cannot be read or the copy cannot be written.
+        A problem is a sentence on a file that is not copied: its name in the copy is not the mirror's, or its source
+        was changed while it was copied. A source that the run has deleted is skipped without a problem. Writes the
+        marker and raises OSError as `claim` does. Also raises OSError where a source cannot be read or the copy cannot
+        be written.
         """
         new = {}
         for name, source in files.items():

@@ -54,13 +54,15 @@ def find(source: str) -> str:
 def marker(source: str) -> dict[str, Any]:
     """Return the marker of a copy, with a "step" that is an int or None; an empty dict where it cannot be read.
 
-    A marker on the hub is downloaded to a temporary folder. Raises SettingError for an address that names no
-    repository, and httpx.HTTPError where the hub does not answer.
+    It cannot be read either where the hub does not answer. A marker on the hub is downloaded to a temporary folder.
+    Raises SettingError for an address that names no repository.
     """
     if not source.startswith(HUB):
         return _with_checked_step(read_marker(expanded(source)))
     repository, name = parse_hub(source)
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, ValueError):
+    import httpx
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, ValueError, httpx.HTTPError):
         hub_files.limit_request_time()
         hub_files.check_reachable(repository)
         there = hub_files.file_sizes(repository, name)

@@ -54,7 +54,11 @@ def load_image(source: str | Path, setting: str = "image") -> Image:
 
 
 def _image_of(source: str | Path) -> Image:
-    """Return the image of a name, a file or rows of digits, tried in this order; raise SettingError if it is none."""
+    """Return the image of a name, a file or rows of digits, tried in this order; raise SettingError if it is none.
+
+    A file holds rows of digits, or it is a PNG. One that may not be read, is too large or holds no image raises at
+    once: its name is not tried as rows.
+    """
     if source == "chick":
         return parse_image(CHICK)
     if source == "9-vertical-lines":
