@@ -26,12 +26,11 @@ from grpo_colab.recipe.recipe import DEFAULT_PRESET, Recipe
 from grpo_colab.recipe.schema import Text
 from grpo_colab.runs import checkpoints, mirror
 from grpo_colab.runs.lock import check_no_links
-from grpo_colab.runs.resume import restore_run
-from grpo_colab.runs.run import RUNS, Run
+from grpo_colab.runs.resume import runs_of
+from grpo_colab.runs.run import Run
 from grpo_colab.utils import files
 from grpo_colab.utils.console import info
 from grpo_colab.utils.timeouts import run_with_timeout
-from grpo_colab.utils.toml_reading import parse_toml
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -192,23 +191,6 @@ def trained(recipe: Recipe, trust_code: bool = False) -> Run:
                 bring_copy_up_to_date(run, recipe.budget.mirror)
             return run
     return train(recipe, trust_code=trust_code)
-
-
-def runs_of(recipe: Recipe) -> Iterator[Run]:
-    """Yield the recipe's runs in runs/, the last by name first; then restore and yield those only in its mirror."""
-    for path in sorted(RUNS.glob("*"), reverse=True):
-        with contextlib.suppress(SettingError, OSError):
-            run = Run(path)
-            if run.recipe.repeats(recipe):
-                yield run
-    if not recipe.budget.mirror:
-        return
-    for name, text in mirror.recipes(recipe.budget.mirror).items():
-        repeats = False
-        with contextlib.suppress(ValueError):  # the recipe of another release, which cannot be read
-            repeats = Recipe.model_validate(parse_toml(text)).repeats(recipe)
-        if repeats and not (RUNS / name).exists():
-            yield restore_run(f"{recipe.budget.mirror}/{name}")
 
 
 def bring_copy_up_to_date(run: Run, destination: str) -> None:

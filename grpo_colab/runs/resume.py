@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -278,3 +279,20 @@ def rewind_to_checkpoint(run: Run) -> Path | None:
     for note in run.rewind_to(checkpoint):
         info(on_one_line(f"Warning: {note}"))
     return checkpoint
+
+
+def runs_of(recipe: Recipe) -> Iterator[Run]:
+    """Yield the recipe's runs in runs/, the last by name first; then restore and yield those only in its mirror."""
+    for path in sorted(RUNS.glob("*"), reverse=True):
+        with contextlib.suppress(SettingError, OSError):
+            run = Run(path)
+            if run.recipe.repeats(recipe):
+                yield run
+    if not recipe.budget.mirror:
+        return
+    for name, text in mirror.recipes(recipe.budget.mirror).items():
+        repeats = False
+        with contextlib.suppress(ValueError):  # the recipe of another release, which cannot be read
+            repeats = Recipe.model_validate(parse_toml(text)).repeats(recipe)
+        if repeats and not (RUNS / name).exists():
+            yield restore_run(f"{recipe.budget.mirror}/{name}")
