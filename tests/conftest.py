@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import collections
 import contextlib
@@ -111,7 +112,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 
 @pytest.fixture
-def kernel(warm: Warm, tmp_path: Path) -> Any:
+def kernel(warm: Warm, tmp_path: Path) -> Iterator[Any]:
     """A manager of notebook kernels that are forks of the warm process: NotebookClient(book, km=kernel)."""
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
@@ -121,7 +122,10 @@ def kernel(warm: Warm, tmp_path: Path) -> Any:
     command = [*warm.python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     (folder / "kernel.json").write_text(json.dumps({"argv": command, "display_name": "warm", "language": "python"}))
     specs = KernelSpecManager(kernel_dirs=[str(folder.parent)])
-    return AsyncKernelManager(kernel_spec_manager=specs, kernel_name="warm")
+    manager = AsyncKernelManager(kernel_spec_manager=specs, kernel_name="warm")
+    yield manager
+    if manager.has_kernel:  # NotebookClient leaves a manager that it was given running
+        asyncio.run(manager.shutdown_kernel())
 
 
 @pytest.fixture(scope="session")

@@ -194,15 +194,19 @@ def run_out_of_memory(folder: Path) -> dict[str, object]:
         "apart": max(((x - y).abs().max() / y.abs().max()).item() for x, y in pairs),
         "scale": [((x * y).sum() / (y * y).sum()).item() for x, y in pairs],
         "rehearsed": seen["cut"][0],
-        "longest": max(policy.prompt_tokens(task.messages(problem)) for problem in task.problems("train", 32)),
+        "longest": max(len(policy.prompt_ids(task.messages(problem))) for problem in task.problems("train", 32)),
     }
 
 
 def train_the_tiny_model(out: Path) -> dict[str, object]:
     # torch compiles the trainer's code for each shape that it meets, and a rehearsal would have shapes of its own
     budget = {"max_steps": 3, "prompts_per_step": 2, "micro_batch": 4, "rehearsal": False}
-    recipe = Recipe.load(task={"limit": 32}, budget=budget, evaluation={"n": 8})
-    policy = fresh_policy(recipe)
+    plain = Recipe.load(task={"limit": 32}, budget=budget, evaluation={"n": 8})
+    policy = fresh_policy(plain)
+    # a token that the model likes to write
+    bracket = policy.tokenizer("(", add_special_tokens=False)["input_ids"]
+    recipe = plain.model_copy(update={"grpo": {**plain.grpo, "generation_kwargs": {"suppress_tokens": bracket}}})
+    golds = {problem.question: problem.answer for problem in recipe.load_task().problems("train", 32)}
     model = policy.model
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     run = train(recipe, out=out, loaded=policy)
@@ -212,6 +216,8 @@ def train_the_tiny_model(out: Path) -> dict[str, object]:
         "config_from": trl.GRPOConfig.__init__.__module__,
         "metrics": run.metrics(),
         "completions": len(run.completions()),
+        "golds": [row["answer"] == golds[row["prompt"][-1]["content"]] for row in run.completions()],
+        "written": [row["completion"] for row in (*run.completions(), *run.answers("evaluation-after.jsonl"))],
         "evaluation": run.evaluation,
         "changed": changed,
         "configurations": changed_arguments(run),

@@ -37,6 +37,7 @@ from grpo_colab.doctor.packages import (
     check_python,
     check_vllm,
 )
+from grpo_colab.doctor.template import check_template
 from grpo_colab.errors import one_line
 from grpo_colab.recipe.recipe import Recipe
 
@@ -58,6 +59,7 @@ CHECKS: Final[tuple[Callable[[Probe], Answer], ...]] = (
     check_ram,
     check_hf_token,
     check_model,
+    check_template,
     check_data,
     check_wandb,
     check_other_runs,
@@ -113,7 +115,11 @@ def _run_check(check: Callable[[Probe], Answer], probe: Probe) -> Check:
 
     A check of GPU_CHECKS is not run where there is no GPU, and its state is then ok. Secrets in the result are masked.
     """
-    limit_s = limits.VLLM_S + limits.LIMIT_S if check is check_vllm else limits.LIMIT_S
+    own: dict[Any, float] = {
+        check_vllm: limits.VLLM_S,
+        check_template: limits.TEMPLATE_S,
+    }  # of the processes that they start
+    limit_s = own.get(check, 0.0) + limits.LIMIT_S
     answer: Any = ok("no card")
     if probe.cards or check not in GPU_CHECKS:
         answer = tried(limit_s, check, probe)

@@ -48,6 +48,11 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     check_no_links(run.path)
     recipe = run.recipe
     answers_before = {(row.get("source"), row["question"]): row for row in run.answers(BEFORE)}
+
+    def answer_before(problem: Problem) -> AnswerRow | None:
+        found = (answers_before.get((problem.source, question)) for question in problem.known_as)
+        return next((row for row in found if row is not None), None)
+
     if not (run.adapter / "adapter_config.json").is_file():
         raise run.error("there is no adapter in it yet")
     foreign_code = check_trust(recipe, trust_code)
@@ -55,15 +60,14 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
         print(foreign_code, file=sys.stderr)
     task = recipe.load_task()
     # a problem whose line in the file is damaged has no earlier answer to be compared with
-    problems = []
-    for problem in evaluation_problems(task, recipe):
-        if (problem.source, problem.question) in answers_before:
-            problems.append(problem)
+    held_out = evaluation_problems(task, recipe)
+    problems = [problem for problem in held_out if answer_before(problem) is not None]
     if not problems:
         raise run.error(
             f"no answers in {BEFORE} to the problems of its recipe, so there is nothing to compare with",
             "train it from the beginning, with --out",
         )
+    need_same_problems(run, list(answers_before.values()), held_out)
     import_unsloth()
     recipe.check_rewards(task.reward_columns())
     device = current_device()
@@ -71,7 +75,7 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     problems = fitting_problems(policy, recipe, task, problems)
     at_once = answers_at_once(recipe, policy.model.config, device.free_bytes)
     step = (run.evaluation or {}).get("step", run.last_step)
-    before = [answers_before[problem.source, problem.question] for problem in problems]
+    before = [row for problem in problems if (row := answer_before(problem)) is not None]
     after = answer(policy, recipe, task, problems, at_once)
     return comparison(recipe, before, after, step)
 
@@ -105,13 +109,40 @@ def evaluation_problems(task: Task, recipe: Recipe) -> list[Problem]:
     return problems
 
 
+def answers_to(rows: Sequence[AnswerRow], problems: Sequence[Problem]) -> bool:
+    """Tell whether the rows of an evaluation answer these problems, in this order."""
+    return len(rows) == len(problems) and all(map(_answers, rows, problems))
+
+
+def _answers(row: AnswerRow, problem: Problem) -> bool:
+    """Tell whether a row answers a problem. In a folder of before, a conversation has its last message as question."""
+    if row["question"] == problem.question:
+        return True
+    return row["question"] in problem.known_as and row.get("source", problem.source) == problem.source
+
+
+def need_same_problems(run: Run, rows: Sequence[AnswerRow], problems: Sequence[Problem]) -> None:
+    """Raise SettingError for answers in a run's folder to problems that are not among its held-out ones now.
+
+    The policy may have been trained on the present ones.
+    """
+    known = {question for problem in problems for question in problem.known_as}
+    foreign = [row for row in rows if row["question"] not in known]
+    if foreign:
+        raise run.error(
+            f"{len(foreign)} of the {len(rows)} problems that it was evaluated on before training are not held out "
+            "now: its data has changed, or a conversation is held out by all of its messages since",
+            "give the former ones as task.test_path, or train it from the beginning, with --out",
+        )
+
+
 def fitting_problems(policy: Policy, recipe: Recipe, task: Task, problems: Sequence[Problem]) -> list[Problem]:
     """Return the problems whose prompts are within the recipe's limit in tokens, as in training.
 
     Raises SettingError when every prompt is longer.
     """
     limit = recipe.prompts.max_prompt_tokens
-    fitting = [problem for problem in problems if policy.prompt_tokens(task.messages(problem)) <= limit]
+    fitting = [problem for problem in problems if len(policy.prompt_ids(task.messages(problem))) <= limit]
     if not fitting:
         raise SettingError(
             "the prompt of every held-out problem is longer", setting="task.max_prompt_tokens", value=limit

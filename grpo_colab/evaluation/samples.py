@@ -8,6 +8,7 @@ from grpo_colab.evaluation.evaluate import answer
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.trust import check_trust
 from grpo_colab.runs.records import AnswerRow
+from grpo_colab.tasks import Problem
 
 
 def answer_without_and_with_adapter(
@@ -30,8 +31,7 @@ def answer_without_and_with_adapter(
     # without vLLM, which takes minutes to start and cannot answer without the adapter
     without_vllm = recipe.model_copy(update={"model": recipe.model | {"fast_inference": False}})
     policy = load_policy(without_vllm, current_device(), adapter)
-    messages = [{"role": "system", "content": recipe.load_task().system_prompt}, {"role": "user", "content": question}]
-    messages = [message for message in messages if message["content"]]
+    messages = recipe.load_task().messages(Problem(question, answer=""))
     with policy.model.disable_adapter():
         [before] = policy.generate([messages], recipe.max_completion_tokens)
     [after] = policy.generate([messages], recipe.max_completion_tokens)

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError, shown
+from grpo_colab.evaluation.golds import Golds
 from grpo_colab.rewards import RewardError, call_reward, resolve_reward, reward_name
 from grpo_colab.rewards.resolve import ALWAYS_PASSED
-from grpo_colab.tasks.jsonl_rows import names, read_jsonl
+from grpo_colab.tasks.jsonl_rows import gold_text, names, read_jsonl
 from grpo_colab.text import on_one_line
 from grpo_colab.utils.files import check_name, is_folder, lines, open_to_read, unwritable_refused, write_out
 
@@ -173,7 +174,7 @@ def score(
     if in_run_folder:
         path = path / "completions.jsonl"
     functions = _reward_functions(rewards)
-    gold_answers = _read_golds(Path(golds)) if golds is not None else {}
+    gold_answers = Golds(Path(golds)) if golds is not None else None
     if path.suffix == ".parquet":
         found = _read_parquet(path)
     elif in_run_folder:
@@ -197,7 +198,7 @@ def score(
 
 
 def _checked_rows(
-    found: Iterable[tuple[str, Row]], answer_column: str, gold_answers: Mapping[str, str]
+    found: Iterable[tuple[str, Row]], answer_column: str, gold_answers: Golds | None
 ) -> tuple[list[str], list[Row]]:
     """Return the places and the rows, each row's gold answer in its column `answer`.
 
@@ -216,9 +217,9 @@ def _checked_rows(
                 place=place,
             )
         _check_row(row, place, answer_column)
-        gold = gold_answers.get(_question(row), row.get(answer_column))
-        if isinstance(gold, int) and not isinstance(gold, bool):
-            gold = str(gold)
+        gold = gold_answers.find(row, place) if gold_answers is not None else None
+        if gold is None:
+            gold = gold_text(row.get(answer_column))
         where.append(place)
         rows.append(row if gold is None else row | {"answer": gold})
     return where, rows
@@ -242,30 +243,6 @@ def _weighted_means(logged: Logged) -> dict[str, float]:
         total = sum(value * size for value, size in batches)
         means[metric] = total / sum(size for _, size in batches)
     return means
-
-
-def _read_golds(path: Path) -> dict[str, str]:
-    """Return question -> gold answer. Of an answer as GSM8K writes it, only what follows `####` counts.
-
-    Rows without an answer are left out. Of two rows with the same question the last counts. Raises SettingError for a
-    file that cannot be read, and for a line that is no JSON object.
-    """
-    answers = {}
-    for _, row in read_jsonl(path):
-        if "answer" in row:
-            answers[_question(row)] = str(row["answer"]).rpartition("####")[2].strip()
-    return answers
-
-
-def _question(row: Row) -> str:
-    """Return the text of a row's prompt, or of its prompt's last message, without spaces around it.
-
-    A row without `prompt` may have it as `question`. Returns "None" for a row with neither.
-    """
-    prompt = row.get("prompt", row.get("question"))
-    if isinstance(prompt, list) and prompt and isinstance(prompt[-1], dict):
-        prompt = prompt[-1].get("content")
-    return str(prompt).strip()
 
 
 def _reward_functions(rewards: Sequence[str]) -> dict[str, Callable[..., Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.policy.asking import Asking
 from grpo_colab.policy.policy import Policy
 from grpo_colab.utils.hub import check_hub, not_loaded
 from grpo_colab.utils.memory import out_of_memory
@@ -61,7 +62,7 @@ def load_policy(recipe: Recipe, device: Device, adapter: Path | None = None) -> 
             remedy="write settings that PEFT takes for this model, such as the names of its own modules in "
             "lora.target_modules",
         ) from error
-    policy = Policy(model, tokenizer)
+    policy = Policy(model, tokenizer, Asking.of(recipe))
     if adapter is not None:
         policy.load_adapter(adapter)
     return policy

@@ -10,11 +10,12 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.policy.asking import Asking
 from grpo_colab.utils import files
 from grpo_colab.utils.memory import free_memory, out_of_memory
 
@@ -27,10 +28,14 @@ SAME_NATS = 0.01
 
 @dataclass
 class Policy:
-    """The model that is trained. `model` is a causal language model of transformers with a PEFT adapter."""
+    """The model that is trained. `model` is a causal language model of transformers with a PEFT adapter.
+
+    `asking` renders its prompts and decides its answers, in training and everywhere else.
+    """
 
     model: Any
     tokenizer: Any
+    asking: Asking = field(default_factory=Asking)
 
     def generate(self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, batch_size: int = 64) -> list[str]:
         """Return a greedy completion of each conversation, as text without special tokens, in the prompts' order.
@@ -97,11 +102,11 @@ class Policy:
 
     def prompt_text(self, prompt: Sequence[Message]) -> str:
         """Return the conversation as the model's chat template writes it, up to where its answer begins."""
-        return self.tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True)
+        return self.asking.prompt_text(self.tokenizer, prompt)
 
-    def prompt_tokens(self, prompt: Sequence[Message]) -> int:
-        """Return the prompt's length in tokens, including those of the chat template."""
-        return len(self.tokenizer(self.prompt_text(prompt), add_special_tokens=False)["input_ids"])
+    def prompt_ids(self, prompt: Sequence[Message]) -> list[int]:
+        """Return the conversation's tokens, including those of the chat template."""
+        return self.asking.prompt_ids(self.tokenizer, prompt)
 
     def _complete_batch(self, texts: Sequence[str], max_new_tokens: int, **sampling: float) -> list[list[int]]:
         """Return the tokens of a completion for each prompt text, generated as one batch by transformers.
@@ -128,8 +133,8 @@ class Policy:
                     max_new_tokens=max_new_tokens,
                     do_sample=bool(sampling),
                     **options,
-                    # As in training and with vLLM; some models' own configuration has a higher one.
-                    repetition_penalty=1.0,
+                    # As in training. It has a repetition penalty, since some models' own configuration has a high one.
+                    **self.asking.decoding,
                     pad_token_id=self.tokenizer.pad_token_id,
                 )
         finally:
@@ -146,7 +151,8 @@ class Policy:
         """
         from vllm import SamplingParams
 
-        parameters = SamplingParams(max_tokens=max_new_tokens, **(sampling or {"temperature": 0.0}))
+        decoding = {key: value for key, value in self.asking.decoding.items() if key != "cache_implementation"}
+        parameters = SamplingParams(max_tokens=max_new_tokens, **decoding, **(sampling or {"temperature": 0.0}))
         # vLLM loads an adapter from a folder.
         with tempfile.TemporaryDirectory() as folder:
             self.model.save_lora(folder)
@@ -238,7 +244,7 @@ class Policy:
             for prompt, completion in samples:
                 if not completion:
                     continue
-                prompt_ids = self.tokenizer(self.prompt_text(prompt), add_special_tokens=False)["input_ids"]
+                prompt_ids = self.prompt_ids(prompt)
                 completion_ids = self.tokenizer(completion, add_special_tokens=False)["input_ids"][:limit_tokens]
                 ids = torch.tensor([prompt_ids + completion_ids], device=self.model.device)
                 labels = torch.tensor([[-100] * len(prompt_ids) + completion_ids], device=self.model.device)

@@ -11,6 +11,7 @@ import ast
 import enum
 import functools
 import importlib.util
+import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +53,10 @@ def accepted_arguments(table: str) -> dict[str, Any] | None:
             return None
         module = _parse(folder / file)
         class_node = next(node for node in module.body if isinstance(node, ast.ClassDef) and node.name == class_name)
-        declared = _field_types(class_node) if method is None else _parameter_types(class_node, method)
+        if method is None:
+            declared = _with_documented(class_node, _field_types(class_node))
+        else:
+            declared = _parameter_types(class_node, method)
         for name, kind in declared.items():
             types.setdefault(name, kind)
     return types
@@ -92,6 +96,30 @@ def _package_folder(package: str) -> Path | None:
 def _parse(path: Path) -> ast.Module:
     """Return the syntax tree of a source file, parsed once."""
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+# Types by the names that a docstring gives them. An int passes for a float already.
+DOCUMENTED: Mapping[str, Any] = {"bool": bool, "str": str, "dict": dict, "list": list}
+
+
+def _with_documented(class_node: ast.ClassDef, types: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the types of a dataclass's fields, each with the further types that its documentation names.
+
+    An annotation may be narrower than what is taken: TRL documents grpo.scale_rewards as "(`str` or `bool`, *optional*,
+    defaults to ...)" and annotates str.
+    """
+    documented = dict(re.findall(r"^\s*(\w+) \((.*)\):\s*$", ast.get_docstring(class_node) or "", re.MULTILINE))
+    wider = {}
+    for name, kind in types.items():
+        wider[name] = kind
+        for written in re.findall(r"`([^`]+)`", documented.get(name, "").partition("defaults to")[0]):
+            further = DOCUMENTED.get(written.partition("[")[0])
+            taken = [typing.get_origin(one) or one for one in typing.get_args(kind) or (kind,)]
+            # A Literal says more than the documentation does.
+            is_plain = Any not in taken and typing.Literal not in taken and typing.get_origin(kind) != typing.Literal
+            if further is not None and further not in taken and is_plain:
+                wider[name] = wider[name] | further
+    return wider
 
 
 def _field_types(class_node: ast.ClassDef) -> dict[str, Any]:

@@ -47,7 +47,7 @@ from grpo_colab.recipe.schema import (
 )
 from grpo_colab.recipe.validation import checked_reward, checked_tables, need_new_metric, need_no_secrets, of_reward
 from grpo_colab.rewards import check_signature, resolve_reward, reward_name
-from grpo_colab.rewards.resolve import parse_reward
+from grpo_colab.rewards.resolve import MissingColumn, parse_reward
 from grpo_colab.tasks import Task, load_task
 from grpo_colab.text import masked
 
@@ -129,7 +129,11 @@ class Recipe(Table):
         task.check_model(self.model["model_name"], self.model_path)
         columns = task.reward_columns()
         for name in self.rewards:
-            checked_reward(name, columns)
+            try:
+                checked_reward(name, columns)
+            except MissingColumn as error:
+                place = task.columns_place()
+                raise (error.at(place) if place else error) from None
 
     @property
     def completions_per_step(self) -> int:

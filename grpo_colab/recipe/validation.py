@@ -34,6 +34,8 @@ from grpo_colab.utils.files import expanded, is_folder
 
 # Settings that are texts even if they look like a number, as a commit may.
 ALWAYS_TEXT = ("model_name", "revision", "token")
+# Settings of [grpo] whose texts TRL compares with those that it knows, some only in the middle of a step.
+COMPARED = ("loss_type", "scale_rewards", "importance_sampling_level", "multi_objective_aggregation")
 # Settings that every recipe must have -> what to write if one is missing.
 REQUIRED = {
     "task.name": f"name a task: {', '.join(TASKS)}",
@@ -170,10 +172,19 @@ def _check_grpo(grpo: Mapping[str, Any]) -> None:
             value=grpo["temperature"],
             remedy="write a number above 0",
         )
-    losses = library_signatures.known_values("loss_type")
-    loss = grpo.get("loss_type", "dapo")
-    if losses and loss not in losses:
-        raise SettingError("no such loss", setting="grpo.loss_type", value=loss, remedy=one_of(loss, losses))
+    for key in COMPARED:
+        known, given = library_signatures.known_values(key), grpo.get(key)
+        if known and isinstance(given, str) and given not in known:
+            raise SettingError(
+                "TRL knows no such value", setting=f"grpo.{key}", value=given, remedy=one_of(given, known)
+            )
+    if grpo.get("sync_ref_model"):
+        raise SettingError(
+            "cannot work with an adapter, whose reference is the model without it",
+            setting="grpo.sync_ref_model",
+            value=True,
+            remedy="take it out",
+        )
 
 
 def _check_lengths(task: Mapping[str, Any], model: Mapping[str, Any], grpo: Mapping[str, Any]) -> None:

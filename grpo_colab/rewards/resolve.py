@@ -227,6 +227,25 @@ def _made(name: str, factory: Callable[..., Any], settings: dict[str, Any]) -> C
     return cast(Callable[..., Any], made)
 
 
+class MissingColumn(SettingError):
+    """Refuse a reward that needs a column which the data set lacks."""
+
+
+def required_columns(function: Callable[..., Any]) -> list[str]:
+    """Return the parameters of a reward that have no default and are not among what TRL always passes.
+
+    Raises ValueError or TypeError for a function without a signature that can be read.
+    """
+    import inspect
+
+    names = []
+    for parameter in inspect.signature(function).parameters.values():
+        is_keyword = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if is_keyword and parameter.default is parameter.empty and parameter.name not in ALWAYS_PASSED:
+            names.append(parameter.name)
+    return names
+
+
 def check_signature(function: Callable[..., Any], columns: Collection[str]) -> None:
     """Raise SettingError, naming the parameter, unless TRL can call `function` for a data set with `columns`.
 
@@ -258,7 +277,7 @@ def check_signature(function: Callable[..., Any], columns: Collection[str]) -> N
             )
         if parameter.name not in passed:
             remedy = f"the columns are {', '.join(available) or 'none'}"
-            raise SettingError(f"{name} needs a column {parameter.name!r}", remedy=remedy)
+            raise MissingColumn(f"{name} needs a column {parameter.name!r}", remedy=remedy)
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
     refused = [] if takes_all else sorted(passed - named)

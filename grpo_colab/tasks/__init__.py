@@ -6,6 +6,7 @@ table is checked against that signature, so no option is declared twice. Nothing
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import inspect
@@ -17,6 +18,7 @@ from typing import Any, ClassVar, get_type_hints
 
 from grpo_colab.errors import SettingError, one_of
 from grpo_colab.rewards import Verdict, grade, lenient_grade
+from grpo_colab.tasks.conversations import last_message, prompt_key
 
 Message = dict[str, str]
 
@@ -35,8 +37,8 @@ class Problem:
 
     `answer` is the gold answer as its source writes it, and `source` says where that is (file:line). `steps` are the
     steps of the solution if they are known, such as ("3 + 4 = 7", "7 * 2 = 14"). `messages` replaces the task's own
-    prompt if the source has a whole conversation. `columns` go to the reward functions, as the other columns of a data
-    set do in TRL.
+    prompt if the source has a whole conversation; then `question` is its `transcript`. `columns` go to the reward
+    functions, as the other columns of a data set do in TRL.
     """
 
     question: str
@@ -45,6 +47,16 @@ class Problem:
     steps: tuple[str, ...] = ()
     messages: tuple[Message, ...] | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Return the identity of the problem's prompt: its whole conversation, without the task's system prompt."""
+        return prompt_key(self.messages or self.question)
+
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """Return the texts by which a run folder may know the problem: folders of before have the last message."""
+        return (self.question, last_message(self.messages)) if self.messages else (self.question,)
 
 
 class Task(ABC):
@@ -79,6 +91,10 @@ class Task(ABC):
     def reward_columns(self) -> list[str]:
         """Return the names under which a problem's values are passed to the reward functions."""
         return ["answer"]
+
+    def columns_place(self) -> str:
+        """Return the place (file:line) of the row that `reward_columns` describes; an empty text for no file."""
+        return ""
 
     def check_model(self, name: str, path: str) -> None:  # noqa: B027 - most tasks ask nothing of a model
         """Raise SettingError if the model cannot do this task, as far as its files show before it is loaded.
@@ -121,10 +137,11 @@ class Task(ABC):
 def column_values(problems: Sequence[Problem]) -> dict[str, list[Any]]:
     """Return the columns that the reward functions get: `answer`, and every column that a problem has.
 
-    A column has one value per problem, None for a problem without it.
+    A column has one value per problem, None for a problem without it. The values are copies, so that a reward cannot
+    change a problem.
     """
     names = {name: None for problem in problems for name in problem.columns}  # a dict keeps the order
-    columns = {name: [problem.columns.get(name) for problem in problems] for name in names}
+    columns = {name: [copy.deepcopy(problem.columns.get(name)) for problem in problems] for name in names}
     return {"answer": [problem.answer for problem in problems], **columns}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.tasks import Problem, Task, seeded_order
-from grpo_colab.tasks.jsonl_rows import checked_gold, column, read_jsonl, shown
+from grpo_colab.tasks.jsonl_rows import check_values, checked_gold, column, read_jsonl, shown
 from grpo_colab.utils.files import expanded, is_file
 
 HUB_NAME, HUB_CONFIGURATION = "openai/gsm8k", "main"
@@ -77,6 +77,7 @@ class GSM8K(Task):
 
         `where` is the row's place, for the error and the problem's `source`.
         """
+        check_values(row, where)
         question = column(row, "question", where, "task.name = 'jsonl' and its column names")
         solution = column(row, "answer", where, "task.name = 'jsonl' and its column names")
         worked_out, mark, gold = str(solution).rpartition("####")

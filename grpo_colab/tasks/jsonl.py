@@ -15,8 +15,9 @@ from typing import Any
 from grpo_colab.errors import SettingError
 from grpo_colab.rewards.resolve import ALWAYS_PASSED, NOT_PASSED
 from grpo_colab.tasks import Problem, Task, seeded_order
+from grpo_colab.tasks.conversations import transcript
 from grpo_colab.tasks.gsm8k import GSM8K
-from grpo_colab.tasks.jsonl_rows import checked_gold, column, read_jsonl, shown
+from grpo_colab.tasks.jsonl_rows import check_values, checked_gold, column, gold_text, read_jsonl, shown
 from grpo_colab.utils.files import expanded, is_file
 
 TEST_SHARE = 10  # one prompt in this many belongs to the test split
@@ -86,6 +87,10 @@ class JSONL(Task):
             names += self._columns(first_row)
         return names
 
+    def columns_place(self) -> str:
+        """Return the place of the first row, `file:line`; an empty text for an empty file."""
+        return next((where for where, _ in read_jsonl(self.path)), "")
+
     def _columns(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return what a reward gets of a row beside its prompt and its gold answer.
 
@@ -97,30 +102,42 @@ class JSONL(Task):
     def _problem(self, where: str, row: dict[str, Any]) -> Problem:
         """Return the problem of a row; raise SettingError for a prompt or a gold answer that is missing or malformed.
 
-        `where` is the row's place, `file:line`. The question of a conversation is its last message.
+        `where` is the row's place, `file:line`. The question of a conversation is its transcript.
         """
+        check_values(row, where)
         prompt = column(row, self.prompt_column, where, "task.prompt_column")
-        answer = column(row, self.answer_column, where, "task.answer_column")
-        if isinstance(answer, bool) or not isinstance(answer, str | int | float):
+        answer = gold_text(column(row, self.answer_column, where, "task.answer_column"))
+        if not isinstance(answer, str):
             raise SettingError(f"the gold answer is not one number: {shown(repr(answer))}", place=where)
-        gold = checked_gold(str(answer), where)
+        gold = checked_gold(answer, where)
         columns = self._columns(row)
         if isinstance(prompt, str) and prompt.strip():
             return Problem(prompt, gold, where, columns=columns)
-        if isinstance(prompt, list) and prompt and all(_is_message(message) for message in prompt):
-            return Problem(prompt[-1]["content"], gold, where, messages=tuple(prompt), columns=columns)
-        problem = f"the prompt is neither a text nor a list of role/content messages: {shown(repr(prompt))}"
-        raise SettingError(problem, place=where)
+        if not isinstance(prompt, list) or not prompt:
+            problem = f"the prompt is neither a text nor a list of role/content messages: {shown(repr(prompt))}"
+            raise SettingError(f"column {self.prompt_column!r}: {problem}", place=where)
+        for number, message in enumerate(prompt, 1):
+            trouble = _message_problem(message)
+            if trouble is not None:
+                what = f"message {number} of {len(prompt)} {trouble}: {shown(repr(message))}"
+                remedy = 'write each as {"role": "user", "content": "a text"}'
+                raise SettingError(f"column {self.prompt_column!r}: {what}", remedy=remedy, place=where)
+        return Problem(transcript(prompt), gold, where, messages=tuple(prompt), columns=columns)
 
 
-def _is_message(message: Any) -> bool:
-    """Tell whether a value is a message of a conversation, with a role and a text."""
+def _message_problem(message: Any) -> str | None:
+    """Return what is wrong with a message of a conversation; None for a role and a text."""
     if not isinstance(message, dict):
-        return False
-    return isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
+        return "is no object with a role and a content"
+    if not isinstance(message.get("role"), str):
+        return "has no role"
+    content = message.get("content")
+    if isinstance(content, list):
+        return "has a list of parts for its content"
+    return None if isinstance(content, str) else "has no text for its content"
 
 
 def _split_of(problem: Problem) -> str:
-    """Return the split that a problem belongs to by a hash of its question, whatever the question's spacing."""
+    """Return the split that a problem belongs to by a hash of its whole prompt, whatever the prompt's spacing."""
     digest = hashlib.sha256(" ".join(problem.question.split()).encode()).digest()
     return "test" if int.from_bytes(digest[:8], "big") % TEST_SHARE == 0 else "train"

@@ -11,10 +11,16 @@ from typing import Any, BinaryIO, Final, TextIO
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.rewards import gold_number
+from grpo_colab.utils.files import is_utf8
 from grpo_colab.utils.json_rows import LEVELS, MOST_SIGNS, is_sound
 
 LONGEST_LINE: Final = 1 << 25  # characters
 MOST_NAMED: Final = 12  # columns that an error names
+# Columns to which TRL's trainer or Unsloth's reacts by their name alone.
+TRLS_OWN: Final = {
+    "image": "TRL takes it for a picture of the prompt",
+    "images": "TRL takes it for the pictures of the prompt",
+}
 
 
 def read_jsonl(
@@ -88,14 +94,56 @@ def checked_gold(text: str, where: str) -> str:
     return text
 
 
+def gold_text(value: Any) -> Any:
+    """Return a gold answer as the rewards take it: a number as text, anything else as it is."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def check_values(row: Mapping[str, Any], where: str) -> None:
+    """Raise SettingError for a row that training could not use, with its column, its value and what to write instead.
+
+    These are a column of TRLS_OWN, and a name or a text, however deep, that cannot be written as UTF-8.
+    """
+    for name, value in row.items():
+        if name in TRLS_OWN:
+            raise SettingError(
+                f"column {name!r}: {TRLS_OWN[name]}, here {shown(repr(value))}",
+                remedy="rename the column, or take it out",
+                place=where,
+            )
+        for text in _texts(name, value):
+            if not is_utf8(text):
+                raise SettingError(
+                    f"column {name!r}: holds half of a surrogate pair, which no file can hold: {shown(ascii(text))}",
+                    remedy="write the whole character, or take the half out",
+                    place=where,
+                )
+
+
+def _texts(*values: Any) -> Iterator[str]:
+    """Yield all texts in values of JSON's types, also the keys of objects."""
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            waiting += value
+
+
 def column(row: dict[str, Any], name: str, where: str, setting: str) -> Any:
     """Return `row[name]`; raise SettingError if it is missing or None.
 
     The error lists the row's columns, and its remedy is to change `setting`. `where` is the row's place, `file:line`.
     """
-    if name not in row or row[name] is None:
+    if name not in row:
         problem = f"there is no column {name!r}; it has {names(row)}"
         raise SettingError(problem, remedy=f"set {setting}", place=where)
+    if row[name] is None:
+        remedy = f"write a value, take the row out, or set {setting}"
+        raise SettingError(f"column {name!r}: is null", remedy=remedy, place=where)
     return row[name]
 
 

@@ -5,8 +5,7 @@ Checkpoints are in checkpointing.py, the live display in progress.py, trackers i
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
@@ -40,13 +39,13 @@ class StepLog(TrainerCallback):
 class RunLog(TrainerCallback):
     """Append every step's metrics and completions to metrics.jsonl and completions.jsonl, on the main process only.
 
-    `answers` maps a prompt, as `prompt_key` writes it, to its gold answer. Set `trainer` once it is built: its
-    `step_completions()` are gathered from all processes, with their rewards and advantages. Rows that a full disk
-    refuses stay in memory until there is space again. Then one warning is printed, and no error is raised.
+    Set `trainer` once it is built. Its `step_completions()` are gathered from all processes, with their rewards and
+    advantages, and its `step_rows()` are what the rewards were given. Rows that a full disk refuses stay in memory
+    until there is space again. Then one warning is printed, and no error is raised.
     """
 
-    def __init__(self, run: Run, answers: Mapping[str, str]) -> None:
-        self.run, self.answers = run, answers
+    def __init__(self, run: Run) -> None:
+        self.run = run
         self.trainer: Any = None
         self.writing = True  # False while the disk is full, so that this is a single warning
 
@@ -86,16 +85,17 @@ class RunLog(TrainerCallback):
     def _completions(self, step: int) -> Iterator[CompletionRow]:
         """Yield a row of completions.jsonl for each completion of the trainer's last step, numbered `step`.
 
-        `answer` is None for a prompt without a known answer. A row has `extra` only when a reward gave values to
+        `answer` is the gold answer that the rewards were given. A row has `extra` only when a reward gave values to
         `log_extra`.
         """
+        given = self.trainer.step_rows()
         for index, one in enumerate(self.trainer.step_completions()):
             row: CompletionRow = {
                 "step": step,
                 "group": index // self.trainer.num_generations,
                 "prompt": one["prompt"],
                 "completion": one["completion"],
-                "answer": self.answers.get(prompt_key(one["prompt"])),
+                "answer": given[index]["answer"],
                 "rewards": one["rewards"],
                 "advantage": one["advantage"],
             }
@@ -122,11 +122,6 @@ class UntilSolved(TrainerCallback):
             control.should_training_stop = True
             # Save here, unless the step's completions serve further steps: no checkpoint holds those completions.
             control.should_save = control.should_save or state.global_step % args.num_iterations == 0
-
-
-def prompt_key(prompt: Any) -> str:
-    """Return a prompt, a text or a list of messages, as a key to look its gold answer up by."""
-    return json.dumps(prompt, sort_keys=True, ensure_ascii=False)
 
 
 class Alarms(TrainerCallback):

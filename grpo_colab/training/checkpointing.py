@@ -126,23 +126,25 @@ class CheckpointManager(TrainerCallback):
         for _ in range(int(state.epoch or 0)):
             next(iter(self.sampler))
         self.saved_at = self.step_began = time.monotonic()
-        self._follow_learning_rate(args.learning_rate, kwargs["optimizer"], kwargs["lr_scheduler"])
+        self._follow_recipe(args.learning_rate, kwargs["optimizer"], kwargs["lr_scheduler"])
 
-    def _follow_learning_rate(self, wanted: float, optimizer: Any, schedule: Any) -> None:
-        """Scale a resumed schedule and its optimiser, in place, to the recipe's learning rate `wanted`.
+    def _follow_recipe(self, wanted: float, optimizer: Any, schedule: Any) -> None:
+        """Give a resumed run the rate of the recipe's schedule at its step, from its first step on.
 
-        The checkpoint holds the rate that the run began with. Nothing changes where that rate is 0 or the schedule does
-        not have exactly one base rate.
+        The checkpoint holds the rates at the start and at its step, by the learning rate and the number of steps that
+        the run had then. Schedules that follow a metric have no rate of a step and keep theirs, but for the scale.
         """
         rates = set(getattr(schedule, "base_lrs", ()))
         if len(rates) != 1:
             return
         began_with = rates.pop()
-        if not began_with or began_with == wanted:
-            return
         for index, group in enumerate(optimizer.param_groups):
-            group["initial_lr"] = schedule.base_lrs[index] = wanted
-            group["lr"] *= wanted / began_with
+            if began_with and began_with != wanted:
+                group["initial_lr"] = schedule.base_lrs[index] = wanted
+                group["lr"] *= wanted / began_with
+            lambdas = getattr(schedule, "lr_lambdas", None)
+            if lambdas:  # transformers makes nearly all schedules of these, for the present number of steps
+                group["lr"] = schedule.base_lrs[index] * lambdas[index](schedule.last_epoch)
             schedule._last_lr[index] = group["lr"]  # the trainer logs this one
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, model: Any, **kwargs: Any) -> None:

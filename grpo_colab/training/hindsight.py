@@ -10,6 +10,7 @@ goal, by GRPO's advantages (`relabelling.goal_rows`). The temperature of `warmer
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.evaluation import evaluate
 from grpo_colab.plan import answers_at_once
+from grpo_colab.policy.asking import Asking, check_asking
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
+from grpo_colab.policy.templates import check_prompts, load_tokenizer
 from grpo_colab.rewards import call_reward, reward_name
 from grpo_colab.runs import checkpoints
 from grpo_colab.runs.records import weighted_reward
@@ -68,11 +71,14 @@ class HindsightLearner:
         task = recipe.load_task()
         held_out = evaluate.evaluation_problems(task, recipe)
         import_stack(recipe, task, device)
+        check_asking(recipe, device)
+        check_prompts(recipe, task, held_out, loaded.tokenizer if loaded else load_tokenizer(recipe))
         info(f"Loading {recipe.model['model_name']} on {device.name} ...")
         # `newest_whole` would set damaged ones aside here, and `learn` could not say so.
         has_checkpoint = run is not None and None in map(checkpoints.damage, checkpoints.saved(run.checkpoints))
-        policy = loaded
-        if policy is None:
+        if loaded:
+            policy = dataclasses.replace(loaded, asking=Asking.of(recipe))
+        else:
             adapter = None if has_checkpoint else pretrained(recipe, device, run)
             policy = load_policy(recipe, device, adapter)
         return Setup(

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_colab.errors import SettingError, one_line
+from grpo_colab.errors import SettingError
 from grpo_colab.evaluation import evaluate
 from grpo_colab.plan import GIB, BatchPlan, CannotEstimate, answers_at_once, plan, plan_batch
+from grpo_colab.policy.asking import Asking
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
+from grpo_colab.policy.templates import check_prompts, load_tokenizer
 from grpo_colab.rewards import call_reward
 from grpo_colab.tasks import column_values
+from grpo_colab.training.checks import check_arguments, check_columns
 from grpo_colab.training.distributed import broadcast_from_main, join_processes
 from grpo_colab.training.pretraining import pretrained
 from grpo_colab.training.setup import GRPOSetup
-from grpo_colab.training.tracking import check_trackers
-from grpo_colab.training.trainer import grpo_arguments
 from grpo_colab.utils.console import info
 from grpo_colab.utils.device import Device, current_device
 from grpo_colab.utils.stack import check_import_order, import_unsloth
@@ -62,10 +62,15 @@ def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup
     held_out = evaluate.evaluation_problems(task, recipe)
     import_stack(recipe, task, device)
     check_arguments(recipe, device)
+    check_columns(recipe, [*problems, *held_out])
+    check_prompts(recipe, task, [*problems, *held_out], loaded.tokenizer if loaded else load_tokenizer(recipe))
 
     recipe, loading, batch_plan = fit_to_device(recipe, device, loaded, resumed=run is not None)
     info(f"Loading {recipe.model['model_name']} on {device.name} ...")
-    policy = loaded or load_policy(loading, device, pretrained(recipe, device, run))
+    if loaded:
+        policy = dataclasses.replace(loaded, asking=Asking.of(recipe))
+    else:
+        policy = load_policy(loading, device, pretrained(recipe, device, run))
     rows, longest = prompt_rows(policy, task, recipe, problems)
     held_out = evaluate.fitting_problems(policy, recipe, task, held_out)
     check_rewards(policy, task, recipe, problems)
@@ -107,26 +112,6 @@ def import_stack(recipe: Recipe, task: Task, device: Device) -> None:
     import_unsloth()
     recipe.check_rewards(task.reward_columns())
     join_processes(device)
-
-
-def check_arguments(recipe: Recipe, device: Device) -> None:
-    """Build TRL's GRPOConfig before a model is loaded. Raise SettingError with TRL's own words for what it refuses.
-
-    Also raises SettingError for a hindsight.method other than "grpo", and for a tracker that is unknown or not
-    installed. The GRPOConfig is not kept.
-    """
-    import trl
-
-    if recipe.hindsight and recipe.hindsight.method != "grpo":
-        raise SettingError(
-            "is for `grpo-colab draw`, not for training", setting="hindsight.method", value=recipe.hindsight.method
-        )
-    check_trackers(recipe.grpo)
-    arguments = grpo_arguments(recipe, Path("checkpoints"), plan_batch(recipe, device.processes), device)
-    try:
-        trl.GRPOConfig(**arguments)
-    except (ValueError, TypeError, KeyError, ImportError) as error:
-        raise SettingError(f"TRL refuses it ({one_line(error)})", setting="[grpo]") from error
 
 
 def fit_to_device(
@@ -184,7 +169,7 @@ def prompt_rows(
         row = {"prompt": task.messages(problem)}
         for name, values in columns.items():
             row[name] = values[index]
-        size = policy.prompt_tokens(row["prompt"])
+        size = len(policy.prompt_ids(row["prompt"]))
         if size > limit:
             too_long.append(size)
             continue

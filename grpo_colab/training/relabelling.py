@@ -117,4 +117,4 @@ def goal_rows(
 
 def prompt_tokens(policy: Policy, task: Drawing, problem: Problem) -> list[int]:
     """Return a problem's prompt as token ids, with those of the chat template."""
-    return policy.tokenizer(policy.prompt_text(task.messages(problem)), add_special_tokens=False)["input_ids"]
+    return policy.prompt_ids(task.messages(problem))

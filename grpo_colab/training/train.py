@@ -165,8 +165,10 @@ def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> lis
     Raises SettingError where they cannot be written.
     """
     rows = run.answers(evaluate.BEFORE)
-    if [row["question"] for row in rows] == [problem.question for problem in setup.held_out]:
+    if evaluate.answers_to(rows, setup.held_out):
         return rows
+    if run.last_step:
+        evaluate.need_same_problems(run, rows, setup.held_out)
     began = time.monotonic()
     rows = answer_held_out(setup)
     if is_main_process():

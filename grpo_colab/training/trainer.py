@@ -1,11 +1,13 @@
 """Build the trainer: trl.GRPOTrainer, or the class that Unsloth puts in its place, with mixins for what a run needs.
 
-Only this file knows the private names of TRL's and transformers' trainers. Other files use the mixins' public methods.
+Only this file and trainer_rows.py know the private names of TRL's and transformers' trainers. Other files use the
+mixins' public methods.
 
     CheckpointMixin         checkpoints are written whole, and read in full
     StepTimingMixin         a step's seconds and memory, beside TRL's metrics
     ChunkedGenerationMixin  completions are generated in smaller chunks when memory runs out
-    CompletionLogMixin      a step's completions with their rewards, as rows
+    RowsMixin               the rows of the training set, as they are (in trainer_rows.py)
+    CompletionLogMixin      a step's completions with their rewards, as rows (in trainer_rows.py)
     TrackerMixin            completions go to the trackers, and a failing table does not end the run
     DryRunMixin             one step at full length, from which nothing is learned
 
@@ -27,8 +29,8 @@ from grpo_colab.plan import GIB
 from grpo_colab.policy.policy import Policy
 from grpo_colab.recipe.schema import without_secrets
 from grpo_colab.rewards import guard
-from grpo_colab.runs.records import rewards_of_each
 from grpo_colab.training.tracking import table_arguments
+from grpo_colab.training.trainer_rows import CompletionLogMixin, RowsMixin, index_column
 from grpo_colab.utils import console
 from grpo_colab.utils.memory import free_memory, out_of_memory
 
@@ -239,38 +241,6 @@ class ChunkedGenerationMixin(Trainer):
         )
 
 
-class CompletionLogMixin(Trainer):
-    """Hand out a step's completions from the log that TRL keeps for its own table, and add metrics to a step's."""
-
-    def step_completions(self) -> list[dict[str, Any]]:
-        """Return the newest completions, gathered from all processes, each with its prompt, rewards and advantage.
-
-        `prompt` is a text or a conversation, `completion` always a text. `rewards` holds what each reward paid,
-        unweighted, by its key; None when it could not judge. `extra` holds what rewards gave to `log_extra`.
-        """
-        log = self._logs
-        extra = {name: list(values) for name, values in log["extra"].items()}
-        rewards = rewards_of_each(log["rewards"])
-        columns = zip(log["prompt"], log["completion"], rewards, log["advantages"], strict=True)
-        rows = []
-        for index, (prompt, completion, paid, advantage) in enumerate(columns):
-            rows.append(
-                {
-                    "prompt": prompt,
-                    "completion": completion[-1]["content"] if isinstance(completion, list) else completion,
-                    "rewards": paid,
-                    "advantage": advantage,
-                    "extra": {name: values[index] for name, values in extra.items()},
-                }
-            )
-        return rows
-
-    def add_metrics(self, **values: float) -> None:
-        """Log these with the metrics of the current step."""
-        for name, value in values.items():
-            self._metrics["train"][name].append(value)
-
-
 class DryRunDone(Exception):
     """Signal that a dry run has done its one step."""
 
@@ -306,30 +276,38 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
-    from grpo_colab.training.callbacks import Alarms, RunLog, UntilSolved, prompt_key
+    from grpo_colab.training.callbacks import Alarms, RunLog, UntilSolved
     from grpo_colab.training.progress import Progress
 
+    recipe = setup.recipe
+    # The sampler only draws whole steps of different prompts. With fewer rows than prompts per step, repeat the rows.
+    rows = setup.rows * math.ceil(recipe.budget.prompts_per_step / len(setup.rows))
+
     class GRPOTrainer(
-        TrackerMixin, CheckpointMixin, StepTimingMixin, ChunkedGenerationMixin, CompletionLogMixin, trl.GRPOTrainer
+        TrackerMixin,
+        CheckpointMixin,
+        StepTimingMixin,
+        ChunkedGenerationMixin,
+        RowsMixin,
+        CompletionLogMixin,
+        trl.GRPOTrainer,
     ):
         """The trainer of this run."""
 
         trackers = tracker_callback
         checkpoint_manager = checkpoints
         trained_policy = setup.policy
+        training_rows = rows
         generation_batch = setup.generation_batch
 
     GRPOTrainer.__name__ = trl.GRPOTrainer.__name__  # TRL's metrics hold it: Unsloth's class has another
-    recipe = setup.recipe
-    # The sampler only draws whole steps of different prompts. With fewer rows than prompts per step, repeat the rows.
-    rows = setup.rows * math.ceil(recipe.budget.prompts_per_step / len(setup.rows))
-    log = RunLog(run, {prompt_key(row["prompt"]): row["answer"] for row in setup.rows})
+    log = RunLog(run)
     trainer = GRPOTrainer(
         model=setup.policy.model,
         processing_class=setup.policy.tokenizer,
         reward_funcs=[guard(function, run.save_failure) for function in recipe.reward_functions()],
         args=trl.GRPOConfig(**grpo_arguments(recipe, run.checkpoints, setup.batch_plan, setup.device)),
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_dict(index_column(rows)),
         callbacks=[log, Alarms(run), UntilSolved(recipe.budget.stop_at_reward), Progress(run)],
     )
     log.trainer = trainer
@@ -345,9 +323,13 @@ def build_dry_run(setup: GRPOSetup, longest: dict[str, Any], folder: Path) -> An
     import trl
     from datasets import Dataset
 
-    class DryRunTrainer(DryRunMixin, ChunkedGenerationMixin, trl.GRPOTrainer):
+    rows = [longest] * setup.batch_plan.prompts_per_step
+
+    class DryRunTrainer(DryRunMixin, ChunkedGenerationMixin, RowsMixin, trl.GRPOTrainer):
         """The trainer of this dry run."""
 
+        trained_policy = setup.policy
+        training_rows = rows
         generation_batch = setup.generation_batch
 
     arguments = {
@@ -361,7 +343,7 @@ def build_dry_run(setup: GRPOSetup, longest: dict[str, Any], folder: Path) -> An
         processing_class=setup.policy.tokenizer,
         reward_funcs=[_no_reward] * len(setup.recipe.rewards),
         args=trl.GRPOConfig(**arguments),
-        train_dataset=Dataset.from_list([longest] * setup.batch_plan.prompts_per_step),
+        train_dataset=Dataset.from_dict(index_column(rows)),
     )
 
 

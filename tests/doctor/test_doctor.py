@@ -23,7 +23,19 @@ from grpo_colab.doctor.findings import Check
 ROOT = Path(__file__).parents[2]
 SECRET = "hf_secretOfSomeone123"
 NAMES = ("python", "packages", "conflicts", "in memory", "import order", "gpu", "torch", "driver", "capability")
-NAMES += ("bfloat16", "gpu memory", "vllm", "disk", "model cache", "ram", "hf token", "model", "data", "wandb")
+NAMES += (
+    "bfloat16",
+    "gpu memory",
+    "vllm",
+    "disk",
+    "model cache",
+    "ram",
+    "hf token",
+    "model",
+    "template",
+    "data",
+    "wandb",
+)
 NAMES += ("other runs",)
 # A process that is asked again and again: each line of its input is {"run": Python, "recipe": Recipe.load's arguments}.
 ASKED = """
@@ -317,6 +329,7 @@ def test_where_the_problems_are(patient: Callable[..., Patient], monkeypatch: py
             (it.folder / "gsm8k" / f"{split}.jsonl").touch()
         seen(it.ask("gsm8k-llama31-8b", task={"path": str(it.folder / "gsm8k")})["data"], "ok", "are here")
         seen(it.ask("word-problems-tiny")["data"], "ok", "'word_problems', with problems that are here")
+        seen(it.ask("gsm8k-llama31-8b")["template"], "ok", "not known before the model is here")
         seen(it.ask()["data"], "ok", "none were named")
         # as datasets keeps what it has prepared
         kept = it.folder / "hf" / "datasets" / "openai___gsm8k" / "main" / "0.0.0" / "e53f048856ff"

@@ -126,7 +126,7 @@ BAD: list[tuple[Mapping[str, Any], str, Mapping[str, str]]] = [
     ({"rewards": {"correctness": float("inf")}}, "rewards.correctness", {"remedy": "a finite weight, or false"}),
     ({"rewards": {"correctness": True}}, "rewards.correctness", {"remedy": "a finite weight, or false"}),
     ({"grpo": {"eval_strategy": "steps"}}, "grpo.eval_strategy", {"remedy": "set [evaluation]"}),
-    ({"grpo": {"loss_type": "dapoo"}}, "grpo.loss_type", {"problem": "no such loss", "remedy": "'dapo'"}),
+    ({"grpo": {"loss_type": "dapoo"}}, "grpo.loss_type", {"problem": "TRL knows no such value", "remedy": "'dapo'"}),
     ({"grpo": {"temperature": 0.0}}, "grpo.temperature", {"remedy": "above 0"}),
     ({"task": {"name": "jsonl"}}, "task.path", {"problem": "is missing", "remedy": "a file of JSON objects"}),
     ({"grpo": {"num_generations": None}}, "grpo.num_generations", {"problem": "is missing", "remedy": "2 or more"}),

@@ -139,7 +139,6 @@ NASTY = {
     "tabs and lines": "one\ttwo\nthree\r\nfour\x85five\u2028six\x0bseven",
     "terminal": "\x1b[31mred\x1b]0;title\x07 \x9b5m",
     "order": "\u202eright to left\u2066",
-    "half a pair": "\ud800 alone \udfff",
     "quotes": '"an open quote, \' and "" and = + - @',
     "templates": "${x} {{y}} %{z} $title $$",
     "formulas": r"\(x\) $\frac{1}{0}$ $",

@@ -113,10 +113,10 @@ def test_jsonl_takes_texts_and_conversations_numbers_and_strings(tmp_path: Path)
     problems = {problem.question: problem for problem in task.problems("train")}
     assert {question: problem.answer for question, problem in problems.items()} == {
         "1 + 1?": "2",
-        "2 + 2?": "4",
+        "system: Be brief.\n\nuser: 2 + 2?": "4",
         "1 / 2?": "0.5",
     }
-    assert task.messages(problems["2 + 2?"]) == conversation  # its own system message stays
+    assert task.messages(problems["system: Be brief.\n\nuser: 2 + 2?"]) == conversation  # its own system message stays
     assert task.messages(problems["1 + 1?"])[0]["role"] == "system"
     assert problems["1 / 2?"].columns == {"level": "hard"}
     assert problems["1 / 2?"].source == f"{path}:4"
@@ -144,12 +144,12 @@ def test_jsonl_holds_out_a_tenth_by_the_prompt(tmp_path: Path) -> None:
         ("{", "not JSON (Expecting property name enclosed in double quotes at column ", None),
         ("[1]", "a row must be a JSON object, not list", None),
         ({"prompt": "?"}, "there is no column 'answer'; it has 'prompt'", "set task.answer_column"),
-        ({"prompt": "?", "answer": None}, "there is no column 'answer'", "set task.answer_column"),
+        ({"prompt": "?", "answer": None}, "column 'answer': is null", "set task.answer_column"),
         ({"prompt": "?", "answer": "4 or 5"}, "the gold answer is not one number: '4 or 5'", None),
         ({"prompt": "?", "answer": True}, "the gold answer is not one number: 'True'", None),
         ({"prompt": "?", "answer": float("nan")}, "the gold answer is not one number: 'nan'", None),
         ({"prompt": "", "answer": 4}, "the prompt is neither", None),
-        ({"prompt": [{"text": "?"}], "answer": 4}, "the prompt is neither", None),
+        ({"prompt": [{"text": "?"}], "answer": 4}, "message 1 of 1 has no role", None),
         ({"prompt": "?", "answer": "x" * 5000}, "...", None),
     ],
     ids=lambda value: str(value)[:40],

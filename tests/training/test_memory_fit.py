@@ -68,7 +68,7 @@ def test_a_step_that_does_not_fit_is_cut_before_the_first(tmp_path: Path, capfd:
     run = train(recipe, out=tmp_path / "cut", loaded=policy)
     assert small.errors == 2  # 16, then 8: both in the first minute
     task = recipe.load_task()
-    longest = max(policy.prompt_tokens(task.messages(problem)) for problem in task.problems("train", 64))
+    longest = max(len(policy.prompt_ids(task.messages(problem))) for problem in task.problems("train", 64))
     assert small.seen[:3] == [(16, longest + LONGEST), (8, longest + LONGEST), (4, longest + LONGEST)]
     assert small.seen[3][1] < longest + LONGEST  # the first step itself
     assert run.finished

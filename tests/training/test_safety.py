@@ -414,6 +414,18 @@ def test_a_notebook_goes_on_by_itself(whole: Run, tmp_path: Path, kernel: Any) -
     assert_same(run, whole)
 
 
+def test_a_run_that_goes_further_has_the_new_schedule_s_rate_from_its_first_step(tmp_path: Path) -> None:
+    """Its checkpoint holds the rate at the end of the old schedule, which is 0 where that falls to 0."""
+    whole = train(small(budget={"max_steps": 8}), out=tmp_path / "whole")
+    run = train(small(budget={"max_steps": 4}), out=tmp_path / "run")
+    longer = Recipe.load(run.path / "recipe.toml", budget={"max_steps": 8})
+    train(longer, resume=run.path)
+    rates = {row["step"]: row["learning_rate"] for row in whole.metrics()}
+    for row in run.metrics():
+        if row["step"] > 4:
+            assert row["learning_rate"] == rates[row["step"]] > 0
+
+
 def test_a_run_goes_on_with_another_learning_rate(whole: Run, tmp_path: Path, command: Callable[..., Any]) -> None:
     """What a tripwire suggests; the schedule in the checkpoint would bring back the old rate."""
     run = cut_copy(whole, tmp_path / "run", 6)

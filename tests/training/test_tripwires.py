@@ -15,7 +15,7 @@ from grpo_colab import Recipe, train
 from grpo_colab.recipe.schema import Tripwires as Settings
 from grpo_colab.runs.records import repeatable
 from grpo_colab.runs.run import Run
-from grpo_colab.training.trainer import CompletionLogMixin
+from grpo_colab.training.trainer_rows import CompletionLogMixin
 
 pytestmark = pytest.mark.stack
 

@@ -27,6 +27,7 @@ from grpo_colab.reporting.embedding import points
 from grpo_colab.reporting.page.html import display_text
 from grpo_colab.runs.run import Run, quote
 from grpo_colab.tasks import TASKS, Problem, Task, load_task, task_options
+from grpo_colab.tasks.conversations import distinct_parts, prompt_key
 from grpo_colab.text import on_one_line, printable
 from grpo_colab.utils import files
 
@@ -97,7 +98,8 @@ def embed(
         columns |= success_rates(Run(run), made, problems)
     columns["question"] = columns.pop("question")  # the last column: it is the widest
 
-    texts = [problem.question[: points.LONGEST] for name in SPLITS for problem in split[name]]
+    questions = distinct_parts([problem.question for name in SPLITS for problem in split[name]])
+    texts = [question[: points.LONGEST] for question in questions]
     words, names = points.tfidf(texts)
     vectors, embedder = points.embed_texts(texts, words, model)
     places, layout = points.lay_out(vectors)
@@ -128,7 +130,7 @@ def problem_columns(split: Mapping[str, Sequence[Problem]]) -> dict[str, list[An
         "steps": [len(problem.steps) or None for problem in problems],  # None for an answer without its solution
         "answer": [to_cell(problem.answer, 80) for problem in problems],
         "length": [len(problem.question) for problem in problems],
-        "question": [to_cell(problem.question) for problem in problems],
+        "question": [to_cell(question) for question in distinct_parts([problem.question for problem in problems])],
     }
 
 
@@ -295,12 +297,19 @@ def success_rates(run: Run, task: Task, problems: Sequence[Problem]) -> dict[str
     either share is. Raises SettingError for a run that has neither evaluations nor completions, or was asked none of
     the problems.
     """
-    by_question = {problem.question: problem for problem in problems}
-    right: tuple[dict[str, list[bool]], ...] = ({}, {})
+    # An evaluation knows a problem by its source and its question, the completions by its prompt and its gold answer.
+    by_question: dict[tuple[str, str], Problem] = {}
+    by_prompt: dict[str, list[Problem]] = {}
+    for problem in problems:
+        for question in problem.known_as:
+            by_question[problem.source, question] = by_question["", question] = problem  # some rows have no source
+        by_prompt.setdefault(prompt_key(task.messages(problem)), []).append(problem)
+    right: tuple[dict[int, list[bool]], ...] = ({}, {})
     evaluated = [(side, row) for side, name in enumerate((BEFORE, AFTER)) for row in _read_rows(run, name)]
     for side, row in evaluated:
-        if isinstance(row.get("question"), str):
-            right[side].setdefault(row["question"], []).append(row.get("right") is True)
+        answered = by_question.get((str(row.get("source", "")), str(row.get("question"))))
+        if answered is not None:
+            right[side].setdefault(id(answered), []).append(row.get("right") is True)
     sampled = [row for row in _read_rows(run, "completions.jsonl") if files.number(row.get("step")) is not None]
     if not evaluated and not sampled:
         raise SettingError(
@@ -308,31 +317,25 @@ def success_rates(run: Run, task: Task, problems: Sequence[Problem]) -> dict[str
         )
     middle = max((row["step"] for row in sampled), default=0) / 2
     for row in sampled:
-        problem = by_question.get(_question_of(row.get("prompt")))
-        if problem is not None and isinstance(row.get("completion"), str):
+        asked = by_prompt.get(prompt_key(row.get("prompt")), [])
+        if asked and isinstance(row.get("completion"), str):
+            problem = next((one for one in asked if one.answer == row.get("answer")), asked[0])
             verdict = task.grade(row["completion"], problem)
-            right[row["step"] > middle].setdefault(problem.question, []).append(verdict.right)
-    if not any(question in by_question for side in right for question in side):
+            right[row["step"] > middle].setdefault(id(problem), []).append(verdict.right)
+    if not any(right):
         raise SettingError(
             f"was asked none of these {len(problems):,} problems",
             setting="--run",
             value=str(run.path),
             remedy="remove --run, or give the settings of its task, and no --n",
         )
-    before, after = ([_share(side.get(problem.question)) for problem in problems] for side in right)
+    before, after = ([_share(side.get(id(problem))) for problem in problems] for side in right)
     change = [None if b is None or a is None else a - b for b, a in zip(before, after, strict=True)]
     return {"before": before, "after": after, "change": change}
 
 
 def _read_rows(run: Run, name: str) -> list[dict[str, Any]]:
     return files.read_objects(run.path / name).rows
-
-
-def _question_of(prompt: Any) -> str:
-    """Return the question in a prompt of completions.jsonl: a text, or a conversation's last message; "" for none."""
-    last = prompt[-1] if isinstance(prompt, list) and prompt else prompt
-    question = last.get("content") if isinstance(last, dict) else last
-    return question if isinstance(question, str) else ""
 
 
 def _share(right: Sequence[bool] | None) -> float | None:

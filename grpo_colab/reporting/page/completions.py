@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from grpo_colab.reporting.page.html import display_text
 from grpo_colab.reporting.page.run_reader import RunData
 from grpo_colab.rewards import grade
+from grpo_colab.tasks.conversations import distinct_parts, distinct_questions, said_in
 from grpo_colab.text import is_secret, masked
 from grpo_colab.utils.files import number
 
@@ -125,13 +126,14 @@ def _messages(prompt: Any) -> Messages:
         return (("", shorten_middle(prompt)),)
     few = [*prompt[: MOST_MESSAGES - 1], prompt[-1]] if len(prompt) > MOST_MESSAGES else prompt
     messages = (one if isinstance(one, dict) else {"content": one} for one in few)
-    return tuple((display_text(one.get("role", ""), 40), shorten_middle(one.get("content"))) for one in messages)
+    return tuple((display_text(one.get("role", ""), 40), shorten_middle(said_in(one))) for one in messages)
 
 
 def _completion_columns(runs: Sequence[RunData], groups: Sequence[Group], most: int) -> dict[str, Any]:
     """Return the completions in columns: a list per field, with a value per completion.
 
-    "prompts" has each prompt once, and "prompt" a place in it; "names" has the rewards of "parts". Over `most`
+    "prompts" has each prompt once, and "prompt" a place in it; "asked" has what tells it from the others,
+    None where that is its last message; "names" has the rewards of "parts". Over `most`
     characters, whole groups are left out, evenly over the steps. Over MOST_REWARDS, the last rewards are left out.
     "said" tells both.
     """
@@ -148,9 +150,11 @@ def _completion_columns(runs: Sequence[RunData], groups: Sequence[Group], most: 
     if len(names) > MOST_REWARDS:
         said.append(f"{MOST_REWARDS} of {len(names):,} rewards.")
         names = names[:MOST_REWARDS]
+    conversations = [[{"role": role, "content": content} for role, content in prompt] for prompt in prompts]
     return {
         "said": " ".join(said),
         "prompts": list(prompts),
+        "asked": distinct_questions(conversations),
         "names": [display_text(name, 80) for name in names],
         "run": run_numbers,
         "step": [number(row.get("step")) for row in rows],
@@ -227,6 +231,9 @@ def _first_problems(problems: Sequence[Problem], most: int) -> dict[str, Any]:
         if taken > most:
             break
         kept.append(problem.row)
+    for row, asked in zip(kept, distinct_parts([row["question"] for row in kept]), strict=True):
+        if asked != row["question"]:
+            row["asked"] = asked
     fewer = len(kept) < len(problems)
     said = f"{len(kept):,} of {len(problems):,} problems: those that changed first." if fewer else ""
     return {"said": said, "kinds": KINDS, "rows": kept}

@@ -141,7 +141,7 @@ function showList(name, { fields, tools, columns, noun, pick, row, detail }) {
 }
 
 function completions(data, runs) {
-  const asked = data.prompts.map((prompt) => prompt.at(-1)[1]);
+  const asked = data.asked ?? data.prompts.map((prompt) => prompt.at(-1)[1]);
   const all = data.text.map((_, n) => n);
   const groups = groupByKey(all, data.group);
   const verdicts = [...new Set(data.verdict)].filter(Boolean).sort();
@@ -242,7 +242,7 @@ function problems(data, runs) {
       const row = data.rows[n];
       return (
         (run === "all" || String(row.run) === run) && (kind === "any" || row.kind === kind) &&
-        words.every((word) => [row.question, row.before, row.after].some((text) => text !== null && word.test(text)))
+        words.every((word) => [row.asked ?? row.question, row.before, row.after].some((text) => text !== null && word.test(text)))
       );
     });
   }
@@ -251,7 +251,7 @@ function problems(data, runs) {
   const row = (n) => [
     runs.length > 1 && make("span", { class: "short said" }, runs[data.rows[n].run]),
     make("b", { class: colour[data.rows[n].kind] ?? "muted" }, data.rows[n].kind),
-    make("span", { class: "short", dir: "auto" }, highlight(excerpt(data.rows[n].question, words), words)),
+    make("span", { class: "short", dir: "auto" }, highlight(excerpt(data.rows[n].asked ?? data.rows[n].question, words), words)),
   ];
   const side = (name, text, verdict) =>
     make("div", {}, make("div", { class: "said" }, name, " ", verdict && verdictMark(verdict)), text === null ? make("p", { class: "muted" }, "not asked") : pre(text, words));

@@ -1,0 +1,89 @@
+"""Find the gold answer of a completion by its prompt, in a file of problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from grpo_colab.errors import SettingError
+from grpo_colab.rewards import gold_number
+from grpo_colab.tasks.conversations import last_message, prompt_key, without_system
+from grpo_colab.tasks.jsonl_rows import gold_text, read_jsonl
+
+PROMPTS: Final = ("prompt", "question")  # the columns that may hold a prompt
+
+
+class Gold(NamedTuple):
+    """A gold answer, and its place in the file of problems."""
+
+    answer: str
+    place: str
+
+
+class Golds:
+    """The gold answers in a file of problems, by their prompts.
+
+    The prompt of a completion is looked up as a whole conversation. A system message that only one of the two has may
+    be the task's, so then the rest is looked up. At last the last message is, among the problems whose prompt is a
+    text: the messages before it may be examples. Raises SettingError for a file that cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.whole: dict[str, list[Gold]] = {}
+        self.texts: dict[str, list[Gold]] = {}  # those whose prompt is a text
+        self.with_system: dict[str, list[Gold]] = {}  # those with a system message, by the rest of the conversation
+        self.without_system: dict[str, list[Gold]] = {}
+        for place, row in read_jsonl(path):
+            prompt = prompt_of(row)
+            answer = gold_text(row.get("answer"))
+            if prompt is None or answer is None:
+                continue
+            # Of an answer as GSM8K writes it, only what follows #### counts.
+            gold = Gold(str(answer).rpartition("####")[2].strip(), place)
+            self.whole.setdefault(prompt_key(prompt), []).append(gold)
+            if isinstance(prompt, str):
+                self.texts.setdefault(prompt_key(prompt), []).append(gold)
+            rest = without_system(prompt)
+            if rest == prompt:
+                self.without_system.setdefault(prompt_key(prompt), []).append(gold)
+            elif rest:
+                self.with_system.setdefault(prompt_key(rest), []).append(gold)
+
+    def find(self, row: Mapping[str, Any], place: str) -> str | None:
+        """Return the gold answer of a row's prompt, None where there is none.
+
+        Raises SettingError, with the places of both, where two problems with that prompt have different answers.
+        """
+        prompt = prompt_of(row)
+        if prompt is None:
+            return None
+        rest = without_system(prompt)
+        golds = self.whole.get(prompt_key(prompt), [])
+        if not golds and rest:
+            golds = (self.with_system if rest == prompt else self.without_system).get(prompt_key(rest), [])
+        if not golds:
+            golds = self.texts.get(prompt_key(last_message(prompt)), [])
+        for other in golds[1:]:
+            if not _are_equal(other.answer, golds[0].answer):
+                raise SettingError(
+                    f"two problems of --golds have the prompt of this row and different answers: {golds[0].place} has "
+                    f"{golds[0].answer!r:.80}, {other.place} has {other.answer!r:.80}",
+                    setting="--golds",
+                    remedy="take one of them out, or write the answers into the completions' own rows",
+                    place=place,
+                )
+        return golds[0].answer if golds else None
+
+
+def _are_equal(one: str, other: str) -> bool:
+    """Tell whether two gold answers are the same number, or the same text where one is no number."""
+    try:
+        return gold_number(one) == gold_number(other)
+    except ValueError:
+        return one == other
+
+
+def prompt_of(row: Mapping[str, Any]) -> Any:
+    """Return the prompt of a row, from its column `prompt` or `question`; None where both are missing or null."""
+    return next((row[column] for column in PROMPTS if row.get(column) is not None), None)

@@ -1,0 +1,95 @@
+"""Check a tokenizer before the weights are loaded: can its chat template write the prompts, and does an answer end?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from grpo_colab.errors import SettingError, one_line
+from grpo_colab.policy.asking import Asking
+from grpo_colab.tasks.conversations import without_system
+
+if TYPE_CHECKING:
+    from grpo_colab.recipe.recipe import Recipe
+    from grpo_colab.tasks import Message, Problem, Task
+
+INSTRUCT: Final = "take the model's instruct version"
+
+
+def load_tokenizer(recipe: Recipe) -> Any:
+    """Return the tokenizer of the recipe's model, downloaded where it is on the hub; None where it cannot be loaded.
+
+    Whoever loads the model then says why.
+    """
+    from transformers import AutoTokenizer
+
+    options = {key: recipe.model[key] for key in ("revision", "token", "trust_remote_code") if key in recipe.model}
+    try:
+        return AutoTokenizer.from_pretrained(recipe.model_path, **options)
+    except Exception:  # noqa: BLE001 - no network, no such file, or a class that is not installed
+        return None
+
+
+def check_prompts(recipe: Recipe, task: Task, problems: Sequence[Problem], tokenizer: Any) -> None:
+    """Raise SettingError for a tokenizer that cannot write the prompt of each problem, or cannot end an answer.
+
+    The error names the setting, or the place of a problem that the template refuses or leaves out in part, and offers a
+    way. A `tokenizer` of None, which could not be loaded, is not checked: the loader says why.
+    """
+    if tokenizer is None:
+        return
+    check_tokenizer(recipe, tokenizer)
+    asking = Asking.of(recipe)
+    for problem in problems:
+        trouble = _trouble(asking, tokenizer, task.messages(problem))
+        if trouble is None:
+            continue
+        own = list(problem.messages or [{"role": "user", "content": problem.question}])
+        if task.system_prompt and own[0]["role"] != "system" and _trouble(asking, tokenizer, own) is None:
+            raise SettingError(
+                f"the model's chat template takes no system message ({trouble})",
+                setting="task.system_prompt",
+                value=task.system_prompt,
+                remedy='write task.system_prompt = "", and ask for the format in the problems, or take another model',
+            )
+        remedy = "take another model, or write a chat template that takes it into the model's folder"
+        if own[0]["role"] == "system" and _trouble(asking, tokenizer, without_system(own)) is None:
+            remedy = "take the system message out of the data, or take another model"
+        raise SettingError(
+            f"the model's chat template refuses the prompt ({trouble})", remedy=remedy, place=problem.source or None
+        )
+
+
+def check_tokenizer(recipe: Recipe, tokenizer: Any) -> None:
+    """Raise SettingError for a tokenizer without a chat template or without an end token."""
+    named: dict[str, Any] = {"setting": "model.model_name", "value": recipe.model["model_name"]}
+    if not getattr(tokenizer, "chat_template", None):
+        raise SettingError(
+            "its tokenizer has no chat template, so that no prompt can be written",
+            remedy=f"{INSTRUCT}, or put a chat_template.jinja into the model's folder",
+            **named,
+        )
+    if tokenizer.eos_token_id is None:
+        raise SettingError(
+            "its tokenizer has no end token, so that no answer could end",
+            remedy=f"{INSTRUCT}, or write eos_token into its tokenizer_config.json",
+            **named,
+        )
+
+
+def _trouble(asking: Asking, tokenizer: Any, prompt: Sequence[Message]) -> str | None:
+    """Return on one line why the chat template does not write a prompt; None where it does.
+
+    A message that it leaves out is a reason, too: then different problems could be one prompt. What an assistant said
+    does not count, since some templates take its reasoning out.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        written = " ".join(asking.prompt_text(tokenizer, prompt).split())
+    except (TemplateError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        return one_line(error)
+    for number, message in enumerate(prompt, 1):
+        if message["role"] != "assistant" and " ".join(message["content"].split()) not in written:
+            return f"it leaves out message {number}, of the role {message['role']!r}"
+    return None

@@ -1,0 +1,141 @@
+"""Refuse, before anything is loaded, what TRL, transformers or a reward would refuse only once the weights are there.
+
+The libraries themselves are asked: their configuration, their schedule and their sampler are built, and thrown away.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grpo_colab.errors import SettingError, one_line
+from grpo_colab.plan import plan_batch
+from grpo_colab.policy.asking import check_asking
+from grpo_colab.rewards.resolve import MissingColumn, required_columns, reward_name
+from grpo_colab.tasks.jsonl_rows import names
+from grpo_colab.training.tracking import check_trackers
+from grpo_colab.training.trainer import grpo_arguments
+
+MOST_RATES = 1000
+
+if TYPE_CHECKING:
+    from grpo_colab.recipe.recipe import Recipe
+    from grpo_colab.tasks import Problem
+    from grpo_colab.utils.device import Device
+
+
+def check_arguments(recipe: Recipe, device: Device) -> None:
+    """Build TRL's GRPOConfig, its schedule and its sampler. Raise SettingError with the words of what refuses them.
+
+    Also raises SettingError for a hindsight.method other than "grpo", for a tracker that is unknown or not installed,
+    and for a setting that cannot decide how the policy is asked.
+    """
+    import trl
+
+    if recipe.hindsight and recipe.hindsight.method != "grpo":
+        raise SettingError(
+            "is for `grpo-colab draw`, not for training", setting="hindsight.method", value=recipe.hindsight.method
+        )
+    check_trackers(recipe.grpo)
+    check_asking(recipe, device)
+    arguments = grpo_arguments(recipe, Path("checkpoints"), plan_batch(recipe, device.processes), device)
+    try:
+        config = trl.GRPOConfig(**arguments)
+    except (ValueError, TypeError, KeyError, ImportError, ArithmeticError) as error:
+        raise SettingError(f"TRL refuses it ({one_line(error)})", setting="[grpo]") from error
+    check_sampler(recipe, config)
+    check_optimisation(recipe, config)
+
+
+def check_sampler(recipe: Recipe, config: Any) -> None:
+    """Raise SettingError for settings with which TRL's sampler would draw no prompt."""
+    from trl.trainer.utils import RepeatSampler
+
+    sampler = RepeatSampler(
+        range(recipe.budget.prompts_per_step),
+        mini_repeat_count=config.num_generations,
+        batch_size=config.generation_batch_size // config.num_generations,
+        repeat_count=config.num_iterations * config.steps_per_generation,
+    )
+    if next(iter(sampler), None) is None:
+        raise SettingError(
+            "TRL would draw no prompt to learn from",
+            setting="grpo.num_iterations",
+            value=config.num_iterations,
+            remedy="write 1 or more",
+        )
+
+
+def check_optimisation(recipe: Recipe, config: Any) -> None:
+    """Raise SettingError for an optimiser or a learning rate schedule that transformers cannot make.
+
+    Both are made for a single number, and the schedule is asked for its rate at up to MOST_RATES steps. An optimiser
+    whose package is missing is refused, too.
+    """
+    import torch
+    from transformers import Trainer, get_scheduler
+
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer: Any = torch.optim.SGD([weight], lr=1e-4)
+    try:
+        kind, arguments = Trainer.get_optimizer_cls_and_kwargs(config)
+        if not str(config.optim).endswith("8bit"):  # those need a GPU
+            optimizer = kind([weight], **arguments)
+    except (ValueError, TypeError, ImportError, AttributeError) as error:
+        if "pass a model" not in str(error):  # as a few do, which the trainer will
+            raise _refused("optim", recipe, error, "write another, such as 'adamw_torch', or other values") from error
+    try:
+        schedule = get_scheduler(
+            config.lr_scheduler_type,
+            optimizer,
+            num_warmup_steps=config.get_warmup_steps(config.max_steps),
+            num_training_steps=config.max_steps,
+            scheduler_specific_kwargs=config.lr_scheduler_kwargs,
+        )
+        for rate in getattr(schedule, "lr_lambdas", ()):
+            for step in range(0, config.max_steps + 1, 1 + config.max_steps // MOST_RATES):
+                rate(step)
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        remedy = "write what it needs into grpo.lr_scheduler_kwargs, as { name = value }, or take another schedule"
+        raise _refused("lr_scheduler_type", recipe, error, remedy) from error
+
+
+def _refused(key: str, recipe: Recipe, error: Exception, remedy: str) -> SettingError:
+    problem = f"transformers refuses it ({one_line(error)})"
+    return SettingError(problem, setting=f"grpo.{key}", value=recipe.grpo.get(key), remedy=remedy)
+
+
+def check_columns(recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """Raise SettingError, with its place, for a problem that lacks a column which a reward cannot do without.
+
+    A column that is there and null is passed on as None.
+    """
+    for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
+        for column in required_columns(function):
+            for problem in problems:
+                if column != "answer" and column not in problem.columns:
+                    raise MissingColumn(
+                        f"there is no column {column!r}; it has {names(problem.columns)}",
+                        setting=f"rewards.{name}",
+                        remedy="write it into every row, null where there is none",
+                        place=problem.source or None,
+                    )
+        _need_parameters(name, function, problems)
+
+
+def _need_parameters(name: str, function: Callable[..., Any], problems: Sequence[Problem]) -> None:
+    """Raise SettingError for a column that a reward without **kwargs has no parameter for: TRL passes them all."""
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for problem in problems:
+        for column in problem.columns:
+            if column not in parameters:
+                raise SettingError(
+                    f"{reward_name(function)} must accept {column!r}, a column of this row, which TRL passes",
+                    setting=f"rewards.{name}",
+                    remedy="add **kwargs to its parameters",
+                    place=problem.source or None,
+                )
