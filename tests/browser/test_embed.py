@@ -58,6 +58,7 @@ def listed(page: Any) -> list[dict[str, str]]:
     return [dict(zip(names, row.locator("td").all_inner_texts(), strict=True)) for row in rows]
 
 
+@pytest.mark.long
 def test_the_map_of_gsm8k(gsm8k_map: Path, open_page: Callable[..., Any], keep: Callable[..., Path]) -> None:
     questions = {row["question"]: row for row in read(gsm8k_map / "metadata.tsv")}
     page = open_page(url_of(gsm8k_map), height=1100, accept_downloads=True)

@@ -425,5 +425,6 @@ async def in_kernel(runtime: Runtime) -> None:
         await manager.shutdown_kernel(now=True)
 
 
+@pytest.mark.long
 def test_a_kernel_restarts_by_itself_and_goes_on(runtime: Runtime) -> None:
     asyncio.run(in_kernel(runtime))

@@ -347,6 +347,7 @@ def test_what_is_secret_is_not_shown(patient: Callable[..., Patient]) -> None:
     seen(found["wandb"], "ok", "***, by WANDB_MODE")  # as where a key was put into the wrong variable
 
 
+@pytest.mark.long
 def test_what_wandb_answers(patient: Callable[..., Patient], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parents[1])
     from wandb_server import KEY, WandbServer
@@ -433,6 +434,7 @@ def test_an_nvidia_smi_that_fails(patient: Callable[..., Patient]) -> None:
         seen(it.ask("gsm8k-llama31-8b", run=f"limits.LIMIT_S = {limit}")["gpu"], "broken", words, "needs one")
 
 
+@pytest.mark.long
 def test_a_torch_with_cuda(patient: Callable[..., Patient]) -> None:
     """A package called torch that tells what one with CUDA would, on cards that such tests do not have."""
     it = patient()
@@ -481,6 +483,7 @@ def test_a_torch_with_cuda(patient: Callable[..., Patient]) -> None:
     seen(it.ask(run=left)["torch"], "broken", "cannot be imported")
 
 
+@pytest.mark.long
 def test_vllm(patient: Callable[..., Patient]) -> None:
     """A package called vllm, as the real one is too large, in the states that the real one has been met in."""
     it = patient()

@@ -115,6 +115,7 @@ def test_what_is_easy_is_solved_and_ends_the_run(method: str, tmp_path: Path) ->
     assert status(run.path)["state"] == "finished"
 
 
+@pytest.mark.long
 def test_seeds_in_a_table_and_a_resume_that_skips_what_is_finished(command: Command, tmp_path: Path) -> None:
     settings = ["--grpo.num-generations", "8", "--budget.max-steps", "1"]
     done = command("draw", HARD, "--seeds", "2", "--out", "runs", "--json", *settings, timeout_s=600)

@@ -102,6 +102,7 @@ def test_what_cannot_be_loaded_is_left_to_the_loader() -> None:
     check_prompts(recipe, recipe.load_task(), recipe.load_task().problems("train", 1), None)
 
 
+@pytest.mark.long
 def test_doctor_says_so_and_training_refuses_it_before_the_weights(tmp_path: Path, command: Callable[..., Any]) -> None:
     name = model(tmp_path / "m", chat_template=NO_SYSTEM)
     (tmp_path / "m" / "model.safetensors").write_bytes(b"these are no weights")

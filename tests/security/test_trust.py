@@ -294,6 +294,7 @@ def test_what_is_this_packages_own_needs_no_trust() -> None:
 LOOKED_FOR = ("click", "tomli_w", "statistics", "org", "envwrap", "vllm", "triton", "kernels", "cuda", "sitecustomize")
 
 
+@pytest.mark.long
 def test_no_file_where_one_stands_takes_a_librarys_place(tmp_path: Path, mark: Path) -> None:
     """Nor that of one that is not installed and that another one looks for, nor an entry point, in any command."""
     for name in (*LOOKED_FOR, "loud_plugin"):

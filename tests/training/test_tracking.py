@@ -249,6 +249,7 @@ sys.stderr = sys.__stderr__
 """
 
 
+@pytest.mark.long
 def test_what_hangs_is_left_what_cannot_work_is_refused_and_the_next_run_has_all_of_it(
     tmp_path: Path, warm: Warm
 ) -> None:

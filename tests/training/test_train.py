@@ -154,6 +154,7 @@ def test_four_bit_trains_the_adapter_and_leaves_the_base_alone(tmp_path: Path) -
     assert changed == {name for name in before if "lora_" in name}
 
 
+@pytest.mark.long
 def test_real_gsm8k_goes_through_the_command(
     gsm8k: Path, tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

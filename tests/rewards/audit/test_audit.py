@@ -227,6 +227,7 @@ def test_math_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not thread-safe" in whats(found)
 
 
+@pytest.mark.long
 @math_verify
 def test_the_reward_of_trl(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("trl")
