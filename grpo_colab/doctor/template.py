@@ -14,7 +14,7 @@ from grpo_colab.doctor import limits
 from grpo_colab.doctor.findings import Answer, Probe, broken, ok, run, warning
 from grpo_colab.doctor.network import is_cached
 
-# Gets the recipe as TOML, and prints what is wrong and what to do about it, or null where the tokenizer is not here.
+# Gets the recipe as TOML, and prints what is wrong and what to do about it, or null where no tokenizer can be loaded.
 ASK: Final = """
 import json, os, sys
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -43,7 +43,7 @@ print(json.dumps(found))
 def check_template(probe: Probe) -> Answer:
     """Look whether the tokenizer of the recipe's model has a chat template that takes the task's prompts, and an end.
 
-    Nothing is downloaded: of a model that is not here yet, that is said.
+    Nothing is downloaded, and no code of the model's is run: where that would be needed, the answer is not known.
     """
     if probe.recipe is None:
         return ok("no recipe to look at")
@@ -57,6 +57,6 @@ def check_template(probe: Probe) -> Answer:
         return ok("not known: transformers cannot read the tokenizer here")
     found = json.loads(printed.strip().splitlines()[-1])
     if found is None:
-        return ok("not known before the model is here")
+        return ok("not known: the tokenizer is not here, or needs code of the model's own")
     problem, advice = found
     return broken(problem, advice) if problem else ok("the chat template takes the task's prompts, and answers end")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.policy.asking import Asking
 from grpo_colab.tasks.conversations import without_system
+from grpo_colab.utils.hub import check_hub
 
 if TYPE_CHECKING:
     from grpo_colab.recipe.recipe import Recipe
@@ -16,15 +17,18 @@ if TYPE_CHECKING:
 INSTRUCT: Final = "take the model's instruct version"
 
 
-def load_tokenizer(recipe: Recipe) -> Any:
+def load_tokenizer(recipe: Recipe, may_run_code: bool = False) -> Any:
     """Return the tokenizer of the recipe's model, downloaded where it is on the hub; None where it cannot be loaded.
 
-    Whoever loads the model then says why.
+    Whoever loads the model then says why. The model's own Python is run only with `may_run_code`, for which the recipe
+    must have been trusted, and where its trust_remote_code says so. Nobody is asked for it.
     """
     from transformers import AutoTokenizer
 
-    options = {key: recipe.model[key] for key in ("revision", "token", "trust_remote_code") if key in recipe.model}
+    options = {key: recipe.model[key] for key in ("revision", "token") if key in recipe.model}
+    options["trust_remote_code"] = may_run_code and bool(recipe.model.get("trust_remote_code"))
     try:
+        check_hub(recipe.model_path)
         return AutoTokenizer.from_pretrained(recipe.model_path, **options)
     except Exception:  # noqa: BLE001 - no network, no such file, or a class that is not installed
         return None

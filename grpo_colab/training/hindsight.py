@@ -63,8 +63,8 @@ class HindsightLearner:
 
         `run` is the run to resume, None for a new one. `loaded` is a policy to use instead of loading one. Without it,
         a pre-trained adapter that is missing is trained first. A run with a whole checkpoint needs no pre-trained
-        adapter: `learn` continues from the checkpoint's. Imports Unsloth. Raises
-        SettingError for what cannot work, and PretrainingStopped when a signal ended the pre-training.
+        adapter: `learn` continues from the checkpoint's. Imports Unsloth. Raises SettingError for what cannot work, and
+        PretrainingStopped when a signal ended the pre-training.
         """
         device = current_device()
         check_import_order()
@@ -72,7 +72,8 @@ class HindsightLearner:
         held_out = evaluate.evaluation_problems(task, recipe)
         import_stack(recipe, task, device)
         check_asking(recipe, device)
-        check_prompts(recipe, task, held_out, loaded.tokenizer if loaded else load_tokenizer(recipe))
+        tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe, may_run_code=True)
+        check_prompts(recipe, task, held_out, tokenizer)
         info(f"Loading {recipe.model['model_name']} on {device.name} ...")
         # `newest_whole` would set damaged ones aside here, and `learn` could not say so.
         has_checkpoint = run is not None and None in map(checkpoints.damage, checkpoints.saved(run.checkpoints))

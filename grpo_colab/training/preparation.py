@@ -63,9 +63,10 @@ def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup
     import_stack(recipe, task, device)
     check_arguments(recipe, device)
     check_columns(recipe, [*problems, *held_out])
-    check_prompts(recipe, task, [*problems, *held_out], loaded.tokenizer if loaded else load_tokenizer(recipe))
 
     recipe, loading, batch_plan = fit_to_device(recipe, device, loaded, resumed=run is not None)
+    tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe, may_run_code=True)
+    check_prompts(recipe, task, [*problems, *held_out], tokenizer)
     info(f"Loading {recipe.model['model_name']} on {device.name} ...")
     if loaded:
         policy = dataclasses.replace(loaded, asking=Asking.of(recipe))

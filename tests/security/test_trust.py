@@ -17,6 +17,8 @@ from refusals import refused
 
 from grpo_colab import Recipe, Run, notebook
 from grpo_colab.cli import main
+from grpo_colab.doctor.findings import Probe
+from grpo_colab.doctor.template import check_template
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluation.evaluate import evaluate_run
 from grpo_colab.experiments.sweep import variants
@@ -25,6 +27,7 @@ from grpo_colab.plan.disk import adapter_bytes
 from grpo_colab.plan.model_shape import ModelShape, adapted
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
+from grpo_colab.policy.templates import load_tokenizer
 from grpo_colab.recipe.recipe import TINY_MODEL
 from grpo_colab.recipe.trust import check_trust, check_trust_of_all
 from grpo_colab.rewards import get_strict_format_reward, resolve_reward
@@ -210,6 +213,28 @@ def test_a_plan_reads_a_models_configuration_and_not_its_code(
     with ExitStack() as held, refused(problem="runs code", remedy="--trust-code"):
         open_run(Recipe.load(path), tmp_path / "run", None, held)
     assert (mark.exists(), (tmp_path / "run").exists()) == (False, False)
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("trusts", ["true", "false", None])
+def test_the_doctor_reads_a_models_tokenizer_and_runs_none_of_its_code(
+    trusts: str | None, received: Callable[..., Path], mark: Path, tmp_path: Path
+) -> None:
+    """A tokenizer with its own Python, in a recipe that came as a file."""
+    model = tmp_path / "model"
+    shutil.copytree(TINY_MODEL, model)
+    for name, auto_class in (("config.json", "AutoConfig"), ("tokenizer_config.json", "AutoTokenizer")):
+        content = json.loads((model / name).read_text())
+        content["auto_map"] = {auto_class: "code.Own" if auto_class == "AutoConfig" else ["code.Own", "code.Own"]}
+        content["tokenizer_class"] = "Own"
+        content["model_type"] = "own"
+        (model / name).write_text(json.dumps(content))
+    (model / "code.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
+    trust = f"trust_remote_code = {trusts}" if trusts else ""
+    recipe = Recipe.load(received("correctness = 1.0", f"[model]\nmodel_name = {str(model)!r}\n{trust}"))
+    state, found, _ = check_template(Probe(recipe, [], "", None, False))
+    assert (state, found.startswith("not known")) == ("ok", True)
+    assert not mark.exists()
 
 
 def test_a_run_folder_a_mirror_and_drawings_ask(received: Callable[[str], Path], mark: Path, tmp_path: Path) -> None:
@@ -404,6 +429,7 @@ def test_the_hub_is_never_asked_for_a_folder_of_this_machine(
             load_policy(Recipe.load(model={"model_name": name}), current_device())
         with refused("model.model_name", name, problem="there is no such folder", snapshot=False):
             plan(Recipe.load(model={"model_name": name}), "T4")
+        assert load_tokenizer(Recipe.load(model={"model_name": name})) is None
     assert hub.requests == []
 
 
