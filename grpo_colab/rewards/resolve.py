@@ -231,21 +231,6 @@ class MissingColumn(SettingError):
     """Refuse a reward that needs a column which the data set lacks."""
 
 
-def required_columns(function: Callable[..., Any]) -> list[str]:
-    """Return the parameters of a reward that have no default and are not among what TRL always passes.
-
-    Raises ValueError or TypeError for a function without a signature that can be read.
-    """
-    import inspect
-
-    names = []
-    for parameter in inspect.signature(function).parameters.values():
-        is_keyword = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        if is_keyword and parameter.default is parameter.empty and parameter.name not in ALWAYS_PASSED:
-            names.append(parameter.name)
-    return names
-
-
 def check_signature(function: Callable[..., Any], columns: Collection[str]) -> None:
     """Raise SettingError, naming the parameter, unless TRL can call `function` for a data set with `columns`.
 

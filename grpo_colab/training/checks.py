@@ -5,25 +5,22 @@ The libraries themselves are asked: their configuration, their schedule and thei
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.plan import plan_batch
 from grpo_colab.policy.asking import check_asking
-from grpo_colab.rewards.resolve import MissingColumn, required_columns, reward_name
-from grpo_colab.tasks.jsonl_rows import names
 from grpo_colab.training.tracking import check_trackers
 from grpo_colab.training.trainer import grpo_arguments
-
-MOST_RATES = 1000
 
 if TYPE_CHECKING:
     from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.tasks import Problem
     from grpo_colab.utils.device import Device
+
+MOST_RATES: Final = 1000  # steps at which a schedule is asked for its rate
 
 
 def check_arguments(recipe: Recipe, device: Device) -> None:
@@ -108,34 +105,17 @@ def _refused(key: str, recipe: Recipe, error: Exception, remedy: str) -> Setting
 
 
 def check_columns(recipe: Recipe, problems: Sequence[Problem]) -> None:
-    """Raise SettingError, with its place, for a problem that lacks a column which a reward cannot do without.
+    """Raise SettingError, with its place, for a problem whose columns do not suit every reward, as `check_rewards`.
 
     A column that is there and null is passed on as None.
     """
-    for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
-        for column in required_columns(function):
-            for problem in problems:
-                if column != "answer" and column not in problem.columns:
-                    raise MissingColumn(
-                        f"there is no column {column!r}; it has {names(problem.columns)}",
-                        setting=f"rewards.{name}",
-                        remedy="write it into every row, null where there is none",
-                        place=problem.source or None,
-                    )
-        _need_parameters(name, function, problems)
-
-
-def _need_parameters(name: str, function: Callable[..., Any], problems: Sequence[Problem]) -> None:
-    """Raise SettingError for a column that a reward without **kwargs has no parameter for: TRL passes them all."""
-    parameters = inspect.signature(function).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
+    sound = set()
     for problem in problems:
-        for column in problem.columns:
-            if column not in parameters:
-                raise SettingError(
-                    f"{reward_name(function)} must accept {column!r}, a column of this row, which TRL passes",
-                    setting=f"rewards.{name}",
-                    remedy="add **kwargs to its parameters",
-                    place=problem.source or None,
-                )
+        columns = frozenset({"answer", *problem.columns})
+        if columns in sound:
+            continue
+        try:
+            recipe.check_rewards(columns)
+        except SettingError as error:
+            raise (error.at(problem.source) if problem.source else error) from None
+        sound.add(columns)

@@ -97,7 +97,13 @@ def unit_reward(
     path.write_text(f"{json.dumps({**GOOD, 'unit': 1})}\n{json.dumps({**GOOD, 'note': 2})}\n")
     name = f"{tmp_path}/own.py:unit_reward"
     recipe = Recipe.load(task={"name": "jsonl", "path": str(path), "test_path": str(path)}, rewards={name: 1.0})
-    with refused(f"rewards.{name}", problem="must accept 'note'", remedy="**kwargs", place=f"{path}:2", snapshot=False):
+    with refused(
+        f"rewards.{name}",
+        problem="unit_reward must accept note, which TRL passes",
+        remedy="**kwargs",
+        place=f"{path}:2",
+        snapshot=False,
+    ):
         check_columns(recipe, JSONL(path=str(path), test_path=str(path), seed=0).problems("train"))
 
 
