@@ -47,12 +47,7 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     run = Run(path)
     check_no_links(run.path)
     recipe = run.recipe
-    answers_before = {(row.get("source"), row["question"]): row for row in run.answers(BEFORE)}
-
-    def answer_before(problem: Problem) -> AnswerRow | None:
-        found = (answers_before.get((problem.source, question)) for question in problem.known_as)
-        return next((row for row in found if row is not None), None)
-
+    answers_before = run.answers(BEFORE)
     if not (run.adapter / "adapter_config.json").is_file():
         raise run.error("there is no adapter in it yet")
     foreign_code = check_trust(recipe, trust_code)
@@ -61,13 +56,14 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     task = recipe.load_task()
     # a problem whose line in the file is damaged has no earlier answer to be compared with
     held_out = evaluation_problems(task, recipe)
-    problems = [problem for problem in held_out if answer_before(problem) is not None]
+    answered = zip(held_out, find_answers(answers_before, held_out), strict=True)
+    problems = [problem for problem, row in answered if row is not None]
     if not problems:
         raise run.error(
             f"no answers in {BEFORE} to the problems of its recipe, so there is nothing to compare with",
             "train it from the beginning, with --out",
         )
-    need_same_problems(run, list(answers_before.values()), held_out)
+    need_same_problems(run, answers_before, held_out)
     import_unsloth()
     recipe.check_rewards(task.reward_columns())
     device = current_device()
@@ -75,7 +71,7 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     problems = fitting_problems(policy, recipe, task, problems)
     at_once = answers_at_once(recipe, policy.model.config, device.free_bytes)
     step = (run.evaluation or {}).get("step", run.last_step)
-    before = [row for problem in problems if (row := answer_before(problem)) is not None]
+    before = [row for row in find_answers(answers_before, problems) if row is not None]
     after = answer(policy, recipe, task, problems, at_once)
     return comparison(recipe, before, after, step)
 
@@ -109,16 +105,20 @@ def evaluation_problems(task: Task, recipe: Recipe) -> list[Problem]:
     return problems
 
 
-def answers_to(rows: Sequence[AnswerRow], problems: Sequence[Problem]) -> bool:
-    """Tell whether the rows of an evaluation answer these problems, in this order."""
-    return len(rows) == len(problems) and all(map(_answers, rows, problems))
+def find_answers(rows: Sequence[AnswerRow], problems: Sequence[Problem]) -> list[AnswerRow | None]:
+    """Return for each problem the row of an evaluation that answers it; None where there is none.
 
-
-def _answers(row: AnswerRow, problem: Problem) -> bool:
-    """Tell whether a row answers a problem. In a folder of before, a conversation has its last message as question."""
-    if row["question"] == problem.question:
-        return True
-    return row["question"] in problem.known_as and row.get("source", problem.source) == problem.source
+    A row belongs to a problem of its source and its question, or of its question alone, since a file may have moved. In
+    a folder of before, the question of a conversation is its last message, and only counts with the source.
+    """
+    by_place = {(row.get("source"), row["question"]): row for row in rows}
+    by_question = {row["question"]: row for row in rows}
+    found = []
+    for problem in problems:
+        at_its_place = (by_place.get((problem.source, question)) for question in problem.known_as)
+        here = next((row for row in at_its_place if row is not None), None)
+        found.append(here if here is not None else by_question.get(problem.question))
+    return found
 
 
 def need_same_problems(run: Run, rows: Sequence[AnswerRow], problems: Sequence[Problem]) -> None:
@@ -126,8 +126,9 @@ def need_same_problems(run: Run, rows: Sequence[AnswerRow], problems: Sequence[P
 
     The policy may have been trained on the present ones.
     """
-    known = {question for problem in problems for question in problem.known_as}
-    foreign = [row for row in rows if row["question"] not in known]
+    found = {id(row) for row in find_answers(rows, problems)}
+    questions = {problem.question for problem in problems}  # of which several rows may be, in a file that has moved
+    foreign = [row for row in rows if id(row) not in found and row["question"] not in questions]
     if foreign:
         raise run.error(
             f"{len(foreign)} of the {len(rows)} problems that it was evaluated on before training are not held out "
