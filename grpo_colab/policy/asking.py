@@ -83,9 +83,10 @@ class Asking:
     @classmethod
     def of(cls, recipe: Recipe) -> Asking:
         """Return how [grpo] of a recipe asks: by chat_template_kwargs, generation_kwargs and repetition_penalty."""
-        decoding = {"repetition_penalty": 1.0 if (given := recipe.grpo.get("repetition_penalty")) is None else given}
-        if recipe.grpo.get("cache_implementation") is not None:
-            decoding["cache_implementation"] = recipe.grpo["cache_implementation"]
+        decoding: dict[str, Any] = {"repetition_penalty": 1.0}  # TRL's default; a model's own configuration has others
+        for key in ("repetition_penalty", "cache_implementation"):
+            if recipe.grpo.get(key) is not None:
+                decoding[key] = recipe.grpo[key]
         return cls(_table(recipe, "chat_template_kwargs"), {**decoding, **_table(recipe, "generation_kwargs")})
 
     def prompt_text(self, tokenizer: Any, prompt: Sequence[Message]) -> str:

@@ -25,7 +25,7 @@ def load_tokenizer(recipe: Recipe, may_run_code: bool = False) -> Any:
     """
     from transformers import AutoTokenizer
 
-    options = {key: recipe.model[key] for key in ("revision", "token") if key in recipe.model}
+    options: dict[str, Any] = {key: recipe.model[key] for key in ("revision", "token") if key in recipe.model}
     options["trust_remote_code"] = may_run_code and bool(recipe.model.get("trust_remote_code"))
     try:
         check_hub(recipe.model_path)
