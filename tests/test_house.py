@@ -6,6 +6,7 @@ Which wing may import which is a contract of import-linter, in pyproject.toml; `
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,23 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 def test_no_file_is_longer_than_400_lines() -> None:
     lines = {path.relative_to(PACKAGE).as_posix(): len(path.read_text().splitlines()) for path in FILES}
     assert {name: count for name, count in lines.items() if count > 400} == {}
+
+
+def test_every_file_is_named_where_a_person_looks_for_it() -> None:
+    """In the README of its wing, or at the head of its own folder."""
+    unnamed = []
+    for path in FILES:
+        folder = path.parent
+        if folder == PACKAGE or path.stem.startswith("__"):
+            continue
+        texts = [
+            readme.read_text() for readme in (folder / "README.md", folder.parent / "README.md") if readme.exists()
+        ]
+        words = set(re.findall(r"`(\w+)(?:\.py)?`", "".join(texts)))
+        words |= set(re.findall(r"\w+", ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""))
+        if path.stem not in words:
+            unnamed.append(path.relative_to(PACKAGE).as_posix())
+    assert unnamed == []
 
 
 def test_one_file_imports_unsloth() -> None:
