@@ -14,6 +14,7 @@ import difflib
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -90,21 +91,29 @@ def notebook(source: Path, accelerator: str | None, places: dict[str, str]) -> s
     return nbformat.writes(book) + "\n"
 
 
-def main(arguments: list[str], root: Path) -> int:
-    """Write the files below `root`, or with --check compare them; return the exit status."""
-    check, changed = "--check" in arguments, False
-    for name, text in generated(root).items():
+def write_or_check(files: Mapping[str, str], root: Path, check: bool) -> bool:
+    """Write the files below `root` whose content differs, or with `check` print how it does. Return whether any did."""
+    changed = False
+    for name, text in files.items():
         path = root / name
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if text != before:
-            changed = True
-            if check:
-                lines = (before.splitlines(keepends=True), text.splitlines(keepends=True))
-                sys.stdout.writelines(difflib.unified_diff(*lines, f"{name} (is)", f"{name} (should be)"))
-            else:
-                path.write_text(text, encoding="utf-8")
-                print(f"wrote {name}")
-    return int(check and changed)
+        if text == before:
+            continue
+        changed = True
+        if check:
+            lines = (before.splitlines(keepends=True), text.splitlines(keepends=True))
+            sys.stdout.writelines(difflib.unified_diff(*lines, f"{name} (is)", f"{name} (should be)"))
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {name}")
+    return changed
+
+
+def main(arguments: list[str], root: Path) -> int:
+    """Write the files below `root`, or with --check compare them; return the exit status."""
+    check = "--check" in arguments
+    return int(write_or_check(generated(root), root, check) and check)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ the reference, change those. It imports no torch, and reads nothing that differs
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import json
@@ -22,7 +21,11 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # this checkout's package, whatever is installed
+# this checkout's package, whatever is installed, and the other scripts of this folder
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from generate import write_or_check
 
 from grpo_colab import rewards
 from grpo_colab.cli import cli
@@ -300,19 +303,11 @@ def _cell(text: str) -> str:
 
 def main(arguments: list[str], root: Path) -> int:
     """Write the file below `root`, or with --check compare it; return the exit status."""
-    path, text = root / REFERENCE, reference()
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if text == before:
-        return 0
-    if "--check" in arguments:
-        lines = (before.splitlines(keepends=True), text.splitlines(keepends=True))
-        sys.stdout.writelines(difflib.unified_diff(*lines, f"{REFERENCE} (is)", f"{REFERENCE} (should be)"))
+    check = "--check" in arguments
+    stale = write_or_check({REFERENCE: reference()}, root, check) and check
+    if stale:
         print(f"{REFERENCE} is stale: run `python colab/reference.py`")
-        return 1
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    print(f"wrote {REFERENCE}")
-    return 0
+    return int(stale)
 
 
 if __name__ == "__main__":
