@@ -16,8 +16,9 @@ from grpo_colab.doctor.network import is_cached
 from grpo_colab.doctor.packages import version_of
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.plan.disk import free_bytes
+from grpo_colab.runs.folders import RUNS, free_path
 from grpo_colab.runs.lock import holder
-from grpo_colab.runs.run import RUNS, Run, free_path
+from grpo_colab.runs.run import Run
 
 # The oldest driver that runs any CUDA of a major version, by NVIDIA's minor version compatibility.
 OLDEST_DRIVER: Final = {"11": 450, "12": 525, "13": 580}

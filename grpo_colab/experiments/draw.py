@@ -21,8 +21,9 @@ from grpo_colab.experiments.results import as_json, is_over, method_of
 from grpo_colab.experiments.sweep import variants
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.trust import check_trust_of_all
+from grpo_colab.runs.folders import DRAW, check_free, drawn_names, free_path
 from grpo_colab.runs.mirror import check_free as check_copies
-from grpo_colab.runs.run import DRAW, Run, check_free, drawn_names, free_path
+from grpo_colab.runs.run import Run
 from grpo_colab.training.grpo import GRPOLearner
 from grpo_colab.training.hindsight import HindsightLearner
 from grpo_colab.training.pretraining import PretrainingStopped

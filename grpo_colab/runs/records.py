@@ -303,3 +303,14 @@ def _is_test(value: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     return count(value) is not None
+
+
+def reaches(row: Mapping[str, Any], stop_at_reward: float | None) -> bool:
+    """Tell whether the best completion of a step earned `stop_at_reward`, within the rounding of float32.
+
+    `row` is the step's line of metrics. False where `stop_at_reward` is None or the row has no reward/max.
+    """
+    best = row.get("reward/max")
+    if stop_at_reward is None or best is None:
+        return False
+    return bool(best >= stop_at_reward - 1e-6)

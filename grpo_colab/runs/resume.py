@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.trust import check_trust
 from grpo_colab.runs import checkpoints, mirror
+from grpo_colab.runs.folders import RUNS, check_free, free_path, quote
 from grpo_colab.runs.lock import locked
-from grpo_colab.runs.run import RUNS, Run, check_free, free_path, quote, unfinished, writing_to
+from grpo_colab.runs.run import Run, writing_to
 from grpo_colab.text import on_one_line
 from grpo_colab.utils import files
 from grpo_colab.utils.console import info
@@ -296,3 +297,17 @@ def runs_of(recipe: Recipe) -> Iterator[Run]:
             repeats = Recipe.model_validate(parse_toml(text)).repeats(recipe)
         if repeats and not (RUNS / name).exists():
             yield restore_run(f"{recipe.budget.mirror}/{name}")
+
+
+def unfinished(recipe: Recipe, folders: Iterable[Path]) -> Iterator[Path]:
+    """Yield those of the folders that hold an unfinished run of the same recipe, newest recipe.toml first.
+
+    Folders that are no run, or that cannot be read, are skipped.
+    """
+    found = []
+    for folder in folders:
+        with contextlib.suppress(SettingError, OSError):
+            run = Run(folder)
+            if run.recipe.repeats(recipe) and not run.finished:
+                found.append(((folder / "recipe.toml").stat().st_mtime, folder))
+    yield from (folder for _, folder in sorted(found, reverse=True))

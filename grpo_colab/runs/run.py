@@ -23,29 +23,26 @@ A file is written under a temporary name and then renamed, so that a killed run 
 that grow do so by whole lines, and damaged lines are left out when they are read. The training process holds `.lock`,
 which the operating system releases however that process ends.
 
-`records.py` has the types of the rows, `checkpoints.py` the checkpoints, `resume.py` the choice of the run to resume.
+`records.py` has the types of the rows, `checkpoints.py` the checkpoints, `folders.py` the names of run folders, and
+`resume.py` the choice of the run to resume.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
-import os
 import re
-import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.runs import checkpoints, jsonl_repair, records
+from grpo_colab.runs.folders import check_free, drawn_names, free_path, quote
 from grpo_colab.utils import files
 from grpo_colab.utils.toml_reading import read_toml
 
-RUNS = Path("runs")
-DRAW = "draw.json"  # in the folder in which `grpo-colab draw` makes its run folders
 # Temporary names that a killed process of this or an earlier release leaves: .<random>.tmp, .<name>.<random or pid>.tmp
 LEFTOVER = re.compile(r"\.[0-9a-f]{16}\.tmp|\..+\.(?:[0-9a-f]{16}|[0-9]+)\.tmp")
 GROWING = ("metrics.jsonl", "completions.jsonl", "warnings.jsonl")
@@ -163,7 +160,7 @@ class Run:
         stop = self.recipe.budget.stop_at_reward
         if stop is None:
             return None
-        return any(reaches(row, stop) for row in self.metrics())
+        return any(records.reaches(row, stop) for row in self.metrics())
 
     @property
     def last_step(self) -> int:
@@ -307,35 +304,6 @@ class Run:
         return len(lost)
 
 
-def drawn_names(folder: Path) -> list[str]:
-    """Return the names of the run folders in a folder's draw.json; an empty list where it is missing or unsound."""
-    names = (files.read_json(folder / DRAW) or {}).get("runs")
-    if not isinstance(names, list):
-        return []
-    try:
-        paths = [files.safe_join(folder, name) for name in names]
-    except ValueError:
-        return []
-    plain = all(path.parent == folder and path.name.isprintable() for path in paths)
-    return [path.name for path in paths] if plain else []
-
-
-def reaches(row: Mapping[str, Any], stop_at_reward: float | None) -> bool:
-    """Tell whether the best completion of a step earned `stop_at_reward`, within the rounding of float32.
-
-    `row` is the step's line of metrics. False where `stop_at_reward` is None or the row has no reward/max.
-    """
-    best = row.get("reward/max")
-    if stop_at_reward is None or best is None:
-        return False
-    return bool(best >= stop_at_reward - 1e-6)
-
-
-def quote(path: Path) -> str:
-    """Return a path quoted for a shell."""
-    return shlex.quote(str(path))
-
-
 @contextlib.contextmanager
 def writing_to(run: Run) -> Iterator[None]:
     """Turn an error of the block in writing to the run's folder into a SettingError with the command to resume.
@@ -351,50 +319,3 @@ def writing_to(run: Run) -> Iterator[None]:
         raise run.error(
             f"cannot be written to ({one_line(error)})", f"free some space, then resume with: {run.resume_command}"
         ) from error
-
-
-def unfinished(recipe: Recipe, folders: Iterable[Path]) -> Iterator[Path]:
-    """Yield those of the folders that hold an unfinished run of the same recipe, newest recipe.toml first.
-
-    Folders that are no run, or that cannot be read, are skipped.
-    """
-    found = []
-    for folder in folders:
-        with contextlib.suppress(SettingError, OSError):
-            run = Run(folder)
-            if run.recipe.repeats(recipe) and not run.finished:
-                found.append(((folder / "recipe.toml").stat().st_mtime, folder))
-    yield from (folder for _, folder in sorted(found, reverse=True))
-
-
-def free_path(recipe: Recipe, taken: Collection[str] = ()) -> Path:
-    """Return runs/<date>-<recipe>, or the first of -2, -3, ... that does not exist and is not among `taken`."""
-    base = RUNS / f"{datetime.date.today().isoformat()}-{recipe.name}"
-    path, n = base, 1
-    while path.exists() or path.name in taken:
-        n += 1
-        path = base.with_name(f"{base.name}-{n}")
-    return path
-
-
-def check_free(path: Path) -> None:
-    """Raise SettingError unless `path` can be a new run's folder: there is nothing, or a folder with hidden files only.
-
-    Names that no file can have, or that cannot be printed, are refused too. Raises OSError for a folder that cannot be
-    listed. Nothing is made.
-    """
-    files.check_name("--out", path)
-    if files.is_file(path / "recipe.toml"):
-        raise SettingError(
-            "holds a run already",
-            setting="--out",
-            value=str(path),
-            remedy=f"choose another folder, or --resume {quote(path)}",
-        )
-    is_folder = files.is_folder(path)
-    is_something_else = os.path.lexists(path) and not is_folder
-    # Hidden files do not count.
-    with files.unwritable_refused("--out", path, "choose another folder"):
-        is_empty = not is_folder or all(entry.name[0] == "." for entry in path.iterdir())
-    if is_something_else or not is_empty:
-        raise SettingError("is not an empty folder", setting="--out", value=str(path), remedy="choose another")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from grpo_colab.runs.records import CompletionRow, is_step_row, weighted_reward
-from grpo_colab.runs.run import reaches
+from grpo_colab.runs.records import CompletionRow, is_step_row, reaches, weighted_reward
 from grpo_colab.training.metric_alerts import MetricMonitor
 from grpo_colab.utils.console import warn
 

@@ -26,9 +26,9 @@ from grpo_colab.policy.policy import Policy
 from grpo_colab.policy.templates import check_prompts, load_tokenizer
 from grpo_colab.rewards import call_reward, reward_name
 from grpo_colab.runs import checkpoints
-from grpo_colab.runs.records import weighted_reward
+from grpo_colab.runs.records import reaches, weighted_reward
 from grpo_colab.runs.resume import rewind_to_checkpoint
-from grpo_colab.runs.run import Run, reaches, writing_to
+from grpo_colab.runs.run import Run, writing_to
 from grpo_colab.tasks import Problem, column_values
 from grpo_colab.tasks.drawing.canvas import Image
 from grpo_colab.tasks.drawing.images import image_text, parse_image

@@ -17,9 +17,10 @@ from grpo_colab.policy.policy import Policy
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.schema import Pretraining, without_secrets
 from grpo_colab.runs.environment import keep_environment
+from grpo_colab.runs.folders import RUNS, quote
 from grpo_colab.runs.lock import locked
 from grpo_colab.runs.resume import rewind_to_checkpoint
-from grpo_colab.runs.run import RUNS, Run, quote, writing_to
+from grpo_colab.runs.run import Run, writing_to
 from grpo_colab.utils.console import info
 from grpo_colab.utils.device import Device
 from grpo_colab.utils.memory import free_memory

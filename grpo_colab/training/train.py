@@ -16,10 +16,11 @@ from grpo_colab.evaluation import evaluate
 from grpo_colab.evaluation.statistics import summary
 from grpo_colab.plan import check_disk
 from grpo_colab.runs.environment import keep_environment
+from grpo_colab.runs.folders import free_path
 from grpo_colab.runs.lock import locked
 from grpo_colab.runs.mirror import PATIENCE_S, Mirror
 from grpo_colab.runs.resume import is_first_process, keep_recipe, open_run
-from grpo_colab.runs.run import Run, free_path, writing_to
+from grpo_colab.runs.run import Run, writing_to
 from grpo_colab.training.distributed import broadcast_from_main, is_main_process
 from grpo_colab.training.grpo import GRPOLearner
 from grpo_colab.utils.console import info

@@ -21,8 +21,8 @@ from grpo_colab.errors import SettingError
 from grpo_colab.experiments.draw import drawn_runs, new_runs, stop_signals_watched
 from grpo_colab.experiments.results import draw_text, summary, table
 from grpo_colab.experiments.sweep import variants
+from grpo_colab.runs.folders import DRAW
 from grpo_colab.runs.lock import locked
-from grpo_colab.runs.run import DRAW
 from grpo_colab.runs.status import status
 from grpo_colab.utils.files import read_json, write_json
 

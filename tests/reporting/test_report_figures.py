@@ -16,7 +16,7 @@ from grpo_colab.reporting.page.figures import COLOURS, DASHES, line_style
 from grpo_colab.reporting.page.metric_rows import downsample
 from grpo_colab.reporting.page.page import report
 from grpo_colab.reporting.page.run_reader import find_runs, read_run
-from grpo_colab.runs.run import DRAW
+from grpo_colab.runs.folders import DRAW
 
 
 def run_of(path: Path, rows: list[dict[str, Any]], **tables: Any) -> Run:

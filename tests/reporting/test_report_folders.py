@@ -21,8 +21,8 @@ from grpo_colab import Recipe, Run
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluation.evaluate import AFTER, BEFORE, comparison
 from grpo_colab.reporting import report
+from grpo_colab.runs.folders import DRAW
 from grpo_colab.runs.lock import locked
-from grpo_colab.runs.run import DRAW
 from grpo_colab.utils.files import MOST_READ, append, lines
 
 

@@ -13,7 +13,8 @@ from refusals import refused
 
 from grpo_colab import Recipe, Run
 from grpo_colab.runs import checkpoints
-from grpo_colab.runs.run import free_path, writing_to
+from grpo_colab.runs.folders import free_path
+from grpo_colab.runs.run import writing_to
 
 
 def test_a_new_folder_holds_its_recipe(tmp_path: Path) -> None:

@@ -30,10 +30,11 @@ from grpo_colab.notebook import runs_of
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.runs import checkpoints, mirror
 from grpo_colab.runs.checkpoints import MANIFEST, damage, saved, seal
+from grpo_colab.runs.folders import check_free
 from grpo_colab.runs.lock import locked
 from grpo_colab.runs.mirror.lookup import read_recipes
 from grpo_colab.runs.resume import open_run, rewind_to_checkpoint
-from grpo_colab.runs.run import Run, check_free
+from grpo_colab.runs.run import Run
 from grpo_colab.utils.files import append, write_json
 
 FAST = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}

@@ -24,8 +24,8 @@ from grpo_colab.evaluation.evaluate import AFTER, BEFORE
 from grpo_colab.reporting import report
 from grpo_colab.reporting.page.html import unique_names
 from grpo_colab.reporting.page.run_reader import equal_share, read_run, read_runs
+from grpo_colab.runs.folders import DRAW
 from grpo_colab.runs.lock import LOCK
-from grpo_colab.runs.run import DRAW
 from grpo_colab.runs.status import status, status_text
 from grpo_colab.text import printable
 from grpo_colab.utils.files import MOST_READ

@@ -33,8 +33,8 @@ from grpo_colab.recipe.trust import check_trust, check_trust_of_all
 from grpo_colab.rewards import get_strict_format_reward, resolve_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.runs import mirror
-from grpo_colab.runs.resume import open_run
-from grpo_colab.runs.run import check_free, unfinished
+from grpo_colab.runs.folders import check_free
+from grpo_colab.runs.resume import open_run, unfinished
 from grpo_colab.tasks.jsonl_rows import read_jsonl
 from grpo_colab.utils.device import current_device
 

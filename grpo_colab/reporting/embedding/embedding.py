@@ -25,7 +25,8 @@ from grpo_colab.recipe.schema import typed
 from grpo_colab.reporting.embedding import map as problem_map
 from grpo_colab.reporting.embedding import points
 from grpo_colab.reporting.page.html import display_text
-from grpo_colab.runs.run import Run, quote
+from grpo_colab.runs.folders import quote
+from grpo_colab.runs.run import Run
 from grpo_colab.tasks import TASKS, Problem, Task, load_task, task_options
 from grpo_colab.tasks.conversations import distinct_parts, prompt_key
 from grpo_colab.text import on_one_line, printable

@@ -13,8 +13,9 @@ from grpo_colab.errors import SettingError
 from grpo_colab.evaluation.evaluate import AFTER, BEFORE
 from grpo_colab.reporting.page.evaluation_reader import Answer, Evaluation, pair_answers, read_evaluation
 from grpo_colab.reporting.page.file_reader import FileReader, PageShare
+from grpo_colab.runs.folders import DRAW
 from grpo_colab.runs.records import MOST_JSON, is_finished, weighted_reward, with_reward_keys
-from grpo_colab.runs.run import DRAW, Run
+from grpo_colab.runs.run import Run
 from grpo_colab.runs.status import status
 from grpo_colab.text import without_secrets
 from grpo_colab.utils.files import MOST_READ, is_file, number, read_json, safe_join
