@@ -14,6 +14,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
+from grpo_colab.errors import shown
 from grpo_colab.rewards.exams import ExamRewriter
 from grpo_colab.rewards.name_owners import NameOwners, prelude_names, root_of
 from grpo_colab.rewards.operators import UnfitError
@@ -89,3 +90,44 @@ def _comparison(source: str, body: list[ast.stmt], names: NameOwners) -> Test | 
             if not refusal(expected, 10**6, 100, 10**7):
                 return Test(source, ast.unparse(asked), expected, names.program)
     return None
+
+
+def parse_tests(row: Any, prelude: str) -> list[Test]:
+    """Return the parsed tests of a row: none for None.
+
+    Raises ValueError for a row that is no text or list of texts, for an empty list, and for a test that `parse_test`
+    refuses.
+    """
+    if row is None:
+        return []
+    sources: list[Any] = []
+    if isinstance(row, str):
+        sources = [row]
+    elif isinstance(row, list | tuple):
+        sources = list(row)
+    if not sources or not all(isinstance(source, str) for source in sources):
+        raise ValueError(f"a row's tests are a string or a list of strings, at least one, got {shown(row)}")
+    return [parse_test(source, prelude) for source in sources]
+
+
+def awaits(test: Test) -> bool:
+    """Tell whether a test awaits something, so that the program's functions must be coroutines."""
+    return not isinstance(test.run, str) and "_awaited(" in test.run.source
+
+
+class _AssertionRemover(ast.NodeTransformer):
+    """Replace each assertion of a tree by its condition, which is then evaluated without being judged."""
+
+    def visit_Assert(self, node: ast.Assert) -> ast.Expr:
+        return ast.Expr(node.test)
+
+
+def without_assertions(run: str | Exam) -> str | Exam:
+    """Return what to run for a test without its assertions, since the first one to fail would hide what follows it.
+
+    Their conditions are still evaluated. An expression, which has no assertions, is returned as it is.
+    """
+    if isinstance(run, str):
+        return run
+    tree = _AssertionRemover().visit(ast.parse(run.source))
+    return run._replace(source=ast.unparse(ast.fix_missing_locations(tree)))

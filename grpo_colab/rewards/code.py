@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_of, shown
 from grpo_colab.rewards.arguments import is_column, texts_of
-from grpo_colab.rewards.assertions import NOTHING, Test, parse_test
-from grpo_colab.sandbox import Exam, Outcome, Sandbox
+from grpo_colab.rewards.assertions import NOTHING, Test, awaits, parse_tests, without_assertions
+from grpo_colab.sandbox import Outcome, Sandbox
 from grpo_colab.sandbox.code_blocks import python_code
 from grpo_colab.sandbox.limits import BOUNDS
 from grpo_colab.sandbox.plain import OWN_INSTANCE, has_lone_surrogate, holds, is_nan
@@ -148,7 +148,8 @@ class CodeReward:
         outcomes: Sequence[Outcome | None]
         rewards: list[float | None]
         if self.check == "tests":
-            outcomes, rewards = self._by_tests(programs, [_tests(row, self.sandbox.prelude) for row in rows["tests"]])
+            tests = [parse_tests(row, self.sandbox.prelude) for row in rows["tests"]]
+            outcomes, rewards = self._by_tests(programs, tests)
         elif self.check == "answer":
             outcomes, rewards = self._by_answer(programs, rows["answer"])
         else:
@@ -271,9 +272,9 @@ class CodeReward:
         for template in _QUICK_PROGRAMS:
             programs, then = [], []
             for test, _ in suspects:
-                prefix = "async " if _awaits(test) else ""
+                prefix = "async " if awaits(test) else ""
                 programs.append("\n".join(template.format(name, prefix) for name in sorted(test.asks)))
-                then.append(_without_assertions(test.run))
+                then.append(without_assertions(test.run))
             outcomes = self.sandbox.run(programs, then=then)
             broken = ("unsupported", *_LIMITS_BROKEN)
             tried = zip(suspects, outcomes, strict=True)
@@ -319,29 +320,6 @@ class CodeReward:
             raise ValueError(f"{problem}: it holds half a character, a lone surrogate. Write the whole text")
 
 
-def _awaits(test: Test) -> bool:
-    """Tell whether a test awaits something, so that the program's functions must be coroutines."""
-    return not isinstance(test.run, str) and "_awaited(" in test.run.source
-
-
-class _AssertionRemover(ast.NodeTransformer):
-    """Replace each assertion of a tree by its condition, which is then evaluated without being judged."""
-
-    def visit_Assert(self, node: ast.Assert) -> ast.Expr:
-        return ast.Expr(node.test)
-
-
-def _without_assertions(run: str | Exam) -> str | Exam:
-    """Return what to run for a test without its assertions, since the first one to fail would hide what follows it.
-
-    Their conditions are still evaluated. An expression, which has no assertions, is returned as it is.
-    """
-    if isinstance(run, str):
-        return run
-    tree = _AssertionRemover().visit(ast.parse(run.source))
-    return run._replace(source=ast.unparse(ast.fix_missing_locations(tree)))
-
-
 def _passes(outcome: Outcome, expected: object) -> bool:
     """Tell whether a program passed a test: it ended well, and its value is the expected one.
 
@@ -380,21 +358,3 @@ def _gives(outcome: Outcome, gold: object) -> bool:
 def _as_lists(value: Any) -> Any:
     """Return `value` with its tuples as lists, as a data set would store them."""
     return [_as_lists(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _tests(row: Any, prelude: str) -> list[Test]:
-    """Return the parsed tests of a row: none for None.
-
-    Raises ValueError for a row that is no text or list of texts, for an empty list, and for a test that `parse_test`
-    refuses.
-    """
-    if row is None:
-        return []
-    sources: list[Any] = []
-    if isinstance(row, str):
-        sources = [row]
-    elif isinstance(row, list | tuple):
-        sources = list(row)
-    if not sources or not all(isinstance(source, str) for source in sources):
-        raise ValueError(f"a row's tests are a string or a list of strings, at least one, got {shown(row)}")
-    return [parse_test(source, prelude) for source in sources]

@@ -14,7 +14,7 @@ from grpo_colab.doctor.findings import Check
 from grpo_colab.evaluation.scoring import Scores, score
 from grpo_colab.plan import plan
 from grpo_colab.reporting.embedding import Embedding, embed_text
-from grpo_colab.rewards.audit.judge import Audit
+from grpo_colab.rewards.audit.findings import Audit
 from grpo_colab.text import printable
 
 ESCAPES = "\x1b[2J\x1b]0;t\x07\x9b31m\r\u202e"
