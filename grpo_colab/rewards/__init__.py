@@ -9,8 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab.rewards.combine import combine
-from grpo_colab.rewards.correctness import correctness_reward, exact_answer_reward, soft_correctness_reward
+from grpo_colab.rewards.correctness import (
+    correctness_reward,
+    exact_answer_reward,
+    get_correctness_reward,
+    get_exact_answer_reward,
+    get_soft_correctness_reward,
+    soft_correctness_reward,
+)
 from grpo_colab.rewards.format import (
+    get_integer_reward,
     get_soft_format_reward,
     get_strict_format_reward,
     get_tag_count_reward,
@@ -21,6 +29,7 @@ from grpo_colab.rewards.format import (
     tag_count_reward,
     think_format_reward,
 )
+from grpo_colab.rewards.golds import reads_golds
 from grpo_colab.rewards.grading import REASONS, Verdict, gold_number, grade, lenient_grade
 from grpo_colab.rewards.guard import RewardError, call_reward, guard
 from grpo_colab.rewards.latex import get_math_reward, math_reward
@@ -28,6 +37,7 @@ from grpo_colab.rewards.number_parser import parse_number
 from grpo_colab.rewards.resolve import check_signature, resolve_reward, reward_factory, reward_key, reward_name
 from grpo_colab.rewards.shaping import (
     get_cosine_scaled_reward,
+    get_length_reward,
     get_reasoning_steps_reward,
     get_repetition_penalty_reward,
     get_soft_overlong_punishment_reward,
@@ -60,10 +70,15 @@ __all__ = [
     "combine",
     "correctness_reward",
     "exact_answer_reward",
+    "get_correctness_reward",
     "get_cosine_scaled_reward",
+    "get_exact_answer_reward",
+    "get_integer_reward",
+    "get_length_reward",
     "get_math_reward",
     "get_reasoning_steps_reward",
     "get_repetition_penalty_reward",
+    "get_soft_correctness_reward",
     "get_soft_format_reward",
     "get_soft_overlong_punishment_reward",
     "get_strict_format_reward",
@@ -77,6 +92,7 @@ __all__ = [
     "lenient_grade",
     "math_reward",
     "parse_number",
+    "reads_golds",
     "reasoning_steps_reward",
     "resolve_reward",
     "reward_factory",

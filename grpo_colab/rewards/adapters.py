@@ -20,6 +20,9 @@ OpenRLHF, in the file that `--reward.remote_url` names; for `correctness_reward`
 
 All three ask about one completion at a time and pass no token counts. So `length_reward` has nothing to compare with,
 and rewards that need `completion_ids` cannot judge.
+
+A gold answer may be a text, a number or None. A gold that a reward cannot read counts as None, and a warning tells
+once. What becomes of a completion that a reward cannot judge is said for each trainer below.
 """
 
 from __future__ import annotations
@@ -77,7 +80,7 @@ class verifiers_reward:
 def compute_score(
     data_source: str,
     solution_str: str,
-    ground_truth: str | None,
+    ground_truth: str | float | None,
     extra_info: Mapping[str, Any] | None = None,
     rewards: Rewards = _DEFAULT,
     **kwargs: Any,
@@ -134,7 +137,7 @@ def reward_func(
 
 
 def _graded(
-    rewards: Rewards, texts: list[str], golds: list[str | None], columns: Mapping[str, Any]
+    rewards: Rewards, texts: list[str], golds: Golds, columns: Mapping[str, Any]
 ) -> tuple[list[float], dict[str, list[float | None]]]:
     """Return the combined reward of each completion, 0.0 where it is None, and what each part pays for each completion.
 

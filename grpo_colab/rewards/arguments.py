@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from numbers import Integral, Rational, Real
 from typing import Any
 
 from grpo_colab.errors import shown
+from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 
 Completions = Sequence[str] | Sequence[Sequence[Mapping[str, Any]]]
-Golds = Sequence[str | None]
+Golds = Sequence[str | float | Fraction | None]  # float stands for int, too
 
 
 def is_column(value: object, size: int) -> bool:
@@ -16,20 +20,46 @@ def is_column(value: object, size: int) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == size
 
 
-def graded_pairs(function: str, completions: Completions, answer: Golds) -> list[tuple[str, str | None]]:
-    """Return each completion's text with its gold answer, for the reward called `function`.
+def graded_pairs(
+    function: str, completions: Completions, answer: Golds, locale: str = DEFAULT_LOCALE
+) -> list[tuple[str, str | None]]:
+    """Return each completion's text with the text of its gold answer, for the reward called `function`.
 
-    A gold answer of None stays None. Raises TypeError for arguments of the wrong type, and ValueError for another
-    number of answers than of completions. Both name the reward.
+    A gold answer of None stays None, and a number becomes the text that states it in `locale`: see `number_text`.
+    Raises TypeError for arguments of the wrong type, and ValueError for another number of answers than of completions.
+    Both name the reward.
     """
     texts = texts_of(function, completions)
     _need_list(function, "answer", answer)
     if len(answer) != len(texts):
         raise ValueError(f"{function}: {len(answer)} answers for {len(texts)} completions")
-    for gold in answer:
-        if gold is not None and not isinstance(gold, str):
-            raise TypeError(f"{function}: a gold answer is a string or None, got {type(gold).__name__}: {shown(gold)}")
-    return list(zip(texts, answer, strict=True))
+    golds = [gold if gold is None or isinstance(gold, str) else _as_text(function, gold, locale) for gold in answer]
+    return list(zip(texts, golds, strict=True))
+
+
+def _as_text(function: str, gold: object, locale: str) -> str:
+    """Return a gold answer that is a number as text. Raises TypeError, naming the reward, for anything else."""
+    if isinstance(gold, Real) and not isinstance(gold, bool):
+        return number_text(gold, locale)
+    problem = f"a gold answer is a string, a number or None, got {type(gold).__name__}: {shown(gold)}"
+    raise TypeError(f"{function}: {problem}")
+
+
+def number_text(number: Real | float, locale: str = DEFAULT_LOCALE) -> str:
+    """Return the text that states a number in `locale`: `18`, `18.0`, `1/2`.
+
+    Outside of English, where 0.5 may be written 0,5, a float becomes a fraction, which every language writes the same.
+    A number that no text states, such as NaN, becomes a text that no parser reads.
+    """
+    try:
+        if isinstance(number, Integral):
+            return str(int(number))
+        if isinstance(number, Rational):
+            return str(Fraction(number))
+        text = repr(float(number))
+        return text if locale == DEFAULT_LOCALE or not math.isfinite(number) else str(Fraction(text))
+    except (ValueError, OverflowError):  # thousands of digits
+        return shown(number)
 
 
 def texts_of(function: str, completions: Completions) -> list[str]:

@@ -15,46 +15,168 @@ The six rewards of the study ("LLM Reinforcement Learning with GRPO", 2025), wit
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 from grpo_colab.rewards.arguments import Completions, Golds, graded_pairs
-from grpo_colab.rewards.grading import REASONS, Verdict, answer_block, grade, soft_grade
+from grpo_colab.rewards.golds import reads_golds, warn_of_gold
+from grpo_colab.rewards.grading import (
+    ANSWER_TAG,
+    REASONS,
+    Reason,
+    Verdict,
+    after_hash,
+    answer_block,
+    check_grading,
+    gold_number,
+    grade,
+    soft_grade,
+)
+from grpo_colab.rewards.numerals import DEFAULT_LOCALE
+from grpo_colab.rewards.parametrised import Parametrised
 
 
+@reads_golds(gold_number)
 def correctness_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
     """Pay 1.0 where the number in the one closed answer block equals the gold number, else 0.0; None without a gold.
 
-    The block may say `$1,000.00` for the gold 1000: see `number_parser`. Where TRL passes `log_metric`, the share of
-    each verdict among the graded completions is logged as `verdict/<reason>`. Raises ValueError for a gold that is no
-    number and for another number of golds than of completions, and TypeError for arguments of the wrong type.
+    The block may say `$1,000.00` for the gold 1000: see `number_parser`. A gold may be a number, or a solution that
+    ends in `#### 18`; for one that states no number the reward is None, and a warning tells once. Where TRL passes
+    `log_metric`, the share of each verdict among the graded completions is logged as `verdict/<reason>`. Raises
+    ValueError for another number of golds than of completions, and TypeError for arguments of the wrong type.
     """
-    pairs = graded_pairs("correctness_reward", completions, answer)
-    verdicts = [None if gold is None else grade(text, gold) for text, gold in pairs]
-    log_shares(kwargs.get("log_metric"), [verdict.reason for verdict in verdicts if verdict is not None])
-    return [None if verdict is None else float(verdict.right) for verdict in verdicts]
+    return _correctness_reward(ANSWER_TAG, DEFAULT_LOCALE, 0.0, completions, answer, **kwargs)
+
+
+def get_correctness_reward(
+    answer_in: str | None = ANSWER_TAG, locale: str = DEFAULT_LOCALE, tolerance: float = 0.0
+) -> Parametrised:
+    r"""Return `correctness_reward` for answers elsewhere, in another notation, or with a tolerance.
+
+    `answer_in` is `answer_tag`, `boxed` (`\boxed{18}`), `hash` (`#### 18`), or the name of another tag. The answer
+    is looked for after the last `</think>` or `</reasoning>`. `locale` says how numbers are written, golds included:
+    `de` reads 1.234,5. With a `tolerance` of 0.01, the number may be a hundredth of the gold away from it. Raises
+    SettingError for a setting that cannot work.
+    """
+    check_grading(answer_in, locale, tolerance)
+    reward = Parametrised(_correctness_reward, answer_in, locale, tolerance)
+    return reads_golds(partial(gold_number, locale=locale))(reward)
 
 
 def exact_answer_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
     """Pay 1.0 where the answer's text equals the gold text exactly, else 0.0: the study's hard correctness.
 
     The answer is the one closed answer block. (The study took the last block, so it also pays a completion that closes
-    a hundred.) White space around either text does not count. None without a gold. Raises TypeError for arguments of
-    the wrong type, and ValueError for another number of golds than of completions.
+    a hundred.) Of a gold that ends in `#### 18`, the gold text is what follows the mark. White space around either text
+    does not count. None without a gold. Raises TypeError for arguments of the wrong type, and ValueError for another
+    number of golds than of completions.
     """
-    pairs = graded_pairs("exact_answer_reward", completions, answer)
-    return [None if gold is None else float(_is_gold_text(answer_block(text), gold)) for text, gold in pairs]
+    return _exact_answer_reward(ANSWER_TAG, completions, answer, **kwargs)
 
 
+def get_exact_answer_reward(answer_in: str | None = ANSWER_TAG) -> Parametrised:
+    """Return `exact_answer_reward` for answers elsewhere: see `get_correctness_reward`, also for its errors."""
+    check_grading(answer_in, DEFAULT_LOCALE, 0.0)
+    return Parametrised(_exact_answer_reward, answer_in)
+
+
+@reads_golds(gold_number)
 def soft_correctness_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
     """Pay 1.0 where the first number of the answer equals the gold number, else 0.0: the study's soft correctness.
 
     So "96%", "72 units" and "$27" count. The answer is the one closed answer block, or the whole completion when it has
     no answer tag at all. The rest of the answer is not read: "18 or 19" pays for 18. Let `correctness_reward` decide
-    where that matters. None without a gold. Raises ValueError for a gold that is no number and for another number of
-    golds than of completions, and TypeError for arguments of the wrong type.
+    where that matters. Golds and errors are those of `correctness_reward`.
     """
-    pairs = graded_pairs("soft_correctness_reward", completions, answer)
-    return [None if gold is None else float(soft_grade(text, gold).right) for text, gold in pairs]
+    return _soft_correctness_reward(ANSWER_TAG, DEFAULT_LOCALE, 0.0, completions, answer, **kwargs)
+
+
+def get_soft_correctness_reward(
+    answer_in: str | None = ANSWER_TAG, locale: str = DEFAULT_LOCALE, tolerance: float = 0.0
+) -> Parametrised:
+    """Return `soft_correctness_reward` with the settings of `get_correctness_reward`, also for its errors."""
+    check_grading(answer_in, locale, tolerance)
+    reward = Parametrised(_soft_correctness_reward, answer_in, locale, tolerance)
+    return reads_golds(partial(gold_number, locale=locale))(reward)
+
+
+def number_reasons(
+    function: str,
+    completions: Completions,
+    answer: Golds,
+    *,
+    answer_in: str | None = None,
+    locale: str = DEFAULT_LOCALE,
+    tolerance: float = 0.0,
+    judge: Callable[..., Verdict] = grade,
+) -> list[Reason | None]:
+    """Return the reason of the verdict on each completion, for the reward called `function`; None where it has none.
+
+    That is without a gold, and for a gold that is no number: a warning names it and the reward, once. With `answer_in`
+    None, the answer is in its tag. `judge` is `grade`, or a function with its arguments. Raises TypeError and
+    ValueError as `graded_pairs` does.
+    """
+    where = answer_in or ANSWER_TAG
+    reasons: list[Reason | None] = []
+    for text, gold in graded_pairs(function, completions, answer, locale):
+        if gold is None or not _is_number(function, gold, locale):
+            reasons.append(None)
+        else:
+            reasons.append(judge(text, gold, answer_in=where, locale=locale, tolerance=tolerance).reason)
+    return reasons
+
+
+def paid_for(reasons: list[Reason | None]) -> list[float | None]:
+    """Return 1.0 for each right answer and 0.0 for any other; None stays None."""
+    return [None if reason is None else float(reason == "right") for reason in reasons]
+
+
+def _correctness_reward(
+    answer_in: str | None,
+    locale: str,
+    tolerance: float,
+    /,
+    completions: Completions,
+    answer: Golds,
+    **kwargs: Any,
+) -> list[float | None]:
+    """Pay as `correctness_reward` does, by the settings of `get_correctness_reward`."""
+    reasons = number_reasons(
+        "correctness_reward", completions, answer, answer_in=answer_in, locale=locale, tolerance=tolerance
+    )
+    log_shares(kwargs.get("log_metric"), [reason for reason in reasons if reason is not None])
+    return paid_for(reasons)
+
+
+def _exact_answer_reward(
+    answer_in: str | None, /, completions: Completions, answer: Golds, **kwargs: Any
+) -> list[float | None]:
+    """Pay as `exact_answer_reward` does, for answers in `answer_in`."""
+    pairs = graded_pairs("exact_answer_reward", completions, answer)
+    where = answer_in or ANSWER_TAG
+    return [None if gold is None else float(_is_gold_text(answer_block(text, where), gold)) for text, gold in pairs]
+
+
+def _soft_correctness_reward(
+    answer_in: str | None,
+    locale: str,
+    tolerance: float,
+    /,
+    completions: Completions,
+    answer: Golds,
+    **kwargs: Any,
+) -> list[float | None]:
+    """Pay as `soft_correctness_reward` does, by the settings of `get_soft_correctness_reward`."""
+    reasons = number_reasons(
+        "soft_correctness_reward",
+        completions,
+        answer,
+        answer_in=answer_in,
+        locale=locale,
+        tolerance=tolerance,
+        judge=soft_grade,
+    )
+    return paid_for(reasons)
 
 
 def _is_gold_text(block: str | Verdict, gold: str) -> bool:
@@ -62,7 +184,18 @@ def _is_gold_text(block: str | Verdict, gold: str) -> bool:
 
     `block` is as `answer_block` returns it: a verdict says that there is no block, and so is False.
     """
-    return isinstance(block, str) and block.strip() == gold.strip()
+    return isinstance(block, str) and block.strip() == after_hash(gold).strip()
+
+
+@lru_cache(maxsize=4096)  # so that a gold is warned of once, and read once
+def _is_number(function: str, gold: str, locale: str) -> bool:
+    """Tell whether a gold answer states a number; warn, in the name of the reward called `function`, where not."""
+    try:
+        gold_number(gold, locale)
+    except ValueError as error:
+        warn_of_gold(function, error)
+        return False
+    return True
 
 
 def log_shares(log_metric: Callable[[str, float], None] | None, reasons: list[str]) -> None:

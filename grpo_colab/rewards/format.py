@@ -3,6 +3,9 @@
 The `get_...` variants take the name of the reasoning tag, so that `get_strict_format_reward("think")` asks for
 `<think>...</think>` and then `<answer>...</answer>`. `think_format_reward` asks for what reasoning models write by
 themselves: `<think>...</think>` and then the answer, without a tag of its own.
+
+A form is that of the whole completion: a tag that the reasoning only names is one tag too many. An answer is looked for
+after the reasoning, so it is right all the same.
 """
 
 from __future__ import annotations
@@ -12,13 +15,16 @@ from functools import lru_cache
 from typing import Any, Final
 
 from grpo_colab.rewards.arguments import Completions, texts_of
-from grpo_colab.rewards.grading import ANSWER_CLOSE, TAGS, answer_block
-from grpo_colab.rewards.number_parser import parse_number
+from grpo_colab.rewards.grading import ANSWER_CLOSE, ANSWER_TAG, TAGS, Verdict, answer_block, check_grading
+from grpo_colab.rewards.markup import clean
+from grpo_colab.rewards.number_parser import read_number
+from grpo_colab.rewards.numerals import DEFAULT_LOCALE, LOCALES, MINUS
 from grpo_colab.rewards.parametrised import Parametrised, require
 
 # Per character after the answer. The notebook that made these rewards known takes 0.001 twice, on a scale of 0.5.
 TRAILING_PENALTY: Final = 0.004
-_INTEGER: Final = re.compile(r"[-+−]?[0-9,]+")  # of what already parses as one number
+# The short names of the rewards that ask for an answer in `<answer>`, and so cannot pay one that is elsewhere.
+ASKING_FOR_ANSWER_TAG: Final = ("strict_format", "soft_format", "tag_count")
 Tags = tuple[str, ...]
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
@@ -29,7 +35,16 @@ def integer_reward(completions: Completions, **kwargs: Any) -> list[float]:
     18, -3 and 1,200 are integers here; 18.0, $18 and 18 eggs are not. Raises TypeError for completions of the wrong
     type.
     """
-    return [float(_is_integer(text)) for text in texts_of("integer_reward", completions)]
+    return _integer_reward(ANSWER_TAG, DEFAULT_LOCALE, completions)
+
+
+def get_integer_reward(answer_in: str | None = ANSWER_TAG, locale: str = DEFAULT_LOCALE) -> Parametrised:
+    """Return `integer_reward` for answers elsewhere, or in another notation: in `de`, 1.200 is an integer.
+
+    The settings and their errors are those of `get_correctness_reward`.
+    """
+    check_grading(answer_in, locale, 0.0)
+    return Parametrised(_integer_reward, answer_in, locale)
 
 
 def strict_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
@@ -67,7 +82,7 @@ def think_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
     chat template itself ends the prompt with `<think>`, no completion has that tag: see `get_think_format_reward`.
     Raises TypeError for completions of the wrong type.
     """
-    return _think_format_reward(False, completions)
+    return _think_format_reward(False, False, completions)
 
 
 def get_strict_format_reward(reasoning_tag: str = "think") -> Parametrised:
@@ -85,14 +100,21 @@ def get_tag_count_reward(reasoning_tag: str = "think") -> Parametrised:
     return Parametrised(_tag_count_reward, _tags(reasoning_tag))
 
 
-def get_think_format_reward(prefilled: bool = False) -> Parametrised:
+def get_think_format_reward(prefilled: bool = False, empty: bool = False) -> Parametrised:
     """Return `think_format_reward`; with `prefilled`, for chat templates that end the prompt with `<think>`.
 
-    A prefilled completion begins inside the block, so it must close the block once and never open it. Raises
-    SettingError for a `prefilled` that is not True or False.
+    A prefilled completion begins inside the block, so it must close the block once and never open it. With `empty`, the
+    block may be blank, as Qwen3 writes it when it is told not to think; the answer may not. Raises SettingError for a
+    setting that is not True or False.
     """
-    require(isinstance(prefilled, bool), "prefilled", prefilled, "True or False")
-    return Parametrised(_think_format_reward, prefilled)
+    for name, value in (("prefilled", prefilled), ("empty", empty)):
+        require(isinstance(value, bool), name, value, "True or False")
+    return Parametrised(_think_format_reward, prefilled, empty)
+
+
+def _integer_reward(answer_in: str | None, locale: str, /, completions: Completions, **kwargs: Any) -> list[float]:
+    where = answer_in or ANSWER_TAG
+    return [float(_is_integer(answer_block(text, where), locale)) for text in texts_of("integer_reward", completions)]
 
 
 def _strict_format_reward(tags: Tags, /, completions: Completions, **kwargs: Any) -> list[float]:
@@ -107,14 +129,16 @@ def _tag_count_reward(tags: Tags, /, completions: Completions, **kwargs: Any) ->
     return [_tag_score(text, tags) for text in texts_of("tag_count_reward", completions)]
 
 
-def _think_format_reward(prefilled: bool, /, completions: Completions, **kwargs: Any) -> list[float]:
-    return [float(_thinks(text, prefilled)) for text in texts_of("think_format_reward", completions)]
+def _think_format_reward(prefilled: bool, empty: bool, /, completions: Completions, **kwargs: Any) -> list[float]:
+    return [float(_thinks(text, prefilled, empty)) for text in texts_of("think_format_reward", completions)]
 
 
-def _is_integer(text: str) -> bool:
-    """Tell whether the one closed answer block holds an integer and nothing else."""
-    block = answer_block(text)
-    return isinstance(block, str) and parse_number(block) is not None and bool(_INTEGER.fullmatch(block.strip()))
+def _is_integer(block: str | Verdict, locale: str) -> bool:
+    """Tell whether an answer block holds an integer and nothing else; a verdict says that there is no block."""
+    if not isinstance(block, str) or read_number(block, locale).value is None:
+        return False
+    text = (block if block.isascii() else clean(block)).strip()  # in any script's digits
+    return re.fullmatch(rf"[{MINUS}+]?(?:{LOCALES[locale].grouped}|[0-9]+)", text) is not None
 
 
 def _tags(reasoning_tag: str) -> Tags:
@@ -169,10 +193,11 @@ def _tag_score(text: str, tags: Tags) -> float:
     return max(0.0, once / len(tags) - TRAILING_PENALTY * len(trailing.removeprefix("\n")))
 
 
-def _thinks(text: str, prefilled: bool) -> bool:
+def _thinks(text: str, prefilled: bool, empty: bool) -> bool:
     """Tell whether a completion is a block of thought and then an answer, neither of them blank.
 
-    With `prefilled`, the completion begins inside the block, and `<think>` must not occur.
+    With `prefilled`, the completion begins inside the block, and `<think>` must not occur. With `empty`, the thought
+    may be blank.
     """
     openings = 0 if prefilled else 1
     if text.count(THINK_OPEN) != openings or text.count(THINK_CLOSE) != 1:
@@ -181,4 +206,4 @@ def _thinks(text: str, prefilled: bool) -> bool:
     if not prefilled:
         before, _, rest = text.partition(THINK_OPEN)
     thought, closed, answer = rest.partition(THINK_CLOSE)
-    return not before.strip() and bool(closed and thought.strip() and answer.strip())
+    return not before.strip() and bool(closed and (empty or thought.strip()) and answer.strip())

@@ -1,20 +1,34 @@
-"""Grade one completion: find its answer block, read the number in it, compare it with the gold number, and say why.
+"""Grade one completion: find its answer, read the number in it, compare it with the gold number, and say why.
 
-A completion must have exactly one closed `<answer>` block. A model that may close several learns to guess several
-times; one that need not close any learns to think past the end of its budget. Both are known to pay under graders that
-read the last number. `number_parser.py` reads the numbers.
+The answer is looked for after the reasoning, and there is one: one closed `<answer>` block, one `####`, or one value in
+`\\boxed{}`. A model that may answer several times learns to guess several times; one that need not close its block
+learns to think past the end of its budget. Both are known to pay under graders that read the last number.
+
+`number_parser.py` reads the numbers. What `grade` calls right, `lenient_grade` and `soft_grade` call right as well.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, get_args
 
-from grpo_colab.rewards.number_parser import Reading, first_number, last_number, read_number
+from grpo_colab.errors import shown
+from grpo_colab.rewards.number_parser import first_number, last_number, read_number
+from grpo_colab.rewards.numerals import DEFAULT_LOCALE, LOCALES, Reading
+from grpo_colab.rewards.parametrised import require
 
 TAGS: Final = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 ANSWER_OPEN, ANSWER_CLOSE = TAGS[2:]
+_THOUGHTS: Final = ("think", "reasoning")  # the blocks after which an answer is looked for
+
+# Where the answer is. Any other value is the name of a tag.
+ANSWER_TAG, BOXED, HASH = "answer_tag", "boxed", "hash"
+_TAG_NAME: Final = r"[A-Za-z_][\w.-]*"
+_MARK: Final = {BOXED: "\\boxed", HASH: "####"}
+LONGEST_BOX: Final = 2_000  # characters of a box, braces included
 
 Reason = Literal["right", "wrong", "no_tag", "many_tags", "unclosed", "many_numbers", "not_a_number", "too_long"]
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
@@ -32,82 +46,228 @@ class Verdict(NamedTuple):
         return self.reason == "right"
 
 
-def grade(completion: str, gold: str) -> Verdict:
-    """Decide whether the number in the one closed answer block of `completion` equals the number `gold`.
+def grade(
+    completion: str,
+    gold: str,
+    *,
+    answer_in: str = ANSWER_TAG,
+    locale: str = DEFAULT_LOCALE,
+    tolerance: float = 0.0,
+) -> Verdict:
+    """Decide whether the number in the one answer of `completion` equals the number `gold`.
 
-    The comparison is exact, since both numbers are fractions. It takes time linear in the length of `completion`. For a
-    completion without such a block or number, the verdict's reason says so. Raises TypeError for arguments that are not
-    strings, and ValueError when the gold text is not a number: then the data is broken.
+    `answer_in` says where the answer is: see `answer_block`. `locale` says how numbers are written: see `LOCALES`. The
+    comparison is exact, since both numbers are fractions; with a `tolerance` of 0.01, the number may be a hundredth of
+    the gold away from it. It takes time linear in the length of `completion`. For a completion without an answer or a
+    number in it, the verdict's reason says so. Raises TypeError for texts that are not strings, and ValueError when the
+    gold text is not a number: then the data is broken.
     """
     _need_strings("grade", completion, gold)
-    target = gold_number(gold)
-    block = answer_block(completion)
-    return block if isinstance(block, Verdict) else _verdict(read_number(block), target)
+    target = gold_number(gold, locale)
+    block = answer_block(completion, answer_in)
+    return block if isinstance(block, Verdict) else _verdict(read_number(block, locale), target, tolerance)
 
 
-def lenient_grade(completion: str, gold: str) -> Verdict:
-    """Decide whether the last number anywhere in `completion` equals `gold`. Tags do not matter.
+def lenient_grade(
+    completion: str,
+    gold: str,
+    *,
+    answer_in: str = ANSWER_TAG,
+    locale: str = DEFAULT_LOCALE,
+    tolerance: float = 0.0,
+) -> Verdict:
+    """Decide whether the last number anywhere in `completion` equals `gold`, or else whether `grade` says right.
 
-    This is the evaluation's lenient accuracy, never a reward. Raises as `grade` does.
+    This is the evaluation's lenient accuracy, never a reward: where the answer is, and whether anything is marked as
+    one, does not matter. Arguments and errors are those of `grade`.
     """
-    _need_strings("lenient_grade", completion, gold)
-    return _verdict(last_number(completion), gold_number(gold))
+    return _also(_last, "lenient_grade", completion, gold, answer_in, locale, tolerance)
 
 
-def soft_grade(completion: str, gold: str) -> Verdict:
-    """Decide whether the first number of the answer equals `gold`: the study's soft correctness.
+def soft_grade(
+    completion: str,
+    gold: str,
+    *,
+    answer_in: str = ANSWER_TAG,
+    locale: str = DEFAULT_LOCALE,
+    tolerance: float = 0.0,
+) -> Verdict:
+    """Decide whether the first number of the answer equals `gold`, or else whether `grade` says right.
 
-    The answer is the one closed answer block, or the whole completion when it has no answer tag at all. Raises as
-    `grade` does.
+    This is the study's soft correctness. The answer is the one that `grade` reads, or the whole completion when nothing
+    in it is marked as one. Arguments and errors are those of `grade`.
     """
-    _need_strings("soft_grade", completion, gold)
-    target = gold_number(gold)
-    has_tag = ANSWER_OPEN in completion or ANSWER_CLOSE in completion
-    answer = answer_block(completion) if has_tag else completion
-    return answer if isinstance(answer, Verdict) else _verdict(first_number(answer), target)
+    return _also(_first, "soft_grade", completion, gold, answer_in, locale, tolerance)
 
 
-@lru_cache(maxsize=4096)  # the completions of a group share their gold answer
-def gold_number(text: str) -> Fraction:
+def _also(
+    read: Callable[[str, str, str], Reading | Verdict],
+    function: str,
+    completion: str,
+    gold: str,
+    answer_in: str,
+    locale: str,
+    tolerance: float,
+) -> Verdict:
+    """Return the verdict on the number that `read` finds, or `grade`'s where that is right."""
+    _need_strings(function, completion, gold)
+    strict = grade(completion, gold, answer_in=answer_in, locale=locale, tolerance=tolerance)
+    if strict.right:
+        return strict
+    found = read(completion, answer_in, locale)
+    return found if isinstance(found, Verdict) else _verdict(found, gold_number(gold, locale), tolerance)
+
+
+def _last(completion: str, answer_in: str, locale: str) -> Reading:
+    return last_number(completion, locale)
+
+
+def _first(completion: str, answer_in: str, locale: str) -> Reading | Verdict:
+    answer = answer_block(completion, answer_in) if marks_an_answer(completion, answer_in) else completion
+    return answer if isinstance(answer, Verdict) else first_number(answer, locale)
+
+
+def gold_number(text: str, locale: str = DEFAULT_LOCALE) -> Fraction:
     """Return the number that a gold answer states, read by the parser that reads the completions.
 
-    Raises ValueError if it states none, and TypeError if it is not a string.
+    In a solution that ends in `#### 18`, as GSM8K's do, that is the gold answer. Raises ValueError if there is none,
+    and TypeError if it is not a string.
     """
     if not isinstance(text, str):
         raise TypeError(f"a gold answer is a string, got {type(text).__name__}: {text!r}")
-    value, refusal = read_number(text)
+    return _gold_number(text, locale)
+
+
+@lru_cache(maxsize=4096)  # the completions of a group share their gold answer
+def _gold_number(text: str, locale: str) -> Fraction:
+    value, refusal = read_number(after_hash(text), locale)
     if value is None:
-        shown = repr(text) if len(text) <= 80 else f"{text[:30]!r} ... {text[-30:]!r}"
-        raise ValueError(f"the gold answer is not one number ({refusal}): {shown}")
+        raise ValueError(f"the gold answer is not one number ({refusal}): {shown(text)}")
     return value
 
 
-def answer_block(completion: str) -> str | Verdict:
-    """Return the text in the one closed answer block, or the verdict that says why there is none.
+def after_hash(gold: str) -> str:
+    """Return what follows the last `####` of a gold answer, or all of it where there is none."""
+    return gold.rpartition(_MARK[HASH])[2]
 
-    The reason is `many_tags` where either tag occurs twice, `no_tag` without an opening tag, and `unclosed` without a
-    closing tag after it.
+
+def check_grading(answer_in: str | None, locale: str, tolerance: float) -> None:
+    """Raise SettingError, naming the setting, for a value that no grader can work with.
+
+    An `answer_in` of None is allowed: some graders then find the place by themselves.
     """
-    opened, closed = completion.find(ANSWER_OPEN), completion.find(ANSWER_CLOSE)
-    opened_again = opened >= 0 and completion.find(ANSWER_OPEN, opened + 1) >= 0
-    closed_again = closed >= 0 and completion.find(ANSWER_CLOSE, closed + 1) >= 0
+    is_name = isinstance(answer_in, str) and re.fullmatch(_TAG_NAME, answer_in) and answer_in not in _THOUGHTS
+    known = answer_in is None or is_name
+    require(
+        bool(known), "answer_in", answer_in, "'answer_tag', 'boxed', 'hash', or the name of a tag, as in 'SOLUTION'"
+    )
+    require(isinstance(locale, str) and locale in LOCALES, "locale", locale, f"one of {', '.join(map(repr, LOCALES))}")
+    number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and 0 <= tolerance < 1
+    require(number, "tolerance", tolerance, "a share of the gold number, from 0 to below 1, as in 0.0001")
+
+
+def answer_block(completion: str, answer_in: str = ANSWER_TAG) -> str | Verdict:
+    r"""Return the text of the one answer of `completion`, or the verdict that says why there is none.
+
+    The answer is looked for after the last `</think>` or `</reasoning>`, since thoughts may name the marks. Where it is
+    depends on `answer_in`:
+
+    - `answer_tag`: in `<answer>...</answer>`
+    - another name, such as `SOLUTION`: in `<SOLUTION>...</SOLUTION>`
+    - `hash`: after `####`, to the end of that line
+    - `boxed`: in `\boxed{...}`. Several different boxes are one answer, joined by commas.
+
+    The reason is `no_tag` without such a mark, `unclosed` where it does not end, and `many_tags` where either tag, or
+    `####`, occurs twice. Takes time linear in the length of `completion`.
+    """
+    text = after_thoughts(completion)
+    if answer_in == BOXED:
+        return _boxed(text)
+    if answer_in == HASH:
+        return _after_one_hash(text)
+    if answer_in == ANSWER_TAG:
+        return _tagged(text, ANSWER_OPEN, ANSWER_CLOSE)
+    return _tagged(text, f"<{answer_in}>", f"</{answer_in}>")
+
+
+def marks_an_answer(completion: str, answer_in: str = ANSWER_TAG) -> bool:
+    """Tell whether anything in `completion`, the reasoning included, is marked as an answer, closed or not."""
+    if answer_in in _MARK:
+        return _MARK[answer_in] in completion
+    tag = "answer" if answer_in == ANSWER_TAG else answer_in
+    return f"<{tag}>" in completion or f"</{tag}>" in completion
+
+
+def after_thoughts(completion: str) -> str:
+    """Return what follows the last `</think>` or `</reasoning>`: all of `completion` where there is none."""
+    ends = [completion.rfind(f"</{name}>") + len(f"</{name}>") for name in _THOUGHTS if f"</{name}>" in completion]
+    return completion[max(ends) :] if ends else completion
+
+
+def _tagged(text: str, opening: str, closing: str) -> str | Verdict:
+    """Return the text between two tags that occur once, or the verdict that says why there is none."""
+    opened, closed = text.find(opening), text.find(closing)
+    opened_again = opened >= 0 and text.find(opening, opened + 1) >= 0
+    closed_again = closed >= 0 and text.find(closing, closed + 1) >= 0
     if opened_again or closed_again:
         return Verdict("many_tags")
     if opened < 0:
         return Verdict("no_tag")
     if closed < opened:
         return Verdict("unclosed")
-    return completion[opened + len(ANSWER_OPEN) : closed]
+    return text[opened + len(opening) : closed]
 
 
-def _verdict(reading: Reading, target: Fraction) -> Verdict:
+def _after_one_hash(text: str) -> str | Verdict:
+    """Return the rest of the line after the one `####`, or the verdict that says why there is none."""
+    _, *parts = text.split(_MARK[HASH], 2)
+    if len(parts) != 1:
+        return Verdict("many_tags" if parts else "no_tag")
+    return parts[0].partition("\n")[0]
+
+
+# The text in a pair of braces, with braces nested in it up to five deep.
+_BRACED = r"(?:\\.|[^{}\\])*+"
+for _ in range(5):
+    _BRACED = rf"(?:\\.|[^{{}}\\]|\{{{_BRACED}\}})*+"
+# This is text, so that it is compiled at its first use and not at import.
+BOX: Final = rf"(?s)\\boxed\s*\{{({_BRACED})\}}"
+
+
+def _boxed(text: str) -> str | Verdict:
+    """Return what is in the boxes of a text, or the verdict that says why there is nothing.
+
+    Every box must be closed, and stand outside a block of reasoning that is still open.
+    """
+    contents: dict[str, None] = {}  # a dict keeps the order
+    end = 0
+    while (start := text.find(_MARK[BOXED], end)) >= 0:
+        box = re.match(BOX, text[start : start + LONGEST_BOX])
+        if box is None or len(contents) > 20:
+            return Verdict("unclosed" if box is None else "many_numbers")
+        contents.setdefault(box[1].strip())
+        end = start + box.end()
+    if not contents:
+        return Verdict("no_tag")
+    if any(f"<{name}>" in text for name in _THOUGHTS):
+        return Verdict("unclosed")
+    return ", ".join(contents)
+
+
+def _verdict(reading: Reading, target: Fraction, tolerance: float) -> Verdict:
     """Return the verdict on what was read, given the gold number."""
     value, refusal = reading
-    if refusal is not None:
-        return Verdict(refusal)
+    if value is None:
+        return Verdict(refusal or "not_a_number")
+    return Verdict("right" if is_close(value, target, tolerance) else "wrong", value)
+
+
+def is_close(value: Fraction, target: Fraction, tolerance: float) -> bool:
+    """Tell whether two numbers are equal, or at most `tolerance` times `target` apart."""
     # `is` first: the parser caches plain numbers, and comparing fractions takes longer.
-    is_right = value is target or value == target
-    return Verdict("right" if is_right else "wrong", value)
+    if value is target or value == target:
+        return True
+    return tolerance > 0 and abs(value - target) <= Fraction(tolerance) * abs(target)
 
 
 def _need_strings(function: str, completion: object, gold: object) -> None:

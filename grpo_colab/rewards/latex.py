@@ -1,103 +1,145 @@
-"""Grade answers in LaTeX: fractions, roots, intervals, sets, expressions. Needs `grpo_colab[math]`.
+r"""Grade answers in LaTeX: fractions, roots, intervals, sets, equations, words. Needs `grpo_colab[math]`.
 
-math-verify compares the answer with the gold, in a process of its own (`latex_worker.py`) that a time limit kills. So
-`10^{10^{10}}` costs a fraction of a second, on any thread; math-verify's own limit works on the main thread only, and
-gives such an answer 5 s.
+What states one number is read by the number parser, so that `correctness_reward` agrees. Words are compared as text.
+Of anything else, `latex_tree.py` reads the structure, and math-verify compares the plain parts, in a process of its own
+that a time limit kills (`latex_process.py`).
 
-Two plain numbers are compared without math-verify, so that `correctness_reward` agrees. Nor is it asked about what it
-reads too kindly: in `18 \\text{ or more}`, `x \\approx 18` and `18_{19}` it sees the 18.
+An equation is never reduced to its right side, unless the left side is a name for it: `2x = 18` is no 18. Nor is a
+question an answer: an integral, a sum or a limit that the gold answer has not is not worked out here.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import sys
-from _thread import allocate_lock  # importing `threading` would take longer than importing this file
 from fractions import Fraction
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from functools import lru_cache, partial
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
 
-from grpo_colab.errors import SettingError
-from grpo_colab.rewards import number_parser
+from grpo_colab.errors import SettingError, shown
+from grpo_colab.rewards import latex_process
 from grpo_colab.rewards.arguments import Completions, Golds, graded_pairs
-from grpo_colab.rewards.correctness import log_shares
-from grpo_colab.rewards.grading import ANSWER_CLOSE, ANSWER_OPEN, REASONS, Reason, Verdict, answer_block
+from grpo_colab.rewards.correctness import log_shares, paid_for
+from grpo_colab.rewards.golds import reads_golds, warn_of_gold
+from grpo_colab.rewards.grading import (
+    ANSWER_TAG,
+    BOX,
+    BOXED,
+    Reason,
+    Verdict,
+    after_hash,
+    after_thoughts,
+    answer_block,
+    check_grading,
+    gold_number,
+    is_close,
+    marks_an_answer,
+)
+from grpo_colab.rewards.latex_doubt import denies_its_box, has_doubt, has_new_question
+from grpo_colab.rewards.latex_tree import Node, has_text, is_balanced, is_time, tree_of
+from grpo_colab.rewards.number_parser import MAX_CHARACTERS, read_number
+from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 from grpo_colab.rewards.parametrised import Parametrised, require
-from grpo_colab.utils.processes import bare_environment
-
-if TYPE_CHECKING:
-    from subprocess import Popen
 
 TIME_LIMIT_S: Final = 0.25  # of CPU time per answer; ordinary ones take 1 to 70 ms on a slow machine
-GOLD_TIME_LIMIT_S: Final = 1.0  # of CPU time, to find a gold answer equal to itself
-WALL_LIMIT_S: Final = 60.0  # after which a silent worker counts as hung; its start takes seconds
-_REASONING: Final = ("<think>", "</think>", "<reasoning>", "</reasoning>")
-# The text in a pair of braces, with braces nested in it up to five deep.
-_BRACED = r"(?:\\.|[^{}\\])*+"
-for _ in range(5):
-    _BRACED = rf"(?:\\.|[^{{}}\\]|\{{{_BRACED}\}})*+"
+GOLD_TIME_LIMIT_S: Final = 1.0  # of CPU time, to read a gold answer
+LONGEST_TEXT: Final = 200  # characters of a gold answer that is compared as text
+Gold = Fraction | str  # a number, or a formula
+
 # These patterns are text, so that they are compiled at their first use and not at import.
-# What is marked as a formula, in `$`, `\\(`, `\\[` or `\\boxed`; the last group that matched is the formula itself.
-_FORMULA: Final = rf"(?s)(?<!\\)(\$\$?)((?:\\.|[^$\\])++)\1|\\\((.+?)\\\)|\\\[(.+?)\\\]|\\boxed\s*\{{({_BRACED})\}}"
-# What math-verify silently ignores: approximations, subscripts, and texts other than a unit at the end or a plain "or".
-_IGNORED: Final = (
-    r"\\approx|\\phantom|[0-9)}]\s*_"
-    r"|\\(?:text|math(?:rm|it|bf)|mbox)[a-z]*\s*\{(?![A-Za-z .()]*\}(?:\s*\^\s*\{?[23]\}?)?$|\s*(?:or|and)\s*\})"
-)
-_DOUBTFUL_WORDS: Final = number_parser.CHANGES_MEANING | number_parser.CHANGES_WHAT_FOLLOWS | number_parser.NUMBER_WORDS
-# Words that the number parser refuses, and that mean something in a formula.
-_FUNCTIONS: Final = frozenset({"sqrt", "log", "ln", "infinity", "inf"})
+# What is marked as a formula, in `$`, `\(`, `\[` or `\boxed`; the last group that matched is the formula itself.
+_FORMULA: Final = rf"(?s)(?<!\\)(\$\$?)((?:\\.|[^$\\])++)\1|\\\((.+?)\\\)|\\\[(.+?)\\\]|{BOX.removeprefix('(?s)')}"
+_BETWEEN_FORMULAS: Final = r"\s*(?:[,;=]|[,;]?\s*(?:and|or))\s*|\s*"
+# A gold answer that is a number with a letter right behind it is a product: 2t is not 2 tons.
+_PRODUCT: Final = r"[0-9}][A-Za-z](?![\w+-])"
 
 
 def math_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
-    """Pay 1.0 where the answer equals the gold as mathematics, else 0.0; None without a gold.
+    r"""Pay 1.0 where the answer equals the gold as mathematics, else 0.0; None without a gold.
 
-    The answer is the one closed answer block. In a completion without answer tags it is the last `\\boxed{}`, which
-    must be closed and stand after the reasoning (`</think>`, `</reasoning>`). One formula in `$`, `\\(` or `\\boxed`
-    may have the words around it that a number may have. A list is no number (`4, 4` is not 4), a decimal is no root.
+    The answer is the one closed answer block, or, without answer tags after the reasoning, what is in `\boxed{}`:
+    several boxes are read as all of them. One formula in `$`, `\(` or `\boxed` may have the words around it that a
+    number may have. A list is no number (`4, 4` is not 4), a decimal is no root, an equation is no solution, and a word
+    is no product of letters.
 
-    An answer that takes more than 0.25 s of CPU time is wrong. Equal answers in one call are compared once. Verdicts
-    are logged as by `correctness_reward`. The process that compares sees only the paths and the language of the
-    trainer's environment.
+    For a gold that cannot be read the reward is None, and a warning tells once: `read_math_gold` finds it before. An
+    answer that takes more than 0.25 s of CPU time is wrong. Equal answers in one call are compared once. Verdicts are
+    logged as by `correctness_reward`. The process that compares sees only the paths and the language of the trainer's
+    environment.
 
-    Raises ValueError for a gold of more than 1,000 characters, and for one that math-verify cannot read or does not
-    find equal to itself within a second. Raises ImportError without math-verify, SettingError on a system without fork
-    (Windows), and RuntimeError when the process died or hung twice through no fault of the answer. Raises TypeError for
-    arguments of the wrong type, and ValueError for another number of golds than of completions.
+    Raises ImportError without math-verify, SettingError on a system without fork (Windows), and RuntimeError when the
+    process died or hung twice through no fault of the answer. Raises TypeError for arguments of the wrong type, and
+    ValueError for another number of golds than of completions.
     """
-    return _math_reward(TIME_LIMIT_S, completions, answer, **kwargs)
+    return _math_reward(TIME_LIMIT_S, None, DEFAULT_LOCALE, 0.0, completions, answer, **kwargs)
 
 
-def get_math_reward(time_limit_s: float = TIME_LIMIT_S) -> Parametrised:
-    """Return `math_reward` with another time limit per answer, from 0.01 to 60 seconds of CPU time.
+def get_math_reward(
+    time_limit_s: float = TIME_LIMIT_S,
+    answer_in: str | None = None,
+    locale: str = DEFAULT_LOCALE,
+    tolerance: float = 0.0,
+) -> Parametrised:
+    r"""Return `math_reward` with another time limit per answer, from 0.01 to 60 seconds of CPU time.
 
-    Raises SettingError for another limit and on a system without fork, and ImportError without math-verify.
+    `answer_in`, `locale` and `tolerance` are those of `get_correctness_reward`; with an `answer_in` of None, the answer
+    is looked for as `math_reward` does. With a `tolerance` of 0.0001, `3.3333` is right for `10/3`, and `1.4142` for
+    `\sqrt{2}`. Raises SettingError for a setting that cannot work and on a system without fork, and ImportError without
+    math-verify.
     """
     number = isinstance(time_limit_s, int | float) and not isinstance(time_limit_s, bool)
     require(number and 0.01 <= time_limit_s <= 60, "time_limit_s", time_limit_s, "seconds from 0.01 to 60")
-    _need_math_verify()
-    return Parametrised(_math_reward, float(time_limit_s))
+    check_grading(answer_in, locale, tolerance)
+    need_math_verify()
+    reward = Parametrised(_math_reward, float(time_limit_s), answer_in, locale, tolerance)
+    return reads_golds(partial(read_math_gold, locale=locale))(reward)
 
 
-def _math_reward(limit_s: float, /, completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
-    """Pay as `math_reward` does, with a limit of `limit_s` seconds of CPU time per answer.
+def math_reasons(
+    function: str,
+    completions: Completions,
+    answer: Golds,
+    *,
+    answer_in: str | None = None,
+    locale: str = DEFAULT_LOCALE,
+    tolerance: float = 0.0,
+    time_limit_s: float = TIME_LIMIT_S,
+) -> list[Reason | None]:
+    """Return the reason of the verdict on each completion, for the reward called `function`; None where it has none.
 
-    None only without a gold: an answer over the limit earns 0.0. The verdicts are logged where TRL passes `log_metric`.
-    Raises TypeError, ValueError, SettingError, ImportError and RuntimeError as `math_reward` does, and OSError where
-    the process that compares cannot be started.
+    That is without a gold, and for a gold that cannot be read: a warning names it and the reward, once. The settings
+    are those of `get_math_reward`. Raises the errors of `math_reward`, and OSError where the process that compares
+    cannot be started.
     """
-    pairs = graded_pairs("math_reward", completions, answer)
-    _need_math_verify()
+    pairs = graded_pairs(function, completions, answer, locale)
+    need_math_verify()
+    rule = _Rule(locale, tolerance, time_limit_s)
     judge = lru_cache(maxsize=None)(_judge)  # for this call only: equal answers are compared once
     reasons: list[Reason | None] = []
-    for text, gold in pairs:
-        reasons.append(None if gold is None else judge(_answer(text), _gold(gold), limit_s))
-    log_shares(kwargs.get("log_metric"), [reason for reason in reasons if reason is not None])
-    return [None if reason is None else float(reason == "right") for reason in reasons]
+    for (text, gold_text), stated in zip(pairs, answer, strict=True):
+        is_number = not isinstance(stated, str)
+        gold = None if gold_text is None else _gold_or_warning(function, gold_text, locale, is_number)
+        reasons.append(None if gold is None else judge(_answer(text, answer_in), gold, rule))
+    return reasons
 
 
-def _need_math_verify() -> None:
+def read_math_gold(text: str, locale: str = DEFAULT_LOCALE) -> Gold:
+    """Return the number that a gold answer states, or else its formula.
+
+    In a solution that ends in `#### 18`, as GSM8K's do, that is the gold answer. Raises ValueError, naming the gold,
+    for one that states neither or has more than 1,000 characters. Raises TypeError if it is not a string, and
+    RuntimeError and OSError as `math_reasons` does.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a gold answer is a string, got {type(text).__name__}: {text!r}")
+    gold, problem = _read_gold(text, locale)
+    if gold is None:
+        raise ValueError(f"the gold answer {shown(text)} {problem}")
+    return gold
+
+
+def need_math_verify() -> None:
     """Raise SettingError on a system without fork, and ImportError without math-verify."""
     from importlib.util import find_spec
 
@@ -111,186 +153,197 @@ def _need_math_verify() -> None:
         raise ImportError('math_reward needs math-verify: pip install "grpo_colab[math]"')
 
 
-@lru_cache(maxsize=4096)
-def _gold(text: str) -> Fraction | str:
-    """Return the number that a gold answer states, or else its formula, which the worker process finds equal to itself.
+class _Rule(NamedTuple):
+    """How answers are judged."""
 
-    Raises ValueError for a gold that states neither or has more than 1,000 characters, and RuntimeError as
-    `_Worker.ask` does.
+    locale: str
+    tolerance: float
+    time_limit_s: float
+
+
+def _math_reward(
+    time_limit_s: float,
+    answer_in: str | None,
+    locale: str,
+    tolerance: float,
+    /,
+    completions: Completions,
+    answer: Golds,
+    **kwargs: Any,
+) -> list[float | None]:
+    """Pay as `math_reward` does, by the settings of `get_math_reward`."""
+    reasons = math_reasons(
+        "math_reward",
+        completions,
+        answer,
+        answer_in=answer_in,
+        locale=locale,
+        tolerance=tolerance,
+        time_limit_s=time_limit_s,
+    )
+    log_shares(kwargs.get("log_metric"), [reason for reason in reasons if reason is not None])
+    return paid_for(reasons)
+
+
+@lru_cache(maxsize=4096)  # so that a gold is warned of once
+def _gold_or_warning(function: str, text: str, locale: str, is_number: bool) -> Gold | None:
+    """Return a gold answer; or None, after a warning in the name of the reward called `function`.
+
+    `is_number` says that the text is that of a number: infinity and NaN are none.
     """
-    if len(text.strip()) > number_parser.MAX_CHARACTERS:  # the search for formulas is quadratic
-        raise ValueError(
-            f"the gold answer {text!r:.80} has {len(text.strip())} characters: "
-            f"write at most {number_parser.MAX_CHARACTERS}"
-        )
-    value = _number(text).value
+    try:
+        return gold_number(text, locale) if is_number else read_math_gold(text, locale)
+    except ValueError as error:
+        warn_of_gold(function, error)
+        return None
+
+
+@lru_cache(maxsize=4096)  # the completions of a group share their gold answer
+def _read_gold(text: str, locale: str) -> tuple[Gold | None, str]:
+    """Return a gold answer as `read_math_gold` does, or None and what is wrong with it."""
+    stated = after_hash(text).strip()
+    if len(stated) > MAX_CHARACTERS:  # the search for formulas is quadratic
+        return None, f"has {len(stated)} characters: write at most {MAX_CHARACTERS}"
+    value = None if _is_product(stated) or is_time(stated) else read_number(stated, locale).value
+    formula = _formula(stated, locale)
+    if value is not None or formula is None:
+        return value, "is neither one number nor one formula: write the answer alone, as in \\frac{1}{2}"
+    tree = _tree(formula, locale)
+    if tree[0] == "leaf" and not _is_product(formula):
+        value = read_number(tree[1], locale).value  # of 0.\overline{3}, say
     if value is not None:
-        return value
-    formula = _formula(text)
-    if formula is None or _compare(GOLD_TIME_LIMIT_S, formula, formula) != "right":
-        raise ValueError(f"math-verify cannot read the gold answer {text!r:.80}")
-    return formula
+        return value, ""
+    reason = latex_process.compare(GOLD_TIME_LIMIT_S, tree, None)
+    # What math-verify cannot read is compared as text, if it is in order.
+    is_text = reason == "not_a_number" or (reason == "right" and has_text(tree))
+    problem = {
+        "right": "cannot be read: write a number, a formula in LaTeX, or a few words",
+        "not_a_number": "cannot be read: write a number, a formula in LaTeX, or a few words",
+        "too_long": f"takes more than {GOLD_TIME_LIMIT_S:g} s to read: write it in a simpler form",
+    }.get(reason, "says nothing: write a number, or a formula that has a value")
+    is_read = _is_text_answer(formula) and tree[1] != "" if is_text else reason == "right"
+    return (formula if is_read else None), problem
 
 
-def _answer(completion: str) -> str | Verdict:
+def _is_product(gold: str) -> bool:
+    """Tell whether a gold answer ends in a letter right behind a digit, or has an operator: `2t` is not 2 tons."""
+    return re.search(_PRODUCT, f"{gold}$") is not None or r"\operatorname" in gold
+
+
+def _is_text_answer(formula: str) -> bool:
+    """Tell whether a formula is short, has something in it, and closes its brackets."""
+    has_sign = re.search(r"[^\W_]", formula) is not None
+    has_sign = has_sign and formula.casefold() != "nan"
+    return len(formula) <= LONGEST_TEXT and has_sign and "?" not in formula and is_balanced(formula)
+
+
+def _answer(completion: str, answer_in: str | None) -> str | Verdict:
     """Return the text of the answer, or the verdict that says why there is none.
 
     Takes time linear in the length of `completion`.
     """
-    start = completion.rfind("\\boxed")
-    if start < 0 or ANSWER_OPEN in completion or ANSWER_CLOSE in completion:
-        return answer_block(completion)
-    boxed = re.match(_FORMULA, completion[start : start + 2 * number_parser.MAX_CHARACTERS])
-    # The last tag of the reasoning, if there is one, must be a closing one, and stand before the box.
-    last_tag = max(map(completion.rfind, _REASONING))
-    after_reasoning = start > last_tag and completion[last_tag : last_tag + 2] in ("", "</")
-    return boxed[5] if boxed and after_reasoning else Verdict("unclosed")
+    if answer_in is None:
+        answer_in = ANSWER_TAG if marks_an_answer(after_thoughts(completion)) else BOXED
+    answer = answer_block(completion, answer_in)
+    is_denied = answer_in == BOXED and isinstance(answer, str) and denies_its_box(completion)
+    return Verdict("not_a_number") if is_denied else answer
 
 
-def _judge(answer: str | Verdict, gold: Fraction | str, limit_s: float) -> Reason:
+def _judge(answer: str | Verdict, gold: Gold, rule: _Rule) -> Reason:
     """Return the reason of the verdict on an answer; math-verify is asked only where nothing simpler decides.
 
-    `answer` and `gold` are as `_answer` and `_gold` return them; a verdict as the answer keeps its reason. Raises
-    RuntimeError as `_Worker.ask` does.
+    `answer` and `gold` are as `_answer` and `read_math_gold` return them; a verdict as the answer keeps its reason.
+    Raises RuntimeError as `Worker.ask` does.
     """
     if isinstance(answer, Verdict):
         return answer.reason
-    value, refusal = _number(answer)
+    value, refusal = read_number(answer, rule.locale)
     if value is not None and isinstance(gold, Fraction):
-        return "right" if value == gold else "wrong"
-    if len(answer.strip()) > number_parser.MAX_CHARACTERS:
+        return _number_reason(value, gold, rule)
+    if len(answer.strip()) > MAX_CHARACTERS:
         return "too_long"
-    expected = str(gold)
-    formula = _formula(answer) if value is None else str(value)
-    if formula is None or _is_doubtful(formula, expected):
+    expected = ["leaf", str(gold)] if isinstance(gold, Fraction) else _tree(gold, rule.locale)
+    is_product = isinstance(gold, str) and _is_product(gold)
+    if value is not None and not is_product and expected[0] not in ("text", "run"):
+        return latex_process.compare(rule.time_limit_s, expected, ["leaf", str(value)], rule.tolerance)
+    formula = _formula(answer, rule.locale)
+    if formula is None:
         return refusal or "not_a_number"
-    if formula == expected:
-        return "right"
-    return _compare(limit_s, expected, formula)
+    given = tree_of(formula, partial(_is_law, rule.locale), isinstance(gold, Fraction), is_product)
+    return _simple_reason(formula, given, gold, expected, refusal or "not_a_number", rule) or latex_process.compare(
+        rule.time_limit_s, expected, given, rule.tolerance
+    )
 
 
-def _is_doubtful(formula: str, expected: str) -> bool:
-    """Tell whether an answer has words, or parts that math-verify ignores, which the gold answer has not."""
-    allowed = _FUNCTIONS | _words_of(expected)
-    if "," in expected:
-        allowed |= {"or"}  # "1 or 2" states the set of 1 and 2
-    if (_words_of(formula) & _DOUBTFUL_WORDS) - allowed:
-        return True
-    return bool(re.search(_IGNORED, formula)) and not re.search(_IGNORED, expected)
+def _number_reason(value: Fraction, gold: Fraction, rule: _Rule) -> Reason:
+    """Return the reason of the verdict on a number."""
+    return "right" if is_close(value, gold, rule.tolerance) else "wrong"
 
 
-def _words_of(formula: str) -> set[str]:
-    """Return the words in a formula that are not LaTeX commands."""
-    return set(number_parser.words(re.sub(r"\\[A-Za-z]+", " ", formula)))
+def _simple_reason(
+    formula: str, given: Node, gold: Gold, expected: Node, refusal: Reason, rule: _Rule
+) -> Reason | None:
+    """Return the reason of the verdict on an answer where math-verify is not needed, else None.
 
-
-def _number(text: str) -> number_parser.Reading:
-    """Read the one number that `text` states, where 2t is a formula and not 2 tons.
-
-    A text with such a letter after a digit is refused as `not_a_number`.
+    `given` is the structure of the answer `formula`, and `expected` that of the gold. `refusal` is the reason for an
+    answer that is doubtful.
     """
-    formula = re.search(r"[0-9}]\s*[A-Za-z](?![\w\s+-])", f"{text}$")
-    return number_parser.Reading(None, "not_a_number") if formula else number_parser.read_number(text)
+    number = read_number(given[1], rule.locale).value if given[0] == "leaf" and isinstance(gold, Fraction) else None
+    kinds = {expected[0], given[0]}
+    reason: Reason | None = None
+    if kinds <= {"text", "run"}:
+        reason = "right" if expected[1] == given[1] else "wrong"
+    elif (given != expected and "text" in kinds) or has_doubt(formula, str(gold), expected):
+        reason = refusal
+    elif number is not None and isinstance(gold, Fraction):
+        reason = _number_reason(number, gold, rule)
+    elif given == expected:
+        reason = "right"
+    elif has_new_question(formula, str(gold)):
+        reason = "wrong"
+    return reason
 
 
-def _formula(text: str) -> str | None:
-    """Return the one formula in `text`, or None where there is none, or something around it makes it doubtful.
+@lru_cache(maxsize=4096)
+def _tree(gold: str, locale: str) -> Node:
+    """Return the structure of a gold answer."""
+    return tree_of(gold, partial(_is_law, locale))
 
-    The formula may be marked several times, as in `$\\boxed{x}$`. With 1 in its place, the text around it must state
-    the number 1. Without a mark, the whole text is the formula.
+
+def _is_law(locale: str, text: str) -> bool:
+    """Tell whether a text states the number 1: then a number may have around it what stands around this one."""
+    return read_number(text, locale).value == 1
+
+
+def _formula(text: str, locale: str) -> str | None:
+    r"""Return the one formula in `text`, or None where there is none, or something around it makes it doubtful.
+
+    The formula may be marked several times, as in `$\boxed{x}$`, and in several pieces, as in `$1$ and $2$`. With 1 in
+    its place, the text around it must state the number 1. Without a mark, the whole text is the formula.
     """
-    text = " ".join(text.split())
+    text = _bare(text)
     while True:
-        found = re.search(_FORMULA, text)
-        if found is None:
+        found = list(re.finditer(_FORMULA, text))
+        if not found:
             break
-        if number_parser.read_number(re.sub(_FORMULA, " 1 ", text)).value != 1:
+        gaps = [text[one.end() : other.start()] for one, other in pairwise(found)]
+        before, after = text[: found[0].start()], text[found[-1].end() :]
+        is_framed = not re.search(r"[\d\\]", before + after) and _is_law(locale, f"{before} 1 {after}")
+        if not is_framed or not all(re.fullmatch(_BETWEEN_FORMULAS, gap) for gap in gaps):
             return None
-        text = found[found.lastindex or 0]
-    text = text.strip(" .")
+        pieces = [piece[piece.lastindex or 0] for piece in found]
+        is_repeated = len(set(pieces)) == 1 and not any(gap.strip() for gap in gaps)
+        others = () if is_repeated else zip(gaps, pieces[1:], strict=True)
+        text = _bare("".join([pieces[0], *(f"{gap if gap.strip() else ', '}{piece}" for gap, piece in others)]))
     has_stray_dollar = re.search(r"(?<!\\)\$", text)
     return None if not text or has_stray_dollar else text
 
 
-def _compare(limit_s: float, gold: str, answer: str) -> Reason:
-    """Let this process's worker compare two formulas, and return the reason of the verdict on `answer`.
-
-    A forked process gets a worker of its own: the pipes of the first one are its parent's, and its lock may be held by
-    a thread that only the parent has. Raises RuntimeError as `_Worker.ask` does.
-    """
-    return _WORKERS.setdefault(os.getpid(), _Worker()).ask(limit_s, gold, answer)
+def _bare(text: str) -> str:
+    """Return a text in one line, without emphasis, quotes and full stops around it."""
+    text = re.sub(r"^[\s*`_]+|[\s*`_]+$", "", " ".join(text.split()))
+    text = re.sub(r"^[\"“«]([^\"“”«»]+)[\"”»]\.?$", r"\1", text)
+    return text.rstrip(" .").lstrip() if text.count("*") % 2 == 0 else text
 
 
-class _Worker:
-    """The process that runs `latex_worker.py`.
-
-    It starts with the first question, and again after it died. It ends when its stdin is closed.
-    """
-
-    def __init__(self) -> None:
-        self.lock = allocate_lock()
-        self.process: Popen[bytes] | None = None
-
-    def ask(self, limit_s: float, gold: str, answer: str) -> Reason:
-        """Return the reason of the verdict on `answer`. One thread at a time asks; the others wait.
-
-        A process that died or hung is killed, and the question is asked once more. Raises RuntimeError when it died or
-        hung twice. After any exception, an interrupt included, the process is killed, so that the next question starts
-        another.
-        """
-        import json
-
-        line = json.dumps([limit_s, gold, answer]).encode() + b"\n"
-        with self.lock:
-            for _ in range(2):
-                reply = ""
-                try:
-                    reply = self._reply(line, WALL_LIMIT_S + 10 * limit_s)
-                finally:
-                    # After an interrupt, too: the next question must not get the reply to this one.
-                    if not reply:
-                        self._stop()
-                if reply in REASONS:
-                    return reply
-        raise RuntimeError("math_reward's process died or hung twice")
-
-    def _reply(self, line: bytes, wall_limit_s: float) -> str:
-        """Send one request, starting the process if need be; return the reply.
-
-        The reply is "" where none came within `wall_limit_s` seconds, or the process has died. Raises OSError where the
-        process cannot be started.
-        """
-        import select
-        import subprocess
-        from pathlib import Path
-
-        if self.process is None:
-            # -P keeps this folder's `code.py` from hiding the standard library's. In a session of its own, Ctrl-C does
-            # not reach the process, and `_stop` ends its fork, too.
-            command = [sys.executable, "-P", str(Path(__file__).with_name("latex_worker.py"))]
-            environment = bare_environment(("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL"))  # without the trainer's keys
-            pipe = subprocess.PIPE
-            self.process = subprocess.Popen(
-                command, bufsize=0, stdin=pipe, stdout=pipe, env=environment, start_new_session=True
-            )
-        process, poll = self.process, select.poll()
-        assert process.stdin is not None and process.stdout is not None
-        poll.register(process.stdout, select.POLLIN)
-        try:
-            process.stdin.write(line)
-        except BrokenPipeError:
-            return ""
-        return process.stdout.readline().decode().strip() if poll.poll(1000 * wall_limit_s) else ""
-
-    def _stop(self) -> None:
-        """Kill the process and its fork, if there is one. The next question starts another."""
-        import contextlib
-        import signal
-
-        process, self.process = self.process, None
-        if process is not None:
-            with process, contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-_WORKERS: Final[dict[int, _Worker]] = {}
+reads_golds(read_math_gold)(math_reward)  # down here, where the reader is known

@@ -1,7 +1,8 @@
-"""Compare formulas for `math_reward`: `latex.py` runs this file as a program, which reads requests on stdin.
+"""Compare formulas for `math_reward`: `latex_process.py` runs this file as a program, which reads requests on stdin.
 
-A request is one line of JSON: a limit in seconds of CPU time, the gold answer, and the answer. The reply is a line with
-the reason of the verdict.
+A request is one line of JSON: a limit in seconds of CPU time, a tolerance, the gold's node, and the answer's node or
+null. Nodes are those of `latex_tree.py`, and `latex_compare.py` compares them. The reply is a line with the reason of
+the verdict; without an answer, it tells whether the gold can be read (`right`).
 
 The process itself only imports, warms up and forks. Its fork compares. The system kills the fork when the limit is
 over, even in the midst of a C function, and the next fork takes milliseconds. Both end with stdin, and so with the
@@ -10,14 +11,14 @@ trainer.
 
 from __future__ import annotations
 
-import functools
+import importlib.util
 import json
 import logging
 import os
-import re
 import resource
 import signal
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 ADDRESS_SPACE: Final = 1 << 30  # bytes; sympy with all that it loads takes a tenth of them
@@ -25,58 +26,40 @@ ADDRESS_SPACE: Final = 1 << 30  # bytes; sympy with all that it loads takes a te
 # formula costs up to half a second of CPU time without them, and some 10 ms with them.
 WARM_UP: Final = r"""
     \frac{\sqrt{2}}{2} | -\dfrac12\sqrt[3]{x} | (x+1)^2-\sin^2 x | x^{2}+2x+\cos^2 x | [0,1)\cup\{2\} | (-\infty,\infty)
-    \{1,-2.5\} | (1,2,3) | \left(\frac12,3\right) | x\le 3 | y=2x-1 | 2x+3y=6 | x=1\text{ or }x=-3 | 1,2 | \text{even}
-    \begin{pmatrix}1&2\\3&4\end{pmatrix} | \log_2 8+\ln e^{\pi} | 3+2i | |a|!+n! | 50\% | 90^\circ | 3\sqrt{13}\text{ m}
-    2^{10}\cdot3^{-4} | \binom{5}{2} | \tan\frac{\pi}{4} | \frac{x^3-1}{x-1} | \sqrt{x^2+1} | 11_{2} | \pm 4 | abc+de
+    \mathbb{R}\setminus\{0\} | -3\frac12 | 2.5 | 3x^2+2i | e^{i\pi} | \emptyset | \lfloor n/2\rfloor | \sum_{k=1}^n k
+    \begin{pmatrix}1&2\\3&4\end{pmatrix} | \log_2 8+\ln e^{\pi} | 3+2i | |a|!+n! | 90^\circ | 3\sqrt{13}
+    2^{10}\cdot3^{-4} | \binom{5}{2} | \tan\frac{\pi}{4} | \frac{x^3-1}{x-1} | \sqrt{x^2+1} | x_{1} | abc+de | f(x)
 """
+GOLD_TIME_LIMIT_S: Final = 2.0  # of CPU time, to read a gold answer again in a new fork
 
 
-@functools.lru_cache(maxsize=1024)  # the completions of a group share their gold answer
-def read(formula: str) -> Any:
-    r"""Return the formula as a sympy object, or None where it cannot be read.
-
-    A unit is cut off only where it is written as text, as in `2\text{ t}`; otherwise `2t` would be 2 tons.
-    """
-    from latex2sympy2_extended import NormalizationConfig
-    from math_verify import LatexExtractionConfig, parse
-
-    units = re.search(r"\\(?:text|mathrm|mbox)", formula) is not None
-    rules = NormalizationConfig(units=units, malformed_operators=True, nits=True)
-    how = [LatexExtractionConfig(normalization_config=rules)]
-    found = parse(f"${formula}$", how, fallback_mode="no_fallback", parsing_timeout=None)
-    return found[0] if found else None
+def comparison() -> Any:
+    """Return the module that compares: by its path, since this folder's `code.py` would hide the standard library's."""
+    path = Path(__file__).with_name("latex_compare.py")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def compare(gold: str, answer: str) -> str:
-    """Return right, wrong, or not_a_number where either formula cannot be read.
-
-    A list is never one value: the answer `4, 4` is not the gold 4.
-    """
-    from math_verify import verify
-    from sympy import Set, Tuple
-    from sympy.logic.boolalg import Boolean
-
-    expected, given = read(gold), read(answer)
-    if expected is None or given is None:
-        return "not_a_number"
-    if isinstance(given, Set | Tuple) and not isinstance(expected, Set | Tuple | Boolean):
-        return "wrong"
-    return "right" if verify(expected, given, timeout_seconds=None) else "wrong"
-
-
-def serve(reply: int) -> None:
+def serve(reply: int, comparing: Any) -> None:
     """Answer requests on the descriptor `reply` until stdin ends: this runs in the fork.
 
     It limits the memory of the process. It never returns: at the end of stdin the process exits with status 0. When a
-    request exceeds its time limit, the system kills the process, and this function writes no reply.
+    request exceeds its time limit, the system kills the process, and this function writes no reply. The time to read a
+    gold answer, which a fork does once, does not count as the answer's.
     """
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     soft = ADDRESS_SPACE if hard == resource.RLIM_INFINITY else min(ADDRESS_SPACE, hard)
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     for line in sys.stdin.buffer:
-        limit_s, gold, answer = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, limit_s)  # its signal has no handler, and so kills
-        reason = compare(gold, answer)
+        limit_s, tolerance, gold, answer = json.loads(line)
+        signal.setitimer(signal.ITIMER_PROF, GOLD_TIME_LIMIT_S)  # its signal has no handler, and so kills
+        if answer is not None:
+            comparing.compare(gold, None)
+        signal.setitimer(signal.ITIMER_PROF, limit_s)
+        reason = comparing.compare(gold, answer, tolerance)
         signal.setitimer(signal.ITIMER_PROF, 0)
         os.write(reply, f"{reason}\n".encode())
     os._exit(0)
@@ -92,14 +75,20 @@ def main() -> None:
     # Replies go to the old stdout; what sympy may print goes to stderr.
     reply = os.dup(1)
     os.dup2(2, 1)
+    comparing = comparison()
+    compare = comparing.compare
     first, *others = (formula.strip() for formula in WARM_UP.strip().replace("\n", " | ").split(" | "))
     for formula in others:
-        compare(formula, formula)
-        compare(first, formula)
+        compare(["leaf", f"{formula}+1"], ["leaf", f"1+{formula}"])
+        compare(["leaf", first], ["leaf", formula])
+    line = ["equation", "", "", [["leaf", "2x+4y-3"], ["leaf", "0"]]]
+    compare(line, ["equation", "y", "letter", [["leaf", "y"], ["leaf", "-x/2+3/4"]]])
+    below = ["relation", ["<", "\\le"], [["leaf", "1"], ["leaf", "x"], ["leaf", "2"]]]
+    compare(["tuple", "(]", [["leaf", "1"], ["leaf", "2"]]], below)
     while True:
         fork = os.fork()
         if fork == 0:
-            serve(reply)  # never returns
+            serve(reply, comparing)  # never returns
         _, status = os.waitpid(fork, 0)
         # The fork died of the time limit, the stack or the memory: the answer is to blame.
         if -os.waitstatus_to_exitcode(status) in (signal.SIGPROF, signal.SIGSEGV, signal.SIGABRT):

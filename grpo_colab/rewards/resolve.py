@@ -9,7 +9,7 @@ import functools
 import importlib
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import ModuleType
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
@@ -63,7 +63,7 @@ def parse_reward(name: str) -> RewardName:
     return RewardName(head, origin, attribute, settings, bool(colon and origin.endswith(".py")))
 
 
-def resolve_reward(name: str) -> Callable[..., Any]:
+def resolve_reward(name: str, grading: Mapping[str, str] | None = None) -> Callable[..., Any]:
     """Import and return the reward function called `name`; **this runs what the name leads to**.
 
     The name is one of:
@@ -76,6 +76,9 @@ def resolve_reward(name: str) -> Callable[..., Any]:
     settings names the factory itself, which must be called `get_..._reward` or marked by `reward_factory`; nothing else
     is called.
 
+    `grading` are a task's settings, such as `answer_in`. A reward of a short name takes those of them that its factory
+    has, unless its brackets set them.
+
     For a dotted path, the current folder may be added to `sys.path`: see `look_here`. A file stays in `sys.modules`.
     Raises SettingError, of one line, for a name that leads to no function, for code that fails while it is imported,
     and for settings that its factory refuses.
@@ -83,7 +86,7 @@ def resolve_reward(name: str) -> Callable[..., Any]:
     parsed = parse_reward(name)
     head, origin, attribute, settings, in_file = parsed
     if not origin:
-        return _ours(head, settings)
+        return _ours(head, settings, grading or {})
     try:
         if not in_file:
             look_here(origin)
@@ -194,9 +197,10 @@ def _settings(name: str) -> tuple[str, dict[str, Any] | None]:
         raise SettingError(f"the settings of {name!r:.200} cannot be read", remedy=remedy) from None
 
 
-def _ours(name: str, settings: dict[str, Any] | None) -> Callable[..., Any]:
+def _ours(name: str, settings: dict[str, Any] | None, grading: Mapping[str, str]) -> Callable[..., Any]:
     """Return this package's reward of a short name: the plain one, or what its factory makes with the settings.
 
+    Settings of `grading` that the factory has count where `settings` has no others.
     Raises SettingError for an unknown name, for settings of a reward that has none, and for settings that cannot work.
     """
     short = name.removesuffix("_reward")
@@ -206,6 +210,12 @@ def _ours(name: str, settings: dict[str, Any] | None) -> Callable[..., Any]:
         remedy = f"{known} write package.module.function, or path/to/file.py:function"
         raise SettingError(f"there is no reward {name!r}", remedy=remedy)
     plain, factory = _OURS.get(f"{short}_reward"), _OURS.get(f"get_{short}_reward")
+    if factory is not None and grading:
+        import inspect
+
+        taken = inspect.signature(factory).parameters
+        followed = {setting: value for setting, value in grading.items() if setting in taken}
+        settings = followed | (settings or {}) if followed else settings
     if plain is not None and settings is None:
         return plain
     if factory is None:

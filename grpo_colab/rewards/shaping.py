@@ -8,22 +8,40 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, TypeGuard
 
-from grpo_colab.rewards.arguments import Completions, Golds, graded_pairs, texts_of
-from grpo_colab.rewards.grading import ANSWER_OPEN, grade
+from grpo_colab.rewards import latex
+from grpo_colab.rewards.arguments import Completions, Golds, texts_of
+from grpo_colab.rewards.correctness import number_reasons
+from grpo_colab.rewards.golds import Reader, reads_golds
+from grpo_colab.rewards.grading import ANSWER_OPEN, Reason, after_thoughts, check_grading, gold_number
+from grpo_colab.rewards.languages import SPACELESS
+from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 from grpo_colab.rewards.parametrised import Parametrised, require
 
 Ids = Sequence[Sequence[int]]
+Grading = tuple[str, str | None, str, float]  # the grader's name, answer_in, locale, tolerance
+_BY_NUMBER: Final = "correctness"
+_DEFAULT_GRADING: Final[Grading] = (_BY_NUMBER, None, DEFAULT_LOCALE, 0.0)
+# What finds the verdicts, and what reads a gold, by the grader's name.
+_GRADERS: Final[Mapping[str, Callable[..., list[Reason | None]]]] = {
+    _BY_NUMBER: number_reasons,
+    "math": latex.math_reasons,
+}
+_GOLD_READERS: Final[Mapping[str, Callable[..., object]]] = {_BY_NUMBER: gold_number, "math": latex.read_math_gold}
 # A line that is a step; the group is what follows its marker.
 _STEP: Final = re.compile(
     r"[ \t]*+(?:#++ )?(?:\*\*)?(?:Step [0-9]+[:.)]?|[0-9]+[.)](?=[ \t])|[-*•](?=[ \t])"
     r"|(?:First|Second|Third|Next|Then|Finally)\b[,:]?)(.*)",
     re.IGNORECASE,
 )
+# A word as `_words` takes it: a run of signs between spaces, or one sign of a script without spaces between words.
+_WORD: Final = rf"[{SPACELESS}]|[^\s{SPACELESS}]+"
 
 
+@reads_golds(gold_number)
 def length_reward(
     completions: Completions,
     answer: Golds,
@@ -36,29 +54,25 @@ def length_reward(
     This is the length reward of Kimi k1.5 (arXiv 2501.12599, section 2.3.3), elsewhere called `len_reward`. It keeps
     answers from growing, and does not pay for short wrong ones. The completions of one prompt are a group; without
     prompts, all completions are one. Lengths are in tokens, or in words without `completion_ids`. Where all lengths of
-    a group are equal, it pays 0.0. None without a gold.
+    a group are equal, it pays 0.0. None without a gold, and for one that is no number: see `correctness_reward`.
 
-    Raises ValueError for a gold that is no number and for an argument of another length than `completions`, and
-    TypeError for completions or golds of the wrong type.
+    Raises ValueError for an argument of another length than `completions`, and TypeError for completions or golds of
+    the wrong type.
     """
-    pairs = graded_pairs("length_reward", completions, answer)
-    lengths = _lengths("length_reward", completion_ids, pairs) or [len(text.split()) for text, _ in pairs]
-    keys = [repr(prompt) for prompt in prompts] if prompts is not None else [""] * len(pairs)
-    lengths_of: dict[str, list[int]] = {}  # the lengths of each group
-    for key, length in zip(keys, lengths, strict=True):
-        lengths_of.setdefault(key, []).append(length)
-    bounds = {key: (min(group), max(group)) for key, group in lengths_of.items()}
-    rewards: list[float | None] = []
-    for (text, gold), key, length in zip(pairs, keys, lengths, strict=True):
-        shortest, longest = bounds[key]
-        reward = 0.0 if shortest == longest else 0.5 - (length - shortest) / (longest - shortest)
-        if gold is None:
-            rewards.append(None)
-        elif grade(text, gold).right:
-            rewards.append(reward)
-        else:
-            rewards.append(min(0.0, reward))
-    return rewards
+    return _length_reward(*_DEFAULT_GRADING, completions, answer, prompts, completion_ids, **kwargs)
+
+
+def get_length_reward(
+    grader: str = _BY_NUMBER, answer_in: str | None = None, locale: str = DEFAULT_LOCALE, tolerance: float = 0.0
+) -> Parametrised:
+    """Return `length_reward` with the grader that says what is right: `correctness` or `math`.
+
+    The other settings are those of the grader: see `get_correctness_reward` and `get_math_reward`. With `answer_in`
+    None, the answer is where the grader looks by itself. Raises SettingError for a setting that cannot work, and the
+    errors of `get_math_reward` for `math`.
+    """
+    grading = _checked_grading(grader, answer_in, locale, tolerance)
+    return _gold_reader(grading)(Parametrised(_length_reward, *grading))
 
 
 def get_cosine_scaled_reward(
@@ -67,17 +81,22 @@ def get_cosine_scaled_reward(
     max_value_wrong: float = -0.5,
     min_value_correct: float = 0.5,
     max_value_correct: float = 1.0,
+    grader: str = _BY_NUMBER,
+    answer_in: str | None = None,
+    locale: str = DEFAULT_LOCALE,
+    tolerance: float = 0.0,
 ) -> Parametrised:
     """Return correctness scaled by length along a cosine: short right answers earn most, short wrong ones lose most.
 
     This is from "Demystifying Long Chain-of-Thought Reasoning" (arXiv 2502.03373), appendix C.1, with TRL's names and
-    defaults, but graded like `correctness_reward`. Lengths are in tokens. A right completion of length 0 earns
-    `max_value_correct`, one of `max_len` or more `min_value_correct`. A wrong completion of length 0 earns
-    `min_value_wrong`, one of `max_len` or more `max_value_wrong`. None without a gold or `completion_ids`.
+    defaults. The last four settings say what is right: see `get_length_reward`. Lengths are in tokens. A right
+    completion of length 0 earns `max_value_correct`, one of `max_len` or more `min_value_correct`. A wrong completion
+    of length 0 earns `min_value_wrong`, one of `max_len` or more `max_value_wrong`. None without a gold that the grader
+    reads, and without `completion_ids`.
 
-    Raises SettingError unless `max_len` is 1 or more and no value is below the one before it in the signature. The
-    reward raises as `correctness_reward` does, and ValueError for another number of `completion_ids` than of
-    completions.
+    Raises SettingError unless `max_len` is 1 or more and no value is below the one before it in the signature, and as
+    `get_length_reward` does. The reward raises as `correctness_reward` does, and ValueError for another number of
+    `completion_ids` than of completions.
     """
     require(_is_integer(max_len, 1), "max_len", max_len, "a number of tokens, 1 or more")
     for name, low, high in (
@@ -86,18 +105,19 @@ def get_cosine_scaled_reward(
         ("min_value_correct", min_value_correct, max_value_correct),
     ):
         require(_are_finite(low, high) and low <= high, name, low, f"a number of at most {high!r}")
-    return Parametrised(
-        _cosine_scaled_reward, max_len, (max_value_wrong, min_value_wrong), (min_value_correct, max_value_correct)
-    )
+    grading = _checked_grading(grader, answer_in, locale, tolerance)
+    wrong, correct = (max_value_wrong, min_value_wrong), (min_value_correct, max_value_correct)
+    return _gold_reader(grading)(Parametrised(_cosine_scaled_reward, max_len, wrong, correct, grading))
 
 
 def get_soft_overlong_punishment_reward(max_completion_len: int, soft_punish_cache: int) -> Parametrised:
     """Return a penalty for long completions: from 0.0 linearly down to -1.0 at `max_completion_len` tokens.
 
     It begins at `max_completion_len - soft_punish_cache` tokens. This is equation 13 of DAPO (arXiv 2503.14476), with
-    TRL's names. A cache of 0 punishes only what is longer than the maximum. None without `completion_ids`. Raises
-    SettingError unless the maximum is 1 or more and the cache from 0 to the maximum. The reward raises ValueError for
-    another number of `completion_ids` than of completions, and TypeError for completions of the wrong type.
+    TRL's names. A cache of 0 punishes only what is longer than the maximum. None without `completion_ids`, which are
+    all that the reward needs: it may be called with them alone, as TRL's. Raises SettingError unless the maximum is 1
+    or more and the cache from 0 to the maximum. The reward raises ValueError for another number of `completion_ids`
+    than of completions, and TypeError for completions of the wrong type.
     """
     require(
         _is_integer(max_completion_len, 1), "max_completion_len", max_completion_len, "a number of tokens, 1 or more"
@@ -111,9 +131,11 @@ def get_repetition_penalty_reward(ngram_size: int = 3, max_penalty: float = -1.0
     """Return a penalty for repetition: the share of repeated n-grams times `max_penalty`, and 0.0 where none repeats.
 
     This is from "Demystifying Long Chain-of-Thought Reasoning" (arXiv 2502.03373), appendix C.2, with TRL's names. The
-    n-grams are of tokens, or of words without `completion_ids`. A completion shorter than `ngram_size` earns 0.0.
-    Raises SettingError unless `ngram_size` is 1 or more and `max_penalty` at most 0. The reward raises ValueError for
-    another number of `completion_ids` than of completions, and TypeError for completions of the wrong type.
+    n-grams are of tokens, and the reward may be called with `completion_ids` alone, as TRL's. Without them, they are of
+    words, whatever their case. In scripts without spaces, such as Chinese and Thai, each character is a word. A
+    completion shorter than `ngram_size` earns 0.0. Raises SettingError unless `ngram_size` is 1 or more and
+    `max_penalty` at most 0. The reward raises ValueError for another number of `completion_ids` than of completions,
+    and TypeError for completions of the wrong type.
     """
     require(_is_integer(ngram_size, 1), "ngram_size", ngram_size, "a number of tokens, 1 or more")
     require(_are_finite(max_penalty) and max_penalty <= 0, "max_penalty", max_penalty, "a number of at most 0")
@@ -128,36 +150,72 @@ def reasoning_steps_reward(completions: Completions, **kwargs: Any) -> list[floa
 def get_reasoning_steps_reward(steps: int = 3) -> Parametrised:
     """Return a reward for the number of different steps before the answer, divided by `steps`, at most 1.0.
 
-    The idea is open-r1's. Steps count before `<answer>`, or in the whole text where there is no `<answer>`. A step is a
-    line that begins with "Step 2", "2.", "2)", a bullet, or First, Second, Third, Next, Then, Finally, and goes on
-    after it. Steps are compared by what follows this marker: "Step 1: add" and "Step 2: add" count once. A marker alone
-    does not count. Raises SettingError unless `steps` is 1 or more. The reward raises TypeError for completions of the
-    wrong type.
+    The idea is open-r1's. Steps count before the `<answer>` that follows the last `</think>` or `</reasoning>`, or in
+    the whole text where there is none. A step is a line that begins with "Step 2", "2.", "2)", a bullet, or First,
+    Second, Third, Next, Then, Finally, and goes on after it. Steps are compared by what follows this marker: "Step 1:
+    add" and "Step 2: add" count once. A marker alone does not count. Raises SettingError unless `steps` is 1 or more.
+    The reward raises TypeError for completions of the wrong type.
     """
     require(_is_integer(steps, 1), "steps", steps, "a number of steps, 1 or more")
     return Parametrised(_reasoning_steps_reward, steps)
+
+
+def _length_reward(
+    grader: str,
+    answer_in: str | None,
+    locale: str,
+    tolerance: float,
+    /,
+    completions: Completions,
+    answer: Golds,
+    prompts: Sequence[Any] | None = None,
+    completion_ids: Ids | None = None,
+    **kwargs: Any,
+) -> list[float | None]:
+    """Pay as `length_reward` does, by the settings of `get_length_reward`."""
+    reasons = _reasons("length_reward", (grader, answer_in, locale, tolerance), completions, answer)
+    lengths = _lengths("length_reward", completion_ids, completions)
+    if lengths is None:
+        lengths = [len(_words(text)) for text in texts_of("length_reward", completions)]
+    keys = [repr(prompt) for prompt in prompts] if prompts is not None else [""] * len(reasons)
+    lengths_of: dict[str, list[int]] = {}  # the lengths of each group
+    for key, length in zip(keys, lengths, strict=True):
+        lengths_of.setdefault(key, []).append(length)
+    bounds = {key: (min(group), max(group)) for key, group in lengths_of.items()}
+    rewards: list[float | None] = []
+    for reason, key, length in zip(reasons, keys, lengths, strict=True):
+        shortest, longest = bounds[key]
+        reward = 0.0 if shortest == longest else 0.5 - (length - shortest) / (longest - shortest)
+        if reason is None:
+            rewards.append(None)
+        elif reason == "right":
+            rewards.append(reward)
+        else:
+            rewards.append(min(0.0, reward))
+    return rewards
 
 
 def _cosine_scaled_reward(
     max_len: int,
     wrong: tuple[float, float],
     correct: tuple[float, float],
+    grading: Grading,
     /,
     completions: Completions,
     answer: Golds,
     completion_ids: Ids | None = None,
     **kwargs: Any,
 ) -> list[float | None]:
-    pairs = graded_pairs("cosine_scaled_reward", completions, answer)
-    lengths = _lengths("cosine_scaled_reward", completion_ids, pairs)
+    reasons = _reasons("cosine_scaled_reward", grading, completions, answer)
+    lengths = _lengths("cosine_scaled_reward", completion_ids, completions)
     if lengths is None:
-        return [None] * len(pairs)
+        return [None] * len(reasons)
     rewards: list[float | None] = []
-    for (text, gold), length in zip(pairs, lengths, strict=True):
-        if gold is None:
+    for reason, length in zip(reasons, lengths, strict=True):
+        if reason is None:
             rewards.append(None)
             continue
-        at_max_len, at_zero = correct if grade(text, gold).right else wrong
+        at_max_len, at_zero = correct if reason == "right" else wrong
         # Beyond max_len the cosine would rise again.
         share = (1 + math.cos(math.pi * min(1.0, length / max_len))) / 2
         rewards.append(at_max_len + (at_zero - at_max_len) * share)
@@ -165,9 +223,14 @@ def _cosine_scaled_reward(
 
 
 def _soft_overlong_punishment_reward(
-    max_len: int, cache: int, /, completions: Completions, completion_ids: Ids | None = None, **kwargs: Any
+    max_len: int,
+    cache: int,
+    /,
+    completions: Completions | None = None,
+    completion_ids: Ids | None = None,
+    **kwargs: Any,
 ) -> list[float | None]:
-    texts = texts_of("soft_overlong_punishment_reward", completions)
+    texts, completion_ids = _texts_and_ids("soft_overlong_punishment_reward", completions, completion_ids)
     lengths = _lengths("soft_overlong_punishment_reward", completion_ids, texts)
     if lengths is None:
         return [None] * len(texts)
@@ -181,11 +244,16 @@ def _soft_overlong_punishment_reward(
 
 
 def _repetition_penalty_reward(
-    size: int, penalty: float, /, completions: Completions, completion_ids: Ids | None = None, **kwargs: Any
+    size: int,
+    penalty: float,
+    /,
+    completions: Completions | None = None,
+    completion_ids: Ids | None = None,
+    **kwargs: Any,
 ) -> list[float]:
-    texts = texts_of("repetition_penalty_reward", completions)
+    texts, completion_ids = _texts_and_ids("repetition_penalty_reward", completions, completion_ids)
     _lengths("repetition_penalty_reward", completion_ids, texts)  # for its error alone
-    sequences: Sequence[Sequence[Any]] = [text.split() for text in texts] if completion_ids is None else completion_ids
+    sequences: Sequence[Sequence[Any]] = [_words(text) for text in texts] if completion_ids is None else completion_ids
     rewards = []
     for sequence in sequences:
         ngrams = list(zip(*(sequence[start:] for start in range(size)), strict=False))
@@ -198,12 +266,66 @@ def _reasoning_steps_reward(steps: int, /, completions: Completions, **kwargs: A
     rewards = []
     for text in texts_of("reasoning_steps_reward", completions):
         found: set[str] = set()
-        for line in text.partition(ANSWER_OPEN)[0].splitlines():
+        rest = after_thoughts(text)
+        before_answer = text[: len(text) - len(rest)] + rest.partition(ANSWER_OPEN)[0]
+        for line in before_answer.splitlines():
             match = _STEP.match(line)
             if match:
                 found.add(match[1].strip(" \t*:."))
         rewards.append(min(1.0, len(found - {""}) / steps))
     return rewards
+
+
+def _checked_grading(grader: str, answer_in: str | None, locale: str, tolerance: float) -> Grading:
+    """Return the settings of a grading. Raises SettingError for one that cannot work, and as `get_math_reward` does."""
+    require(grader in _GRADERS, "grader", grader, " or ".join(map(repr, _GRADERS)))
+    check_grading(answer_in, locale, tolerance)
+    if grader != _BY_NUMBER:
+        latex.need_math_verify()
+    return grader, answer_in, locale, tolerance
+
+
+def _gold_reader(grading: Grading) -> Callable[[Parametrised], Parametrised]:
+    """Return the decorator that declares how a reward with this grading reads its golds."""
+    grader, _, locale, _ = grading
+    reader: Reader = partial(_GOLD_READERS[grader], locale=locale)
+    return reads_golds(reader)
+
+
+def _reasons(function: str, grading: Grading, completions: Completions, answer: Golds) -> list[Reason | None]:
+    """Return the grader's verdict on each completion, None where it has none, for the reward called `function`."""
+    grader, answer_in, locale, tolerance = grading
+    return _GRADERS[grader](function, completions, answer, answer_in=answer_in, locale=locale, tolerance=tolerance)
+
+
+def _texts_and_ids(
+    function: str, completions: Completions | None, completion_ids: Ids | None
+) -> tuple[Sequence[Any], Ids | None]:
+    """Return the completions' texts and token ids, where only one of the two may be given.
+
+    The ids may also be in the first argument's place, where TRL's own rewards take them. Without texts, the first list
+    is that of the ids. Raises TypeError, naming the reward, for neither, and for completions of the wrong type.
+    """
+    if completion_ids is None and _are_ids(completions):
+        completions, completion_ids = None, completions
+    if completions is not None:
+        return texts_of(function, completions), completion_ids
+    if completion_ids is None:
+        raise TypeError(f"{function}: completions must be a list, or completion_ids must be given; got NoneType")
+    return completion_ids, completion_ids
+
+
+def _are_ids(value: object) -> TypeGuard[Ids]:
+    """Tell whether a value can be nothing but token ids: lists of integers, of which at least one is not empty."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(item, list) for item in value):
+        return False
+    tokens = [token for ids in value for token in ids]
+    return bool(tokens) and all(isinstance(token, int) for token in tokens)
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a text, in one case. In a script without spaces between words, each character is one."""
+    return re.findall(_WORD, text.casefold())
 
 
 def _lengths(function: str, completion_ids: Ids | None, completions: Sequence[Any]) -> list[int] | None:

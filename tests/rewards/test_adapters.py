@@ -71,7 +71,7 @@ def rubric() -> dict[str, Any]:
         row = {"prompt": prompt, "answer": answer, "bonus": bonus, "example_id": 0}
         return vf.State(input=row, prompt=prompt, completion=said, answer=answer, trajectory=[])
 
-    group = [*map(state, TEXTS), state(GOOD, None), state(GOOD, "eighteen"), state(GOOD, bonus=0.0)]
+    group = [*map(state, TEXTS), state(GOOD, None), state(GOOD, "18 or 19"), state(GOOD, bonus=0.0)]
     asyncio.run(scorer.score_group(group))
     alone = state(GOOD)
     alone["completion"], alone["prompt"] = GOOD, "How many?"  # what a completion model says is plain text
@@ -108,7 +108,7 @@ def task() -> dict[str, Any]:
             return str(error)
         return [trace.reward, {name: reward.score for name, reward in trace.rewards.items()}]
 
-    scores = [*map(scored, TEXTS), scored(GOOD, None), scored(GOOD, "eighteen"), scored(GOOD, bonus=0.0)]
+    scores = [*map(scored, TEXTS), scored(GOOD, None), scored(GOOD, "18 or 19"), scored(GOOD, bonus=0.0)]
     return {"version": verifiers.__version__, "scores": scores}
 
 
@@ -196,7 +196,7 @@ def openrlhf() -> dict[str, Any]:
         "whole": [experience(text, "18") for text in TEXTS],
         "cut": experience(GOOD, "18", max_length=256 + 40),  # 40 tokens are left of the prompt
         "no gold": experience(GOOD, None),
-        "broken gold": experience(GOOD, "eighteen"),
+        "broken gold": experience(GOOD, "18 or 19"),
     }
 
 
@@ -236,7 +236,7 @@ def test_a_rubric_of_verifiers(reported) -> None:
     assert no_bonus == [1.25, _metrics((1.0, 1.0), 0.0)]
     assert alone == [6.25, _metrics((1.0, 1.0))]
     assert "correctness_reward cannot judge this completion" in said
-    assert "the gold answer is not one number (not_a_number): 'eighteen'" in said
+    assert "the gold answer is not one number (many_numbers): '18 or 19'" in said
 
 
 def test_a_task_of_verifiers_v1(reported) -> None:
@@ -248,9 +248,8 @@ def test_a_task_of_verifiers_v1(reported) -> None:
         [total + 5.0, dict(zip(names, (*parts, 0.5), strict=True))] for total, parts in zip(TOTALS, PARTS, strict=True)
     ]
     assert group == expected
-    assert no_gold == [5.25, {"strict_format": 1.0, "bonus_reward": 0.5}]
+    assert no_gold == broken == [5.25, {"strict_format": 1.0, "bonus_reward": 0.5}]
     assert no_bonus == [1.25, {"correctness_reward": 1.0, "strict_format": 1.0}]
-    assert "the gold answer is not one number (not_a_number): 'eighteen'" in broken
 
 
 @pytest.mark.long
@@ -293,8 +292,9 @@ def test_openrlhfs_executor_and_experience(reported, tmp_path: Path) -> None:
     assert given["no gold"]["reward"] == [0.25]
     assert math.isnan(given["no gold"]["score"][0])
     assert math.isnan(given["no gold"]["rewards/correctness_reward"][0])
-    assert given["broken gold"] == {}
-    assert "Failed to fetch reward" in said and "'eighteen'" in said
+    assert given["broken gold"]["reward"] == [0.25]
+    assert math.isnan(given["broken gold"]["score"][0])
+    assert "'18 or 19'" in said
 
 
 def test_openrlhf_gives_whole_batches_to_its_http_server() -> None:
@@ -400,14 +400,24 @@ def test_what_no_reward_can_judge_counts_nothing() -> None:
     assert reward_func(["?" + GOOD], ["?"], [None])["rewards"].tolist() == [0.0]
 
 
-def test_a_broken_gold_raises() -> None:
+def test_a_gold_that_cannot_be_read_counts_as_none_and_a_number_is_one() -> None:
+    unjudged = {"rewards/correctness_reward": None, "reason": None, "acc": None, "score": 0.0}
+    with pytest.warns(UserWarning, match="correctness_reward: the gold answer is not one number .*: '18 to 20'"):
+        assert compute_score("eggs", GOOD, "18 to 20") == unjudged
+    parts = {"rewards/correctness_reward": None, "rewards/strict_format_reward": 1.0}
+    assert compute_score("eggs", GOOD, "18 to 20", rewards=WEIGHTS) == unjudged | parts | {"score": 0.25}
+    given = reward_func(["?" + GOOD] * 3, ["?"] * 3, ["18 to 20", 18, 18.0])
+    assert given["rewards"].tolist() == [0.0, 1.0, 1.0]
+    assert math.isnan(given["scores"][0])
+    assert compute_score("eggs", GOOD, 18)["score"] == compute_score("eggs", GOOD, "6 * 3\n#### 18")["score"] == 1.0
+
+
+def test_a_gold_of_another_type_raises() -> None:
     from refusals import refused
 
-    with refused("rewards.correctness_reward", problem="one number (not_a_number): 'eighteen'", kind=RewardError):
-        compute_score("eggs", GOOD, "eighteen")
-    problem = "a gold answer is a string or None, got int: 18"
+    problem = "a gold answer is a string, a number or None, got list: [18]"
     with refused("rewards.correctness_reward", problem=problem, kind=RewardError):
-        reward_func(["?" + GOOD], ["?"], [18])
+        reward_func(["?" + GOOD], ["?"], [[18]])  # type: ignore[list-item]
 
 
 def test_one_completion_for_verifiers() -> None:

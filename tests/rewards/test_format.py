@@ -53,6 +53,26 @@ def test_think_format_where_the_template_opens_the_block(text: str, paid: float)
     assert get_think_format_reward(prefilled=True)(completions=[text]) == [paid]
 
 
+@pytest.mark.parametrize(
+    ("text", "prefilled", "paid"),
+    [
+        ("<think>\n\n</think>\n\nThe answer is 18.", False, 1.0),  # Qwen3, told not to think
+        ("<think></think>18", False, 1.0),
+        ("<think>why</think>18", False, 1.0),
+        ("\n\n</think>\n\n18", True, 1.0),
+        ("</think>18", True, 1.0),
+        ("<think>\n\n</think>\n\n", False, 0.0),  # no answer
+        ("<think>\n\n", False, 0.0),
+        ("18", False, 0.0),
+        ("Well. <think></think>18", False, 0.0),
+        ("<think></think><think></think>18", False, 0.0),
+        ("<think>\n\n</think>\n\n18", True, 0.0),
+    ],
+)
+def test_an_empty_block_is_a_block_where_it_may_be(text: str, prefilled: bool, paid: float) -> None:
+    assert get_think_format_reward(prefilled, empty=True)(completions=[text]) == [paid]
+
+
 def test_the_other_forms_under_the_think_tag() -> None:
     reasoning = STRICT.replace("think", "reasoning")
     assert get_strict_format_reward("think")(completions=[STRICT, reasoning, STRICT[1:]]) == [1.0, 0.0, 0.0]
@@ -74,6 +94,8 @@ def test_what_is_no_tags_name_is_refused(tag: Any) -> None:
 def test_prefilled_is_yes_or_no() -> None:
     with refused("prefilled", "yes", remedy="write True or False"):
         get_think_format_reward("yes")  # type: ignore[arg-type]
+    with refused("empty", 1, remedy="write True or False"):
+        get_think_format_reward(empty=1)  # type: ignore[arg-type]
 
 
 def test_names_and_pickles() -> None:

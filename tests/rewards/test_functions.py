@@ -64,7 +64,7 @@ def test_a_golden_completion_earns_full_marks(function, completion: str) -> None
 
 
 def test_all_are_here() -> None:
-    assert len(EVERY) == len({repr(function) for function in EVERY}) == 20
+    assert len(EVERY) == len({repr(function) for function in EVERY}) == 25
 
 
 @pytest.mark.parametrize("function", GOLDEN_PAY)
@@ -97,8 +97,8 @@ def test_what_says_nothing_earns_nothing(function, completion: str) -> None:
         ("1,00", "100", (0, 0, 0, 0)),
         ("1,0", "1", (0, 0, 1, 0)),
         ("\u00b2", "2", (0, 0, 0, 0)),
-        ("\u0661\u0668", "18", (0, 0, 0, 0)),
-        ("eighteen", "18", (0, 0, 0, 0)),
+        ("\u0661\u0668", "18", (1, 0, 1, 1)),
+        ("eighteen", "18", (1, 0, 1, 0)),
         ("", "18", (0, 0, 0, 0)),
         ("-", "18", (0, 0, 0, 0)),
         ("9" * 5000, "18", (0, 0, 0, 0)),
@@ -289,13 +289,11 @@ def test_broken_columns_raise(function) -> None:
     name = function.__name__
     with pytest.raises(ValueError, match=f"{name}: 1 answers for 2 completions"):
         function(completions=["a", "b"], answer=["18"])
-    with pytest.raises(TypeError, match=f"{name}: a gold answer is a string or None, got int: 18"):
-        function(completions=["a"], answer=[18])
+    for gold in ([18], True, {"value": 18}, b"18"):
+        with pytest.raises(TypeError, match=f"{name}: a gold answer is a string, a number or None, got "):
+            function(completions=["a"], answer=[gold])
     with pytest.raises(TypeError, match=f"{name}: answer must be a list .* got str"):
         function(completions=["a", "b"], answer="18")
-    if function is not exact_answer_reward:  # which compares text, and reads no number
-        with pytest.raises(ValueError, match="eighteen"):
-            function(completions=["<answer>18</answer>"], answer=["eighteen"])
 
 
 @pytest.mark.parametrize("function", EVERY, ids=reward_id)

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grpo_colab.errors import SettingError
 from grpo_colab.rewards import REASONS, Verdict, gold_number, grade, lenient_grade
-from grpo_colab.rewards.grading import TAGS, answer_block, soft_grade
+from grpo_colab.rewards.grading import TAGS, answer_block, check_grading, soft_grade
 
 VERDICTS = [
     ("<answer>18</answer>", "right"),
@@ -52,9 +53,17 @@ VERDICTS = [
     ("<answer>" + ", ".join(map(str, range(100))) + "</answer>", "many_numbers"),
     ("<answer></answer>", "not_a_number"),
     ("<answer>not 18</answer>", "not_a_number"),
-    ("<answer><reasoning>18</reasoning></answer>", "not_a_number"),
+    ("<answer><reasoning>18</reasoning></answer>", "no_tag"),
     ("<answer>answer</answer>", "not_a_number"),
     ("<answer>\u200f18</answer>", "not_a_number"),
+    # after the reasoning, which may name the marks
+    ("<think>I put it in <answer> tags: <answer>17</answer></think><answer>18</answer>", "right"),
+    ("<reasoning><answer>18</answer></reasoning><answer>17</answer>", "wrong"),
+    ("<think><answer>18</answer></think>", "no_tag"),
+    ("<answer>18</answer></reasoning>", "no_tag"),
+    ("<think>17</think><think>19</think><answer>18</answer>", "right"),
+    ("<think>17 <answer>18</answer>", "right"),
+    ("<think>17</think><answer>18</answer><answer>18</answer>", "many_tags"),
     ("<answer>" + "9" * 10_000 + "</answer>", "too_long"),
     ("<answer>" + "18 is it. " * 1000 + "</answer>", "too_long"),
     ("<answer>" + "\x00" * 2_000 + "</answer>", "too_long"),
@@ -67,6 +76,102 @@ def test_verdicts(completion: str, reason: str) -> None:
     assert verdict.reason == reason
     assert verdict.right is (reason == "right")
     assert (verdict.value is not None) is (reason in {"right", "wrong"})
+
+
+PLACES = [
+    ("boxed", r"So \boxed{18}.", "right"),
+    ("boxed", r"<think>\boxed{17}</think> It is $\boxed{18\text{ eggs}}$", "right"),
+    ("boxed", r"\boxed{18} and again \boxed{18}", "right"),
+    ("boxed", r"\boxed{\frac{36}{2}}", "right"),
+    ("boxed", r"\boxed{17} or \boxed{18}", "many_numbers"),
+    ("boxed", r"\boxed{17}, no: \boxed{18}", "many_numbers"),
+    ("boxed", r"\boxed{not 18}", "not_a_number"),
+    ("boxed", r"\boxed{17} <answer>18</answer>", "wrong"),
+    ("boxed", r"\boxed{18", "unclosed"),
+    ("boxed", r"\boxed 18", "unclosed"),
+    ("boxed", r"<think>\boxed{18}", "unclosed"),
+    ("boxed", r"<think>\boxed{18}</think>", "no_tag"),
+    ("boxed", "<answer>18</answer>", "no_tag"),
+    ("hash", "16 + 2\n#### 18", "right"),
+    ("hash", "#### $18.00\nDone.", "right"),
+    ("hash", "#### 17\n18", "wrong"),
+    ("hash", "#### 17\n#### 18", "many_tags"),
+    ("hash", "<think>#### 17</think>#### 18", "right"),
+    ("hash", "18", "no_tag"),
+    ("hash", "####", "not_a_number"),
+    ("SOLUTION", "<SOLUTION>18</SOLUTION>", "right"),
+    ("SOLUTION", "<answer>18</answer>", "no_tag"),
+    ("SOLUTION", "<SOLUTION>18", "unclosed"),
+    ("SOLUTION", "<SOLUTION>17</SOLUTION><SOLUTION>18</SOLUTION>", "many_tags"),
+]
+
+
+@pytest.mark.parametrize(("answer_in", "completion", "reason"), PLACES)
+def test_the_answer_is_where_the_setting_says(answer_in: str, completion: str, reason: str) -> None:
+    assert grade(completion, "18", answer_in=answer_in).reason == reason
+    if reason == "right":
+        assert soft_grade(completion, "18", answer_in=answer_in).right
+        assert lenient_grade(completion, "18", answer_in=answer_in).right
+
+
+def test_soft_reads_the_whole_completion_where_nothing_is_marked() -> None:
+    assert soft_grade("18, or 19", "18", answer_in="boxed").right
+    assert soft_grade("18, or 19", "18", answer_in="hash").right
+    assert not soft_grade("18 <SOLUTION>17</SOLUTION>", "18", answer_in="SOLUTION").right
+    assert soft_grade("18 <SOLUTION>17</SOLUTION>", "18").right
+
+
+@pytest.mark.parametrize(
+    ("answer", "tolerance", "right"),
+    [
+        ("3.33333333", 0.0, False),
+        ("3.33333333", 1e-6, True),
+        ("3.3", 1e-6, False),
+        ("3.3", 0.01, True),
+        ("-3.33333333", 0.01, False),
+        ("10/3", 0.0, True),
+        ("0", 0.5, False),
+    ],
+)
+def test_tolerance_is_a_share_of_the_gold(answer: str, tolerance: float, right: bool) -> None:
+    assert grade(f"<answer>{answer}</answer>", "10/3", tolerance=tolerance).right is right
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "remedy"),
+    [
+        ("answer_in", "<answer>", "the name of a tag"),
+        ("answer_in", "", "'answer_tag', 'boxed', 'hash'"),
+        ("answer_in", 3, "'answer_tag', 'boxed', 'hash'"),
+        ("locale", "klingon", "one of 'en'"),
+        ("locale", ["de"], "one of 'en'"),
+        ("tolerance", 1.0, "from 0 to below 1"),
+        ("tolerance", -0.1, "from 0 to below 1"),
+        ("tolerance", float("nan"), "from 0 to below 1"),
+        ("tolerance", True, "from 0 to below 1"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused(setting: str, value: object, remedy: str) -> None:
+    good = {"answer_in": "answer_tag", "locale": "en", "tolerance": 0.0}
+    check_grading(**good)
+    with pytest.raises(SettingError) as error:
+        check_grading(**{**good, setting: value})
+    assert error.value.setting == setting and remedy in str(error.value.remedy)
+
+
+@pytest.mark.parametrize(
+    ("gold", "value"),
+    [
+        ("9 * 2 = 18\n#### 18", 18),
+        ("#### 1,450", 1450),
+        ("a #### 1 #### 2", 2),
+        ("18元", 18),
+        ("34 بيضة", 34),
+        ("½", "1/2"),
+    ],
+)
+def test_golds_as_data_sets_write_them(gold: str, value: int | str) -> None:
+    assert gold_number(gold) == Fraction(value)
 
 
 def test_every_reason_is_met_and_listed() -> None:
@@ -96,7 +201,7 @@ def test_what_is_not_a_string_is_a_type_error(function, arguments, words: str) -
     assert function.__name__ in str(error.value)
 
 
-@pytest.mark.parametrize("gold", ["", "eighteen", "17 or 18", "9" * 5000])
+@pytest.mark.parametrize("gold", ["", "eggs", "17 or 18", "2x = 18", "9" * 5000])
 def test_a_gold_that_is_no_number_raises_and_is_named(gold: str) -> None:
     for call in (lambda: gold_number(gold), lambda: grade("<answer>18</answer>", gold), lambda: grade("", gold)):
         with pytest.raises(ValueError, match="gold answer is not one number") as error:
@@ -113,7 +218,12 @@ def test_a_gold_that_is_no_number_raises_and_is_named(gold: str) -> None:
         ("9 * 2 = 18", "right"),
         ("16-3 is 13, so 18.", "right"),
         ("<answer>18", "right"),
-        ("<answer>18</answer> not 19", "wrong"),
+        ("<answer>18</answer> not 19", "right"),  # as grade says
+        ("<answer>17</answer> 18", "right"),
+        ("so it is 1{,}800", "wrong"),
+        ("18 is it, 1.8e1 too", "right"),
+        ("it costs $18 million", "wrong"),
+        ("19 - 18", "right"),
         ("17 or 18", "right"),
         ("none", "not_a_number"),
         ("9" * 5000, "too_long"),
@@ -128,7 +238,24 @@ def test_blocks() -> None:
     assert TAGS == ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 
 
-PIECES = [*TAGS, "18", "17", ",", "$", " ", "\n", "=", "or", "\u2212", "\\boxed{", "}", "\u200b", "9" * 999]
+PIECES = [
+    *TAGS,
+    "<think>",
+    "</think>",
+    "18",
+    "17",
+    ",",
+    "$",
+    " ",
+    "\n",
+    "=",
+    "or",
+    "\u2212",
+    "\\boxed{",
+    "}",
+    "\u200b",
+    "9" * 999,
+]
 
 
 @given(completion=st.text() | st.lists(st.sampled_from(PIECES), max_size=20).map("".join))

@@ -44,6 +44,35 @@ def test_every_reward_has_a_short_name(name: str) -> None:
     assert reward_name(function) == name.removesuffix("_reward")
 
 
+@pytest.mark.parametrize(
+    ("name", "same_as"),
+    [
+        ("correctness", "correctness(answer_in='boxed', locale='de')"),
+        ("soft_correctness", "soft_correctness(answer_in='boxed', locale='de')"),
+        ("exact_answer_reward", "exact_answer(answer_in='boxed')"),
+        ("integer", "integer(answer_in='boxed', locale='de')"),
+        ("math", "math(answer_in='boxed', locale='de')"),
+        ("length", "length(answer_in='boxed', locale='de')"),
+        ("length(grader='math')", "length(grader='math', answer_in='boxed', locale='de')"),
+        ("cosine_scaled(max_len=9)", "cosine_scaled(max_len=9, answer_in='boxed', locale='de')"),
+        # brackets win
+        ("correctness(answer_in='hash')", "correctness(answer_in='hash', locale='de')"),
+        ("integer(locale='en')", "integer(answer_in='boxed', locale='en')"),
+    ],
+)
+def test_a_reward_follows_its_task_but_for_what_its_brackets_set(name: str, same_as: str) -> None:
+    made, same = resolve_reward(name, {"answer_in": "boxed", "locale": "de"}), resolve_reward(same_as)
+    assert repr(made) == repr(same)
+    assert repr(made) != repr(resolve_reward(name))
+    assert repr(pickle.loads(pickle.dumps(made))) == repr(made)
+
+
+@pytest.mark.parametrize("name", ["strict_format", "reasoning_steps", "grpo_colab.rewards.correctness_reward"])
+def test_what_has_no_such_settings_and_what_is_named_by_its_path_follow_no_task(name: str) -> None:
+    assert resolve_reward(name, {"answer_in": "boxed", "locale": "de"}) is resolve_reward(name)
+    assert resolve_reward("correctness", {}) is correctness_reward
+
+
 def test_a_file_of_ones_own(own: Path) -> None:
     function = resolve_reward(f"{own}:brevity_reward")
     assert function(completions=["", "x"]) == [1.0, 0.5]
@@ -110,12 +139,13 @@ def test_a_module_of_ones_own(own: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ("cosine_scaled(512)", "the settings of 'cosine_scaled(512)'", "cosine_scaled(max_len=512)"),
         ("cosine_scaled(max_len=print(1))", "the settings of 'cosine_scaled(", "write them as in"),
         ("cosine_scaled(max_len=1", "the settings of 'cosine_scaled(", "write them as in"),
-        ("correctness(a=1)", "the reward 'correctness' has no settings", "take out the brackets"),
+        ("correctness(a=1)", "unexpected keyword argument 'a'", None),
+        ("integer(answer_in='a b')", "cannot work", "or the name of a tag"),
         ("json.dumps(obj=1)", "'json.dumps' has settings, and only a factory", "name it get_..._reward"),
     ],
 )
 def test_what_is_wrong_with_a_name_is_said_in_one_line(name: str, problem: str, remedy: str | None, own: Path) -> None:
-    with refused(None, problem=problem, remedy=remedy) as caught:
+    with refused("answer_in" if "answer_in" in name else None, problem=problem, remedy=remedy) as caught:
         resolve_reward(name.format(own=own))
     assert "\n" not in str(caught.value)
 

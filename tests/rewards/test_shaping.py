@@ -11,6 +11,7 @@ from refusals import refused
 
 from grpo_colab.rewards import (
     get_cosine_scaled_reward,
+    get_length_reward,
     get_reasoning_steps_reward,
     get_repetition_penalty_reward,
     get_soft_overlong_punishment_reward,
@@ -46,6 +47,34 @@ def test_one_length_is_neither_paid_nor_punished_and_words_count_without_tokens(
     assert length_reward([RIGHT, WRONG], ["18", "18"], completion_ids=ids(7, 7)) == [0.0, 0.0]
     assert length_reward([RIGHT, f"one two three {RIGHT}"], ["18", "18"]) == [0.5, -0.5]
     assert length_reward([RIGHT, RIGHT], ["18", None], completion_ids=ids(1, 2)) == [0.5, None]
+
+
+@pytest.mark.parametrize(
+    ("settings", "right", "wrong"),
+    [
+        ({"answer_in": "boxed"}, "\\boxed{18}", RIGHT),
+        ({"answer_in": "hash", "locale": "de"}, "#### 18,0", "#### 18.5"),
+        ({"tolerance": 0.1}, "<answer>19</answer>", "<answer>20</answer>"),
+        ({"grader": "math"}, "\\boxed{\\frac{36}{2}}", "\\boxed{\\frac{36}{3}}"),
+        ({"grader": "math"}, "<answer>3 \\cdot 6</answer>", WRONG),
+        ({"grader": "math", "answer_in": "SOLUTION"}, "<SOLUTION>$2 \\cdot 9$</SOLUTION>", RIGHT),
+    ],
+)
+def test_length_and_cosine_follow_the_grader_and_where_it_looks(
+    settings: dict[str, Any], right: str, wrong: str
+) -> None:
+    given: dict[str, Any] = {"completions": [right, wrong] * 2, "answer": ["18"] * 4, "completion_ids": ids(0, 0, 9, 9)}
+    assert get_length_reward(**settings)(**given) == [0.5, 0.0, -0.5, -0.5]
+    assert get_cosine_scaled_reward(9, **settings)(**given) == pytest.approx([1.0, -1.0, 0.5, -0.5])
+
+
+def test_formulas_are_golds_of_the_math_grader() -> None:
+    given: dict[str, Any] = {
+        "completions": ["\\boxed{\\frac{\\sqrt{8}}{2}}", "<answer>2</answer>"],
+        "answer": ["\\sqrt{2}"] * 2,
+        "completion_ids": ids(4, 4),
+    }
+    assert get_cosine_scaled_reward(4, grader="math")(**given) == pytest.approx([0.5, -0.5])
 
 
 @pytest.mark.parametrize(
@@ -103,6 +132,45 @@ def test_repetition_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "penalty"),
+    [
+        ("The the THE the", -2 / 3),  # the-the three times
+        ("Straße STRASSE strasse", -0.5),
+        ("我我我我", -2 / 3),
+        ("我爱你我爱你", -0.4),  # 我爱 爱你 你我 我爱 爱你: three of five differ
+        ("カカカ", -0.5),
+        ("กกก ກກກ", -2 / 5),  # Thai, then Lao: กก กก กກ ກກ ກກ
+        ("\u1000\u1000\u1000", -0.5),  # Burmese
+        ("\u1780\u1780\u1780", -0.5),  # Khmer
+        ("나는 나는 나는", -0.5),  # Korean has words
+        ("나나나나", 0.0),
+        ("用Python写Python写", -0.25),  # 用-python python-写 写-python python-写
+    ],
+)
+def test_words_have_no_case_and_a_character_is_one_where_no_spaces_are(text: str, penalty: float) -> None:
+    assert get_repetition_penalty_reward(ngram_size=2)([text]) == pytest.approx([penalty])
+
+
+def test_a_longer_text_without_spaces_is_longer() -> None:
+    assert length_reward([RIGHT, f"三个鸡蛋加五个{RIGHT}"], ["18", "18"]) == [0.5, -0.5]
+
+
+def test_token_ids_alone_as_trls_own_tests_and_examples_call_them() -> None:
+    repetition, overlong = get_repetition_penalty_reward(2, -1.0), get_soft_overlong_punishment_reward(100, 20)
+    repeated, long = [[1, 2, 3, 4], [5] * 5, []], [[1] * 90, [1] * 101, [1]]
+    for call in (lambda reward, tokens: reward(completion_ids=tokens), lambda reward, tokens: reward(tokens)):
+        assert call(repetition, repeated) == [0.0, -0.75, 0.0]
+        assert call(overlong, long) == [-0.5, -1.0, 0.0]
+    assert repetition(completion_ids=[]) == overlong(completion_ids=[]) == []
+    for reward in (repetition, overlong):
+        with pytest.raises(TypeError, match=f"{reward.__name__}: completions must be a list, or completion_ids"):
+            reward(prompts=["a"])
+        for broken in ([[]], [["a"]], [[1.5]]):  # none of which can only be token ids
+            with pytest.raises(TypeError, match=reward.__name__):
+                reward(broken)
+
+
+@pytest.mark.parametrize(
     ("text", "share"),
     [
         ("Step 1: add\nStep 2: multiply\nStep 3: done\n<answer>1</answer>", 1.0),
@@ -114,6 +182,7 @@ def test_repetition_by_hand() -> None:
         ("1. same\n2. same\n3. same\n", 1 / 3),
         ("3.5 apples\n-4 is less\nThenceforth x\n", 0.0),  # no markers
         ("<answer>\n1. a\n2. b\n3. c\n</answer>", 0.0),  # in the answer, not before it
+        ("<think>\nI write <answer> last\n1. a\n2. b\n</think>\n3. c\n<answer>\n4. d\n</answer>", 1.0),
         ("", 0.0),
     ],
 )
@@ -138,6 +207,8 @@ def test_the_number_of_steps_asked_for() -> None:
         ),
         (lambda: get_cosine_scaled_reward(9, max_value_wrong=0.7), "max_value_wrong", 0.7, "at most 0.5"),
         (lambda: get_cosine_scaled_reward(9, max_value_correct=math.nan), "min_value_correct", 0.5, "at most nan"),
+        (lambda: get_cosine_scaled_reward(9, grader="maths"), "grader", "maths", "write 'correctness' or 'math'"),
+        (lambda: get_length_reward("latex"), "grader", "latex", "write 'correctness' or 'math'"),
         (lambda: get_soft_overlong_punishment_reward(100, 101), "soft_punish_cache", 101, "from 0 to 100"),
         (lambda: get_soft_overlong_punishment_reward(True, 0), "max_completion_len", True, "1 or more"),
         (lambda: get_repetition_penalty_reward(0), "ngram_size", 0, "1 or more"),
@@ -154,6 +225,8 @@ def test_settings_that_cannot_work_are_named(make: Any, setting: str, value: Any
     ("reward", "name"),
     [
         (get_cosine_scaled_reward(50), "cosine_scaled_reward"),
+        (get_cosine_scaled_reward(50, grader="math", answer_in="answer_tag"), "cosine_scaled_reward"),
+        (get_length_reward("math"), "length_reward"),
         (get_soft_overlong_punishment_reward(50, 10), "soft_overlong_punishment_reward"),
         (get_repetition_penalty_reward(2), "repetition_penalty_reward"),
         (get_reasoning_steps_reward(2), "reasoning_steps_reward"),

@@ -25,6 +25,7 @@ SLOW_S: Final = 0.1  # an answer that takes longer is slow
 SLOW_ONES: Final = 12  # completions that even a slow function is asked about together
 GOLD_NAMES: Final = ("answer", "solution", "gold", "ground_truth", "target", "label", "reference", "final_answer")
 TESTS: Final = "tests"  # the column of a reward for programs
+_SCALED: Final = ("scaled", "scaled_expression")
 _TINY: Final = 1e-9  # a difference between rewards that is only rounding
 
 
@@ -37,9 +38,9 @@ def audit(
 ) -> Audit:
     """Play an adversary against a reward function, and return what was found.
 
-    `kind` is one of correctness, scaled, expression, exact, first_number, format, answer_format, tag_count, code and
-    shaping. `answer_column` is the parameter that takes the gold. The audit detects what is not given. A function whose
-    gold is `tests` is of the kind code, and is asked about programs.
+    `kind` is one of correctness, scaled, expression, scaled_expression, exact, first_number, format, answer_format,
+    tag_count, code and shaping. `answer_column` is the parameter that takes the gold. The audit detects what is not
+    given. A function whose gold is `tests` is of the kind code, and is asked about programs.
 
     The function runs in a forked process, where its output is dropped. What it raises is a finding. A completion that
     takes longer than `time_limit_s` is a finding, and its process is killed. After fifteen completions that hung or
@@ -68,16 +69,20 @@ def audit(
     except ValueError as error:
         found.add("TRL cannot call it", str(error))
         return found
-    if kind is None and getattr(function, "__module__", "").startswith("grpo_colab.rewards."):
+    is_ours = getattr(function, "__module__", "").startswith("grpo_colab.rewards.")
+    if kind is None and is_ours:
         kind = next((name for name, about in kinds.items() if found.name in about.get("ours", ())), None)
     if kind is None and columns[0] == TESTS:
         kind = "code"
     if kind == "code":
         warm_up = battery.programs()[0][:1]
     else:
-        warm_up = [battery.case(probe, battery.styles[0]) for probe in ("golden", "root")]
+        # In every style: a reward for boxed answers would wake its worker at none of the others.
+        warm_up = [battery.case(probe, style) for style in battery.styles for probe in ("golden", "root")]
     with contextlib.closing(Worker(function, columns, warm_up)) as worker:
-        _Judge(found, worker, battery, time_limit_s).judge(kind, bool(named))
+        judge = _Judge(found, worker, battery, time_limit_s)
+        judge.by_mathematics = is_ours and "'math'" in repr(function)  # grader="math"
+        judge.judge(kind, bool(named))
     return found
 
 
@@ -105,6 +110,7 @@ class _Judge:
         self.found, self.worker, self.battery, self.limit_s = found, worker, battery, limit_s
         # Whether each completion is asked about together with a longer one, which rewards that compare need.
         self.beside_longer = False
+        self.by_mathematics = False  # whether an expression may stand for its value in a scaled reward
         self.answers: dict[Case, Reply] = {}
 
     def judge(self, kind: str | None, takes_gold: bool) -> None:
@@ -196,7 +202,7 @@ class _Judge:
         styles, other_gold = self.battery.styles, self.battery.data["problem"][0]["wrong"]
         # First as a function that judges each completion by itself, unless the kind says otherwise; then as one that
         # compares.
-        for self.beside_longer in (kind == "scaled", kind in (None, "scaled")):
+        for self.beside_longer in (kind in _SCALED, kind is None or kind in _SCALED):
             paid = [(self._reward_of("golden", s), self._reward_of("golden", s, other_gold)) for s in styles]
             style, full_mark, floor = self._clearest_style(paid)
             if full_mark > floor:
@@ -206,7 +212,9 @@ class _Judge:
             kind = "correctness" if ignores_length else "scaled"
         elif kind is None and takes_gold:
             kind = "correctness"
-        self.beside_longer = kind == "scaled"
+        if kind == "scaled" and self.by_mathematics:
+            kind = "scaled_expression"
+        self.beside_longer = kind in _SCALED
         if kind is None or self.battery.data["kind"][kind]["judges"] != "answers":
             empty = self._reward_of("empty", styles[0])
             style, full_mark, floor = self._clearest_style([(self._reward_of("golden", s), empty) for s in styles])
@@ -244,7 +252,7 @@ class _Judge:
         """
         paid = -math.inf if reward is None else reward
         if self.judges == "answers":
-            if self.found.kind == "scaled" or "loose" in case.labels:
+            if self.found.kind in _SCALED or "loose" in case.labels:
                 line = (full_mark + floor) / 2
             else:
                 line = full_mark - _TINY if right else floor + _TINY
@@ -282,7 +290,7 @@ class _Judge:
             return None  # the other checks would mean nothing
         shuffled = random.Random(0).sample(asked_again, len(asked_again))
         any_order = self._holds("independent of the order", shuffled, self.worker.ask(shuffled, limit_s), together)
-        if found.kind != "scaled":
+        if found.kind not in _SCALED:
             self._holds("independent of the batch", asked_again, first, alone)
         self._holds("blind to other columns", asked_again, ask("bare"), together)
         self._holds("picklable", asked_again, ask("copy"), together)

@@ -89,6 +89,10 @@ OURS = [
     (rewards.get_tag_count_reward("think"), "tag_count", "<think> and <answer>"),
     (rewards.length_reward, "scaled", "<reasoning> and <answer>"),
     (rewards.get_cosine_scaled_reward(max_len=512), "scaled", "<reasoning> and <answer>"),
+    (rewards.get_correctness_reward(answer_in="boxed"), "correctness", "\\boxed{}"),
+    (rewards.get_correctness_reward(answer_in="hash"), "correctness", "####"),
+    (rewards.get_correctness_reward(answer_in="SOLUTION"), "correctness", "<start_working_out> and <SOLUTION>"),
+    (rewards.get_length_reward(answer_in="boxed"), "scaled", "\\boxed{}"),
     (rewards.get_repetition_penalty_reward(), "shaping", "any"),
     (rewards.get_soft_overlong_punishment_reward(512, 128), "shaping", "any"),
     (rewards.reasoning_steps_reward, "shaping", "any"),
@@ -139,7 +143,8 @@ def test_what_a_kind_tolerates_is_said() -> None:
     assert all(name.startswith("not paying for") for name in exact.tolerated)
     assert {"not paying for no comma", "not paying for dollars"} <= {*exact.tolerated}
     assert {"the bare gold", "gold or wrong", "not the gold"} <= {*first.tolerated}
-    assert "not paying for an equation" in first.tolerated and "not paying for dollars" not in first.tolerated
+    # What is right strictly is right softly, an equation too.
+    assert not any(name.startswith("not paying for") for name in first.tolerated)
     assert "as the kind exact allows" in str(exact) and "not paying for dollars" in str(exact)
     assert audit(rewards.correctness_reward).tolerated == audit(rewards.strict_format_reward).tolerated == []
 
@@ -151,7 +156,7 @@ def test_only_our_own_are_tolerated() -> None:
     found = audit(soft_correctness_reward)
     assert found.kind == "correctness"
     assert "gold or wrong" in names(found, "pays, and should not")
-    assert "an equation" in names(found, "does not pay, and should")
+    assert "does not pay, and should" not in whats(found)
     assert "not picklable" in whats(found)
     assert whats(audit(soft_correctness_reward, kind="first_number")) == {"not picklable"}
 
@@ -172,7 +177,7 @@ IN_USE = [
     ("verl_flexible_reward", f"{LAST}|the gold after the answer|minus in words", "decimals|a fraction"),
     ("brevity_reward", "the bare gold|the gold after the answer|unclosed answer|wrong or gold", "a fraction"),
     ("leaking_reward", "the column's name|the column's name as the answer|the gold in JSON", ""),
-    ("swallowing_reward", "empty|no idea|a number word|the column's name as the answer|all numbers", ""),
+    ("swallowing_reward", "empty|no idea|a wrong number word|the column's name as the answer|all numbers", ""),
     ("evaluating_reward", "hexadecimal|a sum left to do|an underscore between digits", "dollars|a unit"),
 ]
 
@@ -247,6 +252,12 @@ def test_our_own_with_math_verify() -> None:
     found = audit(latex.math_reward, time_limit_s=5)
     assert str(found).endswith("\nok")
     assert (found.kind, found.tolerated) == ("expression", ["a sum left to do"])
+    for function, kind in (
+        (rewards.get_math_reward(answer_in="boxed"), "expression"),
+        (rewards.get_cosine_scaled_reward(512, grader="math", answer_in="hash"), "scaled_expression"),
+    ):
+        found = audit(function, time_limit_s=5)
+        assert str(found).endswith("\nok") and found.kind == kind
 
 
 # Broken contracts.
@@ -264,7 +275,7 @@ BROKEN = [
     ("writing_reward", {"not careful with its input"}),
     ("short_list_reward", {"breaks when asked about all at once"}),
     ("nan_reward", {"breaks"}),
-    ("raising_reward", {"breaks", "pays, and should not"}),  # float() reads 1_8 and Arabic digits
+    ("raising_reward", {"breaks", "pays, and should not"}),  # float() reads 1_8 and 1８
     ("dying_reward", {"breaks"}),
     ("narrow_reward", {"TRL cannot call it"}),
 ]
@@ -276,8 +287,10 @@ def test_the_contract(name: str, what: set[str]) -> None:
 
 
 def test_what_a_broken_one_is_told() -> None:
-    assert {"an underscore between digits", "Arabic digits"} <= names(audited("raising_reward"), "pays, and should not")
-    assert {"empty", "a number word", "dollars"} <= names(audited("raising_reward"), "breaks")
+    assert {"an underscore between digits", "digits of two scripts"} <= names(
+        audited("raising_reward"), "pays, and should not"
+    )
+    assert {"empty", "a wrong number word", "dollars"} <= names(audited("raising_reward"), "breaks")
     assert {"empty", "a million letters"} <= names(audited("nan_reward"), "breaks")
     assert "raised ValueError: signal only works in main thread" in str(audited("main_thread_reward"))
     assert "gave 1 rewards for" in str(audited("short_list_reward"))
