@@ -1,7 +1,7 @@
 """Ask a policy held-out problems, before and after training, and grade its answers.
 
 Both sides get the same problems, the same prompt and the same parser, and answer greedily. `accuracy` counts answers
-whose one closed answer block holds the right number, by the grader of the rewards. `lenient_accuracy` takes the last
+that are right where task.answer_in looks for them, by the grader of the rewards. `lenient_accuracy` takes the last
 number anywhere, so that a policy that only learns the format cannot pass for one that learns to reason. The intervals
 and the test are in statistics.py.
 """

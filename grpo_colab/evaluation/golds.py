@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from grpo_colab.errors import SettingError
 from grpo_colab.rewards import gold_number
+from grpo_colab.rewards.golds import gold_readers, read_all
 from grpo_colab.tasks.conversations import last_message, prompt_key, without_system
 from grpo_colab.tasks.jsonl_rows import gold_text, read_jsonl
 
@@ -87,3 +88,14 @@ def _are_equal(one: str, other: str) -> bool:
 def prompt_of(row: Mapping[str, Any]) -> Any:
     """Return the prompt of a row, from its column `prompt` or `question`; None where both are missing or null."""
     return next((row[column] for column in PROMPTS if row.get(column) is not None), None)
+
+
+def check_golds(name: str, reward: Callable[..., Any], where: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise SettingError, with the row's place, for a gold answer that the reward called `name` cannot judge by."""
+    places: dict[str, str] = {}
+    for place, row in zip(where, rows, strict=True):
+        if isinstance(row.get("answer"), str):
+            places.setdefault(row["answer"], place)
+    remedy = "correct that gold answer, or write null there"
+    for read in gold_readers(reward):
+        read_all(read, places, setting="--rewards", value=name, remedy=remedy)

@@ -7,6 +7,7 @@ can be a run's completions.jsonl, one of TRL's completions tables (.parquet), or
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 import math
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError, shown
-from grpo_colab.evaluation.golds import Golds
+from grpo_colab.evaluation.golds import Golds, check_golds
 from grpo_colab.rewards import RewardError, call_reward, resolve_reward, reward_name
 from grpo_colab.rewards.resolve import ALWAYS_PASSED
+from grpo_colab.tasks import GRADING
 from grpo_colab.tasks.jsonl_rows import gold_text, names, read_jsonl
 from grpo_colab.text import on_one_line
 from grpo_colab.utils.files import check_name, is_folder, lines, open_to_read, unwritable_refused, write_out
@@ -160,20 +162,21 @@ def score(
 ) -> Scores:
     """Return what the rewards pay for the completions in a file or a run folder, `source`.
 
-    `rewards` are names, as in a recipe; they are imported and run. `answer_column` is the column of the gold answer.
+    `rewards` are names, as in a recipe; they are imported and run. Those of a run folder's completions look for answers
+    where the run's task does, as in its training. `answer_column` is the column of the gold answer.
     `golds` is a file of problems (`prompt` or `question`, and `answer`) for completions without an answer, as in TRL's
     tables: a row gets the answer of the problem whose text is the row's prompt, or its prompt's last message. Nothing
     is printed or written.
 
     Raises SettingError, with the line where there is one: for a file that cannot be read or holds no completion, a line
-    that does not parse, a row that lacks a column that a reward needs, a reward that cannot be imported, and a reward
-    that breaks.
+    that does not parse, a row that lacks a column that a reward needs, a gold answer that a reward cannot read, a
+    reward that cannot be imported, and a reward that breaks.
     """
     path = Path(source)
     in_run_folder = is_folder(path)
     if in_run_folder:
         path = path / "completions.jsonl"
-    functions = _reward_functions(rewards)
+    functions = _reward_functions(rewards, _grading_of(Path(source)) if in_run_folder else {})
     gold_answers = Golds(Path(golds)) if golds is not None else None
     if path.suffix == ".parquet":
         found = _read_parquet(path)
@@ -186,6 +189,8 @@ def score(
         raise SettingError("holds no completion", place=path)
 
     columns = {name: _columns_taken(name, function, where, rows) for name, function in functions.items()}
+    for name, function in functions.items():
+        check_golds(name, function, where, rows)
     paid: dict[str, list[float | None]] = {name: [] for name in functions}
     logged: dict[str, Logged] = {name: defaultdict(list) for name in functions}
     # as in training, a step's completions are one batch: some rewards compare the completions of a prompt
@@ -245,15 +250,25 @@ def _weighted_means(logged: Logged) -> dict[str, float]:
     return means
 
 
-def _reward_functions(rewards: Sequence[str]) -> dict[str, Callable[..., Any]]:
+def _grading_of(folder: Path) -> dict[str, str]:
+    """Return the settings of a run's task that rewards take, too; none where its recipe has none or cannot be read."""
+    from grpo_colab.runs.run import Run
+
+    with contextlib.suppress(SettingError):
+        return {key: value for key, value in Run(folder).table("task").items() if key in GRADING}
+    return {}
+
+
+def _reward_functions(rewards: Sequence[str], grading: Mapping[str, str]) -> dict[str, Callable[..., Any]]:
     """Import the rewards, which runs the files and modules that they name, and return the functions by their names.
 
+    `grading` has settings of the task: see `resolve_reward`.
     Raises SettingError for a reward that cannot be imported, for none, and for two of one name.
     """
     functions: dict[str, Callable[..., Any]] = {}
     for name in rewards:
         try:
-            function = resolve_reward(name)
+            function = resolve_reward(name, grading)
         except SettingError as error:
             raise as_option_error("--rewards", name, error) from None
         if reward_name(function) in functions:

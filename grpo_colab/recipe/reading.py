@@ -11,6 +11,7 @@ from typing import Any
 
 from grpo_colab.errors import SettingError, one_of
 from grpo_colab.recipe.schema import DERIVED, RENAMED, secrets_in
+from grpo_colab.rewards.grading import ANSWER_TAG
 from grpo_colab.rewards.resolve import split_settings
 from grpo_colab.tasks import TASKS, task_class
 from grpo_colab.utils.files import check_name, expanded
@@ -175,9 +176,10 @@ def _recipe_name(content: Mapping[str, Any], path: Path) -> str:
 
 def _default_rewards(content: Mapping[str, Any]) -> dict[str, float]:
     """Return the weights of the rewards that the file's task has by default; none if it names no known task."""
-    task = content.get("task", {}).get("name")
+    settings = content.get("task", {})
+    task = settings.get("name")
     if isinstance(task, str) and task in TASKS:
-        return dict(task_class(task).default_rewards)
+        return task_class(task).rewards_by_default(settings.get("answer_in", ANSWER_TAG))
     return {}
 
 

@@ -45,10 +45,17 @@ from grpo_colab.recipe.schema import (
     secrets_in,
     without_secrets,
 )
-from grpo_colab.recipe.validation import checked_reward, checked_tables, need_new_metric, need_no_secrets, of_reward
+from grpo_colab.recipe.validation import (
+    checked_reward,
+    checked_tables,
+    need_new_metric,
+    need_no_secrets,
+    need_payable_rewards,
+    of_reward,
+)
 from grpo_colab.rewards import check_signature, resolve_reward, reward_name
 from grpo_colab.rewards.resolve import MissingColumn, parse_reward
-from grpo_colab.tasks import Task, load_task
+from grpo_colab.tasks import GRADING, Task, load_task
 from grpo_colab.text import masked
 
 __all__ = [
@@ -127,6 +134,7 @@ class Recipe(Table):
             raise SettingError(problem, remedy="write it anew", place=f"recipe {self.name!r}") from None
         task = self.load_task()
         task.check_model(self.model["model_name"], self.model_path)
+        need_payable_rewards(self.rewards, task.answer_in)
         columns = task.reward_columns()
         for name in self.rewards:
             try:
@@ -192,9 +200,12 @@ class Recipe(Table):
     def reward_functions(self) -> list[Callable[..., Any]]:
         """Import and return the functions of [rewards], in its order. This runs the files and modules that it names.
 
-        Raises SettingError for a reward that cannot be imported.
+        A reward of ours that has settings for it looks for the answer where the task's `answer_in` says, and reads
+        numbers as its `locale` says, unless its brackets say otherwise. Raises SettingError for a reward that cannot be
+        imported.
         """
-        return [_reward_function(name) for name in self.rewards]
+        grading = {key: self.task[key] for key in GRADING if key in self.task}
+        return [_reward_function(name, grading) for name in self.rewards]
 
     def check_rewards(self, columns: Collection[str]) -> None:
         """Import the rewards, and raise SettingError unless TRL can call each for a data set with `columns`.
@@ -263,12 +274,12 @@ def foreign_settings(recipe: Recipe) -> list[str]:
     return settings
 
 
-def _reward_function(name: str) -> Callable[..., Any]:
-    """Import a reward and return its function, which runs the file or module that it names.
+def _reward_function(name: str, grading: Mapping[str, str]) -> Callable[..., Any]:
+    """Import a reward and return its function, which runs the file or module that it names; see `resolve_reward`.
 
     Raises SettingError, which names the reward's setting in [rewards], for one that cannot be imported.
     """
     try:
-        return resolve_reward(name)
+        return resolve_reward(name, grading)
     except SettingError as error:
         raise of_reward(name, error) from None

@@ -25,6 +25,8 @@ from grpo_colab.recipe.schema import (
     secrets_in,
     typed,
 )
+from grpo_colab.rewards.format import ASKING_FOR_ANSWER_TAG
+from grpo_colab.rewards.grading import ANSWER_TAG
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.rewards.static_check import check_without_import
 from grpo_colab.tasks import TASKS, task_options
@@ -112,6 +114,20 @@ def need_new_metric(name: str, metric: str, metrics: dict[str, str]) -> None:
             f"would be logged as {metric!r}, as {metrics[metric]} is", setting=f"rewards.{name}", remedy="rename one"
         )
     metrics[metric] = name
+
+
+def need_payable_rewards(rewards: Collection[str], answer_in: str) -> None:
+    """Raise SettingError for rewards of ours that ask for `<answer>`, where the task's answers are elsewhere."""
+    if answer_in == ANSWER_TAG:
+        return
+    unpayable = [name for name in rewards if parse_reward(name).text in ASKING_FOR_ANSWER_TAG]
+    if unpayable:
+        others = f", as do {' and '.join(unpayable[1:])}" if len(unpayable) > 1 else ""
+        raise SettingError(
+            f"asks for an answer in <answer>{others}, and task.answer_in = {answer_in!r}",
+            setting=f"rewards.{unpayable[0]}",
+            remedy=f"write {', '.join(f'{name} = false' for name in unpayable)} in [rewards], or change task.answer_in",
+        )
 
 
 def checked_reward(name: str, columns: Collection[str] | None = None) -> str | None:

@@ -14,13 +14,24 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, Final, get_type_hints
 
 from grpo_colab.errors import SettingError, one_of
 from grpo_colab.rewards import Verdict, grade, lenient_grade
+from grpo_colab.rewards.format import ASKING_FOR_ANSWER_TAG
+from grpo_colab.rewards.grading import ANSWER_CLOSE, ANSWER_OPEN, ANSWER_TAG, BOXED, HASH, check_grading
+from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 from grpo_colab.tasks.conversations import last_message, prompt_key
 
 Message = dict[str, str]
+
+# The settings of a task that a reward takes too, where it has them.
+GRADING: tuple[str, ...] = ("answer_in", "locale")
+# What asks for an answer that is in no tag: the system prompts in place of a task's own.
+SYSTEM_PROMPTS: Final = {
+    BOXED: "Please reason step by step, and put your final answer within \\boxed{}.",
+    HASH: "Please reason step by step, and write your final answer alone on the last line, after ####.",
+}
 
 # The name of a task in a recipe -> its module and class. The module is imported when the task is used.
 TASKS = {
@@ -60,7 +71,11 @@ class Problem:
 
 
 class Task(ABC):
-    """A task whose problems have one gold number each. All have the same prompt and are graded by one parser."""
+    """A task whose problems have one gold number each. All have the same prompt and are graded by one parser.
+
+    The class's prompt and rewards are those for an answer in `<answer>`. For `answer_in` elsewhere, they follow from
+    them.
+    """
 
     name: ClassVar[str]
     default_system_prompt: ClassVar[str]
@@ -72,13 +87,46 @@ class Task(ABC):
         "tag_count": 0.5,
     }
 
-    def __init__(self, *, system_prompt: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        system_prompt: str | None = None,
+        seed: int = 0,
+        answer_in: str = ANSWER_TAG,
+        locale: str = DEFAULT_LOCALE,
+    ) -> None:
         """Make a task; with system_prompt = None it has its class's own, with an empty text it has none.
 
-        `seed` decides the order of the problems, or, where they are generated, the problems themselves.
+        `seed` decides the order of the problems, or, where they are generated, the problems themselves. `answer_in`
+        says where a completion has its answer: `answer_tag`, `boxed`, `hash`, or the name of another tag. `locale` says
+        how numbers are written. Raises SettingError for a value of these two that no grader can work with.
         """
-        self.system_prompt = self.default_system_prompt if system_prompt is None else system_prompt
+        try:
+            check_grading(answer_in, locale, 0.0)
+        except SettingError as error:
+            raise error.replace(setting=f"task.{error.setting}") from None
+        self.answer_in, self.locale = ANSWER_TAG if answer_in == "answer" else answer_in, locale
+        self.system_prompt = self._own_prompt() if system_prompt is None else system_prompt
         self.seed = seed
+
+    def _own_prompt(self) -> str:
+        """Return the class's system prompt, changed to ask for the answer where `answer_in` says.
+
+        A class without a system prompt has none for any `answer_in`.
+        """
+        if not self.default_system_prompt or self.answer_in == ANSWER_TAG:
+            return self.default_system_prompt
+        if self.answer_in in SYSTEM_PROMPTS:
+            return SYSTEM_PROMPTS[self.answer_in]
+        opening, closing = f"<{self.answer_in}>", f"</{self.answer_in}>"
+        return self.default_system_prompt.replace(ANSWER_OPEN, opening).replace(ANSWER_CLOSE, closing)
+
+    @classmethod
+    def rewards_by_default(cls, answer_in: str = ANSWER_TAG) -> dict[str, float]:
+        """Return the weights of the class's rewards, without those that cannot pay an answer in `answer_in`."""
+        if answer_in in (ANSWER_TAG, "answer"):
+            return dict(cls.default_rewards)
+        return {name: weight for name, weight in cls.default_rewards.items() if name not in ASKING_FOR_ANSWER_TAG}
 
     @abstractmethod
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
@@ -115,23 +163,29 @@ class Task(ABC):
         return messages
 
     def golden_completion(self, problem: Problem) -> str:
-        """Return a completion that gets full marks from every reward of this task: steps, tags and the gold answer."""
+        """Return a completion that gets full marks from every reward of this task: steps, and the gold answer."""
         reasoning = "\n".join(problem.steps) or "The answer follows from the question."
-        return f"<reasoning>\n{reasoning}\n</reasoning>\n<answer>\n{problem.answer.strip()}\n</answer>\n"
+        answer = problem.answer.strip()
+        if self.answer_in == BOXED:
+            return f"{reasoning}\n\nThe final answer is \\boxed{{{answer}}}.\n"
+        if self.answer_in == HASH:
+            return f"{reasoning}\n#### {answer}\n"
+        tag = "answer" if self.answer_in == ANSWER_TAG else self.answer_in
+        return f"<reasoning>\n{reasoning}\n</reasoning>\n<{tag}>\n{answer}\n</{tag}>\n"
 
     def grade(self, completion: str, problem: Problem) -> Verdict:
         """Return the verdict on one completion, by the parser that the rewards use.
 
         Raises ValueError for a problem whose answer is not one number.
         """
-        return grade(completion, problem.answer)
+        return grade(completion, problem.answer, answer_in=self.answer_in, locale=self.locale)
 
     def lenient_right(self, completion: str, problem: Problem) -> bool:
         """Tell whether the last number of a completion is the gold answer, whatever the completion's form.
 
         Raises ValueError for a problem whose answer is not one number.
         """
-        return lenient_grade(completion, problem.answer).right
+        return lenient_grade(completion, problem.answer, answer_in=self.answer_in, locale=self.locale).right
 
 
 def column_values(problems: Sequence[Problem]) -> dict[str, list[Any]]:
@@ -165,16 +219,20 @@ def load_task(name: str, **options: Any) -> Task:
 def task_options(name: str) -> dict[str, Any]:
     """Return the options of the task `name` with their types: the keyword arguments of its class and base classes.
 
-    The task's module is imported. Raises SettingError for an unknown name.
+    A class that takes no `**options` takes none of its base classes. The task's module is imported. Raises SettingError
+    for an unknown name.
     """
     options: dict[str, Any] = {}
     for cls in task_class(name).__mro__:
         if "__init__" not in vars(cls) or not issubclass(cls, Task):
             continue
         types = get_type_hints(cls.__init__)
-        for parameter in inspect.signature(cls.__init__).parameters.values():
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        for parameter in parameters:
             if parameter.kind is parameter.KEYWORD_ONLY:
                 options.setdefault(parameter.name, types[parameter.name])
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
     return options
 
 

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.rewards import gold_number
+from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 from grpo_colab.tasks import Problem, Task, seeded_order
-from grpo_colab.tasks.jsonl_rows import check_values, checked_gold, column, read_jsonl, shown
+from grpo_colab.tasks.jsonl_rows import check_values, checked_gold, column, read_jsonl, shown, split_solution
 from grpo_colab.utils.files import expanded, is_file
 
 HUB_NAME, HUB_CONFIGURATION = "openai/gsm8k", "main"
@@ -80,10 +82,12 @@ class GSM8K(Task):
         check_values(row, where)
         question = column(row, "question", where, "task.name = 'jsonl' and its column names")
         solution = column(row, "answer", where, "task.name = 'jsonl' and its column names")
-        worked_out, mark, gold = str(solution).rpartition("####")
-        if not mark:
+        if "####" not in str(solution):
             problem = f"the solution has no '####' before its gold answer: {shown(str(solution))}"
             raise SettingError(problem, place=where)
-        lines = [line for line in worked_out.splitlines() if line.strip()]
+        lines, gold = split_solution(str(solution))
         steps = tuple(CALCULATOR_MARK.sub("", line).strip() for line in lines)
-        return Problem(str(question), checked_gold(gold.strip(), where), where, steps)
+        checked_gold(gold, where)
+        if self.locale != DEFAULT_LOCALE:  # the golds are written in English
+            gold = str(gold_number(gold))
+        return Problem(str(question), gold, where, steps)

@@ -1,9 +1,10 @@
 """A user's own problems: a file of JSON objects, one per line, each with a prompt and a gold number.
 
-The prompt is a text, or a conversation as TRL takes it (`[{"role": "user", "content": "..."}]`). Every other column
-is passed to the reward functions under its own name. Without `test_path`, a tenth of the rows is held out for
-evaluation. A hash of the prompt decides which, so rows with the same prompt are in the same split. `jsonl_rows` reads
-the file.
+The gold number is a number or a text. In a solution that ends in `#### 18`, it follows the mark, and the lines before
+are the solution's steps. The prompt is a text, or a conversation as TRL takes it (`[{"role": "user", "content":
+"..."}]`). Every other column is passed to the reward functions under its own name. Without `test_path`, a tenth of the
+rows is held out for evaluation. A hash of the prompt decides which, so rows with the same prompt are in the same split.
+`jsonl_rows` reads the file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from grpo_colab.rewards.resolve import ALWAYS_PASSED, NOT_PASSED
 from grpo_colab.tasks import Problem, Task, seeded_order
 from grpo_colab.tasks.conversations import transcript
 from grpo_colab.tasks.gsm8k import GSM8K
-from grpo_colab.tasks.jsonl_rows import check_values, checked_gold, column, gold_text, read_jsonl, shown
+from grpo_colab.tasks.jsonl_rows import check_values, checked_gold, column, gold_text, read_jsonl, shown, split_solution
 from grpo_colab.utils.files import expanded, is_file
 
 TEST_SHARE = 10  # one prompt in this many belongs to the test split
@@ -106,13 +107,14 @@ class JSONL(Task):
         """
         check_values(row, where)
         prompt = column(row, self.prompt_column, where, "task.prompt_column")
-        answer = gold_text(column(row, self.answer_column, where, "task.answer_column"))
+        answer = gold_text(column(row, self.answer_column, where, "task.answer_column"), self.locale)
         if not isinstance(answer, str):
             raise SettingError(f"the gold answer is not one number: {shown(repr(answer))}", place=where)
-        gold = checked_gold(answer, where)
+        checked_gold(answer, where, self.locale)
+        steps, gold = split_solution(answer) if "####" in answer else ((), answer)
         columns = self._columns(row)
         if isinstance(prompt, str) and prompt.strip():
-            return Problem(prompt, gold, where, columns=columns)
+            return Problem(prompt, gold, where, steps, columns=columns)
         if not isinstance(prompt, list) or not prompt:
             problem = f"the prompt is neither a text nor a list of role/content messages: {shown(repr(prompt))}"
             raise SettingError(f"column {self.prompt_column!r}: {problem}", place=where)
@@ -122,7 +124,7 @@ class JSONL(Task):
                 what = f"message {number} of {len(prompt)} {trouble}: {shown(repr(message))}"
                 remedy = 'write each as {"role": "user", "content": "a text"}'
                 raise SettingError(f"column {self.prompt_column!r}: {what}", remedy=remedy, place=where)
-        return Problem(transcript(prompt), gold, where, messages=tuple(prompt), columns=columns)
+        return Problem(transcript(prompt), gold, where, steps, messages=tuple(prompt), columns=columns)
 
 
 def _message_problem(message: Any) -> str | None:

@@ -11,6 +11,8 @@ from typing import Any, BinaryIO, Final, TextIO
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.rewards import gold_number
+from grpo_colab.rewards.arguments import number_text
+from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 from grpo_colab.utils.files import is_utf8
 from grpo_colab.utils.json_rows import LEVELS, MOST_SIGNS, is_sound
 
@@ -85,18 +87,29 @@ def _lines(file: TextIO, path: Path) -> Iterator[str]:
         raise SettingError(f"not UTF-8 ({error.reason} at byte {error.start})", place=path) from None
 
 
-def checked_gold(text: str, where: str) -> str:
+def checked_gold(text: str, where: str, locale: str = DEFAULT_LOCALE) -> str:
     """Return `text`, a gold answer; raise SettingError if it is not one number by the parser of the rewards."""
     try:
-        gold_number(text)
+        gold_number(text, locale)
     except ValueError:
-        raise SettingError(f"the gold answer is not one number: {shown(text)}", place=where) from None
+        remedy = "write one number, as the evaluation and rewards such as correctness read it, or take the row out"
+        raise SettingError(f"the gold answer is not one number: {shown(text)}", remedy=remedy, place=where) from None
     return text
 
 
-def gold_text(value: Any) -> Any:
-    """Return a gold answer as the rewards take it: a number as text, anything else as it is."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+def gold_text(value: Any, locale: str = DEFAULT_LOCALE) -> Any:
+    """Return a gold answer as the rewards take it: a number as text in `locale`, anything else as it is."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number_text(value, locale) if is_number else value
+
+
+def split_solution(text: str) -> tuple[tuple[str, ...], str]:
+    """Return the lines of a solution and the gold answer at its end, after the last `####`, as GSM8K has them.
+
+    Blank lines are left out. A text without the mark is the gold answer, after no lines.
+    """
+    worked_out, _, gold = text.rpartition("####")
+    return tuple(line.strip() for line in worked_out.splitlines() if line.strip()), gold.strip()
 
 
 def check_values(row: Mapping[str, Any], where: str) -> None:

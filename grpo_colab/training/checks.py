@@ -6,12 +6,16 @@ The libraries themselves are asked: their configuration, their schedule and thei
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.plan import plan_batch
 from grpo_colab.policy.asking import check_asking
+from grpo_colab.rewards import gold_number
+from grpo_colab.rewards.golds import gold_readers, read_all
+from grpo_colab.tasks import Task
 from grpo_colab.training.tracking import check_trackers
 from grpo_colab.training.trainer import grpo_arguments
 
@@ -119,3 +123,27 @@ def check_columns(recipe: Recipe, problems: Sequence[Problem]) -> None:
         except SettingError as error:
             raise (error.at(problem.source) if problem.source else error) from None
         sound.add(columns)
+
+
+def check_golds(recipe: Recipe, task: Task, problems: Sequence[Problem], held_out: Sequence[Problem]) -> None:
+    """Raise SettingError, with the place, for a gold that a reward or the evaluation cannot judge by.
+
+    Each reward that reads golds reads those of the training `problems` and of the `held_out` ones, and names itself.
+    The evaluation reads those of the held-out ones. A number costs nothing, a formula milliseconds.
+    """
+    remedy = "correct that gold answer, take its problem out, or"
+    golds = _places_of([*problems, *held_out])
+    for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
+        for read in gold_readers(function):
+            read_all(read, golds, setting=f"rewards.{name}", remedy=f"{remedy} write {name} = false in [rewards]")
+    if type(task).grade is Task.grade:
+        read = partial(gold_number, locale=task.locale)
+        read_all(read, _places_of(held_out), setting="[evaluation]", remedy=f"{remedy} set task.locale")
+
+
+def _places_of(problems: Sequence[Problem]) -> dict[str, str]:
+    """Return each different gold of the problems, with the place of the first that has it."""
+    places: dict[str, str] = {}
+    for problem in problems:
+        places.setdefault(problem.answer, problem.source)
+    return places

@@ -33,6 +33,7 @@ from grpo_colab.tasks import Problem, column_values
 from grpo_colab.tasks.drawing.canvas import Image
 from grpo_colab.tasks.drawing.images import image_text, parse_image
 from grpo_colab.tasks.drawing.task import Drawing, draw_completions
+from grpo_colab.training.checks import check_golds
 from grpo_colab.training.hindsight_updates import Updates
 from grpo_colab.training.preparation import import_stack
 from grpo_colab.training.pretraining import pretrained
@@ -71,6 +72,7 @@ class HindsightLearner:
         task = recipe.load_task()
         held_out = evaluate.evaluation_problems(task, recipe)
         import_stack(recipe, task, device)
+        check_golds(recipe, task, held_out, held_out)
         check_asking(recipe, device)
         tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe, may_run_code=True)
         check_prompts(recipe, task, held_out, tokenizer)

@@ -17,8 +17,9 @@ from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
 from grpo_colab.policy.templates import check_prompts, load_tokenizer
 from grpo_colab.rewards import call_reward
+from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.tasks import column_values
-from grpo_colab.training.checks import check_arguments, check_columns
+from grpo_colab.training.checks import check_arguments, check_columns, check_golds
 from grpo_colab.training.distributed import broadcast_from_main, join_processes
 from grpo_colab.training.pretraining import pretrained
 from grpo_colab.training.setup import GRPOSetup
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # Rewards that must pay 1.0 for a golden completion. The others judge its length, or another format.
 PAYS_GOLDEN = [
     "correctness",
+    "math",
     "exact_answer",
     "soft_correctness",
     "integer",
@@ -63,6 +65,7 @@ def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup
     import_stack(recipe, task, device)
     check_arguments(recipe, device)
     check_columns(recipe, [*problems, *held_out])
+    check_golds(recipe, task, problems, held_out)
 
     recipe, loading, batch_plan = fit_to_device(recipe, device, loaded, resumed=run is not None)
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe, may_run_code=True)
@@ -190,8 +193,9 @@ def check_rewards(policy: Policy, task: Task, recipe: Recipe, problems: Sequence
 
     A reward that cannot be earned is the most common reason for a run that learns nothing. The completion is encoded
     and decoded before, since a tokenizer may drop the tags that a reward looks for. A format reward that is not in
-    PAYS_GOLDEN and pays nothing is a printed warning. A user's own reward has no known maximum, so any finite number or
-    None will do. Raises RewardError for a reward that raises or pays anything else.
+    PAYS_GOLDEN and pays nothing is a printed warning, and so is one of PAYS_GOLDEN with settings of its own. A user's
+    own reward has no known maximum, so any finite number or None will do. Raises RewardError for a reward that raises
+    or pays anything else.
     """
     # The reward for integers can only pay a problem whose answer is one.
     with_integer = (problem for problem in problems if problem.answer.strip().lstrip("-").isdigit())
@@ -207,7 +211,7 @@ def check_rewards(policy: Policy, task: Task, recipe: Recipe, problems: Sequence
                 setting=f"rewards.{name}",
                 remedy=f"take it out with {name} = false, or change the task's format. The completion was {text!r}",
             )
-        if name.startswith(FORMAT_REWARDS) and not paid[0]:
+        if (name.startswith(FORMAT_REWARDS) or parse_reward(name).text in PAYS_GOLDEN) and not paid[0]:
             info(f"Warning: rewards.{name} pays nothing for {text!r}, which is in the format that the task asks for")
 
 

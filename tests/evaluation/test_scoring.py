@@ -125,6 +125,26 @@ def test_a_run_folder_and_its_batches(tmp_path: Path) -> None:
     assert score(tmp_path, ["length"]).paid == {"length": [0.5, -0.5, 0.5, -0.5]}
 
 
+def test_the_rewards_of_a_run_folder_look_where_its_task_does(tmp_path: Path) -> None:
+    rows = [{"step": 1, "completion": text, "answer": "1200"} for text in ("\\boxed{1.200}", "<answer>1200</answer>")]
+    write(tmp_path / "completions.jsonl", rows)
+    names = ["correctness", "integer", "length(grader='math')", "math(answer_in='answer_tag')"]
+    (tmp_path / "recipe.toml").write_text('[task]\nname = "jsonl"\nanswer_in = "boxed"\nlocale = "de"\n')
+    paid = score(tmp_path, names).paid
+    assert (paid["correctness"], paid["integer"], paid["math"]) == ([1.0, 0.0], [1.0, 0.0], [0.0, 1.0])
+    # the file by itself is of no task
+    assert score(tmp_path / "completions.jsonl", ["correctness"]).paid["correctness"] == [0.0, 1.0]
+    (tmp_path / "recipe.toml").write_text("no recipe")
+    assert score(tmp_path, ["correctness"]).paid["correctness"] == [0.0, 1.0]
+
+
+def test_solutions_and_numbers_are_golds(tmp_path: Path) -> None:
+    golds = ["6 * 3\n#### 18", 18, 18.0, None, "19"]
+    path = write(tmp_path / "rows.jsonl", [{"completion": GOOD, "answer": gold} for gold in golds])
+    paid = [1.0, 1.0, 1.0, None, 0.0]
+    assert score(path, ["correctness", "math"]).paid == {"correctness": paid, "math": paid}
+
+
 def test_trls_own_tables(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     table = {
@@ -192,7 +212,7 @@ BAD: dict[str, tuple[str, tuple[str, ...], str, dict[str, Any]]] = {
         "remedy": "--answer-column", "place": "c.jsonl:2",
     }),
     "a gold answer that is no number": ('{"completion": "x", "answer": "4 or 5"}', DEFAULT, "answer", {
-        "problem": "'4 or 5'", "place": "c.jsonl:1", "snapshot": False,
+        "setting": "--rewards", "value": "correctness", "problem": "'4 or 5'", "place": "c.jsonl:1",
     }),
     "another column that is not there": (ONE, DEFAULT, "gold", {"problem": "no column 'gold'", "place": "c.jsonl:1"}),
     "no line": ("\n\n", DEFAULT, "answer", {"problem": "holds no completion", "place": "c.jsonl"}),

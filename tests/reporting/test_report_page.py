@@ -152,6 +152,25 @@ def test_all_problems_are_there_and_what_was_lost_comes_first(run: Run) -> None:
     assert {row["question"] for row in rows[:9]} == {f"question {i}" for i in range(0, 90, 10)}
 
 
+@pytest.mark.parametrize(
+    ("settings", "verdicts"),
+    [
+        ({"answer_in": "boxed"}, ["right", "no tag", "many numbers"]),
+        ({"answer_in": "boxed", "locale": "de"}, ["right", "no tag", "right"]),
+        ({}, ["no tag", "right", "no tag"]),
+        ({"answer_in": "<b>"}, [None, None, None]),  # what no task could have, in a file that may be anyone's
+        ({"locale": 7}, [None, None, None]),
+    ],
+    ids=str,
+)
+def test_the_verdict_is_that_of_the_runs_task(settings: dict[str, Any], verdicts: list[str | None], run: Run) -> None:
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+    recipe = run.path / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("[task]\n", f"[task]\n{lines}"))
+    run.append("completions.jsonl", [drawn(text) for text in ("\\boxed{7}", "<answer>7</answer>", "\\boxed{7,0}")])
+    assert Page(write_report(run)).data["completions"]["verdict"] == verdicts
+
+
 def test_completions_have_their_verdict_their_weighted_reward_and_their_group(run: Run) -> None:
     rewards = dict.fromkeys(("correctness", "integer", "strict_format", "soft_format", "tag_count"), 1.0)
     for step in (1, 2):

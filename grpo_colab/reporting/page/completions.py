@@ -182,9 +182,10 @@ def _verdict(run: RunData, row: Mapping[str, Any]) -> str | None:
 
     Returns None where the answers are no single numbers, and for a row that cannot be graded.
     """
-    if run.answers_are_numbers:
+    if run.grading is not None:
         with contextlib.suppress(TypeError, ValueError):  # of a file that someone else wrote
-            return grade(row.get("completion"), row.get("answer")).reason.replace("_", " ")  # type: ignore[arg-type]
+            verdict = grade(row.get("completion"), row.get("answer"), **run.grading)  # type: ignore[arg-type]
+            return verdict.reason.replace("_", " ")
     return None
 
 

@@ -90,16 +90,23 @@ class RunData:
         return weighted_reward(rewards.values(), self.reward_weights)
 
     @functools.cached_property
-    def answers_are_numbers(self) -> bool:
-        """Tell whether the task's answers are single numbers; False for an unknown task.
+    def grading(self) -> dict[str, str] | None:
+        """Return the settings by which `grade` gives the task's verdict.
 
-        A completion is then graded again within microseconds.
+        A completion is then graded again within microseconds. None where the task's answers are no single numbers, for
+        an unknown task, and for settings that no task could have.
         """
+        from grpo_colab.rewards.grading import ANSWER_TAG, check_grading
+        from grpo_colab.rewards.numerals import DEFAULT_LOCALE
         from grpo_colab.tasks import Task, task_class
 
+        task = self.table("task")
+        settings = {"answer_in": task.get("answer_in", ANSWER_TAG), "locale": task.get("locale", DEFAULT_LOCALE)}
         with contextlib.suppress(SettingError, TypeError):
-            return task_class(self.table("task").get("name", "")).grade is Task.grade
-        return False
+            check_grading(**settings, tolerance=0.0)
+            if task_class(task.get("name", "")).grade is Task.grade:
+                return settings
+        return None
 
     def answer_pairs(self) -> list[tuple[Answer | None, Answer | None]]:
         """Return pairs of the answers before and after to the same problem, None where it was not asked."""

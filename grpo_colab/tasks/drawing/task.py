@@ -16,8 +16,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from grpo_colab.errors import SettingError
-from grpo_colab.rewards import Verdict
+from grpo_colab.errors import SettingError, shown
+from grpo_colab.rewards import Verdict, reads_golds
 from grpo_colab.rewards.arguments import Completions, Golds, graded_pairs
 from grpo_colab.tasks import Problem, Task
 from grpo_colab.tasks.drawing.canvas import MAX_SIDE, CanvasSize, Image, Program, execute, random_drawing, shape_of
@@ -61,9 +61,10 @@ class Drawing(Task):
         draws: int = 5,
         min_side: int = 3,
         max_side: int = 10,
-        **options: Any,
+        system_prompt: str | None = None,
+        seed: int = 0,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(system_prompt=system_prompt, seed=seed)
         if language not in ("python", "compact"):
             remedy = "write 'python' or 'compact'"
             raise SettingError("no such language", setting="task.language", value=language, remedy=remedy)
@@ -203,6 +204,15 @@ def split_of(image: Image) -> str:
     return "test" if digest[0] % TEST_SHARE == 0 else "train"
 
 
+def _read_gold(gold: str) -> Image:
+    """Return the image of a gold answer; raise ValueError, which shows the answer, for one that is none."""
+    try:
+        return parse_image(gold)
+    except SettingError as error:
+        raise ValueError(f"the gold answer is no image ({error}): {shown(gold)}") from None
+
+
+@reads_golds(_read_gold)
 def pixels_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
     """Return the share of pixels that each completion's program draws right, 0.0 to 1.0.
 
@@ -216,6 +226,7 @@ def pixels_reward(completions: Completions, answer: Golds, **kwargs: Any) -> lis
     ]
 
 
+@reads_golds(_read_gold)
 def exact_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
     """Return 1.0 for each completion whose program draws the image of `answer` exactly, 0.0 for the others.
 
@@ -227,6 +238,7 @@ def exact_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list
     ]
 
 
+@reads_golds(_read_gold)
 def foreground_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
     """Return the share of right pixels among those that have a colour other than 0 in the image or in the drawing.
 
