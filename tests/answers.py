@@ -211,6 +211,10 @@ IS_A_NUMBER = [
     ("16 - 7 = 9\n9 * 2 = 18\n\\boxed{18}", 18),
     ("\\boxed{18}\n\\boxed{18}", 18),
     # what changes nothing
+    ("$18 \\mathrm{~km} / \\mathrm{h}$", 18),
+    ("$18\\,\\text{m}\\cdot\\text{s}^{-1}$", 18),
+    ("The difference between the two is 18.", 18),
+    ("All three of them have 18.", 18),
     ("\\{18\\}", 18),
     ("\\boxed{18}\\boxed{18}", 18),
     ("18\\,\\operatorname{cm}", 18),
@@ -546,6 +550,9 @@ IS_NONE = [
 
 # Equations that state 18, and texts with a `=` that do not.
 STATES = [
+    "2(4 + 5) = 18",
+    "P = 2(l+w) = 2(4+5) = 18",
+    "(2)(9) = 18",
     "\\angle ABC = 18^\\circ",
     "m∠A = 18°",
     "\\theta = 18^\\circ",

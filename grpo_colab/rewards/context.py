@@ -23,7 +23,8 @@ _EDGE_RIGHT: Final = (
 )
 PROSE: Final = (
     rf"(?:[{LETTER}{MONEY}\s.,;:'\"“”‘’()%°`#–—]|(?<=[{LETTER}])[!&]|(?<=[{LETTER}%])-(?=[{LETTER}])"
-    rf"|(?<=[{LETTER}])·(?=[{LETTER}])|(?<=[{LETTER}%])/(?=\s?[{LETTER}])|(?<=[{LETTER}%]\s)/(?=\s?[{LETTER}]))*"
+    rf"|(?<=[{LETTER}`])·(?=\s{{0,2}}`?[{LETTER}])|(?<=[{LETTER}`]\s)·(?=\s{{0,2}}`?[{LETTER}])"
+    rf"|(?<=[{LETTER}%`])/(?=\s{{0,2}}`?[{LETTER}])|(?<=[{LETTER}%`]\s)/(?=\s{{0,2}}`?[{LETTER}]))*"
 )
 _UNKNOWN_BEFORE: Final = rf"(?<![{LETTER}'’])(?:[b-zB-Zα-ωΑ-Ω]|pi)[\s`$]*\Z|\A[\s`$(\"'“«#]*[—–]\s*\Z"  # x 18, and — 18
 _BEFORE_SIGN: Final = rf"(?:^|[:=])[\s(`\"'{MONEY}*#]*\Z"  # of a minus sign that is apart from its number

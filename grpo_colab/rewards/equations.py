@@ -31,6 +31,7 @@ _ENDING: Final = "`$.,;:()[]{}\"'“”‘’ \n\t"
 _OPERATOR: Final = r"\*\*|[-+*/×÷·^−–]|(?<=[\s)0])[xX](?=[\s(0])"
 _MULTIPLIES: Final = frozenset({"*", "/", "×", "÷", "·", "x", "X"})
 _TIMES: Final = rf"0\s[xX]\s(?=[{MONEY}0(])"
+_JUXTAPOSED: Final = r"([0)])\s?\("  # 2(4 + 5)
 _OF: Final = rf"(0[%°]?(?:\s\w+)?)\sof\s(?=[{MONEY}]?0)"  # 20% of 90
 _RATIO: Final = r"(?<=0)\s?:\s?(?=0)"  # 36:2, as a division
 _PER: Final = rf"(0\s?[{LETTER}]*)\s?/\s?(?:[{LETTER}]{{2,}}|[hsdmgl](?![{LETTER}]))"  # 9 km/h
@@ -87,7 +88,7 @@ def bare_sides(before: str) -> list[str]:
 def states_several(before: str, statement: str) -> bool:
     """Tell whether a text sets two unknowns (`x = 17, y = 18`), or one to two values, on one line or on several."""
     parts = re.split(_PARTS, f"{before}={statement}")
-    parts = [re.sub(_SUBSCRIPT, r"\1", part) for part in parts]
+    parts = [re.sub(_SUBSCRIPT, r"\1", re.sub(_LABEL, "", part)) for part in parts]
     assigned = [found for part in parts if (found := re.match(_ASSIGNMENT, part))]
     named = [(_name(found[1]), found[2].strip(_ENDING)) for found in assigned]
     unknowns = {name for name, _ in named if len(name) == 1}
@@ -113,7 +114,7 @@ def _is_left_side(side: str) -> bool:
     side = re.sub(_PER, r"\1", re.sub(_RATIO, " / ", side))
     if "\\" in side or "!" in side or re.search(_NO_WORD, side) or re.search(_FUNCTION_OF_LETTERS, side):
         return False
-    side = re.sub(_OF, r"\1 * ", re.sub(_TIMES, "0 * ", side))
+    side = re.sub(_OF, r"\1 * ", re.sub(_TIMES, "0 * ", re.sub(_JUXTAPOSED, r"\1 * (", side)))
     for _ in range(2):
         side = re.sub(_SIGN, r"\1 ", side)
     operators = re.findall(_OPERATOR, side)
@@ -136,7 +137,7 @@ def _is_arithmetic(side: str, operators: list[str]) -> bool:
     is_negated_word = not first and not numeric[0]  # -Total
     is_part = re.search(r"0[%°]?\s+(?:\w+\s)?of\b", side) is not None  # 1/3 of the number
     is_multiple = side.count("0") == 1 and re.search(rf"0[\s`(]*[{LETTER}]{{2}}", side) is not None  # 2 apples
-    is_list = any(operand.count("0") > 1 for operand in operands) and not re.search(r"gcd|lcm|\) ?\(", side)  # (3, 4)
+    is_list = any(operand.count("0") > 1 for operand in operands) and not re.search("gcd|lcm", side)  # (3, 4)
     is_one_value = len(set(numeric)) == 1 and not is_list
     return all(operands) and is_one_value and not (is_negated_word or is_part or is_multiple)
 

@@ -51,6 +51,7 @@ _DECORATION: Final = " `\"'“”‘’.,;:#"
 _BULLET: Final = r"[·•▪◦*]\s+"
 _MINUS_WORD: Final = r"(?i)(?:^|[\s(`:$\"'“‘])(?:minus|negative)[\s`]+\Z"
 _SAYS: Final = frozenset({"is", "was", "be", "equals", "answer", "total", "result", "to", "exactly", "only", "just"})
+_DETERMINERS: Final = frozenset({"the", "these", "those", "all", "both", "his", "her", "their", "its", "other", "last"})
 _CLAIMED: Final = (  # "The answer is 17."
     r"(?i)\banswer\b(?:\s+is|\s*:)[\s:$`(]*([-−]?[0-9][0-9.,]*(?<![.,]))"
     r"(?=[\s$`)]*(?:[.,;]\s|\n|\Z|because|since|as\s))"
@@ -193,6 +194,10 @@ def _numerals(statement: str, locale: str) -> list[_Found]:
     for word in re.finditer(NUMBER_WORD, statement):
         value = NUMBER_WORDS[(word["word"] or word["tens"]).lower()] + NUMBER_WORDS.get((word["ones"] or "").lower(), 0)
         spelt.append(_Found(word.start(), word.end(), Reading(Fraction(value))))
+    if found:  # "the two of them have 18"
+        spelt = [
+            number for number in spelt if not _DETERMINERS.issuperset(words(statement[: number.start])[-1:] or [""])
+        ]
     if found or (len(spelt) == 1 and not _is_counted(statement, spelt[0])):
         spelt = [number for number in spelt if statement[number.start : number.end].lower() != "one"]
     return sorted(found + spelt)
