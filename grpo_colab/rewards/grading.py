@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final, Literal, NamedTuple, get_args
 
 from grpo_colab.errors import shown
+from grpo_colab.rewards import languages
 from grpo_colab.rewards.number_parser import first_number, last_number, read_number
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE, LOCALES, Reading
 from grpo_colab.rewards.parametrised import require
@@ -226,6 +227,9 @@ def _after_one_hash(text: str) -> str | Verdict:
     return parts[0].partition("\n")[0]
 
 
+_NEAR: Final = 40  # characters of what is right before a box, or behind it
+_SAID_AFTER: Final = r"(?i)[\s$\\)\]]*(?:is|are|was|were|can|could|would)(?:\s+be)?((?:n['’]t|\s+\w+))"
+
 # The text in a pair of braces, with braces nested in it up to five deep.
 _BRACED = r"(?:\\.|[^{}\\])*+"
 for _ in range(5):
@@ -251,7 +255,23 @@ def _boxed(text: str) -> str | Verdict:
         return Verdict("no_tag")
     if any(f"<{name}>" in text for name in _THOUGHTS):
         return Verdict("unclosed")
-    return ", ".join(contents)
+    return Verdict("not_a_number") if _denies_a_box(text) else ", ".join(contents)
+
+
+def _denies_a_box(text: str) -> bool:
+    r"""Tell whether a box is denied or hedged right before or behind it, as in "It is not \boxed{18}".
+
+    A sentence may well have a "not" that is about something else: "The number of pages not read is".
+    """
+    start = 0
+    for box in re.finditer(BOX, text):
+        before, after = text[max(start, box.start() - _NEAR) : box.start()], text[box.end() : box.end() + _NEAR]
+        denied = re.match(_SAID_AFTER, after)
+        is_joiner = start > 0 and re.fullmatch(r"\W*(?:or|and)\W*", before)  # between two boxes
+        if (not is_joiner and languages.denies_what_follows(before)) or (denied and languages.is_doubtful(denied[1])):
+            return True
+        start = box.end()
+    return False
 
 
 def _verdict(reading: Reading, target: Fraction, tolerance: float) -> Verdict:

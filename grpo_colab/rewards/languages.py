@@ -184,6 +184,18 @@ def changes_meaning(before: str, left: str, right: str) -> bool:
     )
 
 
+def denies_what_follows(left: str) -> bool:
+    """Tell whether the last word of `left`, but for fillers, denies, hedges or bounds what follows it."""
+    *_, last = re.split(r"[.,;!?=\n]", re.sub(r"\\[A-Za-z]+", " ", left))
+    close = [word for word in words(last) if word not in FILLERS | {"be", "equal"}]
+    return (
+        follows_doubt(last)
+        or _lookup("anywhere").has(close[-1:])
+        or bool(re.search(r"n['’]t\W*\Z", last))
+        or _has_doubtful_part(f"{last[-8:]}0")
+    )
+
+
 def follows_doubt(left: str) -> bool:
     """Tell whether the last word of `left`, but for fillers such as "of the", makes what follows it doubtful."""
     close = words(left)[-3:]

@@ -5,7 +5,8 @@ Of anything else, `latex_tree.py` reads the structure, and math-verify compares 
 that a time limit kills (`latex_process.py`).
 
 An equation is never reduced to its right side, unless the left side is a name for it: `2x = 18` is no 18. Nor is a
-question an answer: an integral, a sum or a limit that the gold answer has not is not worked out here.
+question an answer: an integral, a derivative, a sum or a limit that the gold answer has not is not worked out here
+(`latex_doubt.py`), and an equation is no solution of itself. A box in a denial, as in `not \boxed{18}`, is no answer.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from grpo_colab.rewards.grading import (
     is_close,
     marks_an_answer,
 )
-from grpo_colab.rewards.latex_doubt import denies_its_box, has_doubt, has_new_question
+from grpo_colab.rewards.latex_doubt import has_doubt, has_new_question
 from grpo_colab.rewards.latex_tree import Node, has_text, is_balanced, is_time, tree_of
 from grpo_colab.rewards.number_parser import MAX_CHARACTERS, read_number
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE
@@ -244,9 +245,7 @@ def _answer(completion: str, answer_in: str | None) -> str | Verdict:
     """
     if answer_in is None:
         answer_in = ANSWER_TAG if marks_an_answer(after_thoughts(completion)) else BOXED
-    answer = answer_block(completion, answer_in)
-    is_denied = answer_in == BOXED and isinstance(answer, str) and denies_its_box(completion)
-    return Verdict("not_a_number") if is_denied else answer
+    return answer_block(completion, answer_in)
 
 
 def _judge(answer: str | Verdict, gold: Gold, rule: _Rule) -> Reason:

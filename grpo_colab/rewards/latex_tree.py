@@ -55,6 +55,7 @@ _IGNORED: Final = (
     rf"\\(?:approx|sim|phantom|[lch]?dots|gcd|lcm|det|[bp]?mod){END}|(?<![A-Za-z])mod(?![A-Za-z])|\.\.\.|[0-9)}}]\s*_"
     r"|(?<![_^\d])\d+\s+\d|[?@#']|\\prime"
 )
+_ENDLESS: Final = r"\[\s*[+-]?\s*\\infty|\\infty\s*\]"  # an interval that contains its endless end
 # A name for one of several things is a guess.
 _GUESS: Final = r"(?i)\b(?:(?:one|some|any|each|either) of|either|possible|possibly|another)\b"
 # Units that may stand behind a formula without `\text`.
@@ -225,12 +226,8 @@ class _Reader:
             return self.node(parts[1])
         if not all(parts):
             return self._joined(parts, signs)
-        if (
-            signs == ["="]
-            and re.fullmatch(_LETTER, parts[1])
-            and not re.fullmatch(f"{_LETTER}|{_OTHER_NAME}", parts[0])
-        ):
-            parts = parts[::-1]
+        if signs == ["="] and re.fullmatch(_LETTER, parts[1]) and not self._name(parts[0], "")[1]:
+            parts = parts[::-1]  # 3 = x
         members = [self.node(part) for part in parts]
         is_in = signs == [r"\in"] and (members[1][0] in ("set", "tuple") or re.search(_SETS, parts[1]))
         if set(signs) == {"="} or is_in:
@@ -270,16 +267,13 @@ class _Reader:
         condition = self._condition(inner) if opening in (r"\{", "{") else None
         if condition is not None:
             return condition
-        parts = split(inner, _JOINT)
-        if opening == "{" or (parts and len(parts) == 1):
+        parts = [part for part, _ in split(inner, _JOINT) or []]
+        if opening == "{" or len(parts) == 1:
             # half an interval with one end is nothing, and a set with a set in it is not the set in it
             is_other = f"{opening}{closing}" in ("[)", "(]") or (opening == r"\{" and re.search(_SETS, inner))
             return None if is_other else self.node(inner, inside=True)
-        nodes = [self.node(part, inside=True) for part, _ in parts or [] if part]
-        has_endless_end = (opening == "[" and r"\infty" in parts[0][0]) or (
-            closing == "]" and r"\infty" in parts[-1][0]
-        )
-        if not nodes or has_endless_end:
+        nodes = [self.node(part, inside=True) for part in parts if part]
+        if not nodes or re.search(_ENDLESS, text):
             return ["text", _as_text(text)]
         return ["set", nodes] if opening == r"\{" else ["tuple", f"{opening}{closing}", nodes]
 
@@ -312,13 +306,13 @@ class _Reader:
         if signed:
             return ["list", ",", [self._leaf(one) for one in signed]]
         plain = without_commands(text)
-        if r"\text" in text or re.search(r"[A-Za-z]{4}", plain) or re.search(_IGNORED, text):
+        if r"\text" in text or re.search(r"[A-Za-z]{4}", plain) or re.search(f"{_IGNORED}|{_ENDLESS}", text):
             return ["text", _as_text(whole)]
         return ["leaf", _spaced(re.sub(_THOUSANDS, "", text))]
 
     def _without_unit(self, text: str) -> str:
         r"""Return a plain part without the unit at its end, which stands in `\text`, as in `2\text{ cm}^2`."""
-        bare = re.fullmatch(rf"(.*[^\s_^\\{{(+*/=-])\s+{_BARE_UNIT}", text)
+        bare = re.fullmatch(rf"(.*?[^\s_^\\{{(+*/=-])\s+{_BARE_UNIT}", text)
         if bare and not self.keep_letters:
             return bare[1]
         for _ in range(3):

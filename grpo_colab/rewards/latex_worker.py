@@ -82,7 +82,9 @@ def main() -> None:
         compare(["leaf", f"{formula}+1"], ["leaf", f"1+{formula}"])
         compare(["leaf", first], ["leaf", formula])
     line = ["equation", "", "", [["leaf", "2x+4y-3"], ["leaf", "0"]]]
-    compare(line, ["equation", "y", "letter", [["leaf", "y"], ["leaf", "-x/2+3/4"]]])
+    solved = ["equation", "y", "letter", [["leaf", "y"], ["leaf", "-x/2+3/4"]]]
+    compare(line, solved)
+    compare(solved, line)
     below = ["relation", ["<", "\\le"], [["leaf", "1"], ["leaf", "x"], ["leaf", "2"]]]
     compare(["tuple", "(]", [["leaf", "1"], ["leaf", "2"]]], below)
     while True:

@@ -30,7 +30,7 @@ GRADING: tuple[str, ...] = ("answer_in", "locale")
 # What asks for an answer that is in no tag: the system prompts in place of a task's own.
 SYSTEM_PROMPTS: Final = {
     BOXED: "Please reason step by step, and put your final answer within \\boxed{}.",
-    HASH: "Please reason step by step, and write your final answer alone on the last line, after ####.",
+    HASH: "Please reason step by step, and end with a line of this form, and nothing after it:\n#### your final answer",
 }
 
 # The name of a task in a recipe -> its module and class. The module is imported when the task is used.
