@@ -77,8 +77,9 @@ def audit(
     if kind == "code":
         warm_up = battery.programs()[0][:1]
     else:
-        # In every style: a reward for boxed answers would wake its worker at none of the others.
-        warm_up = [battery.case(probe, style) for style in battery.styles for probe in ("golden", "root")]
+        # Ours in every style: one for boxed answers wakes its worker at none of the others.
+        styles = battery.styles if is_ours else battery.styles[:1]
+        warm_up = [battery.case(probe, style) for style in styles for probe in ("golden", "root")]
     with contextlib.closing(Worker(function, columns, warm_up)) as worker:
         judge = _Judge(found, worker, battery, time_limit_s)
         judge.by_mathematics = is_ours and "'math'" in repr(function)  # grader="math"
