@@ -77,6 +77,7 @@ SCALES: Final = {
 
 
 MOST_NUMERALS: Final = 20
+_NEAR: Final = 100  # characters in which the last words before a number are looked for
 
 
 class _Lookup(NamedTuple):
@@ -198,13 +199,13 @@ def denies_what_follows(left: str) -> bool:
 
 def follows_doubt(left: str) -> bool:
     """Tell whether the last word of `left`, but for fillers such as "of the", makes what follows it doubtful."""
-    close = words(left)[-3:]
-    for _ in range(2):
-        if _lookup("next_to").has(close[-1:]):
+    doubtful = _lookup("next_to")
+    for word in reversed(words(left[-_NEAR:])[-3:]):  # two fillers at most
+        if doubtful.has([word]):
             return True
-        if close and close[-1] in FILLERS:
-            close.pop()
-    return _lookup("next_to").has(close[-1:])
+        if word not in FILLERS:
+            break
+    return False
 
 
 def _precedes_doubt(right: str) -> bool:

@@ -46,6 +46,8 @@ _POWER_OF_TEN: Final = "(?<![0-9.,])10([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)"
 _BRACED_POWER: Final = r"\^\{\s?([-+−–]?[0-9]+)\s?\}"
 _LOOSE_FRACTION: Final = r"(\\[dtc]?frac)\s([0-9])\s?([0-9])(?![0-9])"
 _MINUS_WORD: Final = r"[负負](?=\d)"
+_FRACTION_WORD: Final = r"(\d+)\s?(?:分之|分の|분의)\s?(\d+)"  # 4分之3 is 3/4
+_AND_FRACTION: Final = r"(?<=\d)又(?=\d+/\d)"  # 1又3/4
 
 # HTML that only marks; what is struck out, raised or lowered is left as it is, and so refused.
 _HTML: Final = (
@@ -126,6 +128,7 @@ def _as_ascii(text: str) -> str:
         text = unicodedata.normalize("NFC", text)
     text = re.sub(_DIGITS, _digits, text).translate(_translation())
     text = re.sub(_POWER_OF_TEN, lambda found: f"10^{found[1].translate(_SUPERSCRIPTS)}", text)
+    text = re.sub(_AND_FRACTION, " ", re.sub(_FRACTION_WORD, r"\2/\1", text))
     text = re.sub(_TICK, "`", re.sub(_MINUS_WORD, "-", text))
 
     def vulgar(found: re.Match[str]) -> str:

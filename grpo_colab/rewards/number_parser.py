@@ -272,7 +272,9 @@ def _undoubted(before: str, statement: str, found: Sequence[_Found]) -> Reading:
         or not re.fullmatch(PROSE, f"{left}N{right}")
         or languages.changes_meaning(before, left, right)
     )
-    return Reading(None, "not_a_number") if doubtful else Reading(last.reading.value * sign * factor)
+    if doubtful:
+        return Reading(None, "not_a_number")
+    return last.reading if sign == factor == 1 else Reading(last.reading.value * sign * factor)
 
 
 def _without_minus_word(left: str) -> tuple[str, int]:
