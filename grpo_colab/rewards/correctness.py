@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
+from grpo_colab.errors import shown
 from grpo_colab.rewards.arguments import Completions, Golds, graded_pairs
 from grpo_colab.rewards.golds import reads_golds, warn_of_gold
 from grpo_colab.rewards.grading import (
@@ -53,23 +54,30 @@ def get_correctness_reward(
 ) -> Parametrised:
     r"""Return `correctness_reward` for answers elsewhere, in another notation, or with a tolerance.
 
-    `answer_in` is `answer_tag`, `boxed` (`\boxed{18}`), `hash` (`#### 18`), or the name of another tag. The answer
-    is looked for after the last `</think>` or `</reasoning>`. `locale` says how numbers are written, golds included:
-    `de` reads 1.234,5. With a `tolerance` of 0.01, the number may be a hundredth of the gold away from it. Raises
-    SettingError for a setting that cannot work.
+    `answer_in` is `answer_tag` (or None), `boxed` (`\boxed{18}`), `hash` (`#### 18`), or the name of another tag. The
+    answer is looked for after the last `</think>` or `</reasoning>`. `locale` says how numbers are written, golds
+    included: `de` reads 1.234,5. With a `tolerance` of 0.01, the number may be a hundredth of the gold away from it.
+    Raises SettingError for a setting that cannot work.
     """
     check_grading(answer_in, locale, tolerance)
     reward = Parametrised(_correctness_reward, answer_in, locale, tolerance)
     return reads_golds(partial(gold_number, locale=locale))(reward)
 
 
+def _need_text(gold: str) -> None:
+    """Raise ValueError for a gold answer without a text, which an empty answer would equal."""
+    if not after_hash(gold).strip():
+        raise ValueError(f"the gold answer is empty: {shown(gold)}")
+
+
+@reads_golds(_need_text)
 def exact_answer_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[float | None]:
     """Pay 1.0 where the answer's text equals the gold text exactly, else 0.0: the study's hard correctness.
 
     The answer is the one closed answer block. (The study took the last block, so it also pays a completion that closes
     a hundred.) Of a gold that ends in `#### 18`, the gold text is what follows the mark. White space around either text
-    does not count. None without a gold. Raises TypeError for arguments of the wrong type, and ValueError for another
-    number of golds than of completions.
+    does not count. None without a gold, and for an empty one. Raises TypeError for arguments of the wrong type, and
+    ValueError for another number of golds than of completions.
     """
     return _exact_answer_reward(ANSWER_TAG, completions, answer, **kwargs)
 
@@ -77,7 +85,7 @@ def exact_answer_reward(completions: Completions, answer: Golds, **kwargs: Any) 
 def get_exact_answer_reward(answer_in: str | None = ANSWER_TAG) -> Parametrised:
     """Return `exact_answer_reward` for answers elsewhere: see `get_correctness_reward`, also for its errors."""
     check_grading(answer_in, DEFAULT_LOCALE, 0.0)
-    return Parametrised(_exact_answer_reward, answer_in)
+    return reads_golds(_need_text)(Parametrised(_exact_answer_reward, answer_in))
 
 
 @reads_golds(gold_number)
@@ -154,7 +162,11 @@ def _exact_answer_reward(
     """Pay as `exact_answer_reward` does, for answers in `answer_in`."""
     pairs = graded_pairs("exact_answer_reward", completions, answer)
     where = answer_in or ANSWER_TAG
-    return [None if gold is None else float(_is_gold_text(answer_block(text, where), gold)) for text, gold in pairs]
+    rewards: list[float | None] = []
+    for text, gold in pairs:
+        is_empty = gold is None or not after_hash(gold).strip()
+        rewards.append(None if is_empty else float(_is_gold_text(answer_block(text, where), str(gold))))
+    return rewards
 
 
 def _soft_correctness_reward(

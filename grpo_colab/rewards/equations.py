@@ -87,7 +87,7 @@ def bare_sides(before: str) -> list[str]:
 
 def states_several(before: str, statement: str) -> bool:
     """Tell whether a text sets two unknowns (`x = 17, y = 18`), or one to two values, on one line or on several."""
-    parts = re.split(_PARTS, f"{before}={statement}")
+    parts = re.split(_PARTS, re.sub(r"[^\S\n]+", " ", f"{before}={statement}"))
     parts = [re.sub(_SUBSCRIPT, r"\1", re.sub(_LABEL, "", part)) for part in parts]
     assigned = [found for part in parts if (found := re.match(_ASSIGNMENT, part))]
     named = [(_name(found[1]), found[2].strip(_ENDING)) for found in assigned]

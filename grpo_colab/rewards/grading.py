@@ -29,6 +29,7 @@ _THOUGHTS: Final = ("think", "reasoning")  # the blocks after which an answer is
 ANSWER_TAG, BOXED, HASH = "answer_tag", "boxed", "hash"
 _TAG_NAME: Final = r"[A-Za-z_][\w.-]*"
 _MARK: Final = {BOXED: "\\boxed", HASH: "####"}
+MOST_BOXES: Final = 20  # different ones
 LONGEST_BOX: Final = 2_000  # characters of a box, braces included
 
 Reason = Literal["right", "wrong", "no_tag", "many_tags", "unclosed", "many_numbers", "not_a_number", "too_long"]
@@ -136,12 +137,13 @@ def gold_number(text: str, locale: str = DEFAULT_LOCALE) -> Fraction:
     """
     if not isinstance(text, str):
         raise TypeError(f"a gold answer is a string, got {type(text).__name__}: {text!r}")
-    return _gold_number(text, locale)
+    return _gold_number(after_hash(text), locale)
 
 
 @lru_cache(maxsize=4096)  # the completions of a group share their gold answer
 def _gold_number(text: str, locale: str) -> Fraction:
-    value, refusal = read_number(after_hash(text), locale)
+    """Return the number of a gold answer without its solution; raise ValueError if there is none."""
+    value, refusal = read_number(text, locale)
     if value is None:
         raise ValueError(f"the gold answer is not one number ({refusal}): {shown(text)}")
     return value
@@ -179,7 +181,9 @@ def answer_block(completion: str, answer_in: str = ANSWER_TAG) -> str | Verdict:
     - `boxed`: in `\boxed{...}`. Several different boxes are one answer, joined by commas.
 
     The reason is `no_tag` without such a mark, `unclosed` where it does not end, and `many_tags` where either tag, or
-    `####`, occurs twice. Takes time linear in the length of `completion`.
+    `####`, occurs twice. A box is `unclosed` in a thought that is still open, since thoughts have boxes, and above
+    2,000 characters; `not_a_number` where the words that touch it deny it, as in "It is not"; and of more than 20
+    different boxes, the reason is `many_numbers`. Takes time linear in the length of `completion`.
     """
     text = after_thoughts(completion)
     if answer_in == BOXED:
@@ -247,9 +251,11 @@ def _boxed(text: str) -> str | Verdict:
     end = 0
     while (start := text.find(_MARK[BOXED], end)) >= 0:
         box = re.match(BOX, text[start : start + LONGEST_BOX])
-        if box is None or len(contents) > 20:
-            return Verdict("unclosed" if box is None else "many_numbers")
+        if box is None:
+            return Verdict("unclosed")
         contents.setdefault(box[1].strip())
+        if len(contents) > MOST_BOXES:
+            return Verdict("many_numbers")
         end = start + box.end()
     if not contents:
         return Verdict("no_tag")

@@ -100,7 +100,7 @@ class _Lookup(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def doubt() -> dict[str, dict[str, str]]:
+def word_tables() -> dict[str, dict[str, str]]:
     """Return the tables of languages.toml: by language, the words by where they count."""
     import tomllib
     from importlib.resources import files
@@ -111,7 +111,7 @@ def doubt() -> dict[str, dict[str, str]]:
 @lru_cache(maxsize=4)
 def _lookup(kind: str) -> _Lookup:
     """Return the words of all languages that count in one place: anywhere, next_to or after."""
-    rows = [row.get(kind, "").replace("N", "0") for row in doubt().values()]
+    rows = [row.get(kind, "").replace("N", "0") for row in word_tables().values()]
     entries = {entry for row in rows for entry in _folded(row).split()}
     entries |= {plain for entry in entries if len(plain := _without_accents(entry)) >= _LEAST_WITHOUT_ACCENTS}
     stems: dict[str, tuple[str, ...]] = {}
@@ -142,7 +142,7 @@ def _without_accents(word: str) -> str:
 @lru_cache(maxsize=1)
 def _parts() -> re.Pattern[str]:
     """Return the pattern of the parts of words that doubt, in which `0` is the number."""
-    parts = [part for row in doubt().values() for part in row.get("parts", "").split()]
+    parts = [part for row in word_tables().values() for part in row.get("parts", "").split()]
     return re.compile("|".join(parts).replace("N", "0"))
 
 

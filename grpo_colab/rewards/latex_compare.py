@@ -296,10 +296,12 @@ def check(node: Node) -> None:
 
 
 def compare(gold: Node, answer: Node | None, tolerance: float = 0.0) -> str:
-    """Return right, wrong, or not_a_number where something cannot be read.
+    """Return right, wrong, not_a_number where something cannot be read, or too_long where sympy gives up.
 
     Without an answer, check the gold: it is wrong where it has no meaning.
     """
+    from sympy.polys.polyerrors import BasePolynomialError
+
     try:
         if answer is None:
             check(gold)
@@ -309,5 +311,7 @@ def compare(gold: Node, answer: Node | None, tolerance: float = 0.0) -> str:
         return "wrong"
     except Unreadable:
         return "not_a_number"
-    except (ArithmeticError, AttributeError, TypeError, ValueError, NotImplementedError, KeyError):
+    except (ArithmeticError, AttributeError, TypeError, ValueError, NotImplementedError, LookupError):
         return "wrong"  # sympy's way to say that it cannot compare these two
+    except (RecursionError, MemoryError, BasePolynomialError):
+        return "too_long"

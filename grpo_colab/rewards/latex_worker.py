@@ -11,15 +11,15 @@ trainer.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import os
 import resource
 import signal
 import sys
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from grpo_colab.rewards.latex_compare import compare
 
 ADDRESS_SPACE: Final = 1 << 30  # bytes; sympy with all that it loads takes a tenth of them
 # Formulas to compare before the first fork. The parser caches what it has learned, and sympy imports on demand, so a
@@ -30,36 +30,26 @@ WARM_UP: Final = r"""
     \begin{pmatrix}1&2\\3&4\end{pmatrix} | \log_2 8+\ln e^{\pi} | 3+2i | |a|!+n! | 90^\circ | 3\sqrt{13}
     2^{10}\cdot3^{-4} | \binom{5}{2} | \tan\frac{\pi}{4} | \frac{x^3-1}{x-1} | \sqrt{x^2+1} | x_{1} | abc+de | f(x)
 """
-GOLD_TIME_LIMIT_S: Final = 2.0  # of CPU time, to read a gold answer again in a new fork
+GOLD_REREAD_LIMIT_S: Final = 2.0  # of CPU time, to read a gold answer again in a new fork
 
 
-def comparison() -> Any:
-    """Return the module that compares: by its path, since this folder's `code.py` would hide the standard library's."""
-    path = Path(__file__).with_name("latex_compare.py")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def serve(reply: int, comparing: Any) -> None:
+def serve(reply: int) -> None:
     """Answer requests on the descriptor `reply` until stdin ends: this runs in the fork.
 
     It limits the memory of the process. It never returns: at the end of stdin the process exits with status 0. When a
     request exceeds its time limit, the system kills the process, and this function writes no reply. The time to read a
-    gold answer, which a fork does once, does not count as the answer's.
+    gold answer, which each fork does anew, does not count as the answer's.
     """
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     soft = ADDRESS_SPACE if hard == resource.RLIM_INFINITY else min(ADDRESS_SPACE, hard)
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     for line in sys.stdin.buffer:
         limit_s, tolerance, gold, answer = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, GOLD_TIME_LIMIT_S)  # its signal has no handler, and so kills
+        signal.setitimer(signal.ITIMER_PROF, GOLD_REREAD_LIMIT_S)  # its signal has no handler, and so kills
         if answer is not None:
-            comparing.compare(gold, None)
+            compare(gold, None)
         signal.setitimer(signal.ITIMER_PROF, limit_s)
-        reason = comparing.compare(gold, answer, tolerance)
+        reason = compare(gold, answer, tolerance)
         signal.setitimer(signal.ITIMER_PROF, 0)
         os.write(reply, f"{reason}\n".encode())
     os._exit(0)
@@ -75,12 +65,13 @@ def main() -> None:
     # Replies go to the old stdout; what sympy may print goes to stderr.
     reply = os.dup(1)
     os.dup2(2, 1)
-    comparing = comparison()
-    compare = comparing.compare
     first, *others = (formula.strip() for formula in WARM_UP.strip().replace("\n", " | ").split(" | "))
     for formula in others:
         compare(["leaf", f"{formula}+1"], ["leaf", f"1+{formula}"])
         compare(["leaf", first], ["leaf", formula])
+    for one, other in ((r"\frac{2}{4}", r"\frac12"), ("(x+1)^2", "x^2+2x+1"), (r"\sqrt{8}", r"2\sqrt{2}")):
+        if compare(["leaf", one], ["leaf", other]) != "right":  # no answer could be, then
+            raise RuntimeError(f"math-verify, as it is installed, does not find {one} equal to {other}")
     line = ["equation", "", "", [["leaf", "2x+4y-3"], ["leaf", "0"]]]
     solved = ["equation", "y", "letter", [["leaf", "y"], ["leaf", "-x/2+3/4"]]]
     compare(line, solved)
@@ -90,13 +81,14 @@ def main() -> None:
     while True:
         fork = os.fork()
         if fork == 0:
-            serve(reply, comparing)  # never returns
+            serve(reply)  # never returns
         _, status = os.waitpid(fork, 0)
         # The fork died of the time limit, the stack or the memory: the answer is to blame.
         if -os.waitstatus_to_exitcode(status) in (signal.SIGPROF, signal.SIGSEGV, signal.SIGABRT):
             os.write(reply, b"too_long\n")
         else:
-            # Stdin ended, or the fork died through no fault of the answer: `latex.py` finds no reply, and starts anew.
+            # Stdin ended, or the fork died through no fault of the answer: `latex_process.py` finds no reply, and
+            # starts anew.
             return
 
 

@@ -37,12 +37,12 @@ MAX_WORDS: Final = 20  # around the number
 _PLAIN: Final = re.compile(r"-?[0-9]{1,18}")  # nine answers of ten, which need none of the checks below
 # What models write most: the general way would read it alike, in a tenth of the speed.
 _FRAMED: Final = re.compile(
-    r"(?:(?:The |the )?(?:[Ff]inal )?[Aa]nswer(?: is)?:? ?)?"
+    r"(?:(?:The |the )?(?:[Ff]inal )?[Aa]nswer(?: is:? |: ))?"
     r"(?:\$?(-?[0-9]{1,15})(?:\.00?)?|\$?\\boxed\{\$?(-?[0-9]{1,15})\}\$?|\*\*\$?(-?[0-9]{1,15})\*\*)\.?"
 )
 _DIGIT: Final = re.compile(r"\d")
 _LAST_DIGIT: Final = re.compile(r"\d\D*\Z")
-_BOX: Final = r"\\boxed\s?\{((?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+)\}"
+_BOX: Final = r"\\boxed\s*\{((?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+)\}"
 _EQUALS_BOX: Final = r"=[\s$`*(\[{]*\\boxed"
 _OPERATION: Final = r"=|[\d)]\s*[-−–/*×÷·+]\s*[\d(]"
 
@@ -60,7 +60,8 @@ _CLAIMED: Final = (  # "The answer is 17."
 _SAID_AGAIN: Final = r"(?s)[\s%°`]+|.*(?:\n|\(|[.:]\s|\b(?:is|so|thus|hence|therefore|answer)\b).*"
 
 _UNIT: Final = rf"[\s`]*([{LETTER}]{{2,}})"
-_NAMED: Final = rf"([{LETTER}]+)\s*(?::|\bis\b|\bare\b)[\s`$(]*\Z"
+_NEAR: Final = 60  # characters in which a label is looked for
+_NAMED: Final = rf"(?<![{LETTER}])([{LETTER}]+)\s*(?::|\bis\b|\bare\b)[\s`$(]*\Z"
 _NO_UNITS: Final = frozenset(
     re.findall(
         "[a-z]+", "in is are so total which and left more the for each per it final number value that of oclock as"
@@ -89,8 +90,8 @@ def read_number(text: str, locale: str = DEFAULT_LOCALE) -> Reading:
 
     `locale` says how numbers are written there: see `numerals.LOCALES`. The refusal is `too_long` for more than 1,000
     characters, 20 words or 400 digits, or an exponent above 400. It is `many_numbers` where the text states several
-    numbers, and `not_a_number` otherwise. No string makes it raise. Takes a few milliseconds at most. Raises KeyError
-    for an unknown locale.
+    numbers, and `not_a_number` otherwise. No string makes it raise. Takes a few milliseconds at most. May raise
+    KeyError for an unknown locale: see `grading.check_grading`.
     """
     text = text.strip()
     if len(text) > MAX_CHARACTERS:
@@ -163,7 +164,7 @@ def _not_one(statement: str, found: Sequence[_Found]) -> Refusal | None:
     """Return why the numbers found in a statement are not one number, said once or several times, or None."""
     if not found:
         return "not_a_number"
-    if len(found) > MAX_WORDS:
+    if len(found) > languages.MOST_NUMERALS:
         return "many_numbers"
     if len(found) > 1 and not _is_said_again(statement, found):
         return "not_a_number" if _are_one_word(statement, found) else "many_numbers"
@@ -226,7 +227,7 @@ def _are_of_different_things(statement: str, found: Sequence[_Found]) -> bool:
     units, labels = set(), set()
     for number, following in zip(found, [*found[1:], None], strict=True):
         unit = re.match(_UNIT, statement[number.end : following.start if following else None])
-        label = re.search(_NAMED, statement[: number.start])
+        label = re.search(_NAMED, statement[max(0, number.start - _NEAR) : number.start])
         units |= {unit[1].lower()} - _NO_UNITS if unit else set()
         labels |= {label[1].lower()} - _SAYS - _NO_UNITS if label else set()
     return len(units) > 1 or len(labels) > 1

@@ -177,6 +177,8 @@ def _length_reward(
     lengths = _lengths("length_reward", completion_ids, completions)
     if lengths is None:
         lengths = [len(_words(text)) for text in texts_of("length_reward", completions)]
+    if prompts is not None and len(prompts) != len(reasons):
+        raise ValueError(f"length_reward: {len(prompts)} prompts for {len(reasons)} completions")
     keys = [repr(prompt) for prompt in prompts] if prompts is not None else [""] * len(reasons)
     lengths_of: dict[str, list[int]] = {}  # the lengths of each group
     for key, length in zip(keys, lengths, strict=True):
@@ -256,7 +258,8 @@ def _repetition_penalty_reward(
     sequences: Sequence[Sequence[Any]] = [_words(text) for text in texts] if completion_ids is None else completion_ids
     rewards = []
     for sequence in sequences:
-        ngrams = list(zip(*(sequence[start:] for start in range(size)), strict=False))
+        starts = range(min(size, len(sequence) + 1))  # a shorter sequence has no n-gram
+        ngrams = list(zip(*(sequence[start:] for start in starts), strict=False)) if len(sequence) >= size else []
         repeated = 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
         rewards.append(penalty * repeated or 0.0)  # `or` turns -0.0 into 0.0
     return rewards
@@ -278,7 +281,7 @@ def _reasoning_steps_reward(steps: int, /, completions: Completions, **kwargs: A
 
 def _checked_grading(grader: str, answer_in: str | None, locale: str, tolerance: float) -> Grading:
     """Return the settings of a grading. Raises SettingError for one that cannot work, and as `get_math_reward` does."""
-    require(grader in _GRADERS, "grader", grader, " or ".join(map(repr, _GRADERS)))
+    require(isinstance(grader, str) and grader in _GRADERS, "grader", grader, " or ".join(map(repr, _GRADERS)))
     check_grading(answer_in, locale, tolerance)
     if grader != _BY_NUMBER:
         latex.need_math_verify()

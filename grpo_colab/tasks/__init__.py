@@ -26,7 +26,7 @@ from grpo_colab.tasks.conversations import last_message, prompt_key
 Message = dict[str, str]
 
 # The settings of a task that a reward takes too, where it has them.
-GRADING: tuple[str, ...] = ("answer_in", "locale")
+GRADING: Final[tuple[str, ...]] = ("answer_in", "locale")
 # What asks for an answer that is in no tag: the system prompts in place of a task's own.
 SYSTEM_PROMPTS: Final = {
     BOXED: "Please reason step by step, and put your final answer within \\boxed{}.",
@@ -34,7 +34,7 @@ SYSTEM_PROMPTS: Final = {
 }
 
 # The name of a task in a recipe -> its module and class. The module is imported when the task is used.
-TASKS = {
+TASKS: Final = {
     "gsm8k": ("grpo_colab.tasks.gsm8k", "GSM8K"),
     "word_problems": ("grpo_colab.tasks.word_problems", "WordProblems"),
     "jsonl": ("grpo_colab.tasks.jsonl", "JSONL"),

@@ -347,3 +347,8 @@ def test_importing_the_rewards_brings_nothing_heavy() -> None:
     loaded = set(done.stdout.split())
     assert loaded.isdisjoint({"torch", "numpy", "datasets", "transformers", "trl", "sympy", "pandas"})
     assert "grpo_colab" in loaded
+
+
+@pytest.mark.parametrize("gold", ["", "  ", "3 + 4\n####"])
+def test_an_empty_gold_pays_nothing_for_an_empty_answer(gold: str) -> None:
+    assert rewards.exact_answer_reward(["<answer></answer>", "<answer>7</answer>"], [gold, "7"]) == [None, 1.0]

@@ -172,7 +172,8 @@ def own_reward(completions: list[Any], **kwargs: Any) -> list[float]:
 
 
 def test_what_reads_no_golds_refuses_none_and_a_users_own_may_say_what_it_reads() -> None:
-    assert [*gold_readers(own_reward), *gold_readers(strict_format_reward), *gold_readers(exact_answer_reward)] == []
+    assert [*gold_readers(own_reward), *gold_readers(strict_format_reward)] == []
+    assert refuses(exact_answer_reward, "any text") is None and "empty" in str(refuses(exact_answer_reward, " "))
 
     def even(gold: str) -> None:
         if int(gold) % 2:

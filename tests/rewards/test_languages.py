@@ -9,7 +9,7 @@ from answers import DOUBTFUL, HONEST
 
 from grpo_colab.errors import SettingError
 from grpo_colab.rewards.grading import check_grading, gold_number, grade
-from grpo_colab.rewards.languages import doubt
+from grpo_colab.rewards.languages import word_tables
 from grpo_colab.rewards.number_parser import first_number, last_number, parse_number, read_number
 from grpo_colab.rewards.numerals import LOCALES
 
@@ -24,9 +24,9 @@ def test_doubt_does_not_pay(text: str) -> None:
     assert read_number(text).value != 18
 
 
-@pytest.mark.parametrize("language", doubt())
+@pytest.mark.parametrize("language", word_tables())
 def test_every_doubtful_word_is_found_where_it_counts(language: str) -> None:
-    row = doubt()[language]
+    row = word_tables()[language]
     anywhere, next_to, after = (row.get(place, "") for place in ("anywhere", "next_to", "after"))
     scales = {"hundred", "thousand", "million", "billion", "trillion", "dozen", "lakh", "crore"}
     for word in (word.removesuffix("*") for word in f"{anywhere} {next_to}".split()):

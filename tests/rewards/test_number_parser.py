@@ -182,3 +182,35 @@ def _timed(text: str) -> float:
     for read in (read_number, first_number, last_number):
         read(text)
     return time.process_time() - start
+
+
+FRAMES = [
+    "{}",
+    "The answer is {}",
+    "the answer is: {}.",
+    "Final answer: {}",
+    "Answer {}",
+    "answer is {}",
+    "The answer{}",
+    "Answer-{}",
+]
+NUMERALS = [
+    "18",
+    "-18",
+    "$18",
+    "$-18",
+    "18.00",
+    "\\boxed{18}",
+    "$\\boxed{-18}$",
+    "\\boxed{$18}",
+    "**18**",
+    "**$18**",
+    "**18**.",
+]
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_what_has_a_pattern_of_its_own_is_read_as_the_general_way_reads_it(frame: str) -> None:
+    for numeral in NUMERALS:
+        text = frame.format(numeral)
+        assert read_number(text) == number_parser._read.__wrapped__(text, "en"), text

@@ -256,3 +256,11 @@ def test_they_are_named_pickled_and_deaf_to_other_columns(reward: Any, name: str
 def test_megabytes_take_no_time_to_speak_of() -> None:
     text = "1. " * 1_000_000 + "\n" * 1_000_000 + "Step 1:" * 500_000
     assert 0.0 <= reasoning_steps_reward([text])[0] <= 1.0
+
+
+def test_what_a_stranger_may_get_wrong_is_named() -> None:
+    with pytest.raises(ValueError, match="length_reward: 1 prompts for 2 completions"):
+        length_reward([RIGHT, WRONG], ["18", "18"], prompts=["a"])
+    with refused("grader", ["math"], remedy="'correctness' or 'math'"):
+        get_cosine_scaled_reward(100, grader=["math"])
+    assert get_repetition_penalty_reward(10**7)([RIGHT, "a a a a"]) == [0.0, 0.0]
