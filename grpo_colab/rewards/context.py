@@ -26,7 +26,10 @@ PROSE: Final = (
     rf"|(?<=[{LETTER}`])·(?=\s{{0,2}}`?[{LETTER}])|(?<=[{LETTER}`]\s)·(?=\s{{0,2}}`?[{LETTER}])"
     rf"|(?<=[{LETTER}%`])/(?=\s{{0,2}}`?[{LETTER}])|(?<=[{LETTER}%`]\s)/(?=\s{{0,2}}`?[{LETTER}]))*"
 )
-_UNKNOWN_BEFORE: Final = rf"(?<![{LETTER}'’])(?:[b-zB-Zα-ωΑ-Ω]|pi)[\s`$]*\Z|\A[\s`$(\"'“«#]*[—–]\s*\Z"  # x 18, and — 18
+_UNKNOWN_BEFORE: Final = (
+    rf"(?<![{LETTER}'’])(?:[b-zB-Zα-ωΑ-Ω]|[pP][iI])[\s`$]*\Z|\A[\s`$(\"'“«#]*[—–]\s*\Z"  # x 18, and — 18
+)
+_UNKNOWN_AFTER: Final = rf"(?i)(?<![{LETTER}'’])[xyz](?![{LETTER}-])"  # 18% of x, and not X-rays
 _BEFORE_SIGN: Final = rf"(?:^|[:=])[\s(`\"'{MONEY}*#]*\Z"  # of a minus sign that is apart from its number
 
 # The word right after the number.
@@ -47,7 +50,6 @@ _SUFFIXES: Final = frozenset({"st", "nd", "rd", "th", "ish", "odd"})  # 5th, 18i
 # What may be attached to the number: one letter that is no unknown, and units of up to three letters.
 _UNIT_LETTERS: Final = frozenset("gmshldpcwvf")
 _UNIT_CAPITALS: Final = frozenset("NJΩ")  # n and j are unknowns
-_UNKNOWNS: Final = frozenset("xyz")
 _MONEY_SCALES: Final = frozenset({"m", "mm", "k", "b", "bn", "t", "mil"})
 _SHORT_UNITS: Final = frozenset(
     re.findall(
@@ -64,7 +66,8 @@ def stands_alone(left: str, numeral: str, right: str) -> bool:
     foreign_money = numeral[0] in MONEY and left[-1:].isalpha()  # US$5
     if not (foreign_money or re.search(_EDGE_LEFT, left[-3:])) or not re.match(_EDGE_RIGHT, right):
         return False
-    if re.search(_UNKNOWN_BEFORE, left[-12:]) or not _UNKNOWNS.isdisjoint(words(right)):
+    is_divisor = left.rstrip(" `$").endswith("/")
+    if is_divisor or re.search(_UNKNOWN_BEFORE, left[-12:]) or re.search(_UNKNOWN_AFTER, right):
         return False
     is_apart = numeral[0] in MINUS and numeral[1:2].isspace()
     if is_apart and not re.search(_BEFORE_SIGN, left[-20:]):
@@ -82,7 +85,7 @@ def stands_alone(left: str, numeral: str, right: str) -> bool:
 def _may_follow(gap: str, word: str, rest: str) -> bool:
     """Tell whether `word`, after a number and `gap`, leaves the number what it is: a unit, and no unknown or suffix."""
     lower = word.lower()
-    if word in _UNIT_CAPITALS:
+    if word in _UNIT_CAPITALS or re.match(rf"-[{LETTER}]{{2}}", rest):  # T-shirts
         return True
     if word in _ABBREVIATED_SCALES or lower in _FACTORS or (gap in ("", "-") and lower in _SUFFIXES):
         return False

@@ -18,12 +18,17 @@ from grpo_colab.rewards.numerals import DEFAULT_LOCALE, MINUS, MONEY, token
 
 # These patterns are text, so that they are compiled at their first use and not at import.
 _ALLOWED: Final = rf"[{LETTER}{MONEY}0-9\s.,;:!'\"“”‘’()\[\]{{}}%°`#&@*_^+/\\×÷·√∠△⁰¹²³⁴-⁹=−–—-]*(?<!/)"
-_PARTS: Final = r"\n|[.;]\s|,\s|\b(?:and|so|then|therefore|thus|hence)\b"  # of working on one line
+_PARTS: Final = r"\n|[.;]\s|,\s|\b(?:and|so|then|therefore|thus|hence|because|since)\b"  # of working on one line
 _BLANK: Final = (
     r"\(\s*\)|\.\.\.|(?<![A-Za-z0-9])_+(?![A-Za-z0-9{])|[-+*/]\s*\Z"  # something to be filled in, and x *= 18
 )
 _ASSIGNMENT: Final = (
     rf"\A(?:[^=0-9]*?(?=[{LETTER}])|[^{LETTER}0-9=]*)([{LETTER}][{LETTER}\s]*[0-9]*|[0-9]+)[\s:`$]*=\s*([^=]*)\Z"
+)
+_ASSIGNED: Final = rf"(?<![{LETTER}'’])([{LETTER}])\s*(?:\bis\b|:)\s*(?=[{MINUS}]?[{MONEY}]?[0-9])"  # x is 17
+_CLAIM: Final = (  # "The answer is 17", "17 eggs", "17 is the answer"
+    r"(?i)[\s#*`$\"'“‘(]*(?:(?:the|my|so|final)\s+)*(?:answer|total|result)\b|[\s$]*[0-9]+ is the answer"
+    rf"|[^{LETTER}]*[0-9][^{LETTER}]*(?:[{LETTER}]+\W*)?\Z"
 )
 _NUMERAL: Final = rf"[\s`$]*[{MINUS}]?[{MONEY}]?[0-9][0-9.,]*[\s`$.]*\Z"
 
@@ -32,12 +37,13 @@ _OPERATOR: Final = r"\*\*|[-+*/×÷·^−–]|(?<=[\s)0])[xX](?=[\s(0])"
 _MULTIPLIES: Final = frozenset({"*", "/", "×", "÷", "·", "x", "X"})
 _TIMES: Final = rf"0\s[xX]\s(?=[{MONEY}0(])"
 _JUXTAPOSED: Final = r"([0)])\s?\("  # 2(4 + 5)
-_OF: Final = rf"(0[%°]?(?:\s\w+)?)\sof\s(?=[{MONEY}]?0)"  # 20% of 90
+_OF: Final = rf"(?i)(0[%°]?(?:\s\w+)?)\sof\s(?=[{MONEY}]?0)"  # 20% of 90
 _RATIO: Final = r"(?<=0)\s?:\s?(?=0)"  # 36:2, as a division
-_PER: Final = rf"(0\s?[{LETTER}]*)\s?/\s?(?:[{LETTER}]{{2,}}|[hsdmgl](?![{LETTER}]))"  # 9 km/h
+_PER: Final = rf"(0\s?(?:[{LETTER}]+[\s`]?){{0,3}})\s?/\s?`?(?:[{LETTER}]{{2,}}|[hsdmgl](?![{LETTER}]))"  # 9 km/h
 _SIGN: Final = rf"([{MINUS}(*/×÷·^+]|\A)\s*[{MINUS}]\s*(?=[(\s]*0)"  # of a number: (-3), and 3 * -6
 _FRACTION: Final = r"\\[dtc]?frac"
 _POWERS: Final = str.maketrans({"²": "^2", "³": "^3", "⁴": "^4", "⁵": "^5", "⁶": "^6"})
+_HYPHEN: Final = rf"(?<=[{LETTER}])-(?=[{LETTER}]{{2}})"  # push-ups
 _ANGLE: Final = r"m?∠\s?\w{1,3}|△\s?\w{3}"
 
 _BARE: Final = rf"[{MINUS}]?[{MONEY}]?[0-9.,]+%?"
@@ -51,9 +57,9 @@ _ARTICLE: Final = rf"(?<![{LETTER}])[aAI](?=\s[{LETTER}]{{2}})"
 _FUNCTION_OF_LETTERS: Final = rf"(?:√|\b(?:sin|cos|tan|cot|log|ln|exp|sqrt)\b)[\s(`]*[{LETTER}]"
 # Runs of letters that are unknowns side by side, and no words: xy, 2ab, πr, lwh, lnx.
 _NO_WORD: Final = (
-    rf"(?i:[xyz]{{2,3}})|(?<=0)(?:[a-z]{{2}})(?<!km)(?<!kg)(?<!cm)(?<!mm)(?<!ml)(?<!mg)(?<!in)(?<!ft)(?![{LATIN}])"
+    rf"(?<![{LETTER}])(?i:[xyz]{{2,3}})(?![{LETTER}])|(?<=0)(?:[a-z]{{2}})(?<!km)(?<!kg)(?<!cm)(?<!mm)(?<!ml)(?<!mg)(?<!in)(?<!ft)(?![{LATIN}])"
     rf"|[α-ω][A-Za-z]|[A-Za-z][α-ω]|0[α-ωΣ]|Σ|\b(?:sin|cos|tan|log|ln)[xyzα-ω](?![{LATIN}])|\babc\b"
-    rf"|(?<![{LETTER}])(?!(?:km|kg|cm|mm|ml|mg|lb|lbs|ft|hr|hrs|pts|pcs|yd|yds|gcd|lcm|nth|mph|kph|kwh)(?![{LATIN}]))"
+    rf"|(?<![{LETTER}])(?!(?:km|kg|cm|mm|ml|mg|lb|lbs|ft|hr|hrs|pts|pcs|yd|yds|gcd|lcm|nth|mph|kph|kwh|kgs|kms|cms|mls|tbs|tsp|wks)(?![{LATIN}]))"
     rf"[bcdfghjklmnpqrstvwxz]{{2,4}}(?![{LATIN}])"
 )
 _PRODUCT: Final = (
@@ -61,7 +67,7 @@ _PRODUCT: Final = (
 )
 # Words by which an unknown is multiplied.
 _MULTIPLIED: Final = (
-    r"(?i)\b(?:twice|double|triple|thrice|quadruple|half|third|quarter|squared?|cubed?|times|two|three|four|five|six"
+    r"(?i)\b(?:twice|double|triple|thrice|quadruple|half|third|quarter|squared?|cubed?|doubled|tripled|halved|times|two|three|four|five|six"
     r"|ten|percent|if)\b|的(?:平方|一半|两倍)"
 )
 
@@ -73,6 +79,8 @@ def states_its_right_side(before: str) -> bool:
     """
     if not re.fullmatch(_ALLOWED, before) or re.search(_BLANK, before):
         return False
+    if re.search(rf"(?<![{LETTER}])[{LETTER}]\s+and\s+[{LETTER}][\s`$]*\Z", before):
+        return False  # x and y = 18
     *_, last = re.split(_PARTS, before)
     first, *_, side = ["", *last.split("=")] if "=" not in last else last.split("=")
     return _is_left_side(side) and (not first.strip() or _is_left_side(first))
@@ -85,8 +93,15 @@ def bare_sides(before: str) -> list[str]:
     return [side for side in sides if re.fullmatch(_BARE, side)]
 
 
+def claims(before: str) -> list[str]:
+    """Return what is said before an equation, and outside of others, as if it were the answer: "17, since"."""
+    parts = re.split(rf"{_PARTS}|\s\(", before)[:-1]
+    return [part for part in parts if "=" not in part and re.match(_CLAIM, part)]
+
+
 def states_several(before: str, statement: str) -> bool:
     """Tell whether a text sets two unknowns (`x = 17, y = 18`), or one to two values, on one line or on several."""
+    before = re.sub(_ASSIGNED, r"\1 = ", before)
     parts = re.split(_PARTS, re.sub(r"[^\S\n]+", " ", f"{before}={statement}"))
     parts = [re.sub(_SUBSCRIPT, r"\1", re.sub(_LABEL, "", part)) for part in parts]
     assigned = [found for part in parts if (found := re.match(_ASSIGNMENT, part))]
@@ -106,7 +121,7 @@ def _name(label: str) -> str:
 def _is_left_side(side: str) -> bool:
     """Tell whether one side of an equation is nothing, words, one plain letter, or arithmetic without unknowns."""
     side = re.sub(_SUBSCRIPT, r"\1", re.sub(_LABEL, "", side.strip(_AROUND))).translate(_POWERS)
-    side = re.sub(_ANGLE, "AB", side)
+    side = re.sub(_HYPHEN, "", re.sub(_ANGLE, "AB", side))
     if re.fullmatch(_ONE_LETTER, side):
         return True
     side = token(DEFAULT_LOCALE).sub(_zero, side.replace("\\binom", " "))
@@ -135,7 +150,8 @@ def _is_arithmetic(side: str, operators: list[str]) -> bool:
     operands = [first, *others] if first else others  # nothing is before a sign
     numeric = ["0" in operand for operand in operands]
     is_negated_word = not first and not numeric[0]  # -Total
-    is_part = re.search(r"0[%°]?\s+(?:\w+\s)?of\b", side) is not None  # 1/3 of the number
+    words_between = r"(?:\w+\s)?" if side.count("0") == 1 else ""
+    is_part = re.search(rf"(?i)0[%°]?\s+{words_between}of\b", side) is not None  # 1/3 of the number
     is_multiple = side.count("0") == 1 and re.search(rf"0[\s`(]*[{LETTER}]{{2}}", side) is not None  # 2 apples
     is_list = any(operand.count("0") > 1 for operand in operands) and not re.search("gcd|lcm", side)  # (3, 4)
     is_one_value = len(set(numeric)) == 1 and not is_list
@@ -144,8 +160,8 @@ def _is_arithmetic(side: str, operators: list[str]) -> bool:
 
 def _zero(numeral: re.Match[str]) -> str:
     """Return `0` for a numeral, with the operator that its sign may be."""
-    sign = (numeral["sign"] or "").strip()
-    return f" {sign} 0" if sign else "0"
+    sign, zero = (numeral["sign"] or "").strip(), "0 / 0" if numeral["divisor"] else "0"
+    return f" {sign} {zero}" if sign else zero
 
 
 def _are_words(side: str) -> bool:

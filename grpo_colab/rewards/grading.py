@@ -232,6 +232,9 @@ def _after_one_hash(text: str) -> str | Verdict:
 
 
 _NEAR: Final = 40  # characters of what is right before a box, or behind it
+_RELATION: Final = (
+    r"(?:(?<![A-Za-z\"'/])[<>]|[≤≥≈~±]|\\(?:ge|le|geq|leq|approx|neq?|pm|sim|gt|lt)(?![A-Za-z]))[\s$\\({]*\Z"
+)
 _SAID_AFTER: Final = r"(?i)[\s$\\)\]]*(?:is|are|was|were|can|could|would)(?:\s+be)?((?:n['’]t|\s+\w+))"
 
 # The text in a pair of braces, with braces nested in it up to five deep.
@@ -274,7 +277,12 @@ def _denies_a_box(text: str) -> bool:
         before, after = text[max(start, box.start() - _NEAR) : box.start()], text[box.end() : box.end() + _NEAR]
         denied = re.match(_SAID_AFTER, after)
         is_joiner = start > 0 and re.fullmatch(r"\W*(?:or|and)\W*", before)  # between two boxes
-        if (not is_joiner and languages.denies_what_follows(before)) or (denied and languages.is_doubtful(denied[1])):
+        is_asked = after.lstrip(" $").startswith("?") or re.search(_RELATION, before)
+        if (
+            is_asked
+            or (not is_joiner and languages.denies_what_follows(before))
+            or (denied and languages.is_doubtful(denied[1]))
+        ):
             return True
         start = box.end()
     return False

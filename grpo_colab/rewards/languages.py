@@ -40,7 +40,7 @@ FILLERS: Final = frozenset(
 )
 # What marks an ordinal right behind a number, in languages other than English: 18ème, 18-й, 18'inci.
 ORDINAL: Final = (
-    r"(?i)[-:.'’\s]?(?:i?[eè]me|esim[oa]|edik|[ıiuü]?nc[ıiuü]|ος|वां|वाँ|वीं|वें|তম|তম|ম|వ|వది|వది|واں|ویں|م|ام|اُم)(?!\w)"
+    r"(?i)[-:.'’\s]?(?:i?[eè]me|esim[oa]|edik|[ıiuü]?nc[ıiuü]|ος|वां|वाँ|वीं|वें|তম|তম|ম|వ|వది|వది|واں|ویں|م|ام|اُم)(?![\w\u0900-\u0dff])"
     r"|-?(?:й|го|му|ая|ое|ой|ый|ий|ти)(?!\w)|[-:](?:я|е|х|ми|та|то|тен)(?!\w)"
     r"|[-:](?:st|nd|rd|th|ste|te|de|ty|tý|tá|té|a|e|lea|ish|odd|ta|ti|ik|os|es|tal|s|an(?!-)|first|ki|ci)(?!\w)|\s(?:th|nd|rd)(?!\w)"
 )
@@ -48,7 +48,10 @@ ORDINAL: Final = (
 _NAMED: Final = (
     r"\b(?:Ali|Asi|Cam|Dan|Demi|Hadi|Kati|Mai|Mas|Max|Maxim|Min|Nad|Nu|Piu|Pola|Soha|Tai|Tra)(?:['’]s)?:\s*\Z"
 )
-NEGATED: Final = r"(?i)n['’]t\b|\.\.\.|…"
+NEGATED: Final = (
+    r"(?i)n['’]t\b|\.\.\.|…|\band (?:an?|one) (?:half|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)\b"
+    r"|[a-z][а-яё]|[а-яё][a-z]"  # a word in two scripts
+)
 
 _UNITS: Final = re.findall("[a-z]+", "one two three four five six seven eight nine")
 _TEENS: Final = re.findall("[a-z]+", "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
@@ -199,6 +202,8 @@ def denies_what_follows(left: str) -> bool:
 
 def follows_doubt(left: str) -> bool:
     """Tell whether the last word of `left`, but for fillers such as "of the", makes what follows it doubtful."""
+    if re.search(r":[\s`*$(]*\Z", left[-10:]):  # a label: "Quarters: 18"
+        return False
     doubtful = _lookup("next_to")
     for word in reversed(words(left[-_NEAR:])[-3:]):  # two fillers at most
         if doubtful.has([word]):

@@ -40,7 +40,6 @@ _COMMANDS: Final = {
 
 # These patterns are text, so that they are compiled at their first use and not at import.
 _DIGITS: Final = r"\d+"
-_COMBINING: Final = "[\u0300-\u036f]"  # marks over letters
 _VULGAR_FRACTION: Final = rf"(?<![.,/^])([{''.join(_VULGAR)}])(?!\d)"
 _POWER_OF_TEN: Final = "(?<![0-9.,])10([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)"
 _BRACED_POWER: Final = r"\^\{\s?([-+−–]?[0-9]+)\s?\}"
@@ -52,11 +51,12 @@ _AND_FRACTION: Final = r"(?<=\d)又(?=\d+/\d)"  # 1又3/4
 # HTML that only marks; what is struck out, raised or lowered is left as it is, and so refused.
 _HTML: Final = (
     r"(?i)</?(?:b|i|u|em|strong|code|span|p|div|br|big|small|mark|center|font|h[1-6]|li|ul|pre|samp|kbd|tt|t[dhr])"
-    r"(?:\s[^<>]{0,80})?/?>"
+    r"(?:\s(?![^<>]*line-through)[^<>]{0,80})?/?>"
 )
 _CALCULATOR: Final = r"<<[^<>]*>>"  # as in GSM8K's solutions
 _ANGLE_BRACKETS: Final = r"<\s?([-+−–$€£]{0,2}[0-9.][^<>]{0,80})>"
-_TICK: Final = "[✓✔✅☑🎉👉✨👍🏆🎯💡📝📌🥳😊🙂😀🔥⭐🌟➡💰🔢🥚🍎]\ufe0f?\\s*"
+# A tick, or another picture; not one that says no, or that is a number.
+_TICK: Final = "(?![❌🚫❓❔❗👎🤔🤷🙅⛔❎🔟💯])[✓✔✅☑✨⭐➡\U0001f300-\U0001faff]\ufe0f?\\s*"
 
 _ESCAPE: Final = r"\\([$%#&_{}])"
 _UNIT_OPERATOR: Final = r"(?<=[0-9])([\s~]*(?:\\[,;: ])?)\\operatorname\s?\{"
@@ -72,8 +72,11 @@ _WRAPPER: Final = (
 )
 _WRAPPER_DEPTH: Final = 4
 _COMMAND: Final = r"\\([A-Za-z]+)"
-_BOLD: Final = r"(?<![A-Za-z0-9*_])(?:\*{1,3}+|__)(?=[^\s=])|(?<=[^\s*_])(?:\*{1,3}+|__)(?![A-Za-z0-9_{(*])"
-_EMPHASIS: Final = r"(?<![A-Za-z0-9_*`])[*_`]++(?=[^\s=])|(?<=[^\s*_`])[*_`]++(?![A-Za-z0-9_{(])"
+# Not the sign of a product, as in (10-1)*2 and 6*$3.
+_BOLD: Final = (
+    r"(?<![A-Za-z0-9*_)\]}])(?:\*{1,3}+|__)(?=[^\s=])|(?<=[^\s*_])(?:\*{1,3}+|__)(?![A-Za-z0-9_{(*$\\]|\.[0-9])"
+)
+_EMPHASIS: Final = r"(?<![A-Za-z0-9_*`)\]}])[*_`]++(?=[^\s=])|(?<=[^\s*_`])[*_`]++(?![A-Za-z0-9_{($\\]|\.[0-9])"
 _UNIT_POWER: Final = (
     rf"(?<=[{LETTER}])(`?)(?:\^[-−]?[1-4](?![0-9]|\.[0-9])|⁻?[¹²³])"
     r"|((?<=[0-9/])\s?[kcd]?m)[23](?!\w)"  # 18m2, kg/m3
@@ -81,6 +84,13 @@ _UNIT_POWER: Final = (
 _BRACKETS: Final = r"(?<![\w)}])\[((?:[^\[\]{}]|\{[^{}]*\})*)\]|(?<![\w)}^_])\{((?:[^\[\]{}]|\{[^{}]*\})*)\}"
 _BRACKETED_UNIT: Final = r"(?<=[0-9])\[([A-Za-z/²³%°]+)\]"
 _BRACKET_DEPTH: Final = 3
+# A marker of a list or a quotation, before words. A dash before anything else may be a minus, and `> 18` a relation.
+_LIST_ITEM: Final = (
+    r"(?i)\A\s*(?:-|>|1[.)])\s+(?!(?:minus|negative|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
+    r"|\w+teen|\w+ty)\b)(?=[A-Za-z]{2})|\A\s*>\s+(?=\*\*|__)|\A\s*=>\s+"
+)
+_SNAKE: Final = r"(?<=[A-Za-z]{2})_(?=[A-Za-z]{2})"  # final_answer
+_RULE: Final = r"(?m)^\s*-{3,}\s*$"
 _BOLD_ITEM: Final = r"\A\s*-\s+(?=\*\*|__)"  # in a list; anything else after a dash may be negative
 _POINT_BEFORE_DIVISOR: Final = r"(?<=\d)\.(?=/\d)"  # "3./2"
 _MARKUP: Final = frozenset("\\{*_`^<[&")
@@ -102,6 +112,9 @@ def clean(text: str) -> str:
     """
     if not text.isascii():
         text = _as_ascii(text)
+    text = re.sub(_LIST_ITEM, "", text)
+    if "_" in text or "---" in text:
+        text = re.sub(_RULE, "", re.sub(_SNAKE, " ", text))
     if not _MARKUP.isdisjoint(text):
         text = _unwrapped(text)
     if "./" in text:
@@ -122,10 +135,9 @@ def _as_ascii(text: str) -> str:
 
     A run of digits of two scripts, and a mark over a digit, stay as they are or worse, and so are refused.
     """
-    if re.search(_COMBINING, text):
-        import unicodedata
+    import unicodedata  # costs a millisecond, and English texts need it not
 
-        text = unicodedata.normalize("NFC", text)
+    text = unicodedata.normalize("NFC", text)
     text = re.sub(_DIGITS, _digits, text).translate(_translation())
     text = re.sub(_POWER_OF_TEN, lambda found: f"10^{found[1].translate(_SUPERSCRIPTS)}", text)
     text = re.sub(_AND_FRACTION, " ", re.sub(_FRACTION_WORD, r"\2/\1", text))
@@ -161,12 +173,14 @@ def _unwrapped(text: str) -> str:
     if "<" in text:
         text = re.sub(_CALCULATOR, "", text)
         text = re.sub(_ANGLE_BRACKETS, r"`\1`", re.sub(_HTML, "`", text))
+    if "\\begin" in text:
+        text = re.sub(_ENVIRONMENT, "`", text).replace("&=", "=")
     if "*" in text or "__" in text:
         text = re.sub(_BOLD, "`", re.sub(_BOLD_ITEM, "", text))
     if "\\" in text or "{" in text:
         text = text.replace("{,}", ",").replace(",\\!", ",").replace("\\!", "")  # thousands, as LaTeX writes them
         text = re.sub(_UNIT_OPERATOR, r"\1\\text{", text)
-        text = re.sub(_ENVIRONMENT, " ", text).replace("\\\\", "\n").replace("&=", "=")
+        text = text.replace("\\\\", "\n")
         text = re.sub(_OVER_LETTERS, r"\1", re.sub(_QUANTITY, r"\1 \2", text))
         text = re.sub(_SPACING, " ", re.sub(_ESCAPE, r"\1", text))
         text = re.sub(_DEGREES, "°", re.sub(_COLOUR, "", text))

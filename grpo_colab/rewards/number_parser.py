@@ -52,14 +52,10 @@ _BULLET: Final = r"[·•▪◦*]\s+"
 _MINUS_WORD: Final = r"(?i)(?:^|[\s(`:$\"'“‘])(?:minus|negative)[\s`]+\Z"
 _SAYS: Final = frozenset({"is", "was", "be", "equals", "answer", "total", "result", "to", "exactly", "only", "just"})
 _DETERMINERS: Final = frozenset({"the", "these", "those", "all", "both", "his", "her", "their", "its", "other", "last"})
-_CLAIMED: Final = (  # "The answer is 17."
-    r"(?i)\banswer\b(?:\s+is|\s*:)[\s:$`(]*([-−]?[0-9][0-9.,]*(?<![.,]))"
-    r"(?=[\s$`)]*(?:[.,;]\s|\n|\Z|because|since|as\s))"
-)
 # Between two statements of one number: a new line or sentence, a bracket, or a word such as "is".
 _SAID_AGAIN: Final = r"(?s)[\s%°`]+|.*(?:\n|\(|[.:]\s|\b(?:is|so|thus|hence|therefore|answer)\b).*"
 
-_UNIT: Final = rf"[\s`]*([{LETTER}]{{2,}})"
+_UNIT: Final = rf"[\s`(]*([{LETTER}]{{2,}})"
 _NEAR: Final = 60  # characters in which a label is looked for
 _NAMED: Final = rf"(?<![{LETTER}])([{LETTER}]+)\s*(?::|\bis\b|\bare\b)[\s`$(]*\Z"
 _NO_UNITS: Final = frozenset(
@@ -154,9 +150,9 @@ def _statement(text: str, locale: str) -> Reading:
     if refusal is None and equals:
         refusal = _no_equation_of(before, statement, found[-1], locale)
     if refusal is None and equals:
-        claimed = re.search(_CLAIMED, before)  # "The answer is 17. 9 * 2 = 18"
-        if claimed and _statement(claimed[1], locale).value not in (None, found[-1].reading.value):
-            refusal = "many_numbers"
+        claims = [_statement(claim, locale).value for claim in equations.claims(_with_digits(before))]
+        if any(claim not in (None, found[-1].reading.value) for claim in claims):
+            refusal = "many_numbers"  # "The answer is 17. 9 * 2 = 18"
     return Reading(None, refusal) if refusal else _undoubted(before, statement, found)
 
 
@@ -173,7 +169,8 @@ def _not_one(statement: str, found: Sequence[_Found]) -> Refusal | None:
 
 def _no_equation_of(before: str, statement: str, number: _Found, locale: str) -> Refusal | None:
     """Return why `before` and a `=` do not make `number` the value that the text states, or None."""
-    if equations.states_several(before, statement):
+    before = _with_digits(before)
+    if equations.states_several(before, _with_digits(statement)):
         return "many_numbers"
     bare = equations.bare_sides(before)  # 17 = 18
     if any(read_number(side, locale) != number.reading for side in bare):
@@ -181,6 +178,16 @@ def _no_equation_of(before: str, statement: str, number: _Found, locale: str) ->
     letter = re.search(rf"[\s$`(]+[{LETTER}][\s$`]*\Z", before)  # "about x = 18"
     is_hedged = letter is not None and languages.follows_doubt(before[: letter.start()])
     return "not_a_number" if is_hedged or not equations.states_its_right_side(before) else None
+
+
+def _with_digits(text: str) -> str:
+    """Return a text with its number words as digits, but for "one", which is mostly a pronoun."""
+    return re.sub(NUMBER_WORD, lambda word: word[0] if word[0].lower() == "one" else str(_spelt(word)), text)
+
+
+def _spelt(word: re.Match[str]) -> int:
+    """Return the number that a number word, a match of `NUMBER_WORD`, names."""
+    return NUMBER_WORDS[(word["word"] or word["tens"]).lower()] + NUMBER_WORDS.get((word["ones"] or "").lower(), 0)
 
 
 def _negated(reading: Reading) -> Reading:
@@ -193,20 +200,29 @@ def _numerals(statement: str, locale: str) -> list[_Found]:
     found = [_Found(part.start(), part.end(), value_of(part, locale)) for part in token(locale).finditer(statement)]
     spelt = []
     for word in re.finditer(NUMBER_WORD, statement):
-        value = NUMBER_WORDS[(word["word"] or word["tens"]).lower()] + NUMBER_WORDS.get((word["ones"] or "").lower(), 0)
-        spelt.append(_Found(word.start(), word.end(), Reading(Fraction(value))))
+        spelt.append(_Found(word.start(), word.end(), Reading(Fraction(_spelt(word)))))
     if found:  # "the two of them have 18"
-        spelt = [
-            number for number in spelt if not _DETERMINERS.issuperset(words(statement[: number.start])[-1:] or [""])
-        ]
+        spelt = [number for number in spelt if not _is_determined(statement, number)]
     if found or (len(spelt) == 1 and not _is_counted(statement, spelt[0])):
-        spelt = [number for number in spelt if statement[number.start : number.end].lower() != "one"]
+        spelt = [number for number in spelt if not _is_pronoun(statement, number)]
     return sorted(found + spelt)
 
 
 def _is_counted(statement: str, number: _Found) -> bool:
     """Tell whether a number word begins a statement, or follows a word such as "is": "this one" is no number."""
     return _follows_nothing_but(_SAYS, statement[: number.start])
+
+
+def _is_pronoun(statement: str, number: _Found) -> bool:
+    """Tell whether a number word is "one", and no number: "18 in one day", and not "18 and one"."""
+    added = words(statement[: number.start])[-1:] in (["and"], ["less"], ["plus"], ["minus"], ["or"])
+    return statement[number.start : number.end].lower() == "one" and not added
+
+
+def _is_determined(statement: str, number: _Found) -> bool:
+    """Tell whether a number word counts what is known: "the two of them", and not "the two, 18"."""
+    before, after = words(statement[: number.start])[-1:], re.match(rf"\s+([{LETTER}]+)", statement[number.end :])
+    return bool(before) and before[0] in _DETERMINERS and after is not None and after[1].lower() not in ("and", "or")
 
 
 def _follows_nothing_but(allowed: frozenset[str], left: str) -> bool:
@@ -219,7 +235,7 @@ def _is_said_again(statement: str, found: Sequence[_Found]) -> bool:
     if len({number.reading for number in found}) > 1 or _are_of_different_things(statement, found):
         return False
     gaps = [statement[one.end : other.start] for one, other in pairwise(found)]
-    return all(re.fullmatch(_SAID_AGAIN, gap) and re.fullmatch(PROSE, f"N{gap}N") for gap in gaps)
+    return all(gap != ".(" and re.fullmatch(_SAID_AGAIN, gap) and re.fullmatch(PROSE, f"N{gap}N") for gap in gaps)
 
 
 def _are_of_different_things(statement: str, found: Sequence[_Found]) -> bool:
@@ -289,7 +305,8 @@ def _without_minus_word(left: str) -> tuple[str, int]:
 def _without_scale(right: str) -> tuple[str, int]:
     """Return what is right of a number without "million" and its like, and the factor."""
     scale = re.match(NEXT_WORD, right)
-    if scale is None or scale[1].strip("` ") not in ("", "-") or words(right)[1:2] == ["and"]:
+    is_compound = scale is not None and right[scale.end() :][:1] == "-"  # hundred-dollar bills
+    if scale is None or is_compound or scale[1].strip("` ") not in ("", "-") or words(right)[1:2] == ["and"]:
         return right, 1
     factor = _factor(scale[2])
     return (right[scale.end() :], factor) if factor > 1 else (right, 1)

@@ -222,8 +222,8 @@ def test_wrong(answer: str, gold: str) -> None:
     [
         (r"So \boxed{\sqrt{2}}.", "right"),
         (r"<think>\boxed{3}</think> It is $\boxed{\frac{2}{\sqrt{2}}}$", "right"),
-        (r"\boxed{3}, no: \boxed{\sqrt{2}}", "not_a_number"),
-        (r"\boxed{\sqrt{2}}, no: \boxed{3}", "not_a_number"),
+        (r"\boxed{3}, no: \boxed{\sqrt{2}}", "wrong"),
+        (r"\boxed{\sqrt{2}}, no: \boxed{3}", "wrong"),
         (r"\boxed{\sqrt{2}}, so it is \boxed{\sqrt{2}}", "right"),
         (r"<think>it goes in <answer></think>\boxed{\sqrt{2}}", "right"),
         (r"<think><answer>3</answer></think><answer>\sqrt{2}</answer>", "right"),

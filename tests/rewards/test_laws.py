@@ -29,7 +29,10 @@ NONE = [
 # Only Markdown that is well-formed is markup: nothing is bold that has spaces inside its marks, or is bold already.
 NOT_IN_BOLD = {" 18\n", "\u00a018\u2009", "The total is:\n\n**$18**\n"}
 WITH_A_BOX = {text for text, _ in RIGHT if "boxed" in text and not text.startswith(("\\boxed{", "$\\boxed"))}
-WITH_A_BULLET = {"\u2022 18", "* 18", "- **18**", "\u2234 18", "= 18"}
+WITH_A_BULLET = {
+    *("\u2022 18", "* 18", "- **18**", "\u2234 18", "= 18", "=> 18", "---\n18"),
+    *("- Eggs: 18", "1. The answer is 18.", "> The answer is 18."),
+}
 # Round brackets around an amount of money are a minus, and a minus that is apart must come first.
 MONEY = {
     text
