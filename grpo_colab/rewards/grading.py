@@ -10,13 +10,13 @@ learns to think past the end of its budget. Both are known to pay under graders 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, get_args
 
 from grpo_colab.errors import shown
 from grpo_colab.rewards import languages
+from grpo_colab.rewards.markup import BOX
 from grpo_colab.rewards.number_parser import first_number, last_number, read_number
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE, LOCALES, Reading
 from grpo_colab.rewards.parametrised import require
@@ -83,7 +83,11 @@ def lenient_grade(
     This is the evaluation's lenient accuracy, never a reward: where the answer is, and whether anything is marked as
     one, does not matter. Arguments and errors are those of `grade`.
     """
-    return _also(_last, "lenient_grade", completion, gold, answer_in, locale, tolerance)
+    _need_strings("lenient_grade", completion, gold)
+    strict = grade(completion, gold, answer_in=answer_in, locale=locale, tolerance=tolerance)
+    if strict.right:
+        return strict
+    return _verdict(last_number(completion, locale), gold_number(gold, locale), tolerance)
 
 
 def soft_grade(
@@ -99,34 +103,14 @@ def soft_grade(
     This is the study's soft correctness. The answer is the one that `grade` reads, or the whole completion when nothing
     in it is marked as one. Arguments and errors are those of `grade`.
     """
-    return _also(_first, "soft_grade", completion, gold, answer_in, locale, tolerance)
-
-
-def _also(
-    read: Callable[[str, str, str], Reading | Verdict],
-    function: str,
-    completion: str,
-    gold: str,
-    answer_in: str,
-    locale: str,
-    tolerance: float,
-) -> Verdict:
-    """Return the verdict on the number that `read` finds, or `grade`'s where that is right."""
-    _need_strings(function, completion, gold)
+    _need_strings("soft_grade", completion, gold)
     strict = grade(completion, gold, answer_in=answer_in, locale=locale, tolerance=tolerance)
     if strict.right:
         return strict
-    found = read(completion, answer_in, locale)
-    return found if isinstance(found, Verdict) else _verdict(found, gold_number(gold, locale), tolerance)
-
-
-def _last(completion: str, answer_in: str, locale: str) -> Reading:
-    return last_number(completion, locale)
-
-
-def _first(completion: str, answer_in: str, locale: str) -> Reading | Verdict:
     answer = answer_block(completion, answer_in) if marks_an_answer(completion, answer_in) else completion
-    return answer if isinstance(answer, Verdict) else first_number(answer, locale)
+    if isinstance(answer, Verdict):
+        return answer
+    return _verdict(first_number(answer, locale), gold_number(gold, locale), tolerance)
 
 
 def gold_number(text: str, locale: str = DEFAULT_LOCALE) -> Fraction:
@@ -237,13 +221,6 @@ _RELATION: Final = (
 )
 _SAID_AFTER: Final = r"(?i)[\s$\\)\]]*(?:is|are|was|were|can|could|would)(?:\s+be)?((?:n['’]t|\s+\w+))"
 
-# The text in a pair of braces, with braces nested in it up to five deep.
-_BRACED = r"(?:\\.|[^{}\\])*+"
-for _ in range(5):
-    _BRACED = rf"(?:\\.|[^{{}}\\]|\{{{_BRACED}\}})*+"
-# This is text, so that it is compiled at its first use and not at import.
-BOX: Final = rf"(?s)\\boxed\s*\{{({_BRACED})\}}"
-
 
 def _boxed(text: str) -> str | Verdict:
     """Return what is in the boxes of a text, or the verdict that says why there is nothing.
@@ -251,7 +228,7 @@ def _boxed(text: str) -> str | Verdict:
     Every box must be closed, and stand outside a block of reasoning that is still open.
     """
     contents: dict[str, None] = {}  # a dict keeps the order
-    end = 0
+    is_denied, end = False, 0
     while (start := text.find(_MARK[BOXED], end)) >= 0:
         box = re.match(BOX, text[start : start + LONGEST_BOX])
         if box is None:
@@ -259,33 +236,28 @@ def _boxed(text: str) -> str | Verdict:
         contents.setdefault(box[1].strip())
         if len(contents) > MOST_BOXES:
             return Verdict("many_numbers")
-        end = start + box.end()
+        before, end = text[max(end, start - _NEAR) : start], start + box.end()
+        is_joiner = len(contents) > 1 and re.fullmatch(r"\W*(?:or|and)\W*", before)
+        is_denied = is_denied or (not is_joiner and _denies_a_box(before, text[end : end + _NEAR]))
     if not contents:
         return Verdict("no_tag")
     if any(f"<{name}>" in text for name in _THOUGHTS):
         return Verdict("unclosed")
-    return Verdict("not_a_number") if _denies_a_box(text) else ", ".join(contents)
+    return Verdict("not_a_number") if is_denied else ", ".join(contents)
 
 
-def _denies_a_box(text: str) -> bool:
-    r"""Tell whether a box is denied or hedged right before or behind it, as in "It is not \boxed{18}".
+def _denies_a_box(before: str, after: str) -> bool:
+    r"""Tell whether what touches a box denies, hedges or asks, as in "It is not \boxed{18}".
 
     A sentence may well have a "not" that is about something else: "The number of pages not read is".
     """
-    start = 0
-    for box in re.finditer(BOX, text):
-        before, after = text[max(start, box.start() - _NEAR) : box.start()], text[box.end() : box.end() + _NEAR]
-        denied = re.match(_SAID_AFTER, after)
-        is_joiner = start > 0 and re.fullmatch(r"\W*(?:or|and)\W*", before)  # between two boxes
-        is_asked = after.lstrip(" $").startswith("?") or re.search(_RELATION, before)
-        if (
-            is_asked
-            or (not is_joiner and languages.denies_what_follows(before))
-            or (denied and languages.is_doubtful(denied[1]))
-        ):
-            return True
-        start = box.end()
-    return False
+    said = re.match(_SAID_AFTER, after)
+    return (
+        after.lstrip(" $").startswith("?")
+        or re.search(_RELATION, before) is not None
+        or languages.denies_what_follows(before)
+        or (said is not None and languages.is_doubtful(said[1]))
+    )
 
 
 def _verdict(reading: Reading, target: Fraction, tolerance: float) -> Verdict:

@@ -25,7 +25,6 @@ from grpo_colab.rewards.correctness import log_shares, paid_for
 from grpo_colab.rewards.golds import reads_golds, warn_of_gold
 from grpo_colab.rewards.grading import (
     ANSWER_TAG,
-    BOX,
     BOXED,
     Reason,
     Verdict,
@@ -39,6 +38,7 @@ from grpo_colab.rewards.grading import (
 )
 from grpo_colab.rewards.latex_doubt import has_doubt, has_new_question
 from grpo_colab.rewards.latex_tree import Node, has_text, is_balanced, is_time, tree_of
+from grpo_colab.rewards.markup import BOX
 from grpo_colab.rewards.number_parser import MAX_CHARACTERS, read_number
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 from grpo_colab.rewards.parametrised import Parametrised, require

@@ -39,6 +39,12 @@ _COMMANDS: Final = {
 }  # fmt: skip
 
 # These patterns are text, so that they are compiled at their first use and not at import.
+# A box; its group is the text in the braces, with braces nested in it up to five deep.
+_BRACED = r"(?:\\.|[^{}\\])*+"
+for _ in range(5):
+    _BRACED = rf"(?:\\.|[^{{}}\\]|\{{{_BRACED}\}})*+"
+BOX: Final = rf"(?s)\\boxed\s*\{{({_BRACED})\}}"
+
 _DIGITS: Final = r"\d+"
 _VULGAR_FRACTION: Final = rf"(?<![.,/^])([{''.join(_VULGAR)}])(?!\d)"
 _POWER_OF_TEN: Final = "(?<![0-9.,])10([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)"

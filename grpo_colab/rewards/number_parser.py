@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 from grpo_colab.rewards import equations, languages
 from grpo_colab.rewards.context import NEXT_WORD, ORDINAL_WORDS, PROSE, stands_alone
 from grpo_colab.rewards.languages import LETTER, NUMBER_WORD, NUMBER_WORDS, SCALES, words
-from grpo_colab.rewards.markup import clean, without_unit_powers
+from grpo_colab.rewards.markup import BOX, clean, without_unit_powers
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE, MINUS, MONEY, Reading, Refusal, token, value_of
 
 MAX_CHARACTERS: Final = 1_000  # of a text that states one number
@@ -42,7 +42,6 @@ _FRAMED: Final = re.compile(
 )
 _DIGIT: Final = re.compile(r"\d")
 _LAST_DIGIT: Final = re.compile(r"\d\D*\Z")
-_BOX: Final = r"\\boxed\s*\{((?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+)\}"
 _EQUALS_BOX: Final = r"=[\s$`*(\[{]*\\boxed"
 _OPERATION: Final = r"=|[\d)]\s*[-−–/*×÷·+]\s*[\d(]"
 
@@ -109,9 +108,9 @@ def _plain(text: str) -> Reading:
 @lru_cache(maxsize=4096)
 def _read(text: str, locale: str) -> Reading:
     """Read the number in a text that is not too long: in its one box, if the rest only leads there."""
-    boxes = {box.strip() for box in re.findall(_BOX, text)} if "\\boxed" in text else set()
+    boxes = {box.strip() for box in re.findall(BOX, text)} if "\\boxed" in text else set()
     if len(boxes) == 1 and not re.search(_EQUALS_BOX, text):
-        working = clean(re.sub(_BOX, " ", text))
+        working = clean(re.sub(BOX, " ", text))
         if _DIGIT.search(working) and re.search(_OPERATION, working):
             return _boxed_result(working, clean(f"\\boxed{{{boxes.pop()}}}"), locale)
     return _statement(clean(text).strip(), locale)
@@ -149,10 +148,6 @@ def _statement(text: str, locale: str) -> Reading:
     refusal = _not_one(statement, found)
     if refusal is None and equals:
         refusal = _no_equation_of(before, statement, found[-1], locale)
-    if refusal is None and equals:
-        claims = [_statement(claim, locale).value for claim in equations.claims(_with_digits(before))]
-        if any(claim not in (None, found[-1].reading.value) for claim in claims):
-            refusal = "many_numbers"  # "The answer is 17. 9 * 2 = 18"
     return Reading(None, refusal) if refusal else _undoubted(before, statement, found)
 
 
@@ -172,8 +167,8 @@ def _no_equation_of(before: str, statement: str, number: _Found, locale: str) ->
     before = _with_digits(before)
     if equations.states_several(before, _with_digits(statement)):
         return "many_numbers"
-    bare = equations.bare_sides(before)  # 17 = 18
-    if any(read_number(side, locale) != number.reading for side in bare):
+    stated = [*equations.bare_sides(before), *equations.claims(before)]  # 17 = 18; the answer is 17, since 9 + 9 = 18
+    if any(read_number(text, locale).value not in (None, number.reading.value) for text in stated):
         return "many_numbers"
     letter = re.search(rf"[\s$`(]+[{LETTER}][\s$`]*\Z", before)  # "about x = 18"
     is_hedged = letter is not None and languages.follows_doubt(before[: letter.start()])
