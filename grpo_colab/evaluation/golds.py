@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from grpo_colab.errors import SettingError
 from grpo_colab.rewards import gold_number
 from grpo_colab.rewards.golds import gold_readers, read_all
+from grpo_colab.rewards.grading import after_hash
 from grpo_colab.tasks.conversations import last_message, prompt_key, without_system
 from grpo_colab.tasks.jsonl_rows import gold_text, read_jsonl
 
@@ -40,8 +41,7 @@ class Golds:
             answer = gold_text(row.get("answer"))
             if prompt is None or answer is None:
                 continue
-            # Of an answer as GSM8K writes it, only what follows #### counts.
-            gold = Gold(str(answer).rpartition("####")[2].strip(), place)
+            gold = Gold(after_hash(str(answer)).strip(), place)
             self.whole.setdefault(prompt_key(prompt), []).append(gold)
             if isinstance(prompt, str):
                 self.texts.setdefault(prompt_key(prompt), []).append(gold)
@@ -92,10 +92,8 @@ def prompt_of(row: Mapping[str, Any]) -> Any:
 
 def check_golds(name: str, reward: Callable[..., Any], where: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Raise SettingError, with the row's place, for a gold answer that the reward called `name` cannot judge by."""
-    places: dict[str, str] = {}
-    for place, row in zip(where, rows, strict=True):
-        if isinstance(row.get("answer"), str):
-            places.setdefault(row["answer"], place)
+    golds = [
+        (row["answer"], place) for place, row in zip(where, rows, strict=True) if isinstance(row.get("answer"), str)
+    ]
     remedy = "correct that gold answer, or write null there"
-    for read in gold_readers(reward):
-        read_all(read, places, setting="--rewards", value=name, remedy=remedy)
+    read_all(gold_readers(reward), golds, setting="--rewards", value=name, remedy=remedy)

@@ -8,7 +8,7 @@ not asked.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
 from grpo_colab.errors import SettingError
@@ -44,16 +44,20 @@ def gold_readers(reward: Callable[..., Any]) -> Iterator[Reader]:
             yield from gold_readers(part)
 
 
-def read_all(read: Reader, golds: Mapping[str, str], **fields: Any) -> None:
-    """Read all `golds`, each mapped to its place. Raise SettingError, with the place, for the first that is refused.
+def read_all(readers: Iterable[Reader], golds: Iterable[tuple[str, str]], **fields: Any) -> None:
+    """Read each different gold once by every reader. Raise SettingError, with the place, for the first that is refused.
 
-    The error has the words of `read`, and `fields`.
+    `golds` are pairs of a gold and its place, of which the first counts. The error has the reader's words and `fields`.
     """
-    for gold, place in golds.items():
-        try:
-            read(gold)
-        except ValueError as error:
-            raise SettingError(str(error), place=place or None, **fields) from None
+    places: dict[str, str] = {}
+    for gold, place in golds:
+        places.setdefault(gold, place)
+    for read in readers:
+        for gold, place in places.items():
+            try:
+                read(gold)
+            except ValueError as error:
+                raise SettingError(str(error), place=place or None, **fields) from None
 
 
 def warn_of_gold(reward: str, error: ValueError) -> None:

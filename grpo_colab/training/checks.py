@@ -132,18 +132,11 @@ def check_golds(recipe: Recipe, task: Task, problems: Sequence[Problem], held_ou
     The evaluation reads those of the held-out ones. A number costs nothing, a formula milliseconds.
     """
     remedy = "correct that gold answer, take its problem out, or"
-    golds = _places_of([*problems, *held_out])
+    golds = [(problem.answer, problem.source) for problem in (*problems, *held_out)]
     for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
-        for read in gold_readers(function):
-            read_all(read, golds, setting=f"rewards.{name}", remedy=f"{remedy} write {name} = false in [rewards]")
+        remedy_here = f"{remedy} write {name} = false in [rewards]"
+        read_all(gold_readers(function), golds, setting=f"rewards.{name}", remedy=remedy_here)
     if type(task).grade is Task.grade:
         read = partial(gold_number, locale=task.locale)
-        read_all(read, _places_of(held_out), setting="[evaluation]", remedy=f"{remedy} set task.locale")
-
-
-def _places_of(problems: Sequence[Problem]) -> dict[str, str]:
-    """Return each different gold of the problems, with the place of the first that has it."""
-    places: dict[str, str] = {}
-    for problem in problems:
-        places.setdefault(problem.answer, problem.source)
-    return places
+        held_out_golds = golds[len(problems) :]
+        read_all([read], held_out_golds, setting="[evaluation]", remedy=f"{remedy} set task.locale")
