@@ -51,12 +51,12 @@ _SUFFIXES: Final = frozenset({"st", "nd", "rd", "th", "ish", "odd"})  # 5th, 18i
 _UNIT_LETTERS: Final = frozenset("gmshldpcwvf")
 _UNIT_CAPITALS: Final = frozenset("NJΩ")  # n and j are unknowns
 _MONEY_SCALES: Final = frozenset({"m", "mm", "k", "b", "bn", "t", "mil"})
-_SHORT_UNITS: Final = frozenset(
+SHORT_UNITS: Final = frozenset(
     re.findall(
         "[a-z]+",
         """km kg cm mm ml mg dm dl cl hr hrs ft lb lbs yd yds gb mb kb tb kw mw hz pc pcs px pt pts qt kj kn kmh
-    kph mph ppm rpm kwh yr yrs wk wks ct cts gm gms kgs kms mls sq gbp chf usd eur yen won min sec day mi in oz gal
-    ton tsp cup men egg pen box""",
+    kph mph ppm rpm kwh yr yrs wk wks ct cts gm gms kgs kms cms mls sq gbp chf usd eur yen won min sec day mi in oz gal
+    ton tbs tsp cup men egg pen box""",
     )
 )
 
@@ -92,4 +92,4 @@ def _may_follow(gap: str, word: str, rest: str) -> bool:
     if len(word) == 1 and word.isalpha():
         is_article = word in "aAI" and gap.isspace() and bool(words(rest))  # "$18 a day"
         return lower in _UNIT_LETTERS or is_article or (not word.isascii() and not "α" <= lower <= "ω")
-    return gap != "" or len(word) > 3 or lower in _SHORT_UNITS or not word.isascii()
+    return gap != "" or len(word) > 3 or lower in SHORT_UNITS or not word.isascii()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from grpo_colab.rewards.context import SHORT_UNITS
 from grpo_colab.rewards.languages import LATIN, LETTER
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE, MINUS, MONEY, token
 
@@ -55,16 +56,14 @@ _SINGLE: Final = rf"(?<![{LETTER}'’])[{LETTER}](?![{LETTER}])"
 _SINGLE_UNIT: Final = r"(?<=0)\s?`?\s?[gmshlL](?![^\W\d_])"
 _ARTICLE: Final = rf"(?<![{LETTER}])[aAI](?=\s[{LETTER}]{{2}})"
 _FUNCTION_OF_LETTERS: Final = rf"(?:√|\b(?:sin|cos|tan|cot|log|ln|exp|sqrt)\b)[\s(`]*[{LETTER}]"
+_UNIT: Final = rf"(?:{'|'.join(sorted(SHORT_UNITS))}|gcd|lcm|nth)(?![{LATIN}])"
 # Runs of letters that are unknowns side by side, and no words: xy, 2ab, πr, lwh, lnx.
 _NO_WORD: Final = (
-    rf"(?<![{LETTER}])(?i:[xyz]{{2,3}})(?![{LETTER}])|(?<=0)(?:[a-z]{{2}})(?<!km)(?<!kg)(?<!cm)(?<!mm)(?<!ml)(?<!mg)(?<!in)(?<!ft)(?![{LATIN}])"
+    rf"(?<![{LETTER}])(?i:[xyz]{{2,3}})(?![{LETTER}])|(?<=0)(?!{_UNIT})[a-z]{{2}}(?![{LATIN}])"
     rf"|[α-ω][A-Za-z]|[A-Za-z][α-ω]|0[α-ωΣ]|Σ|\b(?:sin|cos|tan|log|ln)[xyzα-ω](?![{LATIN}])|\babc\b"
-    rf"|(?<![{LETTER}])(?!(?:km|kg|cm|mm|ml|mg|lb|lbs|ft|hr|hrs|pts|pcs|yd|yds|gcd|lcm|nth|mph|kph|kwh|kgs|kms|cms|mls|tbs|tsp|wks)(?![{LATIN}]))"
-    rf"[bcdfghjklmnpqrstvwxz]{{2,4}}(?![{LATIN}])"
+    rf"|(?<![{LETTER}])(?!{_UNIT})[bcdfghjklmnpqrstvwxz]{{2,4}}(?![{LATIN}])"
 )
-_PRODUCT: Final = (
-    rf"(?<![{LETTER}])(?!(?:is|of|to|at|so|it|be|by|in|on|as|an|am|do|go|up|us|me|km|kg|cm|mm|ml)\b)[a-z]{{2}}\Z"
-)
+_PRODUCT: Final = rf"(?<![{LETTER}])(?!(?:is|of|to|at|so|it|be|by|on|as|an|am|do|go|up|us|me)\b|{_UNIT})[a-z]{{2}}\Z"
 # Words by which an unknown is multiplied.
 _MULTIPLIED: Final = (
     r"(?i)\b(?:twice|double|triple|thrice|quadruple|half|third|quarter|squared?|cubed?|doubled|tripled|halved|times|two|three|four|five|six"

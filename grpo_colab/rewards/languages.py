@@ -28,7 +28,6 @@ LETTER: Final = (
 )
 _WORD: Final = f"[{SPACELESS}]{{1,2}}|[{LETTER}]+"
 
-
 FILLERS: Final = frozenset(
     re.findall(
         r"\w+",
@@ -40,7 +39,7 @@ FILLERS: Final = frozenset(
 )
 # What marks an ordinal right behind a number, in languages other than English: 18ème, 18-й, 18'inci.
 ORDINAL: Final = (
-    r"(?i)[-:.'’\s]?(?:i?[eè]me|esim[oa]|edik|[ıiuü]?nc[ıiuü]|ος|वां|वाँ|वीं|वें|তম|তম|ম|వ|వది|వది|واں|ویں|م|ام|اُم)(?![\w\u0900-\u0dff])"
+    r"(?i)[-:.'’\s]?(?:i?[eè]me|esim[oa]|edik|[ıiuü]?nc[ıiuü]|ος|वां|वाँ|वीं|वें|তম|ম|వ|వది|واں|ویں|م|ام|اُم)(?![\w\u0900-\u0dff])"
     r"|-?(?:й|го|му|ая|ое|ой|ый|ий|ти)(?!\w)|[-:](?:я|е|х|ми|та|то|тен)(?!\w)"
     r"|[-:](?:st|nd|rd|th|ste|te|de|ty|tý|tá|té|a|e|lea|ish|odd|ta|ti|ik|os|es|tal|s|an(?!-)|first|ki|ci)(?!\w)|\s(?:th|nd|rd)(?!\w)"
 )
@@ -78,9 +77,10 @@ SCALES: Final = {
     "crore": 10**7,
 }
 
-
 MOST_NUMERALS: Final = 20
 _NEAR: Final = 100  # characters in which the last words before a number are looked for
+_MARKS: Final = frozenset("0$")  # in a phrase, the number, and the end of the text
+_LEAST_WITHOUT_ACCENTS: Final = 5  # letters: shorter words would be others, as até and ate
 
 
 class _Lookup(NamedTuple):
@@ -126,10 +126,6 @@ def _lookup(kind: str) -> _Lookup:
             phrase = entry.split("_")
             phrases.setdefault(next(word for word in phrase if word not in _MARKS), []).append(" ".join(phrase))
     return _Lookup(frozenset(entry for entry in entries if "*" not in entry and "_" not in entry), stems, phrases)
-
-
-_MARKS: Final = frozenset("0$")  # the number, and the end of the text
-_LEAST_WITHOUT_ACCENTS: Final = 5  # letters: shorter words would be others, as até and ate
 
 
 def _without_accents(word: str) -> str:

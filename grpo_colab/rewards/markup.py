@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from grpo_colab.rewards.languages import LETTER
+from grpo_colab.rewards.languages import LETTER, NUMBER_WORD
 
 # Characters of other scripts, and of typography, that stand for an ASCII one.
 _SAME: Final = {
@@ -92,8 +92,8 @@ _BRACKETED_UNIT: Final = r"(?<=[0-9])\[([A-Za-z/²³%°]+)\]"
 _BRACKET_DEPTH: Final = 3
 # A marker of a list or a quotation, before words. A dash before anything else may be a minus, and `> 18` a relation.
 _LIST_ITEM: Final = (
-    r"(?i)\A\s*(?:-|>|1[.)])\s+(?!(?:minus|negative|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
-    r"|\w+teen|\w+ty)\b)(?=[A-Za-z]{2})|\A\s*>\s+(?=\*\*|__)|\A\s*=>\s+"
+    rf"(?i)\A\s*(?:-|>|1[.)])\s+(?!(?:minus|negative)\b|{NUMBER_WORD.removeprefix('(?i)')})(?=[A-Za-z]{{2}})"
+    r"|\A\s*>\s+(?=\*\*|__)|\A\s*=>\s+"
 )
 _SNAKE: Final = r"(?<=[A-Za-z]{2})_(?=[A-Za-z]{2})"  # final_answer
 _RULE: Final = r"(?m)^\s*-{3,}\s*$"
