@@ -1,0 +1,90 @@
+"""Define the subcommands that ask before a run: recipes, plan and doctor."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import click
+
+from grpo_colab.cli.group import cli
+from grpo_colab.cli.options import PASS_ON, path_option, words_argument
+from grpo_colab.cli.output import (
+    chatter_to_stderr,
+)
+from grpo_colab.text import printable
+
+
+@cli.command(
+    context_settings=PASS_ON,
+    short_help="List the presets, or print every setting of a recipe.",
+    help="List the presets, or print every setting of RECIPE as TOML. Settings can be overridden as with train.",
+)
+@words_argument
+def recipes(words: tuple[str, ...]) -> None:
+    from grpo_colab.recipe.overrides import read_recipe
+    from grpo_colab.recipe.recipe import Recipe, preset_names
+
+    if words:
+        click.echo(printable(read_recipe(words).to_toml()), nl=False)
+    else:
+        names = preset_names()
+        for name in names:
+            click.echo(f"{name:<{max(map(len, names)) + 2}}{Recipe.load(name).description}")
+
+
+@cli.command(
+    context_settings=PASS_ON,
+    short_help="Check whether a recipe fits a GPU, and how long it takes, before any download.",
+    help="Print whether RECIPE fits the GPU's memory, part by part, which settings are chosen for it, and how long it "
+    "takes. Settings can be overridden as with train. The model is not loaded; its configuration is enough. The exit "
+    "status is 1 when the recipe does not fit.",
+)
+@words_argument
+@click.option("--gpu", metavar="NAME", help="T4, L4, A100-40, ..., or cpu. [default: this machine]")
+@click.option("--vram-gib", type=float, metavar="N", help="Plan for a GPU with this much memory.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@path_option("--picture", metavar="FILE", help="Write the memory chart to this file, as a PNG.")
+def plan(words: tuple[str, ...], gpu: str | None, vram_gib: float | None, as_json: bool, picture: str | None) -> None:
+    import json
+    import shutil
+
+    from grpo_colab.plan import plan as fit
+    from grpo_colab.plan.devices import device_for
+    from grpo_colab.recipe.overrides import read_recipe
+
+    recipe = read_recipe(words)
+    with chatter_to_stderr():
+        device_for(gpu, vram_gib)  # refuses a misspelt name before the imports, which take seconds
+        # Imported here, without Unsloth, since nothing is trained in this process. If it is missing, the plan says so.
+        with contextlib.suppress(ModuleNotFoundError):
+            import transformers  # noqa: F401
+
+        planned = fit(recipe, gpu, vram_gib)
+        if picture:
+            planned.draw(picture)
+    width = shutil.get_terminal_size().columns
+    click.echo(json.dumps(planned.as_dict(), indent=2) if as_json else planned.text(sys.stdout.isatty(), width))
+    sys.exit(1 if planned.fits == "no" else 0)
+
+
+@cli.command(
+    context_settings=PASS_ON, short_help="Check this machine, and say what to do. Exit status 1 if something is broken."
+)
+@words_argument
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def doctor(words: tuple[str, ...], as_json: bool) -> None:
+    """Check the GPU, the driver, the versions, the disk, the keys and the access to RECIPE's model, one line each."""
+    import dataclasses
+    import json
+
+    from grpo_colab.doctor.diagnose import doctor as diagnose
+    from grpo_colab.doctor.diagnose import doctor_text
+    from grpo_colab.recipe.overrides import read_recipe
+
+    recipe = read_recipe(words)
+    with chatter_to_stderr():
+        checks = diagnose(recipe)
+    found = [dataclasses.asdict(check) for check in checks]
+    click.echo(json.dumps(found, indent=2) if as_json else doctor_text(checks, sys.stdout.isatty()))
+    sys.exit(1 if any(check.state == "broken" for check in checks) else 0)

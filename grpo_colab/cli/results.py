@@ -1,0 +1,144 @@
+"""Define the subcommands that look at what there is: status, report, embed, score and audit."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from grpo_colab.cli.group import cli
+from grpo_colab.cli.options import PASS_ON, path_option
+from grpo_colab.cli.output import (
+    announce_foreign_code,
+    chatter_to_stderr,
+)
+from grpo_colab.errors import SettingError
+from grpo_colab.text import printable
+
+
+@cli.command(short_help="Print the progress of a run, while it runs or afterwards.")
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def status(run: str, as_json: bool) -> None:
+    """Print the step, rate, time left, reward, warnings, last checkpoint and mirror of the run in the folder RUN."""
+    import json
+
+    from grpo_colab.runs.status import status as read_status
+    from grpo_colab.runs.status import status_text
+
+    found = read_status(run)
+    click.echo(json.dumps(found, indent=2) if as_json else printable(status_text(found)))
+
+
+@cli.command(name="report", short_help="Write an HTML page about a run, or one that compares several.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@path_option(
+    "--out", metavar="FILE", help="The page to write. [default: RUN/report.html; for several runs, ./report.html]"
+)
+def make_report(runs: tuple[str, ...], out: str | None) -> None:
+    """Write report.html for the folder RUN, whether running, stopped or finished; for several, a page that compares.
+
+    The page is one file that opens offline. It has the curves, the warnings, the problems gained and lost, and every
+    completion with its rewards.
+    """
+    from grpo_colab.reporting import report
+
+    click.echo(printable(report(runs, out)))
+
+
+@cli.command(
+    context_settings=PASS_ON,
+    short_help="Draw a map of a task's problems, also for the Embedding Projector.",
+    help="Embed the problems of TASK (such as gsm8k, or a recipe; by default the task of --run). Writes a map as a "
+    "picture and as a page, files for TensorFlow's Embedding Projector and for TensorBoard, and a list of "
+    "near-duplicates between the splits. The task's settings can be overridden, such as --task.path DIR.",
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[TASK] [--task.SETTING VALUE]...")
+@path_option("--run", metavar="RUN", help="Add how this run's policy did on each problem before and after training.")
+@path_option("--out", metavar="DIR", help="The folder to write. [default: embeddings/<task>]")
+@click.option(
+    "--model", metavar="NAME", help="A sentence-transformers model or folder. [default: an installed one or TF-IDF]"
+)
+@click.option("--n", type=int, metavar="N", help="Number of problems per split. [default: all]")
+def embed(words: tuple[str, ...], run: str | None, out: str | None, model: str | None, n: int | None) -> None:
+    from grpo_colab.recipe.overrides import parse_overrides
+    from grpo_colab.reporting.embedding import embed as embed_task
+    from grpo_colab.reporting.embedding import embed_text
+
+    names, overrides = parse_overrides(words)
+    options = overrides.pop("task", {})
+    if overrides:
+        raise SettingError(
+            "embed takes settings of the task alone",
+            setting=f"--{next(iter(overrides))}",
+            remedy="write --task.SETTING VALUE, such as --task.path DIR",
+        )
+    if len(names) > 1:
+        raise SettingError(
+            "embed takes one task at a time", setting="TASK", value=" ".join(names), remedy="name one of them"
+        )
+    with chatter_to_stderr():
+        found = embed_task(names[0] if names else None, run=run, out=out, model=model, n=n, **options)
+    click.echo(printable(embed_text(found)))
+
+
+@cli.command(short_help="Compute what rewards pay for the completions in a file.")
+@click.argument("file")
+@click.option(
+    "--rewards",
+    default="correctness,strict_format",
+    show_default=True,
+    metavar="A,B,...",
+    help="Built-in names (with settings: cosine_scaled(max_len=512)), package.module.function, or file.py:function.",
+)
+@click.option(
+    "--answer-column", default="answer", show_default=True, metavar="NAME", help="The column of the gold answer."
+)
+@path_option("--golds", metavar="FILE", help="A .jsonl of problems with the answers that the completions lack.")
+@path_option("--out", metavar="FILE", help="Write every row with its scores, as JSON lines.")
+def score(file: str, rewards: str, answer_column: str, golds: str | None, out: str | None) -> None:
+    """Score the completions in FILE (.jsonl, or TRL's .parquet) or in a run folder, without a model.
+
+    Each row has a `completion` and the columns that the rewards need, such as `answer`.
+    """
+    from grpo_colab.evaluation.scoring import score as score_file
+    from grpo_colab.rewards.resolve import split_names
+    from grpo_colab.utils.files import check_name
+
+    if out:
+        check_name("--out", out)
+    names = split_names(rewards)
+    announce_foreign_code(names)
+    with chatter_to_stderr():
+        scores = score_file(file, names, answer_column, golds)
+        if out:
+            scores.write(out)
+    click.echo(printable(scores.text()))
+
+
+@cli.command(short_help="Find what a model could exploit in a reward. Exit status 1 if there is something.")
+@click.argument("reward", metavar="PATH:FUNCTION")
+@click.option(
+    "--kind", metavar="KIND", help="What the reward promises: correctness, format, code, ... [default: detected]"
+)
+@click.option("--answer-column", metavar="NAME", help="The parameter for the gold answer. [default: detected]")
+@click.option("--time-limit", type=float, default=1.0, show_default=True, metavar="S", help="Seconds per completion.")
+def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: float) -> None:
+    """Attack a reward: my_rewards.py:my_reward, package.module.function, or a built-in name.
+
+    The reward gets completions that cheat or say nothing, which it should not pay, and right answers as people write
+    them, which it should. The audit also checks that the function is deterministic, independent of the order,
+    picklable, thread-safe and quick.
+    """
+    from grpo_colab.evaluation.scoring import as_option_error
+    from grpo_colab.rewards import resolve_reward
+    from grpo_colab.rewards.audit import audit as audit_reward
+
+    try:
+        announce_foreign_code([reward])
+        function = resolve_reward(reward)
+    except SettingError as error:
+        raise as_option_error("audit", reward, error) from None
+    found = audit_reward(function, kind, time_limit_s=time_limit, answer_column=answer_column)
+    click.echo(printable(found))
+    sys.exit(0 if found.ok else 1)

@@ -1,0 +1,127 @@
+"""Define the subcommands that run a policy: train, draw and evaluate."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from grpo_colab.cli.group import cli
+from grpo_colab.cli.options import PASS_ON, path_option, trust_option, words_argument
+from grpo_colab.cli.output import (
+    chatter_to_stderr,
+    evaluation_text,
+)
+from grpo_colab.errors import SettingError
+from grpo_colab.text import printable
+
+
+@cli.command(
+    context_settings=PASS_ON,
+    short_help="Train a recipe, and evaluate the model before and after.",
+    help="Train RECIPE (a preset's name or a .toml file), and evaluate the model before and after.\n\n"
+    "Any setting of the recipe can be overridden by --TABLE.SETTING VALUE, such as --budget.max-steps 20, "
+    "--task.path DIR, --lora.r 16 or --rewards.integer false; `grpo-colab recipes RECIPE` shows them all.",
+)
+@words_argument
+@path_option("--out", metavar="DIR", help="The run folder. [default: runs/<date>-<recipe>]")
+@path_option(
+    "--resume", metavar="RUN", help="Resume a run that was stopped or killed: its folder, or its copy in a mirror."
+)
+@trust_option
+def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_code: bool) -> None:
+    from grpo_colab import train as run_training
+    from grpo_colab.recipe.overrides import read_recipe
+
+    with chatter_to_stderr():
+        if resume and words:
+            # the overrides are applied to the run's own recipe, which a mirror may have to bring here first
+            from grpo_colab.runs.resume import restore_run
+
+            resume, out = str(restore_run(resume, out).path), None
+        recipe = None if resume and not words else read_recipe(words, resume)
+        run = run_training(recipe, out=out, resume=resume or False, trust_code=trust_code)
+    is_main_process = os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes
+    if run.evaluation is not None and is_main_process:
+        click.echo(printable(evaluation_text(run.evaluation)))
+
+
+@cli.command(
+    context_settings=PASS_ON,
+    short_help="Learn to draw one image at test time, by GRPO, hindsight, or both.",
+    help="Learn to draw TASK (9-vertical-lines, N-squares, chick, a text or PNG file, or rows such as 8888/8448) at "
+    "test time, by GRPO, by hindsight experience replay, or by both. Settings can be overridden as with train.",
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="TASK [--TABLE.SETTING VALUE]...")
+@click.option("--method", metavar="NAME", help="grpo, her, or both. [default: the recipe's]")
+@click.option(
+    "--seeds", type=int, default=1, show_default=True, metavar="N", help="Number of runs, each with its own seed."
+)
+@path_option("--recipe", metavar="NAME", help="A preset, or a .toml file. [default: drawing-tiny]")
+@click.option(
+    "--sweep",
+    is_flag=True,
+    help="Try each combination of the recipe's [sweep]. --sweep.TABLE.SETTING '[...]' adds one.",
+)
+@path_option("--out", metavar="DIR", help="The folder for the runs. [default: runs/<date>-<recipe>-<task>-<method>]")
+@path_option("--resume", metavar="DIR", help="Resume the runs in this folder; finished ones are skipped.")
+@trust_option
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def draw(
+    words: tuple[str, ...],
+    method: str | None,
+    seeds: int,
+    recipe: str | None,
+    sweep: bool,
+    out: str | None,
+    resume: str | None,
+    trust_code: bool,
+    as_json: bool,
+) -> None:
+    import json
+
+    from grpo_colab.recipe.overrides import parse_overrides
+
+    names, overrides = parse_overrides(words)
+    if not resume and len(names) != 1:
+        from grpo_colab.tasks.drawing.images import NAMED
+
+        raise SettingError(
+            "draw learns one image at a time",
+            setting="TASK",
+            value=" ".join(names),
+            remedy=f"write one of {', '.join(NAMED)}, N-squares for any N, a file (text or PNG), or rows of digits "
+            "such as 8888/8448",
+        )
+    with chatter_to_stderr():
+        from grpo_colab import draw as draw_image
+        from grpo_colab.experiments.results import as_json as results_of
+        from grpo_colab.experiments.results import draw_text
+
+        runs = draw_image(
+            names[0] if names else None,
+            method,
+            recipe=recipe,
+            seeds=seeds,
+            sweep=overrides.pop("sweep", sweep),
+            out=out,
+            resume=resume,
+            trust_code=trust_code,
+            **overrides,
+        )
+    click.echo(json.dumps(results_of(runs), indent=2) if as_json else draw_text(runs, sys.stdout.isatty()))
+
+
+@cli.command(short_help="Evaluate a run's trained adapter again.")
+@click.argument("run")
+@trust_option
+def evaluate(run: str, trust_code: bool) -> None:
+    """Load the adapter of the folder RUN, answer its held-out problems again, and print the comparison as JSON."""
+    import json
+
+    from grpo_colab.evaluation.evaluate import evaluate_run
+
+    with chatter_to_stderr():
+        evaluation = evaluate_run(run, trust_code)
+    click.echo(json.dumps(evaluation, indent=2))
