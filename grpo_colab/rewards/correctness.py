@@ -14,15 +14,16 @@ The six rewards of the study ("LLM Reinforcement Learning with GRPO", 2025), wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import shown
 from grpo_colab.rewards.arguments import Completions, Golds, graded_pairs
 from grpo_colab.rewards.golds import reads_golds, warn_of_gold
 from grpo_colab.rewards.grading import (
     ANSWER_TAG,
+    REASONING_TAG,
     REASONS,
     Reason,
     Verdict,
@@ -30,11 +31,13 @@ from grpo_colab.rewards.grading import (
     answer_block,
     check_grading,
     gold_number,
-    grade,
     soft_grade,
 )
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 from grpo_colab.rewards.parametrised import Parametrised
+
+if TYPE_CHECKING:
+    from grpo_colab.rewards.graders import Grader
 
 
 @reads_golds(gold_number)
@@ -46,22 +49,49 @@ def correctness_reward(completions: Completions, answer: Golds, **kwargs: Any) -
     `log_metric`, the share of each verdict among the graded completions is logged as `verdict/<reason>`. Raises
     ValueError for another number of golds than of completions, and TypeError for arguments of the wrong type.
     """
-    return _correctness_reward(ANSWER_TAG, DEFAULT_LOCALE, 0.0, completions, answer, **kwargs)
+    return _correctness_reward(number_grader(), completions, answer, **kwargs)
 
 
 def get_correctness_reward(
-    answer_in: str | None = ANSWER_TAG, locale: str = DEFAULT_LOCALE, tolerance: float = 0.0
+    answer_in: str | None = ANSWER_TAG,
+    locale: str = DEFAULT_LOCALE,
+    tolerance: float = 0.0,
+    *,
+    answer: str = "number",
+    reasoning_tag: str = REASONING_TAG,
+    ignore: Sequence[str] | str | None = None,
+    choices: Sequence[str] = (),
+    schema: str = "",
+    grader: str = "",
 ) -> Parametrised:
-    r"""Return `correctness_reward` for answers elsewhere, in another notation, or with a tolerance.
+    r"""Return `correctness_reward` for answers of another kind, elsewhere, in another notation, or with a tolerance.
 
-    `answer_in` is `answer_tag` (or None), `boxed` (`\boxed{18}`), `hash` (`#### 18`), or the name of another tag. The
-    answer is looked for after the last `</think>` or `</reasoning>`. `locale` says how numbers are written, golds
-    included: `de` reads 1.234,5. With a `tolerance` of 0.01, the number may be a hundredth of the gold away from it.
-    Raises SettingError for a setting that cannot work.
+    `answer` is the kind: `number`, `math`, `text`, `choice`, `json` or `code`. `answer_in` is `answer_tag` (or None),
+    `boxed` (`\boxed{18}`), `hash` (`#### 18`), or the name of another tag. The answer is looked for after the last
+    `</think>`, `</reasoning>`, or end of the `reasoning_tag`. `locale` says how numbers are written, golds included:
+    `de` reads 1.234,5. With a `tolerance` of 0.01, a number may be a hundredth of the gold away from it.
+
+    Of a text, `ignore` names what does not count: `case`, `spaces`, `articles`, `punctuation`. `choices` are the
+    choices of all problems; without them, each row may have its own in a column `choices`. `schema` is the text of a
+    JSON schema. `grader` names a function of yours that judges instead, such as `my.py:grade`; it is imported at the
+    first call, and where it returns a number from 0 to 1, the reward pays that. Raises SettingError for a setting that
+    cannot work.
     """
-    check_grading(answer_in, locale, tolerance)
-    reward = Parametrised(_correctness_reward, answer_in, locale, tolerance)
-    return reads_golds(partial(gold_number, locale=locale))(reward)
+    from grpo_colab.rewards.graders import make_grader
+
+    judge = make_grader(
+        answer,
+        answer_in=answer_in or ANSWER_TAG,
+        reasoning_tag=reasoning_tag,
+        locale=locale,
+        tolerance=tolerance,
+        ignore=ignore,
+        choices=choices,
+        schema=schema,
+        grader=grader,
+    )
+    reward = Parametrised(_correctness_reward, judge)
+    return reward if judge.needs_row else reads_golds(judge.read_gold)(reward)
 
 
 def _need_text(gold: str) -> None:
@@ -79,13 +109,13 @@ def exact_answer_reward(completions: Completions, answer: Golds, **kwargs: Any) 
     does not count. None without a gold, and for an empty one. Raises TypeError for arguments of the wrong type, and
     ValueError for another number of golds than of completions.
     """
-    return _exact_answer_reward(ANSWER_TAG, completions, answer, **kwargs)
+    return _exact_answer_reward(ANSWER_TAG, REASONING_TAG, completions, answer, **kwargs)
 
 
-def get_exact_answer_reward(answer_in: str | None = ANSWER_TAG) -> Parametrised:
+def get_exact_answer_reward(answer_in: str | None = ANSWER_TAG, reasoning_tag: str = REASONING_TAG) -> Parametrised:
     """Return `exact_answer_reward` for answers elsewhere: see `get_correctness_reward`, also for its errors."""
     check_grading(answer_in, DEFAULT_LOCALE, 0.0)
-    return reads_golds(_need_text)(Parametrised(_exact_answer_reward, answer_in))
+    return reads_golds(_need_text)(Parametrised(_exact_answer_reward, answer_in, reasoning_tag))
 
 
 @reads_golds(gold_number)
@@ -96,42 +126,27 @@ def soft_correctness_reward(completions: Completions, answer: Golds, **kwargs: A
     no answer tag at all. The rest of the answer is not read: "18 or 19" pays for 18. Let `correctness_reward` decide
     where that matters. Golds and errors are those of `correctness_reward`.
     """
-    return _soft_correctness_reward(ANSWER_TAG, DEFAULT_LOCALE, 0.0, completions, answer, **kwargs)
+    return _soft_correctness_reward(ANSWER_TAG, DEFAULT_LOCALE, 0.0, REASONING_TAG, completions, answer, **kwargs)
 
 
 def get_soft_correctness_reward(
-    answer_in: str | None = ANSWER_TAG, locale: str = DEFAULT_LOCALE, tolerance: float = 0.0
+    answer_in: str | None = ANSWER_TAG,
+    locale: str = DEFAULT_LOCALE,
+    tolerance: float = 0.0,
+    reasoning_tag: str = REASONING_TAG,
 ) -> Parametrised:
     """Return `soft_correctness_reward` with the settings of `get_correctness_reward`, also for its errors."""
     check_grading(answer_in, locale, tolerance)
-    reward = Parametrised(_soft_correctness_reward, answer_in, locale, tolerance)
+    reward = Parametrised(_soft_correctness_reward, answer_in, locale, tolerance, reasoning_tag)
     return reads_golds(partial(gold_number, locale=locale))(reward)
 
 
-def number_reasons(
-    function: str,
-    completions: Completions,
-    answer: Golds,
-    *,
-    answer_in: str | None = None,
-    locale: str = DEFAULT_LOCALE,
-    tolerance: float = 0.0,
-    judge: Callable[..., Verdict] = grade,
-) -> list[Reason | None]:
-    """Return the reason of the verdict on each completion, for the reward called `function`; None where it has none.
+@lru_cache(maxsize=1)
+def number_grader() -> Grader:
+    """Return the grader of `correctness_reward`, imported at the first call: importing the rewards stays light."""
+    from grpo_colab.rewards.graders.numbers import NumberGrader
 
-    That is without a gold, and for a gold that is no number: a warning names it and the reward, once. With `answer_in`
-    None, the answer is in its tag. `judge` is `grade`, or a function with its arguments. Raises TypeError and
-    ValueError as `graded_pairs` does.
-    """
-    where = answer_in or ANSWER_TAG
-    reasons: list[Reason | None] = []
-    for text, gold in graded_pairs(function, completions, answer, locale):
-        if gold is None or not _is_number(function, gold, locale):
-            reasons.append(None)
-        else:
-            reasons.append(judge(text, gold, answer_in=where, locale=locale, tolerance=tolerance).reason)
-    return reasons
+    return NumberGrader()
 
 
 def paid_for(reasons: list[Reason | None]) -> list[float | None]:
@@ -140,24 +155,16 @@ def paid_for(reasons: list[Reason | None]) -> list[float | None]:
 
 
 def _correctness_reward(
-    answer_in: str | None,
-    locale: str,
-    tolerance: float,
-    /,
-    completions: Completions,
-    answer: Golds,
-    **kwargs: Any,
+    grader: Grader, /, completions: Completions, answer: Golds, **kwargs: Any
 ) -> list[float | None]:
-    """Pay as `correctness_reward` does, by the settings of `get_correctness_reward`."""
-    reasons = number_reasons(
-        "correctness_reward", completions, answer, answer_in=answer_in, locale=locale, tolerance=tolerance
-    )
-    log_shares(kwargs.get("log_metric"), [reason for reason in reasons if reason is not None])
-    return paid_for(reasons)
+    """Pay as `correctness_reward` does, by a grader's verdicts."""
+    verdicts = grader.judge_columns("correctness_reward", completions, answer, kwargs)
+    log_shares(kwargs.get("log_metric"), [verdict.reason for verdict in verdicts if verdict], grader.reasons)
+    return [None if verdict is None else verdict.score for verdict in verdicts]
 
 
 def _exact_answer_reward(
-    answer_in: str | None, /, completions: Completions, answer: Golds, **kwargs: Any
+    answer_in: str | None, reasoning_tag: str, /, completions: Completions, answer: Golds, **kwargs: Any
 ) -> list[float | None]:
     """Pay as `exact_answer_reward` does, for answers in `answer_in`."""
     pairs = graded_pairs("exact_answer_reward", completions, answer)
@@ -165,7 +172,7 @@ def _exact_answer_reward(
     rewards: list[float | None] = []
     for text, gold in pairs:
         is_empty = gold is None or not after_hash(gold).strip()
-        rewards.append(None if is_empty else float(_is_gold_text(answer_block(text, where), str(gold))))
+        rewards.append(None if is_empty else float(_is_gold_text(answer_block(text, where, reasoning_tag), str(gold))))
     return rewards
 
 
@@ -173,22 +180,22 @@ def _soft_correctness_reward(
     answer_in: str | None,
     locale: str,
     tolerance: float,
+    reasoning_tag: str,
     /,
     completions: Completions,
     answer: Golds,
     **kwargs: Any,
 ) -> list[float | None]:
     """Pay as `soft_correctness_reward` does, by the settings of `get_soft_correctness_reward`."""
-    reasons = number_reasons(
-        "soft_correctness_reward",
-        completions,
-        answer,
-        answer_in=answer_in,
-        locale=locale,
-        tolerance=tolerance,
-        judge=soft_grade,
-    )
-    return paid_for(reasons)
+    place = answer_in or ANSWER_TAG
+    settings: dict[str, Any] = {"answer_in": place, "locale": locale, "tolerance": tolerance}
+    rewards: list[float | None] = []
+    for text, gold in graded_pairs("soft_correctness_reward", completions, answer, locale):
+        if gold is None or not _is_number("soft_correctness_reward", gold, locale):
+            rewards.append(None)
+        else:
+            rewards.append(soft_grade(text, gold, reasoning_tag=reasoning_tag, **settings).score)
+    return rewards
 
 
 def _is_gold_text(block: str | Verdict, gold: str) -> bool:
@@ -210,12 +217,14 @@ def _is_number(function: str, gold: str, locale: str) -> bool:
     return True
 
 
-def log_shares(log_metric: Callable[[str, float], None] | None, reasons: list[str]) -> None:
+def log_shares(
+    log_metric: Callable[[str, float], None] | None, reasons: Sequence[Reason], known: Sequence[Reason] = REASONS
+) -> None:
     """Log the share of each reason among the verdicts as `verdict/<reason>`.
 
-    Every reason is logged each time, even with a share of 0: TRL averages over the calls that logged a name. Nothing is
-    logged where `log_metric` is None or there are no reasons.
+    Every reason that is `known` is logged each time, even with a share of 0: TRL averages over the calls that logged a
+    name. Nothing is logged where `log_metric` is None or there are no reasons.
     """
     if log_metric is not None and reasons:
-        for reason in REASONS:
+        for reason in known:
             log_metric(f"verdict/{reason}", reasons.count(reason) / len(reasons))

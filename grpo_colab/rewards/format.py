@@ -1,7 +1,7 @@
 """Pay for the form of a completion: `<reasoning>` and `<answer>` blocks, or `<think>`; or an answer that is an integer.
 
-The `get_...` variants take the name of the reasoning tag, so that `get_strict_format_reward("think")` asks for
-`<think>...</think>` and then `<answer>...</answer>`. `think_format_reward` asks for what reasoning models write by
+The `get_...` variants take the names of the tags, so that `get_strict_format_reward("think", "SOLUTION")` asks for
+`<think>...</think>` and then `<SOLUTION>...</SOLUTION>`. `think_format_reward` asks for what reasoning models write by
 themselves: `<think>...</think>` and then the answer, without a tag of its own.
 
 A form is that of the whole completion: a tag that the reasoning only names is one tag too many. An answer is looked for
@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from grpo_colab.rewards.arguments import Completions, texts_of
-from grpo_colab.rewards.grading import ANSWER_CLOSE, ANSWER_TAG, TAGS, Verdict, answer_block, check_grading
+from grpo_colab.rewards.grading import ANSWER_TAG, REASONING_TAG, TAG_NAME, TAGS, Verdict, answer_block, check_grading
 from grpo_colab.rewards.markup import clean
 from grpo_colab.rewards.number_parser import read_number
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE, LOCALES, MINUS
@@ -35,16 +35,18 @@ def integer_reward(completions: Completions, **kwargs: Any) -> list[float]:
     18, -3 and 1,200 are integers here; 18.0, $18 and 18 eggs are not. Raises TypeError for completions of the wrong
     type.
     """
-    return _integer_reward(ANSWER_TAG, DEFAULT_LOCALE, completions)
+    return _integer_reward(ANSWER_TAG, DEFAULT_LOCALE, REASONING_TAG, completions)
 
 
-def get_integer_reward(answer_in: str | None = ANSWER_TAG, locale: str = DEFAULT_LOCALE) -> Parametrised:
+def get_integer_reward(
+    answer_in: str | None = ANSWER_TAG, locale: str = DEFAULT_LOCALE, reasoning_tag: str = REASONING_TAG
+) -> Parametrised:
     """Return `integer_reward` for answers elsewhere, or in another notation: in `de`, 1.200 is an integer.
 
     The settings and their errors are those of `get_correctness_reward`.
     """
     check_grading(answer_in, locale, 0.0)
-    return Parametrised(_integer_reward, answer_in, locale)
+    return Parametrised(_integer_reward, answer_in, locale, reasoning_tag)
 
 
 def strict_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
@@ -85,19 +87,19 @@ def think_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
     return _think_format_reward(False, False, completions)
 
 
-def get_strict_format_reward(reasoning_tag: str = "think") -> Parametrised:
-    """Return `strict_format_reward` with another reasoning tag. Raises SettingError for what is no tag's name."""
-    return Parametrised(_strict_format_reward, _tags(reasoning_tag))
+def get_strict_format_reward(reasoning_tag: str = "think", answer_tag: str = "answer") -> Parametrised:
+    """Return `strict_format_reward` with other tags. Raises SettingError for what is no tag's name."""
+    return Parametrised(_strict_format_reward, _tags(reasoning_tag, answer_tag))
 
 
-def get_soft_format_reward(reasoning_tag: str = "think") -> Parametrised:
-    """Return `soft_format_reward` with another reasoning tag. Raises SettingError for what is no tag's name."""
-    return Parametrised(_soft_format_reward, _tags(reasoning_tag))
+def get_soft_format_reward(reasoning_tag: str = "think", answer_tag: str = "answer") -> Parametrised:
+    """Return `soft_format_reward` with other tags. Raises SettingError for what is no tag's name."""
+    return Parametrised(_soft_format_reward, _tags(reasoning_tag, answer_tag))
 
 
-def get_tag_count_reward(reasoning_tag: str = "think") -> Parametrised:
-    """Return `tag_count_reward` with another reasoning tag. Raises SettingError for what is no tag's name."""
-    return Parametrised(_tag_count_reward, _tags(reasoning_tag))
+def get_tag_count_reward(reasoning_tag: str = "think", answer_tag: str = "answer") -> Parametrised:
+    """Return `tag_count_reward` with other tags. Raises SettingError for what is no tag's name."""
+    return Parametrised(_tag_count_reward, _tags(reasoning_tag, answer_tag))
 
 
 def get_think_format_reward(prefilled: bool = False, empty: bool = False) -> Parametrised:
@@ -112,9 +114,13 @@ def get_think_format_reward(prefilled: bool = False, empty: bool = False) -> Par
     return Parametrised(_think_format_reward, prefilled, empty)
 
 
-def _integer_reward(answer_in: str | None, locale: str, /, completions: Completions, **kwargs: Any) -> list[float]:
-    where = answer_in or ANSWER_TAG
-    return [float(_is_integer(answer_block(text, where), locale)) for text in texts_of("integer_reward", completions)]
+def _integer_reward(
+    answer_in: str | None, locale: str, reasoning_tag: str, /, completions: Completions, **kwargs: Any
+) -> list[float]:
+    blocks = [
+        answer_block(text, answer_in or ANSWER_TAG, reasoning_tag) for text in texts_of("integer_reward", completions)
+    ]
+    return [float(_is_integer(block, locale)) for block in blocks]
 
 
 def _strict_format_reward(tags: Tags, /, completions: Completions, **kwargs: Any) -> list[float]:
@@ -141,16 +147,18 @@ def _is_integer(block: str | Verdict, locale: str) -> bool:
     return re.fullmatch(rf"[{MINUS}+]?(?:{LOCALES[locale].grouped}|[0-9]+)", text) is not None
 
 
-def _tags(reasoning_tag: str) -> Tags:
-    """Return the four tags, in order. Raises SettingError for a reasoning tag that is no name, or is `answer`."""
-    good = isinstance(reasoning_tag, str) and re.fullmatch(r"[A-Za-z_]\w*", reasoning_tag) and reasoning_tag != "answer"
-    require(bool(good), "reasoning_tag", reasoning_tag, "the name alone, such as 'think'")
-    return (f"<{reasoning_tag}>", f"</{reasoning_tag}>", *TAGS[2:])
+def _tags(reasoning_tag: str, answer_tag: str = "answer") -> Tags:
+    """Return the four tags, in order. Raises SettingError for a tag that is no name, and for two that are the same."""
+    for setting, name in (("reasoning_tag", reasoning_tag), ("answer_tag", answer_tag)):
+        good = isinstance(name, str) and re.fullmatch(TAG_NAME, name)
+        require(bool(good), setting, name, "the name alone, such as 'think'")
+    require(reasoning_tag != answer_tag, "reasoning_tag", reasoning_tag, "another name than that of the answer's tag")
+    return (f"<{reasoning_tag}>", f"</{reasoning_tag}>", f"<{answer_tag}>", f"</{answer_tag}>")
 
 
 @lru_cache
 def _pattern(tags: Tags) -> re.Pattern[str]:
-    return re.compile(f"({'|'.join(tags)})")
+    return re.compile(f"({'|'.join(map(re.escape, tags))})")
 
 
 def _blocks(text: str, tags: Tags) -> list[str] | None:
@@ -188,7 +196,7 @@ def _is_soft(text: str, tags: Tags) -> bool:
 
 def _tag_score(text: str, tags: Tags) -> float:
     """Return what `tag_count_reward` pays for one completion."""
-    _, _, trailing = text.partition(ANSWER_CLOSE)
+    _, _, trailing = text.partition(tags[-1])
     once = sum(text.count(tag) == 1 for tag in tags)
     return max(0.0, once / len(tags) - TRAILING_PENALTY * len(trailing.removeprefix("\n")))
 

@@ -23,29 +23,41 @@ from grpo_colab.rewards.parametrised import require
 
 TAGS: Final = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 ANSWER_OPEN, ANSWER_CLOSE = TAGS[2:]
-_THOUGHTS: Final = ("think", "reasoning")  # the blocks after which an answer is looked for
+REASONING_TAG: Final = "reasoning"
+_THOUGHTS: Final = ("think", REASONING_TAG)  # the blocks after which an answer is looked for
 
 # Where the answer is. Any other value is the name of a tag.
 ANSWER_TAG, BOXED, HASH = "answer_tag", "boxed", "hash"
-_TAG_NAME: Final = r"[A-Za-z_][\w.-]*"
+TAG_NAME: Final = r"[A-Za-z_][\w.-]*"
 _MARK: Final = {BOXED: "\\boxed", HASH: "####"}
 MOST_BOXES: Final = 20  # different ones
 LONGEST_BOX: Final = 2_000  # characters of a box, braces included
 
-Reason = Literal["right", "wrong", "no_tag", "many_tags", "unclosed", "many_numbers", "not_a_number", "too_long"]
-REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
+NumberReason = Literal["right", "wrong", "no_tag", "many_tags", "unclosed", "many_numbers", "not_a_number", "too_long"]
+REASONS: Final[tuple[NumberReason, ...]] = get_args(NumberReason)
+# With the reasons of other kinds of answers.
+Reason = NumberReason | Literal["many_answers", "not_a_choice", "not_json", "off_schema", "no_judgement"]
 
 
 class Verdict(NamedTuple):
-    """A grader's decision: the `reason`, and the number that was read, or None where none was."""
+    """A grader's decision: the `reason`, and the number that was read, or None where none was.
+
+    `partial` is what a wrong answer is worth, from 0.0 to below 1.0: above 0.0 only where a grader of others says so.
+    """
 
     reason: Reason
     value: Fraction | None = None
+    partial: float = 0.0
 
     @property
     def right(self) -> bool:
         """Tell whether the answer is right."""
         return self.reason == "right"
+
+    @property
+    def score(self) -> float:
+        """Return what the answer is worth, from 0.0 to 1.0."""
+        return 1.0 if self.reason == "right" else self.partial
 
 
 def grade(
@@ -55,18 +67,19 @@ def grade(
     answer_in: str = ANSWER_TAG,
     locale: str = DEFAULT_LOCALE,
     tolerance: float = 0.0,
+    reasoning_tag: str = REASONING_TAG,
 ) -> Verdict:
     """Decide whether the number in the one answer of `completion` equals the number `gold`.
 
-    `answer_in` says where the answer is: see `answer_block`. `locale` says how numbers are written: see `LOCALES`. The
-    comparison is exact, since both numbers are fractions; with a `tolerance` of 0.01, the number may be a hundredth of
-    the gold away from it. It takes time linear in the length of `completion`. For a completion without an answer or a
-    number in it, the verdict's reason says so. Raises TypeError for texts that are not strings, and ValueError when the
-    gold text is not a number: then the data is broken.
+    `answer_in` says where the answer is, and `reasoning_tag` what comes before it: see `answer_block`. `locale` says
+    how numbers are written: see `LOCALES`. The comparison is exact, since both numbers are fractions; with a
+    `tolerance` of 0.01, the number may be a hundredth of the gold away from it. It takes time linear in the length of
+    `completion`. For a completion without an answer or a number in it, the verdict's reason says so. Raises TypeError
+    for texts that are not strings, and ValueError when the gold text is not a number: then the data is broken.
     """
     _need_strings("grade", completion, gold)
     target = gold_number(gold, locale)
-    block = answer_block(completion, answer_in)
+    block = answer_block(completion, answer_in, reasoning_tag)
     return block if isinstance(block, Verdict) else _verdict(read_number(block, locale), target, tolerance)
 
 
@@ -77,6 +90,7 @@ def lenient_grade(
     answer_in: str = ANSWER_TAG,
     locale: str = DEFAULT_LOCALE,
     tolerance: float = 0.0,
+    reasoning_tag: str = REASONING_TAG,
 ) -> Verdict:
     """Decide whether the last number anywhere in `completion` equals `gold`, or else whether `grade` says right.
 
@@ -84,7 +98,9 @@ def lenient_grade(
     one, does not matter. Arguments and errors are those of `grade`.
     """
     _need_strings("lenient_grade", completion, gold)
-    strict = grade(completion, gold, answer_in=answer_in, locale=locale, tolerance=tolerance)
+    strict = grade(
+        completion, gold, answer_in=answer_in, locale=locale, tolerance=tolerance, reasoning_tag=reasoning_tag
+    )
     if strict.right:
         return strict
     return _verdict(last_number(completion, locale), gold_number(gold, locale), tolerance)
@@ -97,6 +113,7 @@ def soft_grade(
     answer_in: str = ANSWER_TAG,
     locale: str = DEFAULT_LOCALE,
     tolerance: float = 0.0,
+    reasoning_tag: str = REASONING_TAG,
 ) -> Verdict:
     """Decide whether the first number of the answer equals `gold`, or else whether `grade` says right.
 
@@ -104,10 +121,14 @@ def soft_grade(
     in it is marked as one. Arguments and errors are those of `grade`.
     """
     _need_strings("soft_grade", completion, gold)
-    strict = grade(completion, gold, answer_in=answer_in, locale=locale, tolerance=tolerance)
+    strict = grade(
+        completion, gold, answer_in=answer_in, locale=locale, tolerance=tolerance, reasoning_tag=reasoning_tag
+    )
     if strict.right:
         return strict
-    answer = answer_block(completion, answer_in) if marks_an_answer(completion, answer_in) else completion
+    answer = (
+        answer_block(completion, answer_in, reasoning_tag) if marks_an_answer(completion, answer_in) else completion
+    )
     if isinstance(answer, Verdict):
         return answer
     return _verdict(first_number(answer, locale), gold_number(gold, locale), tolerance)
@@ -143,7 +164,7 @@ def check_grading(answer_in: str | None, locale: str, tolerance: float) -> None:
 
     An `answer_in` of None is allowed: some graders then find the place by themselves.
     """
-    is_name = isinstance(answer_in, str) and re.fullmatch(_TAG_NAME, answer_in) and answer_in not in _THOUGHTS
+    is_name = isinstance(answer_in, str) and re.fullmatch(TAG_NAME, answer_in) and answer_in not in _THOUGHTS
     known = answer_in is None or is_name
     require(
         bool(known), "answer_in", answer_in, "'answer_tag', 'boxed', 'hash', or the name of a tag, as in 'SOLUTION'"
@@ -153,11 +174,11 @@ def check_grading(answer_in: str | None, locale: str, tolerance: float) -> None:
     require(number, "tolerance", tolerance, "a share of the gold number, from 0 to below 1, as in 0.0001")
 
 
-def answer_block(completion: str, answer_in: str = ANSWER_TAG) -> str | Verdict:
+def answer_block(completion: str, answer_in: str = ANSWER_TAG, reasoning_tag: str = REASONING_TAG) -> str | Verdict:
     r"""Return the text of the one answer of `completion`, or the verdict that says why there is none.
 
-    The answer is looked for after the last `</think>` or `</reasoning>`, since thoughts may name the marks. Where it is
-    depends on `answer_in`:
+    The answer is looked for after the last `</think>`, `</reasoning>` or end of `reasoning_tag`, since thoughts may
+    name the marks. Where it is depends on `answer_in`:
 
     - `answer_tag`: in `<answer>...</answer>`
     - another name, such as `SOLUTION`: in `<SOLUTION>...</SOLUTION>`
@@ -169,9 +190,9 @@ def answer_block(completion: str, answer_in: str = ANSWER_TAG) -> str | Verdict:
     2,000 characters; `not_a_number` where the words that touch it deny it, as in "It is not"; and of more than 20
     different boxes, the reason is `many_numbers`. Takes time linear in the length of `completion`.
     """
-    text = after_thoughts(completion)
+    text = after_thoughts(completion, reasoning_tag)
     if answer_in == BOXED:
-        return _boxed(text)
+        return _boxed(text, reasoning_tag)
     if answer_in == HASH:
         return _after_one_hash(text)
     if answer_in == ANSWER_TAG:
@@ -187,10 +208,19 @@ def marks_an_answer(completion: str, answer_in: str = ANSWER_TAG) -> bool:
     return f"<{tag}>" in completion or f"</{tag}>" in completion
 
 
-def after_thoughts(completion: str) -> str:
-    """Return what follows the last `</think>` or `</reasoning>`: all of `completion` where there is none."""
-    ends = [completion.rfind(f"</{name}>") + len(f"</{name}>") for name in _THOUGHTS if f"</{name}>" in completion]
-    return completion[max(ends) :] if ends else completion
+def after_thoughts(completion: str, reasoning_tag: str = REASONING_TAG) -> str:
+    """Return what follows the last `</think>`, `</reasoning>` or `</reasoning_tag>`: all where there is none."""
+    end = 0
+    for name in _thoughts(reasoning_tag):
+        closed = completion.rfind(f"</{name}>")
+        if closed >= 0:
+            end = max(end, closed + len(f"</{name}>"))
+    return completion[end:]
+
+
+def _thoughts(reasoning_tag: str) -> tuple[str, ...]:
+    """Return the names of the blocks that hold thoughts."""
+    return _THOUGHTS if reasoning_tag in _THOUGHTS else (*_THOUGHTS, reasoning_tag)
 
 
 def _tagged(text: str, opening: str, closing: str) -> str | Verdict:
@@ -222,7 +252,7 @@ _RELATION: Final = (
 _SAID_AFTER: Final = r"(?i)[\s$\\)\]]*(?:is|are|was|were|can|could|would)(?:\s+be)?((?:n['’]t|\s+\w+))"
 
 
-def _boxed(text: str) -> str | Verdict:
+def _boxed(text: str, reasoning_tag: str) -> str | Verdict:
     """Return what is in the boxes of a text, or the verdict that says why there is nothing.
 
     Every box must be closed, and stand outside a block of reasoning that is still open.
@@ -241,7 +271,7 @@ def _boxed(text: str) -> str | Verdict:
         is_denied = is_denied or (not is_joiner and _denies_a_box(before, text[end : end + _NEAR]))
     if not contents:
         return Verdict("no_tag")
-    if any(f"<{name}>" in text for name in _THOUGHTS):
+    if any(f"<{name}>" in text for name in _thoughts(reasoning_tag)):
         return Verdict("unclosed")
     return Verdict("not_a_number") if is_denied else ", ".join(contents)
 

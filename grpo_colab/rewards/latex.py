@@ -26,6 +26,7 @@ from grpo_colab.rewards.golds import reads_golds, warn_of_gold
 from grpo_colab.rewards.grading import (
     ANSWER_TAG,
     BOXED,
+    REASONING_TAG,
     Reason,
     Verdict,
     after_hash,
@@ -73,7 +74,7 @@ def math_reward(completions: Completions, answer: Golds, **kwargs: Any) -> list[
     process died or hung twice through no fault of the answer. Raises TypeError for arguments of the wrong type, and
     ValueError for another number of golds than of completions.
     """
-    return _math_reward(TIME_LIMIT_S, None, DEFAULT_LOCALE, 0.0, completions, answer, **kwargs)
+    return _math_reward(TIME_LIMIT_S, None, DEFAULT_LOCALE, 0.0, REASONING_TAG, completions, answer, **kwargs)
 
 
 def get_math_reward(
@@ -81,19 +82,20 @@ def get_math_reward(
     answer_in: str | None = None,
     locale: str = DEFAULT_LOCALE,
     tolerance: float = 0.0,
+    reasoning_tag: str = REASONING_TAG,
 ) -> Parametrised:
     r"""Return `math_reward` with another time limit per answer, from 0.01 to 60 seconds of CPU time.
 
-    `answer_in`, `locale` and `tolerance` are those of `get_correctness_reward`; with an `answer_in` of None, the answer
-    is looked for as `math_reward` does. With a `tolerance` of 0.0001, `3.3333` is right for `10/3`, and `1.4142` for
-    `\sqrt{2}`. Raises SettingError for a setting that cannot work and on a system without fork, and ImportError without
-    math-verify.
+    `answer_in`, `locale`, `tolerance` and `reasoning_tag` are those of `get_correctness_reward`; with an `answer_in` of
+    None, the answer is looked for as `math_reward` does. With a `tolerance` of 0.0001, `3.3333` is right for `10/3`,
+    and `1.4142` for `\sqrt{2}`. Raises SettingError for a setting that cannot work and on a system without fork, and
+    ImportError without math-verify.
     """
     number = isinstance(time_limit_s, int | float) and not isinstance(time_limit_s, bool)
     require(number and 0.01 <= time_limit_s <= 60, "time_limit_s", time_limit_s, "seconds from 0.01 to 60")
     check_grading(answer_in, locale, tolerance)
     need_math_verify()
-    reward = Parametrised(_math_reward, float(time_limit_s), answer_in, locale, tolerance)
+    reward = Parametrised(_math_reward, float(time_limit_s), answer_in, locale, tolerance, reasoning_tag)
     return reads_golds(partial(read_math_gold, locale=locale))(reward)
 
 
@@ -106,6 +108,7 @@ def math_reasons(
     locale: str = DEFAULT_LOCALE,
     tolerance: float = 0.0,
     time_limit_s: float = TIME_LIMIT_S,
+    reasoning_tag: str = REASONING_TAG,
 ) -> list[Reason | None]:
     """Return the reason of the verdict on each completion, for the reward called `function`; None where it has none.
 
@@ -121,7 +124,7 @@ def math_reasons(
     for (text, gold_text), stated in zip(pairs, answer, strict=True):
         is_number = not isinstance(stated, str)
         gold = None if gold_text is None else _gold_or_warning(function, gold_text, locale, is_number)
-        reasons.append(None if gold is None else judge(_answer(text, answer_in), gold, rule))
+        reasons.append(None if gold is None else judge(_answer(text, answer_in, reasoning_tag), gold, rule))
     return reasons
 
 
@@ -167,6 +170,7 @@ def _math_reward(
     answer_in: str | None,
     locale: str,
     tolerance: float,
+    reasoning_tag: str,
     /,
     completions: Completions,
     answer: Golds,
@@ -181,6 +185,7 @@ def _math_reward(
         locale=locale,
         tolerance=tolerance,
         time_limit_s=time_limit_s,
+        reasoning_tag=reasoning_tag,
     )
     log_shares(kwargs.get("log_metric"), [reason for reason in reasons if reason is not None])
     return paid_for(reasons)
@@ -238,14 +243,14 @@ def _is_text_answer(formula: str) -> bool:
     return len(formula) <= LONGEST_TEXT and has_sign and "?" not in formula and is_balanced(formula)
 
 
-def _answer(completion: str, answer_in: str | None) -> str | Verdict:
+def _answer(completion: str, answer_in: str | None, reasoning_tag: str) -> str | Verdict:
     """Return the text of the answer, or the verdict that says why there is none.
 
     Takes time linear in the length of `completion`.
     """
     if answer_in is None:
-        answer_in = ANSWER_TAG if marks_an_answer(after_thoughts(completion)) else BOXED
-    return answer_block(completion, answer_in)
+        answer_in = ANSWER_TAG if marks_an_answer(after_thoughts(completion, reasoning_tag)) else BOXED
+    return answer_block(completion, answer_in, reasoning_tag)
 
 
 def _judge(answer: str | Verdict, gold: Gold, rule: _Rule) -> Reason:

@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, Final, TypeGuard
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from grpo_colab.rewards import latex
 from grpo_colab.rewards.arguments import Completions, Golds, texts_of
-from grpo_colab.rewards.correctness import number_reasons
-from grpo_colab.rewards.golds import Reader, reads_golds
-from grpo_colab.rewards.grading import ANSWER_OPEN, Reason, after_thoughts, check_grading, gold_number
+from grpo_colab.rewards.correctness import number_grader
+from grpo_colab.rewards.golds import reads_golds
+from grpo_colab.rewards.grading import REASONING_TAG, after_thoughts, gold_number
 from grpo_colab.rewards.languages import SPACELESS
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 from grpo_colab.rewards.parametrised import Parametrised, require
 
+if TYPE_CHECKING:
+    from grpo_colab.rewards.graders import Grader
+
 Ids = Sequence[Sequence[int]]
-Grading = tuple[str, str | None, str, float]  # the grader's name, answer_in, locale, tolerance
-_BY_NUMBER: Final = "correctness"
-_DEFAULT_GRADING: Final[Grading] = (_BY_NUMBER, None, DEFAULT_LOCALE, 0.0)
-# What finds the verdicts, and what reads a gold, by the grader's name.
-_GRADERS: Final[Mapping[str, Callable[..., list[Reason | None]]]] = {
-    _BY_NUMBER: number_reasons,
-    "math": latex.math_reasons,
-}
-_GOLD_READERS: Final[Mapping[str, Callable[..., object]]] = {_BY_NUMBER: gold_number, "math": latex.read_math_gold}
+_BY_KIND: Final = "correctness"  # by the kind of answer, which is a number unless `answer` says otherwise
 # A line that is a step; the group is what follows its marker.
 _STEP: Final = re.compile(
     r"[ \t]*+(?:#++ )?(?:\*\*)?(?:Step [0-9]+[:.)]?|[0-9]+[.)](?=[ \t])|[-*•](?=[ \t])"
@@ -59,20 +52,39 @@ def length_reward(
     Raises ValueError for an argument of another length than `completions`, and TypeError for completions or golds of
     the wrong type.
     """
-    return _length_reward(*_DEFAULT_GRADING, completions, answer, prompts, completion_ids, **kwargs)
+    return _length_reward(number_grader(), completions, answer, prompts, completion_ids, **kwargs)
 
 
 def get_length_reward(
-    grader: str = _BY_NUMBER, answer_in: str | None = None, locale: str = DEFAULT_LOCALE, tolerance: float = 0.0
+    grader: str = _BY_KIND,
+    answer_in: str | None = None,
+    locale: str = DEFAULT_LOCALE,
+    tolerance: float = 0.0,
+    *,
+    answer: str = "number",
+    reasoning_tag: str = REASONING_TAG,
+    ignore: Sequence[str] | str | None = None,
+    choices: Sequence[str] = (),
+    schema: str = "",
 ) -> Parametrised:
-    """Return `length_reward` with the grader that says what is right: `correctness` or `math`.
+    """Return `length_reward` with the grader that says what is right: `correctness`, `math`, or `my.py:grade`.
 
-    The other settings are those of the grader: see `get_correctness_reward` and `get_math_reward`. With `answer_in`
-    None, the answer is where the grader looks by itself. Raises SettingError for a setting that cannot work, and the
-    errors of `get_math_reward` for `math`.
+    The other settings are those of `get_correctness_reward` and `get_math_reward`. With `answer_in` None, the answer is
+    where the grader looks by itself. Raises SettingError for a setting that cannot work, and the errors of
+    `get_math_reward` for `math`.
     """
-    grading = _checked_grading(grader, answer_in, locale, tolerance)
-    return _gold_reader(grading)(Parametrised(_length_reward, *grading))
+    judge = _grader(
+        grader,
+        answer=answer,
+        answer_in=answer_in,
+        reasoning_tag=reasoning_tag,
+        locale=locale,
+        tolerance=tolerance,
+        ignore=ignore,
+        choices=choices,
+        schema=schema,
+    )
+    return _reading_golds(judge, Parametrised(_length_reward, judge))
 
 
 def get_cosine_scaled_reward(
@@ -81,15 +93,21 @@ def get_cosine_scaled_reward(
     max_value_wrong: float = -0.5,
     min_value_correct: float = 0.5,
     max_value_correct: float = 1.0,
-    grader: str = _BY_NUMBER,
+    grader: str = _BY_KIND,
     answer_in: str | None = None,
     locale: str = DEFAULT_LOCALE,
     tolerance: float = 0.0,
+    *,
+    answer: str = "number",
+    reasoning_tag: str = REASONING_TAG,
+    ignore: Sequence[str] | str | None = None,
+    choices: Sequence[str] = (),
+    schema: str = "",
 ) -> Parametrised:
     """Return correctness scaled by length along a cosine: short right answers earn most, short wrong ones lose most.
 
     This is from "Demystifying Long Chain-of-Thought Reasoning" (arXiv 2502.03373), appendix C.1, with TRL's names and
-    defaults. The last four settings say what is right: see `get_length_reward`. Lengths are in tokens. A right
+    defaults. The last settings say what is right: see `get_length_reward`. Lengths are in tokens. A right
     completion of length 0 earns `max_value_correct`, one of `max_len` or more `min_value_correct`. A wrong completion
     of length 0 earns `min_value_wrong`, one of `max_len` or more `max_value_wrong`. None without a gold that the grader
     reads, and without `completion_ids`.
@@ -105,9 +123,19 @@ def get_cosine_scaled_reward(
         ("min_value_correct", min_value_correct, max_value_correct),
     ):
         require(_are_finite(low, high) and low <= high, name, low, f"a number of at most {high!r}")
-    grading = _checked_grading(grader, answer_in, locale, tolerance)
+    judge = _grader(
+        grader,
+        answer=answer,
+        answer_in=answer_in,
+        reasoning_tag=reasoning_tag,
+        locale=locale,
+        tolerance=tolerance,
+        ignore=ignore,
+        choices=choices,
+        schema=schema,
+    )
     wrong, correct = (max_value_wrong, min_value_wrong), (min_value_correct, max_value_correct)
-    return _gold_reader(grading)(Parametrised(_cosine_scaled_reward, max_len, wrong, correct, grading))
+    return _reading_golds(judge, Parametrised(_cosine_scaled_reward, max_len, wrong, correct, judge))
 
 
 def get_soft_overlong_punishment_reward(max_completion_len: int, soft_punish_cache: int) -> Parametrised:
@@ -144,27 +172,26 @@ def get_repetition_penalty_reward(ngram_size: int = 3, max_penalty: float = -1.0
 
 def reasoning_steps_reward(completions: Completions, **kwargs: Any) -> list[float]:
     """Pay a third for each different step before the answer, at most 1.0: see `get_reasoning_steps_reward`."""
-    return _reasoning_steps_reward(3, completions)
+    return _reasoning_steps_reward(3, "answer", REASONING_TAG, completions)
 
 
-def get_reasoning_steps_reward(steps: int = 3) -> Parametrised:
+def get_reasoning_steps_reward(
+    steps: int = 3, answer_tag: str = "answer", reasoning_tag: str = REASONING_TAG
+) -> Parametrised:
     """Return a reward for the number of different steps before the answer, divided by `steps`, at most 1.0.
 
-    The idea is open-r1's. Steps count before the `<answer>` that follows the last `</think>` or `</reasoning>`, or in
-    the whole text where there is none. A step is a line that begins with "Step 2", "2.", "2)", a bullet, or First,
-    Second, Third, Next, Then, Finally, and goes on after it. Steps are compared by what follows this marker: "Step 1:
-    add" and "Step 2: add" count once. A marker alone does not count. Raises SettingError unless `steps` is 1 or more.
-    The reward raises TypeError for completions of the wrong type.
+    The idea is open-r1's. Steps count before the `<answer>` (or `answer_tag`) that follows the last `</think>`,
+    `</reasoning>` or end of `reasoning_tag`, or in the whole text where there is none. A step is a line that begins
+    with "Step 2", "2.", "2)", a bullet, or First, Second, Third, Next, Then, Finally, and goes on after it. Steps are
+    compared by what follows this marker: "Step 1: add" and "Step 2: add" count once. A marker alone does not count.
+    Raises SettingError unless `steps` is 1 or more. The reward raises TypeError for completions of the wrong type.
     """
     require(_is_integer(steps, 1), "steps", steps, "a number of steps, 1 or more")
-    return Parametrised(_reasoning_steps_reward, steps)
+    return Parametrised(_reasoning_steps_reward, steps, answer_tag, reasoning_tag)
 
 
 def _length_reward(
-    grader: str,
-    answer_in: str | None,
-    locale: str,
-    tolerance: float,
+    grader: Grader,
     /,
     completions: Completions,
     answer: Golds,
@@ -173,24 +200,24 @@ def _length_reward(
     **kwargs: Any,
 ) -> list[float | None]:
     """Pay as `length_reward` does, by the settings of `get_length_reward`."""
-    reasons = _reasons("length_reward", (grader, answer_in, locale, tolerance), completions, answer)
+    verdicts = grader.judge_columns("length_reward", completions, answer, kwargs)
     lengths = _lengths("length_reward", completion_ids, completions)
     if lengths is None:
         lengths = [len(_words(text)) for text in texts_of("length_reward", completions)]
-    if prompts is not None and len(prompts) != len(reasons):
-        raise ValueError(f"length_reward: {len(prompts)} prompts for {len(reasons)} completions")
-    keys = [repr(prompt) for prompt in prompts] if prompts is not None else [""] * len(reasons)
+    if prompts is not None and len(prompts) != len(verdicts):
+        raise ValueError(f"length_reward: {len(prompts)} prompts for {len(verdicts)} completions")
+    keys = [repr(prompt) for prompt in prompts] if prompts is not None else [""] * len(verdicts)
     lengths_of: dict[str, list[int]] = {}  # the lengths of each group
     for key, length in zip(keys, lengths, strict=True):
         lengths_of.setdefault(key, []).append(length)
     bounds = {key: (min(group), max(group)) for key, group in lengths_of.items()}
     rewards: list[float | None] = []
-    for reason, key, length in zip(reasons, keys, lengths, strict=True):
+    for verdict, key, length in zip(verdicts, keys, lengths, strict=True):
         shortest, longest = bounds[key]
         reward = 0.0 if shortest == longest else 0.5 - (length - shortest) / (longest - shortest)
-        if reason is None:
+        if verdict is None:
             rewards.append(None)
-        elif reason == "right":
+        elif verdict.right:
             rewards.append(reward)
         else:
             rewards.append(min(0.0, reward))
@@ -201,23 +228,23 @@ def _cosine_scaled_reward(
     max_len: int,
     wrong: tuple[float, float],
     correct: tuple[float, float],
-    grading: Grading,
+    grader: Grader,
     /,
     completions: Completions,
     answer: Golds,
     completion_ids: Ids | None = None,
     **kwargs: Any,
 ) -> list[float | None]:
-    reasons = _reasons("cosine_scaled_reward", grading, completions, answer)
+    verdicts = grader.judge_columns("cosine_scaled_reward", completions, answer, kwargs)
     lengths = _lengths("cosine_scaled_reward", completion_ids, completions)
     if lengths is None:
-        return [None] * len(reasons)
+        return [None] * len(verdicts)
     rewards: list[float | None] = []
-    for reason, length in zip(reasons, lengths, strict=True):
-        if reason is None:
+    for verdict, length in zip(verdicts, lengths, strict=True):
+        if verdict is None:
             rewards.append(None)
             continue
-        at_max_len, at_zero = correct if reason == "right" else wrong
+        at_max_len, at_zero = correct if verdict.right else wrong
         # Beyond max_len the cosine would rise again.
         share = (1 + math.cos(math.pi * min(1.0, length / max_len))) / 2
         rewards.append(at_max_len + (at_zero - at_max_len) * share)
@@ -265,12 +292,14 @@ def _repetition_penalty_reward(
     return rewards
 
 
-def _reasoning_steps_reward(steps: int, /, completions: Completions, **kwargs: Any) -> list[float]:
+def _reasoning_steps_reward(
+    steps: int, answer_tag: str, reasoning_tag: str, /, completions: Completions, **kwargs: Any
+) -> list[float]:
     rewards = []
     for text in texts_of("reasoning_steps_reward", completions):
         found: set[str] = set()
-        rest = after_thoughts(text)
-        before_answer = text[: len(text) - len(rest)] + rest.partition(ANSWER_OPEN)[0]
+        rest = after_thoughts(text, reasoning_tag)
+        before_answer = text[: len(text) - len(rest)] + rest.partition(f"<{answer_tag}>")[0]
         for line in before_answer.splitlines():
             match = _STEP.match(line)
             if match:
@@ -279,26 +308,25 @@ def _reasoning_steps_reward(steps: int, /, completions: Completions, **kwargs: A
     return rewards
 
 
-def _checked_grading(grader: str, answer_in: str | None, locale: str, tolerance: float) -> Grading:
-    """Return the settings of a grading. Raises SettingError for one that cannot work, and as `get_math_reward` does."""
-    require(isinstance(grader, str) and grader in _GRADERS, "grader", grader, " or ".join(map(repr, _GRADERS)))
-    check_grading(answer_in, locale, tolerance)
-    if grader != _BY_NUMBER:
-        latex.need_math_verify()
-    return grader, answer_in, locale, tolerance
+def _grader(name: str, **settings: Any) -> Grader:
+    """Return the grader of a name: `correctness`, `math`, or a function such as `my.py:grade`.
+
+    Raises SettingError for a setting that cannot work, and as `get_math_reward` does.
+    """
+    from grpo_colab.rewards.graders import make_grader
+
+    known = isinstance(name, str) and (name in (_BY_KIND, "math") or "." in name)
+    require(known, "grader", name, "'correctness' or 'math', or a function such as 'my.py:grade'")
+    if name == "math":
+        settings = settings | {"answer": "math"}
+    elif name != _BY_KIND:
+        settings = settings | {"grader": name}
+    return make_grader(**settings)
 
 
-def _gold_reader(grading: Grading) -> Callable[[Parametrised], Parametrised]:
-    """Return the decorator that declares how a reward with this grading reads its golds."""
-    grader, _, locale, _ = grading
-    reader: Reader = partial(_GOLD_READERS[grader], locale=locale)
-    return reads_golds(reader)
-
-
-def _reasons(function: str, grading: Grading, completions: Completions, answer: Golds) -> list[Reason | None]:
-    """Return the grader's verdict on each completion, None where it has none, for the reward called `function`."""
-    grader, answer_in, locale, tolerance = grading
-    return _GRADERS[grader](function, completions, answer, answer_in=answer_in, locale=locale, tolerance=tolerance)
+def _reading_golds(grader: Grader, reward: Parametrised) -> Parametrised:
+    """Return the reward, which declares how its grader reads a gold, where that takes the gold alone."""
+    return reward if grader.needs_row else reads_golds(grader.read_gold)(reward)
 
 
 def _texts_and_ids(

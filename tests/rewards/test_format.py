@@ -84,11 +84,22 @@ def test_the_other_forms_under_the_think_tag() -> None:
     assert get_tag_count_reward("think")(completions=texts) == pytest.approx([1.0, 0.75, 0.96])
 
 
-@pytest.mark.parametrize("tag", ["<think>", "", "a b", "think|x", "answer", None, 3])
+@pytest.mark.parametrize("tag", ["<think>", "", "a b", "think|x", None, 3])
 def test_what_is_no_tags_name_is_refused(tag: Any) -> None:
     for make in (get_strict_format_reward, get_soft_format_reward, get_tag_count_reward):
         with refused("reasoning_tag", tag, remedy="write the name alone"):
             make(tag)
+        with refused("answer_tag", tag, remedy="write the name alone"):
+            make("think", tag)
+        with refused("reasoning_tag", "answer", remedy="another name"):
+            make("answer")
+
+
+def test_the_answers_tag_may_have_another_name() -> None:
+    text = STRICT.replace("<answer>", "<SOLUTION>").replace("</answer>", "</SOLUTION>")
+    for make in (get_strict_format_reward, get_soft_format_reward, get_tag_count_reward):
+        assert make("think", "SOLUTION")(completions=[text, STRICT])[0] == 1.0
+        assert make("think", "SOLUTION")(completions=[text, STRICT])[1] < 1.0
 
 
 def test_prefilled_is_yes_or_no() -> None:
