@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.recipe.recipe import DEFAULT_PRESET, Recipe
 from grpo_colab.recipe.schema import Text
+from grpo_colab.recipe.trust import check_trust
 from grpo_colab.runs import checkpoints, mirror
 from grpo_colab.runs.lock import check_no_links
 from grpo_colab.runs.resume import runs_of
@@ -184,6 +185,8 @@ def trained(recipe: Recipe, trust_code: bool = False) -> Run:
     """
     from grpo_colab import train
 
+    check_trust(recipe, trust_code, only=("task.name",))
+    recipe = recipe.completed_by_task()  # as that of a run is
     for run in runs_of(recipe):
         if run.finished:
             info(f"{run.path} is this recipe's run, and finished; train(recipe, resume=False) trains another.")

@@ -7,7 +7,7 @@ import sys
 import click
 
 from grpo_colab.cli.group import cli
-from grpo_colab.cli.options import PASS_ON, path_option
+from grpo_colab.cli.options import PASS_ON, path_option, trust_option
 from grpo_colab.cli.output import (
     announce_foreign_code,
     chatter_to_stderr,
@@ -60,7 +60,10 @@ def make_report(runs: tuple[str, ...], out: str | None) -> None:
     "--model", metavar="NAME", help="A sentence-transformers model or folder. [default: an installed one or TF-IDF]"
 )
 @click.option("--n", type=int, metavar="N", help="Number of problems per split. [default: all]")
-def embed(words: tuple[str, ...], run: str | None, out: str | None, model: str | None, n: int | None) -> None:
+@trust_option
+def embed(
+    words: tuple[str, ...], run: str | None, out: str | None, model: str | None, n: int | None, trust_code: bool
+) -> None:
     from grpo_colab.recipe.overrides import parse_overrides
     from grpo_colab.reporting.embedding import embed as embed_task
     from grpo_colab.reporting.embedding import embed_text
@@ -78,7 +81,9 @@ def embed(words: tuple[str, ...], run: str | None, out: str | None, model: str |
             "embed takes one task at a time", setting="TASK", value=" ".join(names), remedy="name one of them"
         )
     with chatter_to_stderr():
-        found = embed_task(names[0] if names else None, run=run, out=out, model=model, n=n, **options)
+        found = embed_task(
+            names[0] if names else None, run=run, out=out, model=model, n=n, trust_code=trust_code, **options
+        )
     click.echo(printable(embed_text(found)))
 
 

@@ -14,6 +14,7 @@ from grpo_colab.doctor.findings import Answer, Probe, broken, ok, tried, warning
 from grpo_colab.doctor.packages import version_of
 from grpo_colab.errors import one_line
 from grpo_colab.tasks.gsm8k import HUB_CONFIGURATION, HUB_NAME
+from grpo_colab.tasks.names import parse_task
 
 
 def check_hf_token(probe: Probe) -> Answer:
@@ -78,6 +79,10 @@ def check_data(probe: Probe) -> Answer:
     from huggingface_hub import constants
 
     task = probe.recipe.task if probe.recipe else {}
+    if task and parse_task(task["name"]).runs_code:
+        return ok(
+            f"task.name = {parse_task(task['name']).label!r}, whose own code has the problems, and is not run here"
+        )
     if task.get("name") != "gsm8k" or task.get("path"):
         return ok(f"task.name = {task['name']!r}, with problems that are here" if task else "none were named")
     home = Path(os.environ.get("HF_DATASETS_CACHE") or f"{constants.HF_HOME}/datasets")

@@ -21,7 +21,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from grpo_colab.errors import SettingError
 from grpo_colab.policy.templates import check_prompts, load_tokenizer
 from grpo_colab.recipe.recipe import Recipe
-from grpo_colab.tasks import Problem
+from grpo_colab.tasks import Problem, load_task
+from grpo_colab.tasks.names import parse_task
 from grpo_colab.utils.toml_reading import parse_toml
 
 recipe = Recipe.model_validate(parse_toml(sys.argv[1]))
@@ -29,9 +30,13 @@ tokenizer, found = load_tokenizer(recipe), None
 if tokenizer is not None:
     found = ["", ""]
     try:
-        task, problems = recipe.load_task(), [Problem("What is 1 + 1?", "2")]
-        if recipe.task["name"] != "gsm8k" or recipe.task.get("path"):  # the others are here
-            problems = task.problems("train", 200)
+        problems = [Problem("What is 1 + 1?", "2")]
+        if parse_task(recipe.task["name"]).runs_code:  # nothing of others is run: a prompt of the usual form stands in
+            task = load_task("gsm8k", system_prompt=recipe.task.get("system_prompt"))
+        else:
+            task = recipe.load_task()
+            if recipe.task["name"] != "gsm8k" or recipe.task.get("path"):  # the others are here
+                problems = task.problems("train", 200)
         check_prompts(recipe, task, problems, tokenizer)
     except SettingError as error:
         remedy = error.remedy or ""

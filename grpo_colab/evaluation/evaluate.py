@@ -22,6 +22,8 @@ from grpo_colab.runs.lock import check_no_links
 from grpo_colab.runs.records import AnswerRow
 from grpo_colab.runs.run import Run
 from grpo_colab.tasks import Problem, Task, column_values
+from grpo_colab.tasks.names import parse_task
+from grpo_colab.tasks.own_tasks import problems_of
 
 if TYPE_CHECKING:
     from grpo_colab.policy.policy import Policy
@@ -53,6 +55,7 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     foreign_code = check_trust(recipe, trust_code)
     if foreign_code:
         print(foreign_code, file=sys.stderr)
+    recipe = recipe.completed_by_task()
     task = recipe.load_task()
     # a problem whose line in the file is damaged has no earlier answer to be compared with
     held_out = evaluation_problems(task, recipe)
@@ -82,7 +85,7 @@ def comparison(recipe: Recipe, before: Sequence[AnswerRow], after: Sequence[Answ
     `before[i]` and `after[i]` answer the same problem, and there is at least one. Nothing is written.
     """
     return {
-        "task": recipe.task["name"],
+        "task": parse_task(recipe.task["name"]).label,
         "split": recipe.evaluation.split,
         "n": len(before),
         "before": summary(before),
@@ -97,7 +100,7 @@ def evaluation_problems(task: Task, recipe: Recipe) -> list[Problem]:
 
     Raises SettingError for a split without problems.
     """
-    problems = task.problems(recipe.evaluation.split, recipe.evaluation.n)
+    problems = problems_of(task, recipe.evaluation.split, recipe.evaluation.n)
     if not problems:
         raise SettingError(
             f"the task {task.name!r} has none in it", setting="evaluation.split", value=recipe.evaluation.split

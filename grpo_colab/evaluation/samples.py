@@ -9,6 +9,7 @@ from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.trust import check_trust
 from grpo_colab.runs.records import AnswerRow
 from grpo_colab.tasks import Problem
+from grpo_colab.tasks.own_tasks import problems_of
 
 
 def answer_without_and_with_adapter(
@@ -28,6 +29,7 @@ def answer_without_and_with_adapter(
     import_unsloth()
     free_memory()  # a model that was trained in this process may still hold it
     check_trust(recipe, trust_code)
+    recipe = recipe.completed_by_task()
     # without vLLM, which takes minutes to start and cannot answer without the adapter
     without_vllm = recipe.model_copy(update={"model": recipe.model | {"fast_inference": False}})
     policy = load_policy(without_vllm, current_device(), adapter)
@@ -48,6 +50,7 @@ def sample_answers(recipe: Recipe, n: int) -> list[AnswerRow]:
     from grpo_colab.utils.device import current_device
 
     check_trust(recipe)
+    recipe = recipe.completed_by_task()
     policy = load_policy(recipe, current_device())
     task = recipe.load_task()
-    return answer(policy, recipe, task, task.problems("train", n), at_once=64)
+    return answer(policy, recipe, task, problems_of(task, "train", n), at_once=64)

@@ -14,6 +14,7 @@ from grpo_colab.recipe.schema import DERIVED, RENAMED, secrets_in
 from grpo_colab.rewards.grading import ANSWER_TAG
 from grpo_colab.rewards.resolve import split_settings
 from grpo_colab.tasks import TASKS, task_class
+from grpo_colab.tasks.names import canonical_task, parse_task
 from grpo_colab.utils.files import check_name, expanded
 from grpo_colab.utils.toml_reading import read_toml
 
@@ -35,10 +36,11 @@ def read_tables(source: str | Path, based_on_it: tuple[Path, ...] = ()) -> dict[
     """Return the tables of `source`, a preset or a TOML file, merged into those of the preset that it starts from.
 
     Beside the tables, the result has the recipe's "name" and "description". It has each of DRAWING_TABLES only where a
-    file has it. A file without `preset` and without [rewards] gets the rewards of its task. `based_on_it` is the chain
-    of files that led here, each of which starts from the next. Values are not checked. Raises SettingError for an
-    unknown preset, for a file that cannot be read or that starts from itself, for an unknown table, for a secret in
-    [model], [lora] or [grpo], for a name that no folder can have, and for whatever `renamed` refuses.
+    file has it. A file without `preset` and without [rewards] gets the rewards of its task; for a class of somebody's
+    own, these come later, and "own_rewards" says so. `based_on_it` is the chain of files that led here, each of which
+    starts from the next. Values are not checked. Raises SettingError for an unknown preset, for a file that cannot be
+    read or that starts from itself, for an unknown table, for a secret in [model], [lora] or [grpo], for a name that no
+    folder can have, and for whatever `renamed` refuses.
     """
     path = _path_of(source, based_on_it)
     content = _parse(path, source, based_on_it)
@@ -47,15 +49,36 @@ def read_tables(source: str | Path, based_on_it: tuple[Path, ...] = ()) -> dict[
         _need_no_secrets(content.get(table, {}), table, path)
     if "preset" in content:
         tables = read_tables(content["preset"], (*based_on_it, path))
-    else:
+    elif "rewards" in content:
         # Without a preset, a file either lists all of its rewards or gets those of its task.
-        tables = {"rewards": {} if "rewards" in content else _default_rewards(content)}
+        tables = {"rewards": {}}
+    else:
+        tables = _default_rewards(content.get("task", {}))
+    tables = merged(tables, content)
     for table in TABLES:
-        tables[table] = {**tables.get(table, {}), **renamed(table, content.get(table, {}))}
-    for table in DRAWING_TABLES:
-        if table in content:
-            tables[table] = {**tables.get(table, {}), **content[table]}
+        tables.setdefault(table, {})
     return tables | {"name": name, "description": content.get("description", "")}
+
+
+def merged(tables: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `tables` with the tables of `layer` over them, a file's or a caller's, under today's names.
+
+    Other keys of `layer` are left out. Rewards are for a task: where the layer names another task, and either is not
+    this package's, the new task's own rewards take the place of those below. Raises SettingError for whatever `renamed`
+    refuses.
+    """
+    result = dict(tables)
+    before = result.get("task", {}).get("name")
+    for table in (*TABLES, *DRAWING_TABLES):
+        if table not in layer:
+            continue
+        result[table] = {**result.get(table, {}), **renamed(table, layer[table])}
+        if table == "task":
+            after = result["task"].get("name")
+            names = [name for name in (before, after) if isinstance(name, str)]
+            if before != after and len(names) == 2 and any(parse_task(name).runs_code for name in names):
+                result |= _default_rewards(result["task"])
+    return result
 
 
 def need_table(table: str) -> None:
@@ -68,9 +91,9 @@ def need_table(table: str) -> None:
 def renamed(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of `table` under today's names.
 
-    `values` maps settings to their values, which are neither checked nor changed. A reward's name gets its one
-    spelling. Raises SettingError for a setting that has moved to another table, and for one that is computed from
-    others.
+    `values` maps settings to their values, which are not checked. A reward's name, and the name of a task in a file,
+    get their one spelling; other values are not changed. Raises SettingError for a setting that has moved to another
+    table, and for one that is computed from others.
     """
     settings = {}
     for key, value in values.items():
@@ -85,6 +108,8 @@ def renamed(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
                 value=value,
                 remedy=f"write {new_table}.{new_key} = {value}",
             )
+        if table == "task" and new_key == "name" and isinstance(value, str) and parse_task(value).runs_code:
+            value = canonical_task(value)  # noqa: PLW2901 - its one spelling
         settings[_canonical_name(new_key) if table == "rewards" else new_key] = value
     return settings
 
@@ -174,13 +199,17 @@ def _recipe_name(content: Mapping[str, Any], path: Path) -> str:
     return name
 
 
-def _default_rewards(content: Mapping[str, Any]) -> dict[str, float]:
-    """Return the weights of the rewards that the file's task has by default; none if it names no known task."""
-    settings = content.get("task", {})
-    task = settings.get("name")
-    if isinstance(task, str) and task in TASKS:
-        return task_class(task).rewards_by_default(settings.get("answer_in", ANSWER_TAG))
-    return {}
+def _default_rewards(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the rewards that the task of a [task] table has by default, as the tables "rewards" and "own_rewards".
+
+    "own_rewards" is true for a class of somebody's own, which has to be imported for them. Without a known task, there
+    are none.
+    """
+    name = task.get("name")
+    rewards: dict[str, float] = {}
+    if isinstance(name, str) and (name in TASKS or parse_task(name).kind == "library"):
+        rewards = task_class(name).rewards_by_default(task.get("answer_in", ANSWER_TAG))
+    return {"rewards": rewards, "own_rewards": isinstance(name, str) and parse_task(name).is_own}
 
 
 def _canonical_name(name: str) -> str:

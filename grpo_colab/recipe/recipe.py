@@ -10,7 +10,8 @@ takes a reward out. The other three are ours: see Budget, Tripwires and Evaluati
 Hindsight, Pretraining, and `[sweep]`, which maps settings to the values that `grpo-colab draw --sweep` tries.
 Of preset, file and overrides, the later one wins, setting by setting.
 
-`reading` merges presets and files, `validation` checks what they say, and `trust` decides whose code may run.
+`reading` merges presets and files, `validation` checks what they say, `trust` decides whose code may run, and
+`own_task` adds what only the class of a task of one's own can say.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ import tomli_w
 from pydantic import PrivateAttr
 
 from grpo_colab.errors import SettingError
+from grpo_colab.recipe.own_task import completed_tables
 from grpo_colab.recipe.reading import (
     DEFAULT_PRESET,
     DRAWING_TABLES,
     PASSED_THROUGH,
     TABLES,
+    merged,
     need_table,
     preset_names,
     read_tables,
@@ -56,6 +59,7 @@ from grpo_colab.recipe.validation import (
 from grpo_colab.rewards import check_signature, resolve_reward, reward_name
 from grpo_colab.rewards.resolve import MissingColumn, parse_reward
 from grpo_colab.tasks import GRADING, Task, load_task
+from grpo_colab.tasks.names import parse_task
 from grpo_colab.text import masked
 
 __all__ = [
@@ -89,6 +93,8 @@ class Recipe(Table):
     # The settings that name code outside this package and came from a file, not from the caller of `load`; `trust`
     # asks for them.
     _received: tuple[str, ...] = PrivateAttr(())
+    # The table [rewards] as it was written, where the rewards of a class of somebody's own come before it.
+    _rewards_to_add: dict[str, Any] | None = PrivateAttr(None)
 
     def __eq__(self, other: object) -> bool:
         """Tell whether `other` is a recipe with the same name, description and tables.
@@ -107,20 +113,18 @@ class Recipe(Table):
         this package that the recipe names is imported or called. Raises SettingError, which names the setting, its
         value, and what to write instead.
         """
-        tables = read_tables(source)
-        for table, values in overrides.items():
+        for table in overrides:
             need_table(table)
-            tables[table] = {**tables.get(table, {}), **renamed(table, values)}
+        tables = merged(read_tables(source), overrides)
         recipe = cls(**checked_tables(tables))
-        recipe._check_across_tables()
+        recipe._rewards_to_add = dict(tables["rewards"]) if tables.get("own_rewards") else None
+        recipe._check_texts()
+        if not parse_task(recipe.task["name"]).runs_code:
+            recipe.check_task()
         return recipe.with_user_overrides(overrides)
 
-    def _check_across_tables(self) -> None:
-        """Raise SettingError for a problem that no table shows by itself.
-
-        These are a secret, a value that TOML cannot hold, and a task, a model and rewards that do not go together. The
-        task is made. Rewards of others are not imported, and nothing outside this package is called.
-        """
+    def _check_texts(self) -> None:
+        """Raise SettingError for a secret, and for a value that TOML cannot hold."""
         # The libraries' tables may hold a token: they are always written without it.
         need_no_secrets(self.model_dump(exclude_none=True, exclude={"rewards", *PASSED_THROUGH}), self.rewards)
         try:
@@ -132,6 +136,12 @@ class Recipe(Table):
             nearby = error.object[max(0, error.start - 30) : error.end + 10]
             problem = f"a value that is no UTF-8, near {nearby!r}"
             raise SettingError(problem, remedy="write it anew", place=f"recipe {self.name!r}") from None
+
+    def check_task(self) -> None:
+        """Make the task, and raise SettingError for a task, a model and rewards that do not go together.
+
+        Making a task of others runs its code. Rewards of others are not imported.
+        """
         task = self.load_task()
         task.check_model(self.model["model_name"], self.model_path)
         need_payable_rewards(self.rewards, task.answer_in)
@@ -173,12 +183,27 @@ class Recipe(Table):
         return self.evaluation.max_completion_tokens or self.grpo["max_completion_length"]
 
     def load_task(self) -> Task:
-        """Return the task, made with the settings of [task] that are its own.
+        """Return the task, made with the settings of [task] that are its own. **A task of others runs its code.**
 
         Raises SettingError for settings that the task's class refuses, such as a folder without the data.
         """
         options = {key: value for key, value in self.task.items() if key not in Prompts.model_fields}
         return load_task(self.task["name"], **options)
+
+    def completed_by_task(self) -> Recipe:
+        """Return the recipe checked by a task of others, with the rewards that the task brings: see `own_task`.
+
+        **It runs the task's code**, so `trust.check_trust` comes first. A recipe of this package's task is returned as
+        it is, since `load` has checked it. Raises SettingError for a task that cannot work.
+        """
+        if not parse_task(self.task["name"]).runs_code:
+            return self
+        task, rewards = completed_tables(self.task, self.rewards, self._rewards_to_add, self.grpo["seed"])
+        recipe = self.model_copy(update={"task": task, "rewards": rewards})
+        recipe._rewards_to_add = None
+        recipe._check_texts()
+        recipe.check_task()
+        return recipe
 
     def with_user_overrides(self, overrides: Mapping[str, Mapping[str, Any]]) -> Recipe:
         """Return a copy whose `received` lists all foreign settings but those that `overrides` has.
@@ -266,9 +291,10 @@ class Recipe(Table):
 def foreign_settings(recipe: Recipe) -> list[str]:
     """Return the dotted names of the settings that make a run execute code from outside this package.
 
-    These are the rewards of others, and settings such as trust_remote_code. Nothing is imported.
+    These are a task of others, the rewards of others, and settings such as trust_remote_code. Nothing is imported.
     """
-    settings = [f"rewards.{name}" for name in recipe.rewards if not parse_reward(name).ours]
+    settings = ["task.name"] if parse_task(recipe.task["name"]).runs_code else []
+    settings += [f"rewards.{name}" for name in recipe.rewards if not parse_reward(name).ours]
     for table in PASSED_THROUGH:
         settings += [f"{table}.{key}" for key, value in getattr(recipe, table).items() if brings_code(key, value)]
     return settings

@@ -1,17 +1,17 @@
 """Check that the user trusts the code from outside this package that a recipe would run.
 
-Reading, printing, planning and comparing a recipe runs nothing that it names. Training and evaluation run its rewards,
-and with `trust_remote_code` a model's own Python. If the user named that code, on the command line or as an override in
-Python, it is the user's own choice. If a file named it (a recipe, a run folder or a mirror), the user has to trust it
-once, by `--trust-code`. The names of trusted code are kept in `grpo_colab/trusted.txt` in the user's configuration
-folder, one per line.
+Reading, printing, planning and comparing a recipe runs nothing that it names. Training and evaluation run its task and
+its rewards, and with `trust_remote_code` a model's own Python. If the user named that code, on the command line or as
+an override in Python, it is the user's own choice. If a file named it (a recipe, a run folder or a mirror), the user
+has to trust it once, by `--trust-code`. The names of trusted code are kept in `grpo_colab/trusted.txt` in the user's
+configuration folder, one per line.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import Recipe, foreign_settings
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.rewards.static_check import place_of
+from grpo_colab.tasks.names import parse_task, task_code
 from grpo_colab.text import escaped
 from grpo_colab.utils import files
 
@@ -26,14 +27,15 @@ from grpo_colab.utils import files
 _remembered: Final[set[str]] = set()
 
 
-def check_trust(recipe: Recipe, trust_code: bool = False) -> str | None:
+def check_trust(recipe: Recipe, trust_code: bool = False, only: Collection[str] | None = None) -> str | None:
     """Return a line that says which code from outside this package the recipe runs, None if it runs none.
 
-    Nothing is imported, run or printed. The code is remembered as trusted, in the user's file of trusted code. Raises
-    SettingError for code that a file named and the user has not trusted yet, unless `trust_code` is true; then nothing
-    is remembered.
+    `only` are the settings whose code is about to run, None for all. Nothing is imported, run or printed. The code is
+    remembered as trusted, in the user's file of trusted code. Raises SettingError for code that a file named and the
+    user has not trusted yet, unless `trust_code` is true; then nothing is remembered.
     """
-    code_of = {setting: named_code(recipe, setting) for setting in foreign_settings(recipe)}
+    foreign = [setting for setting in foreign_settings(recipe) if only is None or setting in only]
+    code_of = {setting: named_code(recipe, setting) for setting in foreign}
     if not code_of:
         return None
     known = trusted()
@@ -79,6 +81,8 @@ def named_code(recipe: Recipe, setting: str) -> str:
     table, _, key = setting.partition(".")
     if table == "rewards":
         return _reward_code(key)
+    if table == "task":
+        return escaped(task_code(parse_task(recipe.task["name"])))
     model, revision = recipe.model.get("model_name"), recipe.model.get("revision")
     at_revision = f" at {revision}" if revision else ""
     return escaped(f"{setting} of the model {model}{at_revision}")

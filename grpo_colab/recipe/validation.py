@@ -29,8 +29,9 @@ from grpo_colab.rewards.format import ASKING_FOR_ANSWER_TAG
 from grpo_colab.rewards.grading import ANSWER_TAG
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.rewards.static_check import check_without_import
-from grpo_colab.tasks import TASKS, task_options
+from grpo_colab.tasks import TASKS, task_class, task_options
 from grpo_colab.tasks.drawing.images import image_text, load_image
+from grpo_colab.tasks.names import OTHER_NAMES, check_task_name, parse_task
 from grpo_colab.text import masked
 from grpo_colab.utils.files import expanded, is_folder
 
@@ -40,7 +41,7 @@ ALWAYS_TEXT = ("model_name", "revision", "token")
 COMPARED = ("loss_type", "scale_rewards", "importance_sampling_level", "multi_objective_aggregation")
 # Settings that every recipe must have -> what to write if one is missing.
 REQUIRED = {
-    "task.name": f"name a task: {', '.join(TASKS)}",
+    "task.name": f"name a task: {', '.join(TASKS)}, {OTHER_NAMES}",
     "model.model_name": "name the model to train",
     "grpo.num_generations": "write how many completions a group has, 2 or more",
 }
@@ -78,7 +79,9 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
         "model": model,
         "lora": lora,
         "grpo": grpo,
-        "rewards": _checked_weights(tables["rewards"]),
+        "rewards": checked_weights(
+            rewards_of_task(tables["rewards"], task["name"]), may_be_none=bool(read.get("own_rewards"))
+        ),
         "budget": budget,
         "tripwires": own_table(Tripwires, "tripwires", tables["tripwires"]),
         "evaluation": own_table(Evaluation, "evaluation", tables["evaluation"]),
@@ -222,19 +225,18 @@ def _check_lengths(task: Mapping[str, Any], model: Mapping[str, Any], grpo: Mapp
 def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
     """Return the [task] table typed, with `seed` as its default seed, and with absolute paths.
 
-    A drawing's image that is the path of a file is read, and replaced by its rows of pixels. Raises SettingError for an
-    unknown task, for a setting that the task does not have, and for a value of another type.
+    A drawing's image that is the path of a file is read, and replaced by its rows of pixels. The settings of a class of
+    somebody's own are not known before it is imported: see `own_task`. Raises SettingError for an unknown task, for a
+    setting that the task does not have, and for a value of another type.
     """
     common = own_table(Prompts, "task", {key: value for key, value in values.items() if key in Prompts.model_fields})
-    options = task_options(common.name)
-    known = [*Prompts.model_fields, *options]
-    for key in values:
-        if key not in known:
-            problem = f"the task {common.name!r} has no such setting"
-            raise SettingError(problem, setting=f"task.{key}", remedy=one_of(key, known))
-    chosen = {key: typed(options[key], values[key], f"task.{key}") for key in options if key in values}
+    name = parse_task(common.name)
+    if name.runs_code:
+        check_task_name(name)
+    own = {key: value for key, value in values.items() if key not in Prompts.model_fields}
+    chosen = checked_options(common.name, dict.fromkeys(own, Any) if name.is_own else task_options(common.name), own)
     for key in ("path", "test_path"):
-        if chosen.get(key) is not None:
+        if isinstance(chosen.get(key), str):
             chosen[key] = str(expanded(chosen[key]).absolute())
     # Keep the content of an image's file in place of its name: a resumed run must not depend on the file.
     image = chosen.get("image", "")
@@ -242,6 +244,19 @@ def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
         chosen["image"] = image_text(load_image(image)).replace("\n", "/")
     chosen.setdefault("seed", seed)
     return common.model_dump(exclude_none=True) | chosen
+
+
+def checked_options(task: str, options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task's own settings, typed by `options`, which maps their names to their types.
+
+    Raises SettingError for a setting that the task does not have, and for a value of another type.
+    """
+    for key in values:
+        if key not in options:
+            problem = f"the task {parse_task(task).label!r} has no such setting"
+            known = [*Prompts.model_fields, *options]
+            raise SettingError(problem, setting=f"task.{key}", remedy=one_of(key, known))
+    return {key: typed(options[key], values[key], f"task.{key}") for key in options if key in values}
 
 
 def _checked_budget(values: Mapping[str, Any], max_completion_length: int) -> Budget:
@@ -262,11 +277,23 @@ def _checked_budget(values: Mapping[str, Any], max_completion_length: int) -> Bu
     return budget
 
 
-def _checked_weights(rewards: Mapping[str, Any]) -> dict[str, float]:
+def rewards_of_task(rewards: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """Return the table [rewards], in which `correctness` is the reward that pays what this task's `grade` says.
+
+    That of a library's data set is its own. The later one of two settings of it counts.
+    """
+    if parse_task(task).kind != "library":
+        return dict(rewards)
+    own = getattr(task_class(task), "correctness", "correctness")
+    return {own if name == "correctness" else name: weight for name, weight in rewards.items()}
+
+
+def checked_weights(rewards: Mapping[str, Any], may_be_none: bool = False) -> dict[str, float]:
     """Return the weight of every reward that is not set to false.
 
     A reward with weight 0 is kept, since its values are still logged. Raises SettingError for a weight that is no
-    finite number, for a reward that does not exist, for two rewards with one metric, and if all weights are 0.
+    finite number, for a reward that does not exist, for two rewards with one metric, and, unless `may_be_none`, if all
+    weights are 0.
     """
     weights: dict[str, float] = {}
     metrics: dict[str, str] = {}
@@ -282,7 +309,7 @@ def _checked_weights(rewards: Mapping[str, Any]) -> dict[str, float]:
         if metric:
             need_new_metric(name, metric, metrics)
         weights[name] = float(weight)
-    if not any(weights.values()):
+    if not any(weights.values()) and not may_be_none:
         problem = "no reward has a weight that is not 0"
         raise SettingError(problem, setting="[rewards]", remedy="write for instance correctness = 1.0")
     return weights

@@ -33,7 +33,8 @@ def best_drawings(run: Run) -> tuple[Image | None, list[StepDrawing]]:
     """
     from grpo_colab.tasks.drawing.task import draw_completions
 
-    target = getattr(run.recipe.load_task(), "image", None)
+    # A task of others is not made: that would run its code.
+    target = getattr(run.recipe.load_task(), "image", None) if run.table("task").get("name") == "drawing" else None
     if target is None:
         return None, []
     weights = list(run.recipe.rewards.values())

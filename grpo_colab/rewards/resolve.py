@@ -90,7 +90,7 @@ def resolve_reward(name: str, grading: Mapping[str, str] | None = None) -> Calla
     try:
         if not in_file:
             look_here(origin)
-        module = _run_file(origin) if in_file else importlib.import_module(origin)
+        module = run_file(origin) if in_file else importlib.import_module(origin)
     except (Exception, SystemExit) as error:
         raise SettingError(f"{origin!r} does not import: {one_line(error)}") from error
     try:
@@ -319,7 +319,7 @@ def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _run_file(file: str) -> ModuleType:
+def run_file(file: str) -> ModuleType:
     """Run a file as a module, enter it in `sys.modules`, so that its functions can be pickled, and return it.
 
     The module's name depends on the whole path, since two folders may have files of the same name. Raises OSError for a

@@ -43,11 +43,11 @@ def check_without_import(name: str, columns: Collection[str] | None = None) -> s
             check_signature(function, columns)
         return reward_name(function)
     if parsed.in_file:
-        function_in_source = _function_in_file(parsed.origin, parsed.attribute)
+        function_in_source = function_in_file(parsed.origin, parsed.attribute)
         if columns is not None and function_in_source is not None and parsed.settings is None:
             check_signature(function_in_source, columns)
     else:
-        _need_package(parsed.origin)
+        need_package(parsed.origin)
     return None if parsed.settings is not None else reward_key(parsed.attribute)
 
 
@@ -99,7 +99,7 @@ def _signature(arguments: ast.arguments) -> inspect.Signature:
     return inspect.Signature(parameters)
 
 
-def _function_in_file(file: str, attribute: str) -> _SourceFunction | None:
+def function_in_file(file: str, attribute: str) -> _SourceFunction | None:
     """Return a function of a file as its source describes it, or None where the source does not tell for certain.
 
     Raises SettingError for a file that cannot be read or does not parse, or that surely does not define the name.
@@ -133,7 +133,7 @@ def _function_in_file(file: str, attribute: str) -> _SourceFunction | None:
     return _SourceFunction(found[0]) if len(found) == 1 and not may_define_more else None
 
 
-def _need_package(origin: str) -> None:
+def need_package(origin: str) -> None:
     """Raise SettingError unless the top-level package of a dotted path exists."""
     package = origin.partition(".")[0]
     if package in sys.modules:

@@ -42,13 +42,24 @@ def open_run(
     interruption, and False elsewhere. `out` is the folder for a new run, or the one to which a copy is restored. If
     `recipe` is None, a named run keeps its own, and otherwise the default preset is taken. A run to resume is locked
     until `held` is closed. Messages on stderr tell what is resumed or restored. Raises SettingError for what cannot be
-    resumed, for a folder that is not free, and for other people's code that came with a file, unless `trust_code`.
+    resumed, for a folder that is not free, for other people's code that came with a file, unless `trust_code`, and for
+    a task of others that cannot work, which is made here.
     """
+    announced = None
+    if recipe is not None:
+        # Before a run is looked for: a task of one's own completes its recipe, as that of its run is.
+        announced = check_trust(recipe, trust_code)
+        recipe = _completed(recipe, announced)
     run, recipe, path = _open(recipe, out, resume, held)
     trusted_code = check_trust(recipe, trust_code)
-    if trusted_code:
-        info(trusted_code)
-    return run, recipe, path
+    return run, _completed(recipe, trusted_code if trusted_code != announced else None), path
+
+
+def _completed(recipe: Recipe, announcement: str | None) -> Recipe:
+    """Say which code is going to run, if any, and return the recipe completed by its task; see `completed_by_task`."""
+    if announcement:
+        info(announcement)
+    return recipe.completed_by_task()
 
 
 def _open(

@@ -1,11 +1,13 @@
 """Tasks: what to learn. A task has its problems, its prompt, its rewards and its grader in one file.
 
 `load_task(name, **options)` makes a task. Its options are the keyword arguments of its class, and a recipe's `[task]`
-table is checked against that signature, so no option is declared twice. Nothing here needs torch.
+table is checked against that signature, so no option is declared twice. A task of one's own is the same class in
+another file: `names` reads what it is called, and `own_tasks` imports it. Nothing here needs torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import importlib
@@ -22,6 +24,7 @@ from grpo_colab.rewards.format import ASKING_FOR_ANSWER_TAG
 from grpo_colab.rewards.grading import ANSWER_CLOSE, ANSWER_OPEN, ANSWER_TAG, BOXED, HASH, check_grading
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 from grpo_colab.tasks.conversations import last_message, prompt_key
+from grpo_colab.tasks.names import LIBRARIES, OTHER_NAMES, parse_task
 
 Message = dict[str, str]
 
@@ -78,7 +81,9 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    default_system_prompt: ClassVar[str]
+    default_system_prompt: ClassVar[str] = (
+        "Respond in the following format:\n<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>"
+    )
     default_rewards: ClassVar[Mapping[str, float]] = {
         "correctness": 2.0,
         "integer": 0.5,
@@ -137,8 +142,12 @@ class Task(ABC):
         """
 
     def reward_columns(self) -> list[str]:
-        """Return the names under which a problem's values are passed to the reward functions."""
-        return ["answer"]
+        """Return the names under which a problem's values are passed to the reward functions.
+
+        They are those of the first training problem. A task that would download it says so without.
+        """
+        first = self.problems("train", 1)
+        return ["answer", *(first[0].columns if first else ())]
 
     def columns_place(self) -> str:
         """Return the place (file:line) of the row that `reward_columns` describes; an empty text for no file."""
@@ -200,37 +209,58 @@ def column_values(problems: Sequence[Problem]) -> dict[str, list[Any]]:
 
 
 def task_class(name: str) -> type[Task]:
-    """Import and return the class of the task `name`; raise SettingError for an unknown name."""
-    if name not in TASKS:
-        raise SettingError("no such task", setting="task.name", value=name, remedy=one_of(name, TASKS))
-    module, attribute = TASKS[name]
+    """Import and return the class of a task of this package; nothing else is imported.
+
+    A data set of a library, such as `reasoning_gym:chain_sum`, has a class here, too. Raises SettingError for an
+    unknown name, and for a task of somebody's own, which `own_tasks` imports.
+    """
+    parsed = parse_task(name)
+    if name not in TASKS and parsed.kind != "library":
+        remedy = f"{one_of(name, TASKS)}; or write {OTHER_NAMES}"
+        raise SettingError("no such task", setting="task.name", value=name, remedy=remedy)
+    module, attribute = LIBRARIES[parsed.origin] if parsed.kind == "library" else TASKS[name]
     return getattr(importlib.import_module(module), attribute)
 
 
 def load_task(name: str, **options: Any) -> Task:
     """Make the task `name` with these options; `task_options` lists those that it has.
 
-    Raises SettingError for an unknown name, and for an option's value that the task refuses. Raises TypeError for an
-    unknown option.
+    **A name with a colon runs what it leads to**: see `names`. Raises SettingError for an unknown name, for an option's
+    value that the task refuses, and for a class of others that is no task. Raises TypeError for an unknown option.
     """
-    return task_class(name)(**options)
+    parsed = parse_task(name)
+    if not parsed.runs_code:
+        return task_class(name)(**options)
+    from grpo_colab.tasks.own_tasks import make_task
+
+    return make_task(parsed, options)
 
 
 def task_options(name: str) -> dict[str, Any]:
-    """Return the options of the task `name` with their types: the keyword arguments of its class and base classes.
+    """Return the options of a task of this package, or of a library's data set, with their types; see `options_of`.
 
-    A class that takes no `**options` takes none of its base classes. The task's module is imported. Raises SettingError
-    for an unknown name.
+    The task's module is imported, and the library is not. Raises SettingError as `task_class` does.
+    """
+    return options_of(task_class(name))
+
+
+def options_of(task: type[Task]) -> dict[str, Any]:
+    """Return the options of a task's class with their types: the keyword arguments of it and of its base classes.
+
+    A class that takes no `**options` takes none of its base classes. An argument without an annotation, or with one
+    that cannot be read, has the type Any.
     """
     options: dict[str, Any] = {}
-    for cls in task_class(name).__mro__:
+    for cls in task.__mro__:
         if "__init__" not in vars(cls) or not issubclass(cls, Task):
             continue
-        types = get_type_hints(cls.__init__)
-        parameters = inspect.signature(cls.__init__).parameters.values()
+        types: dict[str, Any] = {}
+        with contextlib.suppress(NameError, TypeError):  # an annotation that only a type checker can read
+            types = get_type_hints(cls.__init__)
+        _, *parameters = inspect.signature(cls.__init__).parameters.values()  # without `self`
         for parameter in parameters:
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                options.setdefault(parameter.name, types[parameter.name])
+            if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                options.setdefault(parameter.name, types.get(parameter.name, Any))
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
     return options

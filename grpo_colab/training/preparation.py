@@ -19,6 +19,7 @@ from grpo_colab.policy.templates import check_prompts, load_tokenizer
 from grpo_colab.rewards import call_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.tasks import column_values
+from grpo_colab.tasks.own_tasks import need_separate_splits, problems_of
 from grpo_colab.training.checks import check_arguments, check_columns, check_golds
 from grpo_colab.training.distributed import broadcast_from_main, join_processes
 from grpo_colab.training.pretraining import pretrained
@@ -62,6 +63,8 @@ def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup
     task = recipe.load_task()
     problems = training_problems(task, recipe)
     held_out = evaluate.evaluation_problems(task, recipe)
+    if recipe.evaluation.split != "train":
+        need_separate_splits(task, problems, held_out)
     import_stack(recipe, task, device)
     check_arguments(recipe, device)
     check_columns(recipe, [*problems, *held_out])
@@ -102,7 +105,7 @@ def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup
 
 def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
     """Return the task's training problems, task.limit of them at most. Raises SettingError when there is none."""
-    problems = task.problems("train", recipe.prompts.limit)
+    problems = problems_of(task, "train", recipe.prompts.limit)
     if not problems:
         raise SettingError("it has no problem to train on", setting="task.name", value=task.name)
     return problems

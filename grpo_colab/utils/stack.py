@@ -48,7 +48,7 @@ def check_import_order() -> None:
 
     Once unsloth itself is imported, nothing is raised.
     """
-    early = _imported_early()
+    early = imported_early()
     if early and "unsloth" not in sys.modules:
         raise SettingError(
             f"{', '.join(early)} was imported before unsloth, which can no longer patch it",
@@ -65,7 +65,7 @@ def import_transformers() -> Any:
     Unsloth takes. Two noisy loggers are quieted. Raises SettingError when transformers is not installed, and as
     `import_unsloth` does.
     """
-    if importlib.util.find_spec("unsloth") and not _imported_early():
+    if importlib.util.find_spec("unsloth") and not imported_early():
         import_unsloth()
     # transformers imports these to build a model.
     for noisy in ("torchao", "torch.utils._pytree"):
@@ -80,6 +80,6 @@ def import_transformers() -> Any:
     return transformers
 
 
-def _imported_early() -> list[str]:
+def imported_early() -> list[str]:
     """Return the libraries that unsloth must precede and that are imported already."""
     return [name for name in MUST_COME_AFTER_UNSLOTH if name in sys.modules]

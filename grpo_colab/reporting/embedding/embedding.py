@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from grpo_colab.errors import SettingError, one_of
 from grpo_colab.evaluation.evaluate import AFTER, BEFORE
 from grpo_colab.recipe.recipe import Recipe, preset_names
 from grpo_colab.recipe.schema import typed
+from grpo_colab.recipe.trust import check_trust
 from grpo_colab.reporting.embedding import map as problem_map
 from grpo_colab.reporting.embedding import points
 from grpo_colab.reporting.page.html import display_text
@@ -29,8 +31,11 @@ from grpo_colab.runs.folders import quote
 from grpo_colab.runs.run import Run
 from grpo_colab.tasks import TASKS, Problem, Task, load_task, task_options
 from grpo_colab.tasks.conversations import distinct_parts, prompt_key
+from grpo_colab.tasks.names import OTHER_NAMES, canonical_task, parse_task
+from grpo_colab.tasks.own_tasks import problems_of
 from grpo_colab.text import on_one_line, printable
 from grpo_colab.utils import files
+from grpo_colab.utils.console import info
 
 SPLITS: Final = ("train", "test")
 LONGEST: Final = 2000  # characters of a question in the files
@@ -69,6 +74,7 @@ def embed(
     out: str | Path | None = None,
     model: str | None = None,
     n: int | None = None,
+    trust_code: bool = False,
     **options: Any,
 ) -> Embedding:
     """Embed the questions of both splits, and write the files that the head of this module lists into `out`.
@@ -77,7 +83,7 @@ def embed(
     `run`, the task is that of the run, and `task` may be left out. The success of the run's policy on each problem then
     becomes three more columns. `out` is embeddings/<task> by default. `model` names a sentence-transformers model. The
     default is points.MODEL, or TF-IDF where that cannot be loaded. `n` is the number of problems of each split, None
-    for all.
+    for all. A task of others runs its code: `trust_code` allows that of one that a file names, which is remembered.
 
     The data and the model may be downloaded. Files of an earlier embedding are replaced. Raises SettingError for what
     cannot work, and where the files cannot be written.
@@ -86,11 +92,11 @@ def embed(
         raise SettingError(
             "there is nothing to embed", setting="--n", value=n, remedy="write 1 or more, the problems of each split"
         )
-    made = named_task(task, options) if run is None else task_of_run(Run(run), task, options)
-    folder = Path(out) if out is not None else Path("embeddings") / made.name
+    made = named_task(task, options, trust_code) if run is None else task_of_run(Run(run), task, options, trust_code)
+    folder = Path(out) if out is not None else Path("embeddings") / re.sub(r"[^\w.-]+", "-", made.name)
     files.check_name("--out", folder)
     check_out(folder)
-    split = {name: made.problems(name, n) for name in SPLITS}
+    split = {name: problems_of(made, name, n) for name in SPLITS}
     if not any(split.values()):
         raise SettingError("the task has no problems", setting="TASK", value=task or made.name)
     columns = problem_columns(split)
@@ -227,12 +233,15 @@ def embed_lines(found: Embedding) -> list[str]:
     return [on_one_line(line) for line in lines]
 
 
-def named_task(name: str | None, options: Mapping[str, Any]) -> Task:
+def named_task(name: str | None, options: Mapping[str, Any], trust_code: bool = False) -> Task:
     """Return the task of this name, or that of a preset or a recipe's .toml file, with `options` as its settings.
 
-    Raises SettingError for no name, for a name that is none of these, and for options that the task does not have or
-    that are of a wrong type.
+    A task of others runs its code, and so its name here is the user's own choice. Raises SettingError for no name, for
+    a name that is none of these, for options that the task does not have or that are of a wrong type, and for a task of
+    others that a file names and the user does not trust.
     """
+    if name is not None and parse_task(name).runs_code and not name.endswith(".toml"):
+        return task_of_recipe(Recipe.load(task={"name": name, **options}))
     if name in TASKS:
         known = task_options(name)
         for key, value in options.items():
@@ -245,21 +254,35 @@ def named_task(name: str | None, options: Mapping[str, Any]) -> Task:
                 )
         return load_task(name, **{key: typed(known[key], value, f"task.{key}") for key, value in options.items()})
     if name is not None and (name in preset_names() or name.endswith(".toml")):
-        return Recipe.load(name, task=options).load_task()
-    remedy = f"{one_of(name or '', [*TASKS, *preset_names()])}; or give the path of a recipe's .toml file"
+        return task_of_recipe(Recipe.load(name, task=options), trust_code)
+    remedy = f"{one_of(name or '', [*TASKS, *preset_names()])}; or give {OTHER_NAMES}, or a recipe's .toml file"
     if name is None:
         raise SettingError("no task is given", setting="TASK", remedy=remedy)
     raise SettingError("no such task", setting="TASK", value=name, remedy=remedy)
 
 
-def task_of_run(run: Run, name: str | None, options: Mapping[str, Any]) -> Task:
+def task_of_recipe(recipe: Recipe, trust_code: bool = False) -> Task:
+    """Return the task of a recipe, which runs the code of a task of others, and says so on stderr.
+
+    Raises SettingError for such code that a file names and the user does not trust, unless `trust_code` is true.
+    """
+    announcement = check_trust(recipe, trust_code, only=("task.name",))
+    if announcement:
+        info(announcement)
+    return recipe.completed_by_task().load_task()
+
+
+def task_of_run(run: Run, name: str | None, options: Mapping[str, Any], trust_code: bool = False) -> Task:
     """Return the task that a run was trained on, with its settings; `options` replace some of them.
 
     `name` is what the user calls the task, if anything: a task or a recipe. Raises SettingError where it is another
-    task than the run's, and where the run's recipe cannot be read.
+    task than the run's, where the run's recipe cannot be read, and as `task_of_recipe` does.
     """
-    made = Recipe.load(run.path / "recipe.toml", task=options).load_task()
-    if name is not None and name != made.name and (name in TASKS or named_task(name, {}).name != made.name):
+    recipe = Recipe.load(run.path / "recipe.toml", task=options)
+    made = task_of_recipe(recipe, trust_code)
+    if name is None or name == made.name or canonical_task(name) == recipe.task["name"]:
+        return made
+    if name in TASKS or parse_task(name).runs_code or named_task(name, {}, trust_code).name != made.name:
         raise SettingError(
             f"was trained on the task {made.name!r}, not {name!r}",
             setting="--run",
