@@ -20,8 +20,8 @@ from typing import Any
 from grpo_colab.errors import SettingError, shown
 from grpo_colab.evaluation.golds import Golds, check_golds
 from grpo_colab.rewards import RewardError, call_reward, resolve_reward, reward_name
+from grpo_colab.rewards.graders import grader_settings
 from grpo_colab.rewards.resolve import ALWAYS_PASSED
-from grpo_colab.tasks import GRADING
 from grpo_colab.tasks.jsonl_rows import gold_text, names, read_jsonl
 from grpo_colab.text import on_one_line
 from grpo_colab.utils.files import check_name, is_folder, lines, open_to_read, unwritable_refused, write_out
@@ -250,12 +250,12 @@ def _weighted_means(logged: Logged) -> dict[str, float]:
     return means
 
 
-def _grading_of(folder: Path) -> dict[str, str]:
+def _grading_of(folder: Path) -> dict[str, Any]:
     """Return the settings of a run's task that rewards take, too; none where its recipe has none or cannot be read."""
     from grpo_colab.runs.run import Run
 
     with contextlib.suppress(SettingError):
-        return {key: value for key, value in Run(folder).table("task").items() if key in GRADING}
+        return grader_settings(Run(folder).table("task"))
     return {}
 
 

@@ -17,10 +17,11 @@ from grpo_colab.runs.records import AnswerRow
 def summary(rows: Sequence[AnswerRow]) -> dict[str, Any]:
     """Return one side of evaluation.json: accuracy with its 95 % interval, lenient accuracy, each reward's mean.
 
-    Both accuracies are shares from 0 to 1. A reward's mean is over the answers that it judged, and None where it judged
-    none. `rows` must not be empty.
+    Both accuracies are shares from 0 to 1; the lenient one is None where the task has none. A reward's mean is over the
+    answers that it judged, and None where it judged none. `rows` must not be empty.
     """
     right = sum(row["right"] for row in rows)
+    lenient = [row["lenient_right"] for row in rows if row["lenient_right"] is not None]
     means: dict[str, float | None] = {}
     for name in rows[0]["rewards"]:
         values = [row["rewards"][name] for row in rows]
@@ -29,7 +30,7 @@ def summary(rows: Sequence[AnswerRow]) -> dict[str, Any]:
     return {
         "accuracy": right / len(rows),
         "ci95": list(wilson_interval(right, len(rows))),
-        "lenient_accuracy": fmean(row["lenient_right"] for row in rows),
+        "lenient_accuracy": fmean(lenient) if lenient else None,
         "rewards": means,
     }
 

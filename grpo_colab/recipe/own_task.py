@@ -15,7 +15,6 @@ from grpo_colab.errors import SettingError
 from grpo_colab.recipe.reading import renamed
 from grpo_colab.recipe.schema import Prompts, Text, typed
 from grpo_colab.recipe.validation import checked_options, checked_weights, rewards_of_task
-from grpo_colab.rewards.grading import ANSWER_TAG
 from grpo_colab.tasks import options_of
 from grpo_colab.tasks.names import parse_task
 from grpo_colab.tasks.own_tasks import own_class, own_rewards
@@ -43,7 +42,7 @@ def completed_tables(
     checked = common | checked_options(name.text, dict.fromkeys(options, Any), values)
     if written is None:
         return checked, dict(rewards)
-    defaults = renamed("rewards", own_rewards(name, checked.get("answer_in", ANSWER_TAG)))
+    defaults = renamed("rewards", own_rewards(name, checked))
     return checked, checked_weights(rewards_of_task({**defaults, **written}, name.text))
 
 

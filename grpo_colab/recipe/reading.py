@@ -11,7 +11,6 @@ from typing import Any
 
 from grpo_colab.errors import SettingError, one_of
 from grpo_colab.recipe.schema import DERIVED, RENAMED, secrets_in
-from grpo_colab.rewards.grading import ANSWER_TAG
 from grpo_colab.rewards.resolve import split_settings
 from grpo_colab.tasks import TASKS, task_class
 from grpo_colab.tasks.names import canonical_task, parse_task
@@ -72,7 +71,10 @@ def merged(tables: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any
     for table in (*TABLES, *DRAWING_TABLES):
         if table not in layer:
             continue
-        result[table] = {**result.get(table, {}), **renamed(table, layer[table])}
+        written = renamed(table, layer[table])
+        result[table] = {**result.get(table, {}), **written}
+        if table == "rewards":
+            result["by_default"] = [name for name in result.get("by_default", ()) if name not in written]
         if table == "task":
             after = result["task"].get("name")
             names = [name for name in (before, after) if isinstance(name, str)]
@@ -200,16 +202,20 @@ def _recipe_name(content: Mapping[str, Any], path: Path) -> str:
 
 
 def _default_rewards(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the rewards that the task of a [task] table has by default, as the tables "rewards" and "own_rewards".
+    """Return the rewards that the task of a [task] table has by default, as "rewards", "own_rewards" and "by_default".
 
-    "own_rewards" is true for a class of somebody's own, which has to be imported for them. Without a known task, there
-    are none.
+    "by_default" are the names of those that nobody has written. "own_rewards" is true for a class of somebody's own,
+    which has to be imported for them. Without a known task, there are none.
     """
     name = task.get("name")
     rewards: dict[str, float] = {}
     if isinstance(name, str) and (name in TASKS or parse_task(name).kind == "library"):
-        rewards = task_class(name).rewards_by_default(task.get("answer_in", ANSWER_TAG))
-    return {"rewards": rewards, "own_rewards": isinstance(name, str) and parse_task(name).is_own}
+        rewards = task_class(name).rewards_by_default()
+    return {
+        "rewards": rewards,
+        "by_default": list(rewards),
+        "own_rewards": isinstance(name, str) and parse_task(name).is_own,
+    }
 
 
 def _canonical_name(name: str) -> str:

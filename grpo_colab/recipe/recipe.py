@@ -58,7 +58,7 @@ from grpo_colab.recipe.validation import (
 )
 from grpo_colab.rewards import check_signature, resolve_reward, reward_name
 from grpo_colab.rewards.resolve import MissingColumn, parse_reward
-from grpo_colab.tasks import GRADING, Task, load_task
+from grpo_colab.tasks import Task, load_task
 from grpo_colab.tasks.names import parse_task
 from grpo_colab.text import masked
 
@@ -144,7 +144,7 @@ class Recipe(Table):
         """
         task = self.load_task()
         task.check_model(self.model["model_name"], self.model_path)
-        need_payable_rewards(self.rewards, task.answer_in)
+        need_payable_rewards(self.rewards, self.task)
         columns = task.reward_columns()
         for name in self.rewards:
             try:
@@ -225,11 +225,11 @@ class Recipe(Table):
     def reward_functions(self) -> list[Callable[..., Any]]:
         """Import and return the functions of [rewards], in its order. This runs the files and modules that it names.
 
-        A reward of ours that has settings for it looks for the answer where the task's `answer_in` says, and reads
-        numbers as its `locale` says, unless its brackets say otherwise. Raises SettingError for a reward that cannot be
+        A reward of ours that has settings for it judges the task's kind of answers, and looks for the answer where the
+        task's `answer_in` says, unless its brackets say otherwise. Raises SettingError for a reward that cannot be
         imported.
         """
-        grading = {key: self.task[key] for key in GRADING if key in self.task}
+        grading = getattr(self.load_task(), "grading", {})  # a class of one's own may have left it out
         return [_reward_function(name, grading) for name in self.rewards]
 
     def check_rewards(self, columns: Collection[str]) -> None:

@@ -6,12 +6,13 @@ arguments the libraries take. Here is what connects two settings or two tables. 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from grpo_colab.errors import SettingError, nearest, one_of
+from grpo_colab.errors import SettingError, nearest, one_line, one_of
 from grpo_colab.recipe import library_signatures
 from grpo_colab.recipe.reading import DRAWING_TABLES, PASSED_THROUGH, TABLES
 from grpo_colab.recipe.schema import (
@@ -25,15 +26,13 @@ from grpo_colab.recipe.schema import (
     secrets_in,
     typed,
 )
-from grpo_colab.rewards.format import ASKING_FOR_ANSWER_TAG
-from grpo_colab.rewards.grading import ANSWER_TAG
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.rewards.static_check import check_without_import
-from grpo_colab.tasks import TASKS, task_class, task_options
+from grpo_colab.tasks import TASKS, task_class, task_options, unpayable_rewards
 from grpo_colab.tasks.drawing.images import image_text, load_image
 from grpo_colab.tasks.names import OTHER_NAMES, check_task_name, parse_task
 from grpo_colab.text import masked
-from grpo_colab.utils.files import expanded, is_folder
+from grpo_colab.utils.files import expanded, is_folder, read_bytes
 
 # Settings that are texts even if they look like a number, as a commit may.
 ALWAYS_TEXT = ("model_name", "revision", "token")
@@ -71,6 +70,9 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
     grpo.setdefault("max_completion_length", 512)  # TRL's own default, made visible
     _check_grpo(grpo)
     _check_lengths(task, model, grpo)
+    # Of the rewards that nobody has written, those go that could not pay this task's answers.
+    unpayable = set(read.get("by_default", ())) & set(unpayable_rewards(task))
+    rewards = {name: weight for name, weight in tables["rewards"].items() if name not in unpayable}
     budget = _checked_budget(tables["budget"], grpo["max_completion_length"])
     return {
         "name": read["name"],
@@ -79,9 +81,7 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
         "model": model,
         "lora": lora,
         "grpo": grpo,
-        "rewards": checked_weights(
-            rewards_of_task(tables["rewards"], task["name"]), may_be_none=bool(read.get("own_rewards"))
-        ),
+        "rewards": checked_weights(rewards_of_task(rewards, task["name"]), may_be_none=bool(read.get("own_rewards"))),
         "budget": budget,
         "tripwires": own_table(Tripwires, "tripwires", tables["tripwires"]),
         "evaluation": own_table(Evaluation, "evaluation", tables["evaluation"]),
@@ -119,17 +119,15 @@ def need_new_metric(name: str, metric: str, metrics: dict[str, str]) -> None:
     metrics[metric] = name
 
 
-def need_payable_rewards(rewards: Collection[str], answer_in: str) -> None:
-    """Raise SettingError for rewards of ours that ask for `<answer>`, where the task's answers are elsewhere."""
-    if answer_in == ANSWER_TAG:
-        return
-    unpayable = [name for name in rewards if parse_reward(name).text in ASKING_FOR_ANSWER_TAG]
-    if unpayable:
-        others = f", as do {' and '.join(unpayable[1:])}" if len(unpayable) > 1 else ""
+def need_payable_rewards(rewards: Collection[str], task: Mapping[str, Any]) -> None:
+    """Raise SettingError for rewards of ours that cannot pay an answer of the kind and in the place of [task]."""
+    unpayable = unpayable_rewards(task)
+    found = [name for name in rewards if parse_reward(name).text in unpayable]
+    if found:
         raise SettingError(
-            f"asks for an answer in <answer>{others}, and task.answer_in = {answer_in!r}",
-            setting=f"rewards.{unpayable[0]}",
-            remedy=f"write {', '.join(f'{name} = false' for name in unpayable)} in [rewards], or change task.answer_in",
+            unpayable[parse_reward(found[0]).text],
+            setting=f"rewards.{found[0]}",
+            remedy=f"write {', '.join(f'{name} = false' for name in found)} in [rewards], or change that setting",
         )
 
 
@@ -238,12 +236,39 @@ def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
     for key in ("path", "test_path"):
         if isinstance(chosen.get(key), str):
             chosen[key] = str(expanded(chosen[key]).absolute())
+    if chosen.get("grader"):
+        chosen["grader"] = _absolute_function(chosen["grader"])
+    if not name.is_own and chosen.get("schema"):
+        chosen["schema"] = _schema_text(chosen["schema"])
     # Keep the content of an image's file in place of its name: a resumed run must not depend on the file.
     image = chosen.get("image", "")
     if common.name == "drawing" and len(image) < 256 and Path(image).is_file():
         chosen["image"] = image_text(load_image(image)).replace("\n", "/")
     chosen.setdefault("seed", seed)
     return common.model_dump(exclude_none=True) | chosen
+
+
+def _absolute_function(name: str) -> str:
+    """Return the name of a function of a file, `my.py:grade`, with its absolute path; any other name as it is."""
+    file, colon, function = name.rpartition(":")
+    return f"{expanded(file).absolute()}:{function}" if colon and file.endswith(".py") else name
+
+
+def _schema_text(schema: Mapping[str, Any] | str) -> str:
+    """Return a JSON schema: the content of the file that it names, for a resumed run, or the text that it is itself.
+
+    Raises SettingError for a file that cannot be read.
+    """
+    if isinstance(schema, Mapping):  # a table of TOML
+        return json.dumps(schema)
+    if schema.lstrip().startswith("{"):
+        return schema
+    try:
+        return " ".join(read_bytes(expanded(schema), follow=True).decode().split())
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f"no file of this name can be read ({one_line(error)})"
+        remedy = "write the path of a file with a JSON schema, or the schema itself"
+        raise SettingError(problem, setting="task.schema", value=schema, remedy=remedy) from None
 
 
 def checked_options(task: str, options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

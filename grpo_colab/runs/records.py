@@ -48,7 +48,7 @@ class AnswerRow(TypedDict):
     completion: str
     right: bool
     verdict: str
-    lenient_right: bool
+    lenient_right: bool | None  # None where a completion can be judged in one way only
     rewards: dict[str, float | None]  # as in CompletionRow
     source: NotRequired[str]  # where the problem comes from, such as file:line
     answer: NotRequired[str]  # the gold answer
@@ -116,10 +116,10 @@ def is_completion(row: Mapping[str, Any]) -> TypeGuard[CompletionRow]:
 
 def is_answer(row: Mapping[str, Any]) -> TypeGuard[AnswerRow]:
     """Tell whether a row has all required keys of an `AnswerRow`, with values of their types."""
-    texts, truths = ("question", "completion", "verdict"), ("right", "lenient_right")
     return (
-        all(isinstance(row.get(key), str) for key in texts)
-        and all(isinstance(row.get(key), bool) for key in truths)
+        all(isinstance(row.get(key), str) for key in ("question", "completion", "verdict"))
+        and isinstance(row.get("right"), bool)
+        and isinstance(row.get("lenient_right", 0), bool | None)
         and _are_rewards(row.get("rewards"))
     )
 
@@ -289,7 +289,8 @@ def _is_side(value: Any) -> bool:
     interval = value.get("ci95", [0, 1])
     if not isinstance(interval, list) or len(interval) != 2 or not _are_rewards(value.get("rewards", {})):
         return False
-    shares = [value.get("accuracy", 0), value.get("lenient_accuracy", 0), *interval]
+    lenient = value.get("lenient_accuracy")
+    shares = [value.get("accuracy", 0), 0 if lenient is None else lenient, *interval]
     return all(share(one) is not None for one in shares)
 
 

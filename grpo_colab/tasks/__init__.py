@@ -12,6 +12,7 @@ import copy
 import hashlib
 import importlib
 import inspect
+import json
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,17 +20,19 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, get_type_hints
 
 from grpo_colab.errors import SettingError, one_of
-from grpo_colab.rewards import Verdict, grade, lenient_grade
+from grpo_colab.rewards import Verdict
 from grpo_colab.rewards.format import ASKING_FOR_ANSWER_TAG
-from grpo_colab.rewards.grading import ANSWER_CLOSE, ANSWER_OPEN, ANSWER_TAG, BOXED, HASH, check_grading
+from grpo_colab.rewards.graders import grader_settings, make_grader
+from grpo_colab.rewards.graders.settings import check_tag
+from grpo_colab.rewards.grading import ANSWER_TAG, BOXED, HASH, REASONING_TAG, TAGS
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 from grpo_colab.tasks.conversations import last_message, prompt_key
 from grpo_colab.tasks.names import LIBRARIES, OTHER_NAMES, parse_task
 
 Message = dict[str, str]
 
-# The settings of a task that a reward takes too, where it has them.
-GRADING: Final[tuple[str, ...]] = ("answer_in", "locale")
+# Rewards that judge numbers, whatever task.answer says.
+FOR_NUMBERS: Final = ("integer", "soft_correctness")
 # What asks for an answer that is in no tag: the system prompts in place of a task's own.
 SYSTEM_PROMPTS: Final = {
     BOXED: "Please reason step by step, and put your final answer within \\boxed{}.",
@@ -74,10 +77,10 @@ class Problem:
 
 
 class Task(ABC):
-    """A task whose problems have one gold number each. All have the same prompt and are graded by one parser.
+    """A task whose problems have one gold answer each. All have the same prompt and are graded by one `grader`.
 
-    The class's prompt and rewards are those for an answer in `<answer>`. For `answer_in` elsewhere, they follow from
-    them.
+    The class's prompt and rewards are those for a number in `<answer>`. For other answers, and elsewhere, they follow
+    from them.
     """
 
     name: ClassVar[str]
@@ -97,41 +100,81 @@ class Task(ABC):
         *,
         system_prompt: str | None = None,
         seed: int = 0,
+        answer: str = "number",
+        grader: str | None = None,
         answer_in: str = ANSWER_TAG,
+        answer_tag: str = "answer",
+        reasoning_tag: str = REASONING_TAG,
         locale: str = DEFAULT_LOCALE,
+        tolerance: float = 0.0,
+        ignore: list[str] | str | None = None,
+        choices: list[str] | None = None,
+        schema: dict[str, Any] | str | None = None,
     ) -> None:
         """Make a task; with system_prompt = None it has its class's own, with an empty text it has none.
 
-        `seed` decides the order of the problems, or, where they are generated, the problems themselves. `answer_in`
-        says where a completion has its answer: `answer_tag`, `boxed`, `hash`, or the name of another tag. `locale` says
-        how numbers are written. Raises SettingError for a value of these two that no grader can work with.
+        `seed` decides the order of the problems, or, where they are generated, the problems themselves. `answer` is the
+        kind of the answers: `number`, `math`, `text`, `choice`, `json` or `code`; a `grader` is a function of yours
+        that judges them instead, such as `my.py:grade`. `answer_in` says where a completion has its answer:
+        `answer_tag`, `boxed`, `hash`, or the name of another tag. `answer_tag` and `reasoning_tag` name the two tags.
+        The other settings are the kinds': see `get_correctness_reward`. `grading` are those of all these that differ
+        from their defaults, as the rewards take them. Raises SettingError for a value that no grader
+        can work with.
         """
+        given = {
+            "answer": answer,
+            "grader": grader,
+            "answer_in": answer_in,
+            "answer_tag": answer_tag,
+            "reasoning_tag": reasoning_tag,
+            "locale": locale,
+            "tolerance": tolerance,
+            "ignore": ignore,
+            "choices": choices,
+            "schema": json.dumps(schema) if isinstance(schema, Mapping) else schema,
+        }
         try:
-            check_grading(answer_in, locale, 0.0)
+            check_tag("answer_tag", answer_tag)
+            settings = grader_settings(given)
+            self.grading = {key: value for key, value in settings.items() if value != _DEFAULTS[key]}
+            self.answer_tag: str = settings.pop("answer_tag")
+            self.grader = make_grader(**settings)
         except SettingError as error:
             raise error.replace(setting=f"task.{error.setting}") from None
-        self.answer_in, self.locale = ANSWER_TAG if answer_in == "answer" else answer_in, locale
+        except ImportError as error:  # of math-verify
+            raise SettingError(str(error), setting="task.answer", value=answer) from None
+        place = self.grader.answer_in or ANSWER_TAG
+        self.answer_in = ANSWER_TAG if place == "answer" else place
+        self.reasoning_tag, self.locale = reasoning_tag, locale
         self.system_prompt = self._own_prompt() if system_prompt is None else system_prompt
         self.seed = seed
 
     def _own_prompt(self) -> str:
-        """Return the class's system prompt, changed to ask for the answer where `answer_in` says.
+        """Return the class's system prompt, changed to ask for this kind of answer where `answer_in` says.
 
-        A class without a system prompt has none for any `answer_in`.
+        A class without a system prompt has none for any answer.
         """
-        if not self.default_system_prompt or self.answer_in == ANSWER_TAG:
-            return self.default_system_prompt
+        prompt = self.default_system_prompt
+        if not prompt:
+            return ""
         if self.answer_in in SYSTEM_PROMPTS:
-            return SYSTEM_PROMPTS[self.answer_in]
-        opening, closing = f"<{self.answer_in}>", f"</{self.answer_in}>"
-        return self.default_system_prompt.replace(ANSWER_OPEN, opening).replace(ANSWER_CLOSE, closing)
+            prompt = SYSTEM_PROMPTS[self.answer_in]
+        else:
+            for tag, own in zip(TAGS, self.tags, strict=True):
+                prompt = prompt.replace(tag, own)
+        request = self.grader.request()
+        return f"{prompt}\n{request}" if request else prompt
+
+    @property
+    def tags(self) -> tuple[str, str, str, str]:
+        """Return the four tags of a completion: those around its reasoning, and those around its answer."""
+        return f"<{self.reasoning_tag}>", f"</{self.reasoning_tag}>", f"<{self.answer_tag}>", f"</{self.answer_tag}>"
 
     @classmethod
-    def rewards_by_default(cls, answer_in: str = ANSWER_TAG) -> dict[str, float]:
-        """Return the weights of the class's rewards, without those that cannot pay an answer in `answer_in`."""
-        if answer_in in (ANSWER_TAG, "answer"):
-            return dict(cls.default_rewards)
-        return {name: weight for name, weight in cls.default_rewards.items() if name not in ASKING_FOR_ANSWER_TAG}
+    def rewards_by_default(cls, settings: Mapping[str, Any] | None = None) -> dict[str, float]:
+        """Return the weights of the class's rewards, without those that cannot pay an answer by a task's `settings`."""
+        unpayable = unpayable_rewards(settings or {})
+        return {name: weight for name, weight in cls.default_rewards.items() if name not in unpayable}
 
     @abstractmethod
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
@@ -172,29 +215,42 @@ class Task(ABC):
         return messages
 
     def golden_completion(self, problem: Problem) -> str:
-        """Return a completion that gets full marks from every reward of this task: steps, and the gold answer."""
+        """Return a completion that gets full marks from every reward of this task: steps, and the gold answer.
+
+        It is an empty text where no right answer is known, as of code that has tests and no solution.
+        """
         reasoning = "\n".join(problem.steps) or "The answer follows from the question."
-        answer = problem.answer.strip()
+        answer = self.grader.golden_answer(problem.answer, problem.columns)
+        if answer is None:
+            return ""
         if self.answer_in == BOXED:
             return f"{reasoning}\n\nThe final answer is \\boxed{{{answer}}}.\n"
         if self.answer_in == HASH:
             return f"{reasoning}\n#### {answer}\n"
-        tag = "answer" if self.answer_in == ANSWER_TAG else self.answer_in
-        return f"<reasoning>\n{reasoning}\n</reasoning>\n<{tag}>\n{answer}\n</{tag}>\n"
+        opened, closed, answer_opened, answer_closed = self.tags
+        return f"{opened}\n{reasoning}\n{closed}\n{answer_opened}\n{answer}\n{answer_closed}\n"
 
     def grade(self, completion: str, problem: Problem) -> Verdict:
-        """Return the verdict on one completion, by the parser that the rewards use.
+        """Return the verdict on one completion, by the grader that the rewards use.
 
-        Raises ValueError for a problem whose answer is not one number.
+        Raises ValueError for a problem whose answer is no gold answer of this kind.
         """
-        return grade(completion, problem.answer, answer_in=self.answer_in, locale=self.locale)
+        return self.grader.grade(completion, problem.answer, problem.columns)
 
-    def lenient_right(self, completion: str, problem: Problem) -> bool:
-        """Tell whether the last number of a completion is the gold answer, whatever the completion's form.
+    def lenient_right(self, completion: str, problem: Problem) -> bool | None:
+        """Tell whether a completion ends with the gold answer, whatever its form, such as the last number of all.
 
-        Raises ValueError for a problem whose answer is not one number.
+        `grader.lenient` says in words what is looked at. None where a completion can be judged in one way only. Raises
+        ValueError as `grade` does.
         """
-        return lenient_grade(completion, problem.answer, answer_in=self.answer_in, locale=self.locale).right
+        return self.grader.lenient_right(completion, problem.answer, problem.columns)
+
+    def check_gold(self, problem: Problem) -> None:
+        """Raise ValueError, which shows the gold answer, for a problem whose gold answer cannot judge."""
+        self.grader.read_gold(problem.answer, problem.columns)
+
+
+_DEFAULTS: Final[Mapping[str, Any]] = dict(Task.__init__.__kwdefaults__ or {})
 
 
 def column_values(problems: Sequence[Problem]) -> dict[str, list[Any]]:
@@ -206,6 +262,18 @@ def column_values(problems: Sequence[Problem]) -> dict[str, list[Any]]:
     names = {name: None for problem in problems for name in problem.columns}  # a dict keeps the order
     columns = {name: [copy.deepcopy(problem.columns.get(name)) for problem in problems] for name in names}
     return {"answer": [problem.answer for problem in problems], **columns}
+
+
+def unpayable_rewards(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the rewards of ours that cannot pay an answer by a task's settings, each with the reason in words."""
+    found = {}
+    place = settings.get("answer_in")
+    if place in (BOXED, HASH):
+        found = dict.fromkeys(ASKING_FOR_ANSWER_TAG, f"asks for an answer in a tag, and task.answer_in = {place!r}")
+    kind = settings.get("answer", "number")
+    if kind != "number":
+        found |= dict.fromkeys(FOR_NUMBERS, f"judges numbers, and task.answer = {kind!r}")
+    return found
 
 
 def task_class(name: str) -> type[Task]:

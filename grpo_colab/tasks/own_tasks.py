@@ -79,14 +79,14 @@ def make_task(name: TaskName, options: Mapping[str, Any]) -> Task:
         return cls(*given, **options)
 
 
-def own_rewards(name: TaskName, answer_in: str) -> dict[str, float]:
+def own_rewards(name: TaskName, settings: Mapping[str, Any]) -> dict[str, float]:
     """Return the weights of the rewards that a task of others has by default, by their full names.
 
     A class may name a function of its own file or module by that function's name alone.
     """
     cls = own_class(name)
     with _blamed(name, "its default_rewards cannot be read", _line_of(cls)):
-        weights = dict(cls.rewards_by_default(answer_in))
+        weights = dict(cls.rewards_by_default(settings))
     module = sys.modules[cls.__module__]
     return {_full_name(name, module, reward): weight for reward, weight in weights.items()}
 

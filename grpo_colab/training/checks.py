@@ -6,14 +6,12 @@ The libraries themselves are asked: their configuration, their schedule and thei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.plan import plan_batch
 from grpo_colab.policy.asking import check_asking
-from grpo_colab.rewards import gold_number
 from grpo_colab.rewards.golds import gold_readers, read_all
 from grpo_colab.tasks import Task
 from grpo_colab.training.tracking import check_trackers
@@ -137,6 +135,11 @@ def check_golds(recipe: Recipe, task: Task, problems: Sequence[Problem], held_ou
         remedy_here = f"{remedy} write {name} = false in [rewards]"
         read_all(gold_readers(function), golds, setting=f"rewards.{name}", remedy=remedy_here)
     if type(task).grade is Task.grade:
-        read = partial(gold_number, locale=task.locale)
-        held_out_golds = golds[len(problems) :]
-        read_all([read], held_out_golds, setting="[evaluation]", remedy=f"{remedy} set task.locale")
+        for problem in held_out:
+            try:
+                task.check_gold(problem)
+            except ValueError as error:
+                remedy_here = f"{remedy} set task.answer or task.locale"
+                raise SettingError(
+                    str(error), setting="[evaluation]", remedy=remedy_here, place=problem.source or None
+                ) from None

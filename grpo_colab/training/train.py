@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from grpo_colab.policy.policy import Policy
     from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.runs.records import AnswerRow
+    from grpo_colab.tasks import Task
     from grpo_colab.training.checkpointing import CheckpointManager
-    from grpo_colab.training.setup import Outcome, Setup
-
+from grpo_colab.training.setup import Outcome, Setup
 
 SetupT = TypeVar("SetupT", bound="Setup")
 
@@ -125,14 +125,14 @@ def run_with(
         try:
             before = evaluate_baseline(setup, run, manager)
             if learner.says_accuracy:
-                info(f"Before: {accuracy_line(before)}")
+                info(f"Before: {accuracy_line(before, setup.task)}")
             outcome = learner.learn(setup, run, manager)
             if outcome.step and broadcast_from_main(signals.count) < 2:
                 after = answer_held_out(setup)
                 if is_main_process():
                     finish(run, setup.recipe, before, after, outcome)
                 if learner.says_accuracy:
-                    info(f"After:  {accuracy_line(after)}")
+                    info(f"After:  {accuracy_line(after, setup.task)}")
         except Stopped:  # a signal came while there was nothing to save
             pass
         finally:
@@ -187,15 +187,17 @@ def answer_held_out(setup: Setup) -> list[AnswerRow]:
     return evaluate.answer(setup.policy, setup.recipe, setup.task, setup.held_out, setup.evaluation_batch)
 
 
-def accuracy_line(rows: list[AnswerRow]) -> str:
-    """Return a line on how many of the answers are right. There must be at least one."""
+def accuracy_line(rows: list[AnswerRow], task: Task) -> str:
+    """Return a line on how many of the answers to the task's problems are right. There must be at least one."""
     if len(rows) == 1:  # one image or one example: a percentage would mean nothing
         return f"answered greedily, {'right' if rows[0]['right'] else 'wrong'} ({rows[0]['verdict']})"
     side = summary(rows)
     low, high = side["ci95"]
+    lenient = side["lenient_accuracy"]
+    in_other_form = "" if lenient is None else f"; {lenient:.1%} {task.grader.lenient}"
     return (
-        f"{side['accuracy']:.1%} of {len(rows)} held-out problems right (95 % interval {low:.1%} to {high:.1%}; "
-        f"{side['lenient_accuracy']:.1%} by the last number alone)"
+        f"{side['accuracy']:.1%} of {len(rows)} held-out problems right "
+        f"(95 % interval {low:.1%} to {high:.1%}{in_other_form})"
     )
 
 

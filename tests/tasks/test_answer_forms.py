@@ -60,7 +60,7 @@ def test_the_default_is_as_it_was() -> None:
         task = load_task("gsm8k", answer_in=answer_in)
         assert task.system_prompt == load_task("gsm8k").system_prompt
         assert task.golden_completion(PROBLEM) == golden
-        assert task.rewards_by_default(answer_in) == Task.default_rewards
+        assert task.rewards_by_default({"answer_in": answer_in}) == Task.default_rewards
 
 
 def test_a_prompt_of_ones_own_stays_and_none_stays_none() -> None:
@@ -114,9 +114,11 @@ def test_a_drawing_has_no_such_settings() -> None:
 
 
 def test_rewards_that_ask_for_the_answer_tag_are_refused_where_the_answer_is_elsewhere(tmp_path: Path) -> None:
-    remedy = "write strict_format = false, soft_format = false, tag_count = false in [rewards], or change"
+    remedy = "write strict_format = false, tag_count = false in [rewards], or change"
     with refused("rewards.strict_format", problem="task.answer_in = 'boxed'", remedy=remedy):
-        Recipe.load(task={"answer_in": "boxed"})
+        Recipe.load(task={"answer_in": "boxed"}, rewards={"strict_format": 0.5, "tag_count": 0.5})
+    # those that nobody wrote go by themselves
+    assert set(Recipe.load(task={"answer_in": "boxed"}).rewards) == {"correctness", "integer"}
     own = dict.fromkeys(Recipe.load().rewards, False) | {
         "correctness": 1.0,
         "soft_format(reasoning_tag='think')": 1,
@@ -133,6 +135,66 @@ def test_rewards_that_ask_for_the_answer_tag_are_refused_where_the_answer_is_els
     assert Recipe.load(file).rewards == {"correctness": 2.0, "integer": 0.5}
     file.write_text(recipe.replace('answer_in = "boxed"\n', ""))
     assert Recipe.load(file).rewards == Task.default_rewards
+
+
+def test_rewards_that_judge_numbers_are_refused_where_the_answer_is_none() -> None:
+    with refused("rewards.integer", problem="task.answer = 'text'", remedy="write integer = false in [rewards]"):
+        Recipe.load(task={"answer": "text"}, rewards={"integer": 0.5})
+    assert "integer" not in Recipe.load(task={"answer": "text"}).rewards
+    assert "correctness" in Recipe.load(task={"answer": "text"}).rewards
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "columns", "asked_for"),
+    [
+        ("text", "New York", {}, ""),
+        ("choice", "fruit", {"choices": ["tool", "fruit"]}, "write its letter alone"),
+        ("json", '{"a": [1, 2.5]}', {}, "The answer is JSON, and nothing else."),
+        ("code", "assert f(2) == 4", {"solution": "def f(x): return x * x"}, "```python"),
+        ("math", "\\frac{x}{2}", {}, ""),
+    ],
+)
+def test_the_whole_task_follows_the_kind_of_its_answers(
+    answer: str, gold: str, columns: dict[str, Any], asked_for: str
+) -> None:
+    """The prompt, the golden completion, the grading and every reward, with other tags as well."""
+    tags = {"answer_tag": "SOLUTION", "reasoning_tag": "thoughts"}
+    recipe = Recipe.load(task={"answer": answer, **tags}, rewards={"strict_format": 0.5, "soft_format": 0.5})
+    task, problem = recipe.load_task(), Problem("?", gold, columns=columns)
+    golden = task.golden_completion(problem)
+    assert "<thoughts>" in task.system_prompt
+    assert "<SOLUTION>" in task.system_prompt
+    assert asked_for in task.system_prompt
+    assert "<thoughts>" in golden
+    assert "</SOLUTION>" in golden
+    assert task.grade(golden, problem).right
+    assert task.lenient_right(golden, problem)
+    assert not task.grade(golden.replace("SOLUTION", "answer"), problem).right
+    for function in recipe.reward_functions():
+        row = {name: [value] for name, value in columns.items()}
+        assert function(completions=[golden], answer=[gold], **row) == [1.0]
+
+
+def test_code_without_a_solution_has_no_golden_completion() -> None:
+    assert load_task("word_problems", answer="code").golden_completion(Problem("?", "assert f(2) == 4")) == ""
+
+
+def test_a_tag_has_one_name() -> None:
+    with refused("task.answer_in", "box", problem="answer_tag = 'SOLUTION'", remedy="write 'answer_tag' there"):
+        Recipe.load(task={"answer_in": "box", "answer_tag": "SOLUTION"})
+    with refused("task.answer_tag", "a b", remedy="the name alone"):
+        Recipe.load(task={"answer_tag": "a b"})
+
+
+def test_a_schema_is_kept_by_its_content_and_a_grader_by_its_place(tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object",\n "required": ["a"]}')
+    recipe = Recipe.load(task={"answer": "json", "schema": str(schema)})
+    schema.unlink()
+    assert recipe.load_task().grade("<answer>[1]</answer>", Problem("?", '{"a": 1}')).reason == "off_schema"
+    assert Recipe.load(task={"answer": "json", "schema": {"type": "object"}}).task["schema"] == '{"type": "object"}'
+    with refused("task.schema", str(schema), problem="can be read"):
+        Recipe.load(task={"answer": "json", "schema": str(schema)})
 
 
 def test_rewards_of_a_recipe_follow_its_task_and_a_default_recipe_says_nothing_of_it() -> None:

@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple
 
 from grpo_colab.reporting.page.html import display_text
 from grpo_colab.reporting.page.run_reader import RunData
-from grpo_colab.rewards import grade
 from grpo_colab.tasks.conversations import distinct_parts, distinct_questions, said_in
 from grpo_colab.text import is_secret, masked
 from grpo_colab.utils.files import number
@@ -180,11 +179,14 @@ def _rounded(value: float | None) -> float | None:
 def _verdict(run: RunData, row: Mapping[str, Any]) -> str | None:
     """Return the task's verdict on a completion, which is graded anew, since completions.jsonl has no verdict.
 
-    Returns None where the answers are no single numbers, and for a row that cannot be graded.
+    Returns None where that would take long or run code of others, and for a row that cannot be graded.
     """
-    if run.grading is not None:
+    completion, answer, columns = row.get("completion"), row.get("answer"), row.get("columns")
+    if run.grader is None or (run.grader.needs_row and not isinstance(columns, dict)):
+        return None
+    if isinstance(completion, str) and isinstance(answer, str):
         with contextlib.suppress(TypeError, ValueError):  # of a file that someone else wrote
-            verdict = grade(row.get("completion"), row.get("answer"), **run.grading)  # type: ignore[arg-type]
+            verdict = run.grader.grade(completion, answer, columns or {})
             return verdict.reason.replace("_", " ")
     return None
 

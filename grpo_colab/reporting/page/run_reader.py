@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluation.evaluate import AFTER, BEFORE
@@ -19,6 +19,9 @@ from grpo_colab.runs.run import Run
 from grpo_colab.runs.status import status
 from grpo_colab.text import without_secrets
 from grpo_colab.utils.files import MOST_READ, is_file, number, read_json, safe_join
+
+if TYPE_CHECKING:
+    from grpo_colab.rewards.graders import Grader
 
 MOST_ANSWERS: Final = 50_000  # before and after each, and warnings
 MOST_LISTED: Final = 5000  # names in a draw.json that are looked for
@@ -90,22 +93,24 @@ class RunData:
         return weighted_reward(rewards.values(), self.reward_weights)
 
     @functools.cached_property
-    def grading(self) -> dict[str, str] | None:
-        """Return the settings by which `grade` gives the task's verdict.
+    def grader(self) -> Grader | None:
+        """Return the grader that gives the task's verdict on a completion again, within microseconds.
 
-        A completion is then graded again within microseconds. None where the task's answers are no single numbers, for
-        an unknown task, and for settings that no task could have.
+        None where a verdict costs more, as of code and formulas, or runs code of others; for an unknown task, and for
+        settings that no task could have.
         """
-        from grpo_colab.rewards.grading import ANSWER_TAG, check_grading
-        from grpo_colab.rewards.numerals import DEFAULT_LOCALE
-        from grpo_colab.tasks import Task, task_class
+        from grpo_colab.rewards.graders import grader_settings, make_grader
+        from grpo_colab.tasks import TASKS, Task, task_class
 
         task = self.table("task")
-        settings = {"answer_in": task.get("answer_in", ANSWER_TAG), "locale": task.get("locale", DEFAULT_LOCALE)}
-        with contextlib.suppress(SettingError, TypeError):
-            check_grading(**settings, tolerance=0.0)
-            if task_class(task.get("name", "")).grade is Task.grade:
-                return settings
+        with contextlib.suppress(SettingError, TypeError, ImportError):
+            settings = grader_settings(task)
+            settings.pop("answer_tag", None)
+            grader = make_grader(**settings)
+            name = task.get("name")
+            is_graded_so = name in TASKS and task_class(str(name)).grade is Task.grade
+            if is_graded_so and grader.kind not in ("math", "code", "grader"):
+                return grader
         return None
 
     def answer_pairs(self) -> list[tuple[Answer | None, Answer | None]]:

@@ -14,7 +14,7 @@ from grpo_colab.rewards.graders.numbers import MathGrader, NumberGrader
 from grpo_colab.rewards.graders.own import OwnGrader
 from grpo_colab.rewards.graders.programs import CodeGrader
 from grpo_colab.rewards.graders.texts import IGNORABLE, TextGrader
-from grpo_colab.rewards.grading import ANSWER_TAG, HASH, REASONING_TAG, TAG_NAME, check_grading
+from grpo_colab.rewards.grading import ANSWER_TAG, BOXED, HASH, REASONING_TAG, TAG_NAME, check_grading
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 from grpo_colab.rewards.parametrised import require
 
@@ -107,14 +107,21 @@ def grader_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of a task's settings that its graders and rewards take, as they take them.
 
     An `answer_tag` becomes the place of the answer, too, and a tag as the place becomes the `answer_tag`. A setting
-    that is None is left out.
+    that is None is left out. Raises SettingError for two names of one tag.
     """
     chosen = {key: settings[key] for key in SETTINGS if settings.get(key) is not None}
     place, tag = chosen.get("answer_in", ANSWER_TAG), chosen.get("answer_tag", "answer")
-    if place == ANSWER_TAG and tag != "answer":
+    if place in (BOXED, HASH) or (place == ANSWER_TAG and tag == "answer"):
+        return chosen
+    if place in (ANSWER_TAG, "answer"):
         chosen["answer_in"] = tag
-    elif place not in (ANSWER_TAG, "answer", "boxed", "hash"):
+    elif tag in ("answer", place):
         chosen["answer_tag"] = place
+    else:
+        remedy = "write 'answer_tag' there, or take one of them out"
+        raise SettingError(
+            f"names another tag than answer_tag = {tag!r}", setting="answer_in", value=place, remedy=remedy
+        )
     return chosen
 
 
