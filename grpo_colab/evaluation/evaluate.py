@@ -8,8 +8,7 @@ and the test are in statistics.py.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,9 @@ from grpo_colab.runs.run import Run
 from grpo_colab.tasks import Problem, Task, column_values
 from grpo_colab.tasks.names import parse_task
 from grpo_colab.tasks.own_tasks import problems_of
+from grpo_colab.utils.console import info
+from grpo_colab.utils.library_output import library_lines_once
+from grpo_colab.utils.stage import stage
 
 if TYPE_CHECKING:
     from grpo_colab.policy.policy import Policy
@@ -54,7 +56,7 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
         raise run.error("there is no adapter in it yet")
     foreign_code = check_trust(recipe, trust_code)
     if foreign_code:
-        print(foreign_code, file=sys.stderr)
+        info(foreign_code)
     recipe = recipe.completed_by_task()
     task = recipe.load_task()
     # a problem whose line in the file is damaged has no earlier answer to be compared with
@@ -67,15 +69,19 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
             "train it from the beginning, with --out",
         )
     need_same_problems(run, answers_before, held_out)
-    import_unsloth()
+    with stage("Importing torch and Unsloth", remember="import", ticking=True), library_lines_once():
+        import_unsloth()
     recipe.check_rewards(task.reward_columns())
     device = current_device()
-    policy = load_policy(recipe, device, run.adapter)
+    name = recipe.model["model_name"]
+    with stage(f"Loading {name} on {device.name}", remember=f"load {name}", ticking=True), library_lines_once():
+        policy = load_policy(recipe, device, run.adapter)
     problems = fitting_problems(policy, recipe, task, problems)
     at_once = answers_at_once(recipe, policy.model.config, device.free_bytes)
     step = (run.evaluation or {}).get("step", run.last_step)
     before = [row for row in find_answers(answers_before, problems) if row is not None]
-    after = answer(policy, recipe, task, problems, at_once)
+    with stage(f"Answering {len(problems)} held-out problems") as shown:
+        after = answer(policy, recipe, task, problems, at_once, shown.update)
     return comparison(recipe, before, after, step)
 
 
@@ -154,11 +160,19 @@ def fitting_problems(policy: Policy, recipe: Recipe, task: Task, problems: Seque
     return fitting
 
 
-def answer(policy: Policy, recipe: Recipe, task: Task, problems: Sequence[Problem], at_once: int) -> list[AnswerRow]:
+def answer(
+    policy: Policy,
+    recipe: Recipe,
+    task: Task,
+    problems: Sequence[Problem],
+    at_once: int,
+    on_progress: Callable[[float], None] | None = None,
+) -> list[AnswerRow]:
     """Let the policy answer every problem greedily, and grade its answers. Returns one row per problem, in order.
 
-    `at_once` is the batch size. Under torchrun every process answers its share, and all of them get the whole list. The
-    rewards are imported and run. Raises SettingError where memory runs out with a single answer, and for a reward that
+    `at_once` is the batch size. `on_progress` is called with the share of this process's answers that is generated,
+    from 0 to 1. Under torchrun every process answers its share, and all of them get the whole list. The rewards are
+    imported and run. Raises SettingError where memory runs out with a single answer, and for a reward that
     cannot be imported. Raises RewardError for a reward that breaks.
     """
     from accelerate import PartialState
@@ -171,6 +185,7 @@ def answer(policy: Policy, recipe: Recipe, task: Task, problems: Sequence[Proble
             [task.messages(problem) for problem in my_problems],
             max_new_tokens=recipe.max_completion_tokens,
             batch_size=at_once,
+            on_progress=on_progress,
         )
         token_ids = policy.tokenizer(completions, add_special_tokens=False)["input_ids"] if my_problems else []
         rows = grade_all(recipe, task, my_problems, completions, token_ids)

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,15 +25,15 @@ from grpo_colab.recipe.trust import check_trust_of_all
 from grpo_colab.runs.folders import DRAW, check_free, drawn_names, free_path
 from grpo_colab.runs.mirror import check_free as check_copies
 from grpo_colab.runs.run import Run
+from grpo_colab.training.endings import PretrainingStopped, Tripped
 from grpo_colab.training.grpo import GRPOLearner
 from grpo_colab.training.hindsight import HindsightLearner
-from grpo_colab.training.pretraining import PretrainingStopped
 from grpo_colab.training.train import run_with
 from grpo_colab.utils.console import info
-from grpo_colab.utils.device import current_device
+from grpo_colab.utils.device import process_count
 from grpo_colab.utils.files import read_json, unwritable_refused, write_json, write_text
 from grpo_colab.utils.memory import free_memory
-from grpo_colab.utils.stack import check_import_order, import_unsloth
+from grpo_colab.utils.stack import check_import_order
 
 DEFAULT_RECIPE = "drawing-tiny"
 STOP_SIGNALS = frozenset((signal.SIGINT, signal.SIGTERM))
@@ -71,7 +72,7 @@ def draw(
     if resume is None:
         tables = recipe_tables(image, method, sweep, overrides)
         recipes = variants(recipe or DEFAULT_RECIPE, tables, seeds, bool(sweep))
-    processes = current_device().processes
+    processes = process_count()
     if processes > 1:
         raise SettingError(
             "one image is drawn by one process",
@@ -93,10 +94,10 @@ def draw(
     for number, run in enumerate(runs, 1):
         if is_over(run):
             continue
-        import_unsloth()
         info(f"{run.path} ({number} of {len(runs)}):")
         error, go_on = train_one(run, trust_code)
-        free_memory()
+        if "torch" in sys.modules:  # else the run was refused before anything was imported
+            free_memory()
         first_error = first_error or error
         if not go_on:
             break
@@ -228,8 +229,6 @@ def train_one(run: Run, trust_code: bool = False) -> tuple[SettingError | None, 
     may not start after a signal, nor where this run stopped without an end or an error. Raises PretrainingStopped when
     a signal ended a pre-training, and every exception that is no SettingError.
     """
-    from grpo_colab.training.tripwires import Tripped  # imports transformers, which unsloth must precede
-
     error_of_run = None
     with stop_signals_watched() as stop_arrived:
         try:

@@ -9,7 +9,7 @@ import contextlib
 import secrets
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,16 +37,24 @@ class Policy:
     tokenizer: Any
     asking: Asking = field(default_factory=Asking)
 
-    def generate(self, prompts: Sequence[Sequence[Message]], max_new_tokens: int, batch_size: int = 64) -> list[str]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        max_new_tokens: int,
+        batch_size: int = 64,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> list[str]:
         """Return a greedy completion of each conversation, as text without special tokens, in the prompts' order.
 
-        Without prompts the list is empty. vLLM answers all prompts at once where the model has it. transformers answers
-        `batch_size` at a time, and fewer when memory runs out. Raises SettingError when memory runs out with one.
+        Without prompts the list is empty. vLLM answers all prompts at once where the model has it, and shows a bar of
+        its own. transformers answers `batch_size` at a time, and fewer when memory runs out; `on_progress` is then
+        called after each token with the share that is done, from 0 to 1, as if no completion ended early. Raises
+        SettingError when memory runs out with one.
         """
         texts = [self.prompt_text(prompt) for prompt in prompts]
         # Batch prompts of similar length, so that little of a batch is padding.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        tokens = self._complete([texts[index] for index in order], max_new_tokens, batch_size)
+        tokens = self._complete([texts[index] for index in order], max_new_tokens, batch_size, on_progress)
         completions = dict(zip(order, self.tokenizer.batch_decode(tokens, skip_special_tokens=True), strict=True))
         return [completions[index] for index in range(len(texts))]
 
@@ -69,7 +77,12 @@ class Policy:
         return self._complete(texts, max_new_tokens, batch_size, temperature=temperature, top_p=top_p)
 
     def _complete(
-        self, texts: Sequence[str], max_new_tokens: int, batch_size: int, **sampling: float
+        self,
+        texts: Sequence[str],
+        max_new_tokens: int,
+        batch_size: int,
+        on_progress: Callable[[float], None] | None = None,
+        **sampling: float,
     ) -> list[list[int]]:
         """Return the tokens of a completion for each prompt text, in their order; greedy without `sampling`.
 
@@ -82,8 +95,11 @@ class Policy:
         completions: list[list[int]] = []
         while len(completions) < len(texts):
             batch = texts[len(completions) :][:batch_size]
+            ticker = None
+            if on_progress is not None:
+                ticker = _TokenTicker(on_progress, len(completions), len(batch), len(texts), max_new_tokens)
             try:
-                completions += self._complete_batch(batch, max_new_tokens, **sampling)
+                completions += self._complete_batch(batch, max_new_tokens, ticker, **sampling)
                 continue
             except RuntimeError as error:
                 if not out_of_memory(error):
@@ -108,11 +124,13 @@ class Policy:
         """Return the conversation's tokens, including those of the chat template."""
         return self.asking.prompt_ids(self.tokenizer, prompt)
 
-    def _complete_batch(self, texts: Sequence[str], max_new_tokens: int, **sampling: float) -> list[list[int]]:
+    def _complete_batch(
+        self, texts: Sequence[str], max_new_tokens: int, ticker: _TokenTicker | None = None, **sampling: float
+    ) -> list[list[int]]:
         """Return the tokens of a completion for each prompt text, generated as one batch by transformers.
 
-        A completion ends with its first end token. The model is in evaluation mode meanwhile, and gets its mode back
-        also after an error. Raises RuntimeError when memory runs out.
+        A completion ends with its first end token. `ticker` is told of each token. The model is in evaluation mode
+        meanwhile, and gets its mode back also after an error. Raises RuntimeError when memory runs out.
         """
         import torch
 
@@ -132,6 +150,7 @@ class Policy:
                     **inputs,
                     max_new_tokens=max_new_tokens,
                     do_sample=bool(sampling),
+                    **({"streamer": ticker} if ticker is not None else {}),
                     **options,
                     # As in training. It has a repetition penalty, since some models' own configuration has a high one.
                     **self.asking.decoding,
@@ -306,6 +325,29 @@ class Policy:
                 module.training = training
             for parameter, requires_grad in gradients:
                 parameter.requires_grad_(requires_grad)
+
+
+class _TokenTicker:
+    """Tell how far a generation is, as a streamer of transformers, which is handed each token as it comes.
+
+    `before` completions are done, this batch has `rows` of them, and all batches together have `total`.
+    """
+
+    def __init__(
+        self, on_progress: Callable[[float], None], before: int, rows: int, total: int, max_new_tokens: int
+    ) -> None:
+        self.on_progress, self.before, self.rows, self.total = on_progress, before, rows, total
+        self.max_new_tokens = max_new_tokens
+        self.tokens = -1  # the prompt comes first
+
+    def put(self, value: Any) -> None:
+        """Count one more token of each completion. `value` holds them, and at first the prompts."""
+        self.tokens += 1
+        self.on_progress((self.before + self.rows * min(1.0, self.tokens / self.max_new_tokens)) / self.total)
+
+    def end(self) -> None:
+        """Count the whole batch as done."""
+        self.on_progress((self.before + self.rows) / self.total)
 
 
 def _cut_after_end(tokens: list[int], end_tokens: Collection[int | None]) -> list[int]:

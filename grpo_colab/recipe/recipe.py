@@ -229,8 +229,20 @@ class Recipe(Table):
         task's `answer_in` says, unless its brackets say otherwise. Raises SettingError for a reward that cannot be
         imported.
         """
-        grading = getattr(self.load_task(), "grading", {})  # a class of one's own may have left it out
+        grading = self._grading()
         return [_reward_function(name, grading) for name in self.rewards]
+
+    def own_reward_functions(self) -> dict[str, Callable[..., Any]]:
+        """Return those functions of [rewards] that are this package's own, by their names there.
+
+        Nothing of others is imported. Raises SettingError as `reward_functions` does.
+        """
+        grading = self._grading()
+        return {name: _reward_function(name, grading) for name in self.rewards if parse_reward(name).ours}
+
+    def _grading(self) -> Mapping[str, Any]:
+        """Return the task's settings that its rewards take, too; none where a class of one's own has left them out."""
+        return getattr(self.load_task(), "grading", {})
 
     def check_rewards(self, columns: Collection[str]) -> None:
         """Import the rewards, and raise SettingError unless TRL can call each for a data set with `columns`.
@@ -300,7 +312,7 @@ def foreign_settings(recipe: Recipe) -> list[str]:
     return settings
 
 
-def _reward_function(name: str, grading: Mapping[str, str]) -> Callable[..., Any]:
+def _reward_function(name: str, grading: Mapping[str, Any]) -> Callable[..., Any]:
     """Import a reward and return its function, which runs the file or module that it names; see `resolve_reward`.
 
     Raises SettingError, which names the reward's setting in [rewards], for one that cannot be imported.

@@ -11,9 +11,8 @@ from typing import Any
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.runs import jsonl_repair
 from grpo_colab.runs.run import Run, writing_to
-from grpo_colab.text import on_one_line
 from grpo_colab.utils import files
-from grpo_colab.utils.console import info
+from grpo_colab.utils.console import warn
 from grpo_colab.utils.device import Device
 
 # The packages whose versions may change a run's numbers.
@@ -32,16 +31,14 @@ def keep_environment(run: Run, recipe: Recipe, device: Device) -> None:
         with writing_to(run):
             if os.path.lexists(path):
                 aside = jsonl_repair.set_damaged_aside(path)
-                info(f"Warning: environment.json cannot be read; it is set aside as {aside.name}")
+                warn(f"environment.json cannot be read; it is set aside as {aside.name}")
             run.write_json("environment.json", current)
         return
     before, after = _compared_values(original), _compared_values(current)
     changed = [f"{name} {before.get(name)} -> {value}" for name, value in after.items() if before.get(name) != value]
     if changed:
-        changes = on_one_line(", ".join(changed))
-        info(
-            f"Warning: this run began in another environment, so its metrics will differ in the last digits: {changes}"
-        )
+        effect = "this run began in another environment, so its metrics will differ in the last digits"
+        warn(f"{effect}: {', '.join(changed)}")
 
 
 def _compared_values(environment: dict[str, Any]) -> dict[str, Any]:
@@ -76,3 +73,11 @@ def environment(recipe: Recipe, device: Device) -> dict[str, Any]:
         "seeds": {"grpo": recipe.grpo["seed"], "task": recipe.task["seed"], "lora": recipe.lora["random_state"]},
         "command": recipe.without_tokens(sys.argv),
     }
+
+
+def own_version() -> str:
+    """Return this package's version; "of a checkout" where it is not installed."""
+    try:
+        return importlib.metadata.version("grpo_colab")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a checkout"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.runs.lock import holder
+from grpo_colab.runs.phase import PREPARED, never_began
 from grpo_colab.utils import files
 
 RUNS = Path("runs")
@@ -35,22 +37,40 @@ def quote(path: Path) -> str:
 
 
 def free_path(recipe: Recipe, taken: Collection[str] = ()) -> Path:
-    """Return runs/<date>-<recipe>, or the first of -2, -3, ... that does not exist and is not among `taken`."""
+    """Return runs/<date>-<recipe>, or the first of -2, -3, ... that is free and not among `taken`.
+
+    A path is free where nothing is, or a run that never began: see `is_free_again`.
+    """
     base = RUNS / f"{datetime.date.today().isoformat()}-{recipe.name}"
     path, n = base, 1
-    while path.exists() or path.name in taken:
+    while (path.exists() and not is_free_again(path)) or path.name in taken:
         n += 1
         path = base.with_name(f"{base.name}-{n}")
     return path
 
 
-def check_free(path: Path) -> None:
-    """Raise SettingError unless `path` can be a new run's folder: there is nothing, or a folder with hidden files only.
+def is_free_again(path: Path) -> bool:
+    """Tell whether a folder's run was refused, stopped or killed before it did anything, and no process has it now."""
+    return never_began(path) and holder(path).running is False
 
-    Names that no file can have, or that cannot be printed, are refused too, and a folder that cannot be listed. Nothing
-    is made.
+
+def clear(path: Path) -> None:
+    """Delete what a run that never began has left in `path`, if there is such a run. Raises OSError if that fails."""
+    if never_began(path):
+        for name in PREPARED:
+            files.remove(path / name)
+
+
+def check_free(path: Path) -> None:
+    """Raise SettingError unless `path` can be a new run's folder.
+
+    It can where there is nothing, a folder with hidden files only, or a run that never began (`is_free_again`). Names
+    that no file can have, or that cannot be printed, are refused too, and a folder that cannot be listed. Nothing is
+    made.
     """
     files.check_name("--out", path)
+    if is_free_again(path):
+        return
     if files.is_file(path / "recipe.toml"):
         raise SettingError(
             "holds a run already",

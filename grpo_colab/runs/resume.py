@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from grpo_colab.runs import checkpoints, mirror
 from grpo_colab.runs.folders import RUNS, check_free, free_path, quote
 from grpo_colab.runs.lock import locked
 from grpo_colab.runs.run import Run, writing_to
-from grpo_colab.text import on_one_line
+from grpo_colab.tasks.names import parse_task
 from grpo_colab.utils import files
-from grpo_colab.utils.console import info
+from grpo_colab.utils.console import info, warn
 from grpo_colab.utils.device import in_notebook
 from grpo_colab.utils.toml_reading import parse_toml
 
@@ -34,6 +34,7 @@ def open_run(
     resume: str | Path | bool | None,
     held: ExitStack,
     trust_code: bool = False,
+    check: Callable[[Recipe], object] | None = None,
 ) -> tuple[Run | None, Recipe, Path]:
     """Return the run to resume, its recipe and its folder; for a new run None, its recipe and a free folder.
 
@@ -41,18 +42,25 @@ def open_run(
     here or in its mirror, and False for a new run. None means True in a notebook, which is executed again after an
     interruption, and False elsewhere. `out` is the folder for a new run, or the one to which a copy is restored. If
     `recipe` is None, a named run keeps its own, and otherwise the default preset is taken. A run to resume is locked
-    until `held` is closed. Messages on stderr tell what is resumed or restored. Raises SettingError for what cannot be
-    resumed, for a folder that is not free, for other people's code that came with a file, unless `trust_code`, and for
-    a task of others that cannot work, which is made here.
+    until `held` is closed. Messages on stderr tell what is resumed or restored. `check` is called with the recipe
+    before anyone is asked to trust its code, but after a task of others may run its own. Raises SettingError for what
+    cannot be resumed, for a folder that is not free, for other people's code that came with a file, unless
+    `trust_code`, and for a task of others that cannot work, which is made here. Raises what `check` raises.
     """
     announced = None
-    if recipe is not None:
+    if recipe is not None and parse_task(recipe.task["name"]).runs_code:
         # Before a run is looked for: a task of one's own completes its recipe, as that of its run is.
         announced = check_trust(recipe, trust_code)
         recipe = _completed(recipe, announced)
     run, recipe, path = _open(recipe, out, resume, held)
+    is_foreign = parse_task(recipe.task["name"]).runs_code
+    if check is not None and not is_foreign:
+        check(recipe)
     trusted_code = check_trust(recipe, trust_code)
-    return run, _completed(recipe, trusted_code if trusted_code != announced else None), path
+    recipe = _completed(recipe, trusted_code if trusted_code != announced else None)
+    if check is not None and is_foreign:  # its problems come from its code
+        check(recipe)
+    return run, recipe, path
 
 
 def _completed(recipe: Recipe, announcement: str | None) -> Recipe:
@@ -287,9 +295,9 @@ def rewind_to_checkpoint(run: Run) -> Path | None:
     for problem in problems:
         info(f"{problem}; it is set aside, and the previous one is used")
     if checkpoint is None and run.last_step:
-        info(f"Warning: {run.path} has no whole checkpoint, so training starts again at the first step")
+        warn(f"{run.path} has no whole checkpoint, so training starts again at the first step")
     for note in run.rewind_to(checkpoint):
-        info(on_one_line(f"Warning: {note}"))
+        warn(note)
     return checkpoint
 
 

@@ -14,6 +14,7 @@
         tripwire.json       which tripwire stopped the run, if one did
         clock.json          how long an evaluation and a checkpoint took, in seconds
         mirror.json         the state of the copy elsewhere, if there is one
+        phase.json          what the run is doing, or how it ended
         rewards.png         the curves
         drawing.png, drawing.gif            for a drawing task: the target image, and the best drawings of it
         report.html         all of this on one page, which opens offline
@@ -39,7 +40,7 @@ from typing import Any
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.runs import checkpoints, jsonl_repair, records
-from grpo_colab.runs.folders import check_free, drawn_names, free_path, quote
+from grpo_colab.runs.folders import check_free, clear, drawn_names, free_path, quote
 from grpo_colab.utils import files
 from grpo_colab.utils.toml_reading import read_toml
 
@@ -75,13 +76,15 @@ class Run:
     def create(cls, recipe: Recipe, out: str | Path | None = None) -> Run:
         """Make a run folder with the recipe in it, and return the run.
 
-        The folder is `out`, or else runs/<date>-<recipe>, with -2, -3, ... where that exists. Parent folders are made
-        too. Raises SettingError for a folder that `check_free` refuses or that cannot be written.
+        The folder is `out`, or else runs/<date>-<recipe>, with -2, -3, ... where that is taken. Parent folders are made
+        too. A run there that never began is deleted. Raises SettingError for a folder that `check_free` refuses or that
+        cannot be written.
         """
         path = free_path(recipe) if out is None else Path(out)
         check_free(path)
         with files.unwritable_refused("--out", path, "choose another folder"):
             path.mkdir(parents=True, exist_ok=True)
+            clear(path)
             files.write_text(path / "recipe.toml", recipe.to_toml())
         return cls(path)
 

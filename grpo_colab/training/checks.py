@@ -1,42 +1,41 @@
 """Refuse, before anything is loaded, what TRL, transformers or a reward would refuse only once the weights are there.
 
-The libraries themselves are asked: their configuration, their schedule and their sampler are built, and thrown away.
+`check_data` comes first, before anything heavy is imported. Later the libraries themselves are asked: their
+configuration, their schedule and their sampler are built, and thrown away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.plan import plan_batch
 from grpo_colab.policy.asking import check_asking
+from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.recipe.validation import checked_reward
 from grpo_colab.rewards.golds import gold_readers, read_all
 from grpo_colab.tasks import Task
 from grpo_colab.training.tracking import check_trackers
 from grpo_colab.training.trainer import grpo_arguments
 
 if TYPE_CHECKING:
-    from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.tasks import Problem
     from grpo_colab.utils.device import Device
 
 MOST_RATES: Final = 1000  # steps at which a schedule is asked for its rate
+CORRECT_GOLD: Final = "correct that gold answer, take its problem out, or"  # the beginning of a remedy
 
 
 def check_arguments(recipe: Recipe, device: Device) -> None:
     """Build TRL's GRPOConfig, its schedule and its sampler. Raise SettingError with the words of what refuses them.
 
-    Also raises SettingError for a hindsight.method other than "grpo", for a tracker that is unknown or not installed,
-    and for a setting that cannot decide how the policy is asked.
+    Also raises SettingError for a tracker that is unknown or not installed, and for a setting that cannot decide how
+    the policy is asked.
     """
     import trl
 
-    if recipe.hindsight and recipe.hindsight.method != "grpo":
-        raise SettingError(
-            "is for `grpo-colab draw`, not for training", setting="hindsight.method", value=recipe.hindsight.method
-        )
     check_trackers(recipe.grpo)
     check_asking(recipe, device)
     arguments = grpo_arguments(recipe, Path("checkpoints"), plan_batch(recipe, device.processes), device)
@@ -106,8 +105,40 @@ def _refused(key: str, recipe: Recipe, error: Exception, remedy: str) -> Setting
     return SettingError(problem, setting=f"grpo.{key}", value=recipe.grpo.get(key), remedy=remedy)
 
 
-def check_columns(recipe: Recipe, problems: Sequence[Problem]) -> None:
-    """Raise SettingError, with its place, for a problem whose columns do not suit every reward, as `check_rewards`.
+def check_data(recipe: Recipe, task: Task, problems: Sequence[Problem], held_out: Sequence[Problem]) -> None:
+    """Check every row's columns and every gold answer, as far as that needs nobody else's code and no heavy import.
+
+    The rewards of others are looked at as source text. `check_columns` and `check_golds` do the rest once they are
+    imported. Raises SettingError, with the row's place, for what is wrong.
+    """
+    check_columns(recipe, [*problems, *held_out], check_columns_unimported)
+    check_golds(recipe.own_reward_functions(), problems, held_out)
+    check_evaluation_golds(task, held_out)
+
+
+def check_foreign_rewards(recipe: Recipe, problems: Sequence[Problem], held_out: Sequence[Problem]) -> None:
+    """Check the columns and the golds by the rewards of others, which are imported for it: the rest of `check_data`.
+
+    Raises SettingError, with the row's place, for what is wrong.
+    """
+    check_columns(recipe, [*problems, *held_out])
+    own = recipe.own_reward_functions()
+    functions = dict(zip(recipe.rewards, recipe.reward_functions(), strict=True))
+    check_golds({name: function for name, function in functions.items() if name not in own}, problems, held_out)
+
+
+def check_columns_unimported(recipe: Recipe, columns: Collection[str]) -> None:
+    """Raise SettingError for a reward that surely cannot be called with these columns. Others' code is not imported."""
+    for name in recipe.rewards:
+        checked_reward(name, columns)
+
+
+def check_columns(
+    recipe: Recipe,
+    problems: Sequence[Problem],
+    check: Callable[[Recipe, Collection[str]], None] = Recipe.check_rewards,
+) -> None:
+    """Raise SettingError, with its place, for a problem whose columns do not suit every reward, by `check`.
 
     A column that is there and null is passed on as None.
     """
@@ -117,29 +148,37 @@ def check_columns(recipe: Recipe, problems: Sequence[Problem]) -> None:
         if columns in sound:
             continue
         try:
-            recipe.check_rewards(columns)
+            check(recipe, columns)
         except SettingError as error:
             raise (error.at(problem.source) if problem.source else error) from None
         sound.add(columns)
 
 
-def check_golds(recipe: Recipe, task: Task, problems: Sequence[Problem], held_out: Sequence[Problem]) -> None:
-    """Raise SettingError, with the place, for a gold that a reward or the evaluation cannot judge by.
+def check_golds(
+    rewards: Mapping[str, Callable[..., Any]], problems: Sequence[Problem], held_out: Sequence[Problem]
+) -> None:
+    """Raise SettingError, with the place, for a gold that one of the rewards cannot judge by.
 
-    Each reward that reads golds reads those of the training `problems` and of the `held_out` ones, and names itself.
-    The evaluation reads those of the held-out ones. A number costs nothing, a formula milliseconds.
+    `rewards` maps the names in [rewards] to the functions. Each that reads golds reads those of the training `problems`
+    and of the `held_out` ones. A number costs nothing, a formula milliseconds.
     """
-    remedy = "correct that gold answer, take its problem out, or"
     golds = [(problem.answer, problem.source) for problem in (*problems, *held_out)]
-    for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
-        remedy_here = f"{remedy} write {name} = false in [rewards]"
-        read_all(gold_readers(function), golds, setting=f"rewards.{name}", remedy=remedy_here)
+    for name, function in rewards.items():
+        remedy = f"{CORRECT_GOLD} write {name} = false in [rewards]"
+        read_all(gold_readers(function), golds, setting=f"rewards.{name}", remedy=remedy)
+
+
+def check_evaluation_golds(task: Task, held_out: Sequence[Problem]) -> None:
+    """Raise SettingError, with the place, for a gold of a held-out problem that the evaluation cannot judge by.
+
+    A task that grades by a method of its own is not asked.
+    """
     if type(task).grade is Task.grade:
         for problem in held_out:
             try:
                 task.check_gold(problem)
             except ValueError as error:
-                remedy_here = f"{remedy} set task.answer or task.locale"
+                remedy = f"{CORRECT_GOLD} set task.answer or task.locale"
                 raise SettingError(
-                    str(error), setting="[evaluation]", remedy=remedy_here, place=problem.source or None
+                    str(error), setting="[evaluation]", remedy=remedy, place=problem.source or None
                 ) from None

@@ -17,9 +17,9 @@ from grpo_colab.runs import checkpoints
 from grpo_colab.runs.resume import keep_recipe, rewind_to_checkpoint
 from grpo_colab.runs.run import writing_to
 from grpo_colab.training.distributed import broadcast_from_main, is_main_process
-from grpo_colab.training.preparation import prepare
+from grpo_colab.training.preparation import check, prepare
 from grpo_colab.training.setup import Outcome
-from grpo_colab.utils.console import info
+from grpo_colab.utils.console import info, warn
 from grpo_colab.utils.memory import out_of_memory
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.runs.run import Run
     from grpo_colab.training.checkpointing import CheckpointManager, LastStep
-    from grpo_colab.training.setup import GRPOSetup
+    from grpo_colab.training.endings import Tripped
+    from grpo_colab.training.phases import Phases
+    from grpo_colab.training.setup import GRPOSetup, Problems
     from grpo_colab.training.tracking_callback import TrackerCallback
-    from grpo_colab.training.tripwires import Tripped, Tripwires
+    from grpo_colab.training.tripwires import Tripwires
 
 
 class GRPOLearner:
@@ -38,13 +40,23 @@ class GRPOLearner:
 
     says_accuracy = True
 
-    def prepare(self, recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup:
-        """Check the recipe, fit the step to the device, load the policy, and return the setup: `preparation.prepare`.
+    def __init__(self, dry_run: bool = False) -> None:
+        """With `dry_run`, `prepare` always tries the longest step, and trains no adapter before."""
+        self.dry_run = dry_run
 
-        `run` is the run to resume, None for a new one. `loaded` is a policy to use instead of loading one. Raises
-        SettingError for what cannot work.
+    def check(self, recipe: Recipe) -> Problems:
+        """Read and check the problems, before anything heavy is imported: `preparation.check`."""
+        return check(recipe)
+
+    def prepare(
+        self, recipe: Recipe, problems: Problems, run: Run | None, loaded: Policy | None, phases: Phases
+    ) -> GRPOSetup:
+        """Fit the step to the device, load the policy, and return the setup: `preparation.prepare`.
+
+        `problems` are those that `check` returned. `run` is the run to resume, None for a new one. `loaded` is a policy
+        to use instead of loading one. Raises SettingError for what cannot work.
         """
-        return prepare(recipe, run, loaded)
+        return prepare(recipe, problems, run, loaded, phases, self.dry_run)
 
     def learn(self, setup: GRPOSetup, run: Run, manager: CheckpointManager) -> Outcome:
         """Train from the state of the run folder, with the recipe's trackers, until the end or a signal.
@@ -75,8 +87,9 @@ class GRPOLearner:
         why = f" by {manager.stopped_by}" if manager.stopped_by else ""
         last = run.last_checkpoint()
         if manager.unsaved:
-            info(f"Warning: no checkpoint since {last.name if last else 'the beginning'}: {manager.unsaved}")
-        info(f"Stopped{why} after step {done} of {steps}{left}{time_left}. Go on with: {run.resume_command}")
+            warn(f"no checkpoint since {last.name if last else 'the beginning'}: {manager.unsaved}")
+        ended = f"Stopped{why} after step {done} of {steps}{left}{time_left}"
+        info(f"{ended}. Go on with: {run.resume_command}", even_quiet=True)
 
 
 def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager, trackers: TrackerCallback) -> int:
@@ -222,7 +235,7 @@ def save_adapter(run: Run, policy: Policy) -> None:
     had_gradient = any(row.get("grad_norm") for row in run.metrics())
     why = "" if had_gradient else "; no step had a gradient, since in no group did the rewards differ"
     for trouble in troubles:
-        info(f"WARNING: the saved adapter: {trouble}{why}")
+        warn(f"the saved adapter: {trouble}{why}")
     step = samples[-1]["step"] if samples else 0
     if troubles:
         run.append("warnings.jsonl", [{"step": step, "kind": "adapter", "text": text} for text in troubles])

@@ -10,7 +10,6 @@ goal, by GRPO's advantages (`relabelling.goal_rows`). The temperature of `warmer
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.evaluation import evaluate
 from grpo_colab.plan import answers_at_once
-from grpo_colab.policy.asking import Asking, check_asking
-from grpo_colab.policy.loading import load_policy
+from grpo_colab.policy.asking import check_asking
 from grpo_colab.policy.policy import Policy
 from grpo_colab.policy.templates import check_prompts, load_tokenizer
 from grpo_colab.rewards import call_reward, reward_name
@@ -33,22 +31,21 @@ from grpo_colab.tasks import Problem, column_values
 from grpo_colab.tasks.drawing.canvas import Image
 from grpo_colab.tasks.drawing.images import image_text, parse_image
 from grpo_colab.tasks.drawing.task import Drawing, draw_completions
-from grpo_colab.training.checks import check_golds
+from grpo_colab.training.checks import check_data, check_foreign_rewards
+from grpo_colab.training.endings import Tripped
 from grpo_colab.training.hindsight_updates import Updates
-from grpo_colab.training.preparation import import_stack
+from grpo_colab.training.preparation import import_stack, policy_of
 from grpo_colab.training.pretraining import pretrained
 from grpo_colab.training.relabelling import Sample, goal_rows, relabelled_rows
-from grpo_colab.training.setup import Outcome, Setup
+from grpo_colab.training.setup import Outcome, Problems, Setup
 from grpo_colab.utils.console import info
-from grpo_colab.utils.device import current_device
 from grpo_colab.utils.memory import out_of_memory
-from grpo_colab.utils.stack import check_import_order
 
 if TYPE_CHECKING:
     from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.recipe.schema import Hindsight
     from grpo_colab.training.checkpointing import CheckpointManager
-    from grpo_colab.training.tripwires import Tripped
+    from grpo_colab.training.phases import Phases
 
 CHECKPOINTS_KEPT = 2
 USUALLY_ALIKE = 0.25  # share of a healthy iteration's samples that repeat another's image or draw nothing
@@ -59,31 +56,36 @@ class HindsightLearner:
 
     says_accuracy = False  # there is one image, and the last line says whether it was drawn
 
-    def prepare(self, recipe: Recipe, run: Run | None, loaded: Policy | None) -> Setup:
-        """Load the policy with the pre-trained adapter, and the held-out problem, and return the setup.
+    def check(self, recipe: Recipe) -> Problems:
+        """Return the one problem, which is trained on and held out. Raises SettingError for what cannot work."""
+        task = recipe.load_task()
+        held_out = evaluate.evaluation_problems(task, recipe)
+        check_data(recipe, task, [], held_out)
+        return Problems(task, [], held_out)
+
+    def prepare(
+        self, recipe: Recipe, problems: Problems, run: Run | None, loaded: Policy | None, phases: Phases
+    ) -> Setup:
+        """Load the policy with the pre-trained adapter, and return the setup with the held-out problem of `problems`.
 
         `run` is the run to resume, None for a new one. `loaded` is a policy to use instead of loading one. Without it,
         a pre-trained adapter that is missing is trained first. A run with a whole checkpoint needs no pre-trained
         adapter: `learn` continues from the checkpoint's. Imports Unsloth. Raises SettingError for what cannot work, and
         PretrainingStopped when a signal ended the pre-training.
         """
-        device = current_device()
-        check_import_order()
-        task = recipe.load_task()
-        held_out = evaluate.evaluation_problems(task, recipe)
-        import_stack(recipe, task, device)
-        check_golds(recipe, task, held_out, held_out)
+        task, _, held_out = problems
+        device = import_stack(recipe, task, phases)
+        check_foreign_rewards(recipe, held_out, held_out)
         check_asking(recipe, device)
         tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe, may_run_code=True)
         check_prompts(recipe, task, held_out, tokenizer)
-        info(f"Loading {recipe.model['model_name']} on {device.name} ...")
         # `newest_whole` would set damaged ones aside here, and `learn` could not say so.
         has_checkpoint = run is not None and None in map(checkpoints.damage, checkpoints.saved(run.checkpoints))
-        if loaded:
-            policy = dataclasses.replace(loaded, asking=Asking.of(recipe))
-        else:
-            adapter = None if has_checkpoint else pretrained(recipe, device, run)
-            policy = load_policy(recipe, device, adapter)
+        adapter = None
+        if recipe.pretraining and not (loaded or has_checkpoint):
+            phases.begin("pre-training")
+            adapter = pretrained(recipe, device, run)
+        policy = policy_of(recipe, recipe, device, loaded, adapter, phases)
         return Setup(
             recipe=recipe,
             device=device,
@@ -192,8 +194,6 @@ def diverged(run: Run, step: int, settings: Hindsight, error: FloatingPointError
     `step` is the iteration that failed, `error` says what was not finite. The failed iteration has saved nothing, so
     the last checkpoint is good. Where the file cannot be written, nothing is raised.
     """
-    from grpo_colab.training.tripwires import Tripped  # needs transformers, which unsloth must precede
-
     lower_rate = settings.learning_rate / 4
     suggestion = f"lower hindsight.learning_rate (now {settings.learning_rate:g}), say to {lower_rate:.1g}"
     record = {"wire": "tripwires.non_finite", "threshold": True, "step": step, "last_good_step": step - 1}

@@ -7,8 +7,11 @@ gets smaller, or fewer completions are generated together. Neither changes what 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,24 +20,31 @@ import torch
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.plan import GIB
 from grpo_colab.training.trainer import DryRunDone, build_dry_run
-from grpo_colab.utils.console import info
+from grpo_colab.utils.console import info, warn
 from grpo_colab.utils.memory import free_memory, out_of_memory
 
 if TYPE_CHECKING:
     from grpo_colab.runs.run import Run
+    from grpo_colab.training.phases import Phases
     from grpo_colab.training.setup import GRPOSetup
+    from grpo_colab.utils.stage import Stage
 
 
-def dry_run_longest_step(setup: GRPOSetup, longest: dict[str, Any]) -> GRPOSetup:
+def dry_run_longest_step(setup: GRPOSetup, longest: dict[str, Any], phases: Phases) -> GRPOSetup:
     """Try one step on the row with the longest prompt, at full completion length, and return the setup cut to fit.
 
     `longest` is that row of the training set. Nothing is learned. What fits, and each cut, is printed. Raises
     SettingError when the step does not fit and `can_be_cut` is false; other errors of the step are raised as they are.
     """
+    began = time.monotonic()
+    title = f"Trying the longest step, of {setup.recipe.grpo['max_completion_length']} tokens per completion"
     fits = False
     while not fits:
-        with tempfile.TemporaryDirectory() as folder:
+        with contextlib.ExitStack() as held:
+            folder = held.enter_context(tempfile.TemporaryDirectory())
+            shown = held.enter_context(phases.library_stage("dry run", title, drop=True))
             trainer = build_dry_run(setup, longest, Path(folder))
+            held.enter_context(forward_passes_shown(trainer, setup, shown))
             try:
                 trainer.train()
             except DryRunDone:
@@ -49,8 +59,33 @@ def dry_run_longest_step(setup: GRPOSetup, longest: dict[str, Any]) -> GRPOSetup
             del trainer  # free its memory before the next one is built
         if not fits:
             setup = smaller(setup)
-    info(f"A step fits at the longest prompt and {setup.recipe.grpo['max_completion_length']} tokens{gpu_peak()}.")
+    took = f" (tried in {time.monotonic() - began:.0f} s)"
+    tokens = setup.recipe.grpo["max_completion_length"]
+    info(f"A step fits at the longest prompt and {tokens} tokens{gpu_peak()}{took}.")
     return setup
+
+
+@contextlib.contextmanager
+def forward_passes_shown(trainer: Any, setup: GRPOSetup, shown: Stage) -> Iterator[None]:
+    """Tell the stage how far the trainer's one step is, by the forward passes of its model.
+
+    Generation makes one without gradients per token, and learning makes one with gradients per micro-batch. Each of the
+    two counts as half of the step. Where vLLM generates, only the learning is counted.
+    """
+    counts = {False: 0, True: 0}  # forward passes, by whether they are of the learning
+    tokens = setup.recipe.grpo["max_completion_length"]
+
+    def count(*_: Any) -> None:
+        counts[torch.is_grad_enabled()] += 1
+        generated = min(1.0, counts[False] / tokens)
+        learned = min(1.0, counts[True] / (setup.batch_plan.accumulation + 1))
+        shown.update(min(0.99, max(0.5 * generated, 0.5 * bool(learned)) + 0.5 * learned))
+
+    handle = trainer.model.register_forward_pre_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def gpu_peak() -> str:
@@ -86,7 +121,7 @@ def smaller(setup: GRPOSetup) -> GRPOSetup:
     cut = dataclasses.replace(plan, micro_batch=half, accumulation=completions // half)
     info(f"Out of memory with budget.micro_batch = {plan.micro_batch}: now {cut}, which learns the same from a step.")
     if setup.recipe.grpo.get("loss_type") == "bnpo":
-        info("Warning: grpo.loss_type = 'bnpo' weighs by micro-batch, so that what it learns changes a little with it")
+        warn("grpo.loss_type = 'bnpo' weighs by micro-batch, so that what it learns changes a little with it")
     return dataclasses.replace(setup, batch_plan=cut)
 
 

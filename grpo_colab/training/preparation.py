@@ -1,11 +1,14 @@
 """Prepare a GRPO run: check the recipe, fit the step to the device, load the policy, build the training rows.
 
-Nothing is written to the run folder yet. What is cheap to refuse is refused before the weights are loaded.
+`check` needs no torch and takes a second. `prepare` imports the libraries, and refuses what it can before the weights
+are loaded.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +23,22 @@ from grpo_colab.rewards import call_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.tasks import column_values
 from grpo_colab.tasks.own_tasks import need_separate_splits, problems_of
-from grpo_colab.training.checks import check_arguments, check_columns, check_golds
+from grpo_colab.training.checks import check_arguments, check_data, check_foreign_rewards
 from grpo_colab.training.distributed import broadcast_from_main, join_processes
 from grpo_colab.training.pretraining import pretrained
-from grpo_colab.training.setup import GRPOSetup
-from grpo_colab.utils.console import info
-from grpo_colab.utils.device import Device, current_device
-from grpo_colab.utils.stack import check_import_order, import_unsloth
+from grpo_colab.training.setup import GRPOSetup, Problems
+from grpo_colab.utils.console import info, warn
+from grpo_colab.utils.device import Device, current_device, process_count
+from grpo_colab.utils.stack import import_unsloth
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from grpo_colab.plan import Plan
     from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.runs.run import Run
     from grpo_colab.tasks import Problem, Task
+    from grpo_colab.training.phases import Phases
 
 # Rewards that must pay 1.0 for a golden completion. The others judge its length, or another format.
 PAYS_GOLDEN = [
@@ -44,40 +51,62 @@ PAYS_GOLDEN = [
     "soft_format",
     "tag_count",
 ]
+# Times the planned memory that a CPU has free where the longest step need not be tried.
+SPARE = 2
 # Beginnings of the names of format rewards, which should pay a golden completion something.
 FORMAT_REWARDS = ("think_format", "strict_format", "soft_format", "tag_count")
 
 
-def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup:
-    """Check the recipe and return the setup of its run, with the policy loaded and the step tried at full length.
+def check(recipe: Recipe) -> Problems:
+    """Read the problems of the recipe, and check all that needs no heavy import and none of other people's code.
 
-    `run` is the run to resume, None for a new one. `loaded` is a policy to use instead of loading one. Imports Unsloth
-    and the rewards, and prints what is chosen. Unless there is a `loaded`, a pre-trained adapter that [pretraining]
-    asks for and that is missing is trained first. The step is not tried with budget.rehearsal = false, nor when no step
-    is left. Raises SettingError for what cannot work, PretrainingStopped when a signal ended the pre-training, and
-    RewardError for a reward that breaks on a golden completion.
+    These are the division of a step, the data, the columns that the rewards need in each row, and the gold answers.
+    Raises SettingError for what cannot work.
     """
-    device = current_device()
-    plan_batch(recipe, device.processes)  # raises for a step that does not divide among the processes
-    check_import_order()
+    plan_batch(recipe, process_count())  # raises for a step that does not divide among the processes
+    if recipe.hindsight and recipe.hindsight.method != "grpo":
+        raise SettingError(
+            "is for `grpo-colab draw`, not for training", setting="hindsight.method", value=recipe.hindsight.method
+        )
     task = recipe.load_task()
     problems = training_problems(task, recipe)
     held_out = evaluate.evaluation_problems(task, recipe)
     if recipe.evaluation.split != "train":
         need_separate_splits(task, problems, held_out)
-    import_stack(recipe, task, device)
-    check_arguments(recipe, device)
-    check_columns(recipe, [*problems, *held_out])
-    check_golds(recipe, task, problems, held_out)
+    check_data(recipe, task, problems, held_out)
+    return Problems(task, problems, held_out)
 
-    recipe, loading, batch_plan = fit_to_device(recipe, device, loaded, resumed=run is not None)
+
+def prepare(
+    recipe: Recipe,
+    found: Problems,
+    run: Run | None,
+    loaded: Policy | None,
+    phases: Phases,
+    dry_run: bool = False,
+) -> GRPOSetup:
+    """Check the recipe and return the setup of its run, with the policy loaded and the step tried at full length.
+
+    `found` is what `check` returned. `run` is the run to resume, None for a new one. `loaded` is a policy to use
+    instead of loading one. Imports Unsloth and the rewards, and prints what is chosen. Unless there is a `loaded`, a
+    pre-trained adapter that [pretraining] asks for and that is missing is trained first, but not for a `dry_run`. The
+    step is not tried with budget.rehearsal = false, when no step is left, and where a CPU has memory to spare, unless
+    it is a `dry_run`. Raises SettingError for what cannot work, PretrainingStopped when a signal ended the
+    pre-training, and RewardError for a reward that breaks on a golden completion.
+    """
+    task, problems, held_out = found
+    device = import_stack(recipe, task, phases)
+    check_arguments(recipe, device)
+    check_foreign_rewards(recipe, problems, held_out)
+
+    recipe, loading, batch_plan, planned = fit_to_device(recipe, device, loaded, resumed=run is not None)
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe, may_run_code=True)
     check_prompts(recipe, task, [*problems, *held_out], tokenizer)
-    info(f"Loading {recipe.model['model_name']} on {device.name} ...")
-    if loaded:
-        policy = dataclasses.replace(loaded, asking=Asking.of(recipe))
-    else:
-        policy = load_policy(loading, device, pretrained(recipe, device, run))
+    adapter = None
+    if recipe.pretraining and not (loaded or dry_run):
+        phases.begin("pre-training")
+        adapter = pretrained(recipe, device, run)
+    policy = policy_of(recipe, loading, device, loaded, adapter, phases)
     rows, longest = prompt_rows(policy, task, recipe, problems)
     held_out = evaluate.fitting_problems(policy, recipe, task, held_out)
     check_rewards(policy, task, recipe, problems)
@@ -95,9 +124,15 @@ def prepare(recipe: Recipe, run: Run | None, loaded: Policy | None) -> GRPOSetup
     )
     steps_left = recipe.budget.max_steps - (run.last_step if run else 0)
     if recipe.budget.rehearsal and steps_left > 0:
-        from grpo_colab.training.memory_fit import dry_run_longest_step
+        if planned is not None and has_room_to_spare(planned) and not dry_run:
+            info(
+                f"The longest step is not tried before: this CPU has {planned.memory / GIB:.1f} GiB free, and it takes "
+                f"about {planned.bytes / GIB:.1f}."
+            )
+        else:
+            from grpo_colab.training.memory_fit import dry_run_longest_step
 
-        setup = dry_run_longest_step(setup, longest)
+            setup = dry_run_longest_step(setup, longest, phases)
     # Measure after the dry run: it leaves less memory free.
     at_once = broadcast_from_main(answers_at_once(recipe, policy.model.config, device.free_bytes))
     return dataclasses.replace(setup, evaluation_batch=at_once)
@@ -111,30 +146,68 @@ def training_problems(task: Task, recipe: Recipe) -> list[Problem]:
     return problems
 
 
-def import_stack(recipe: Recipe, task: Task, device: Device) -> None:
+def import_stack(recipe: Recipe, task: Task, phases: Phases) -> Device:
     """Import Unsloth first, then the recipe's rewards, whose modules may import TRL; then join the other processes.
 
-    Raises SettingError when Unsloth is missing or comes too late, and for a reward that cannot be imported or called.
+    Return the device to train on. Raises SettingError when Unsloth is missing or comes too late, and for a reward that
+    cannot be imported or called.
     """
-    import_unsloth()
+    show_import(phases)
+    device = current_device()
     recipe.check_rewards(task.reward_columns())
     join_processes(device)
+    return device
+
+
+def show_import(phases: Phases) -> None:
+    """Import Unsloth and TRL, with a bar where that takes time. Raises SettingError as `import_unsloth` does."""
+    if "unsloth" in sys.modules:
+        phases.begin("importing")
+        import_unsloth()
+        return
+    title = "Importing torch, Unsloth and TRL"
+    with phases.library_stage("importing", title, remember="import"):
+        import_unsloth()
+        importlib.import_module("trl.trainer.grpo_trainer")  # trl itself imports its parts when they are used
+
+
+def policy_of(
+    recipe: Recipe, loading: Recipe, device: Device, loaded: Policy | None, adapter: Path | None, phases: Phases
+) -> Policy:
+    """Return `loaded` with the recipe's way of asking, or else the policy of the recipe `loading`, loaded now.
+
+    It is loaded with a new adapter, or with the one in the folder `adapter`. Raises SettingError as `load_policy` does.
+    """
+    if loaded:
+        return dataclasses.replace(loaded, asking=Asking.of(recipe))
+    name = recipe.model["model_name"]
+    with phases.library_stage("loading", f"Loading {name} on {device.name}", remember=f"load {name}"):
+        return load_policy(loading, device, adapter)
+
+
+def has_room_to_spare(planned: Plan) -> bool:
+    """Tell whether memory is no question: a CPU whose free memory is at least SPARE times what the plan estimates.
+
+    Estimates of memory are good to about 15 %. On a GPU the step is always tried, since memory is scarce there and a
+    step is quick. On a CPU the longest step may take ten minutes.
+    """
+    return planned.kind == "cpu" and planned.bytes * SPARE <= planned.memory
 
 
 def fit_to_device(
     recipe: Recipe, device: Device, loaded: Policy | None, resumed: bool
-) -> tuple[Recipe, Recipe, BatchPlan]:
-    """Return three things, fitted to this device: the recipe to keep, the recipe to load the model by, the batch plan.
+) -> tuple[Recipe, Recipe, BatchPlan, Plan | None]:
+    """Return four things for this device: the recipe to keep, the recipe to load the model by, batch plan and plan.
 
     The two recipes differ in [model]. The kept one has it as the user wrote it, since a resume on another device may
-    need another choice. Both have the length of completions that was chosen. Both are `recipe` itself where `loaded`
-    brings a policy, or where the memory cannot be planned. The estimate and the choices are printed. Raises
-    SettingError, before any weights are loaded, for a run that cannot fit. `resumed` says that the run's micro-batch,
-    if it is too large here, may be chosen again.
+    need another choice. Both have the length of completions that was chosen. Both are `recipe` itself, and the plan is
+    None, where `loaded` brings a policy, or where the memory cannot be planned. The estimate and the choices are
+    printed. Raises SettingError, before any weights are loaded, for a run that cannot fit. `resumed` says that the
+    run's micro-batch, if it is too large here, may be chosen again.
     """
     if loaded:
         batch_plan = plan_batch(recipe, device.processes, loaded.model.config, device.free_bytes)
-        return recipe, recipe, broadcast_from_main(batch_plan)
+        return recipe, recipe, broadcast_from_main(batch_plan), None
     try:
         planned = broadcast_from_main(plan(recipe))
         if resumed and planned.fits != "yes":
@@ -143,7 +216,7 @@ def fit_to_device(
             planned = broadcast_from_main(plan(recipe.model_copy(update={"budget": anew})))
     except CannotEstimate as error:
         info(f"The memory cannot be planned: {error}")
-        return recipe, recipe, plan_batch(recipe, device.processes)
+        return recipe, recipe, plan_batch(recipe, device.processes), None
 
     needs = f"{planned.bytes / GIB:.1f} of the {planned.memory / GIB:.1f} GiB of {planned.device}"
     if planned.fits == "no":
@@ -158,7 +231,7 @@ def fit_to_device(
     for setting, value, why in planned.chosen:
         if setting != "budget.micro_batch":  # the line of the batch plan has it
             info(f"Chosen: {setting} = {value} ({why})")
-    return recipe.model_copy(update={"grpo": planned.recipe.grpo}), planned.recipe, planned.batch_plan
+    return recipe.model_copy(update={"grpo": planned.recipe.grpo}), planned.recipe, planned.batch_plan, planned
 
 
 def prompt_rows(
@@ -215,7 +288,7 @@ def check_rewards(policy: Policy, task: Task, recipe: Recipe, problems: Sequence
                 remedy=f"take it out with {name} = false, or change the task's format. The completion was {text!r}",
             )
         if (name.startswith(FORMAT_REWARDS) or parse_reward(name).text in PAYS_GOLDEN) and not paid[0]:
-            info(f"Warning: rewards.{name} pays nothing for {text!r}, which is in the format that the task asks for")
+            warn(f"rewards.{name} pays nothing for {text!r}, which is in the format that the task asks for")
 
 
 def coverage(recipe: Recipe, rows: int, too_long: int) -> str:

@@ -21,6 +21,7 @@ from grpo_colab.runs.folders import RUNS, quote
 from grpo_colab.runs.lock import locked
 from grpo_colab.runs.resume import rewind_to_checkpoint
 from grpo_colab.runs.run import Run, writing_to
+from grpo_colab.training.endings import PretrainingStopped
 from grpo_colab.utils.console import info
 from grpo_colab.utils.device import Device
 from grpo_colab.utils.memory import free_memory
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 # Settings of [grpo] that the pre-training uses as well. Those of the optimiser change what the adapter learns.
 OPTIMISER = ("optim", "weight_decay", "max_grad_norm")
 SHARED = (*OPTIMISER, "gradient_checkpointing", "seed")
-
-
-class PretrainingStopped(SettingError):
-    """A signal ended the pre-training before its last step."""
 
 
 def pretrained(recipe: Recipe, device: Device, run_for: Run | None) -> Path | None:

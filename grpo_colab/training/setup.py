@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from grpo_colab.utils.device import Device
 
 
+class Problems(NamedTuple):
+    """The task with its problems, as they are read and checked before anything heavy is imported.
+
+    `training` are the problems to train on, `held_out` those of the evaluation.
+    """
+
+    task: Task
+    training: list[Problem]
+    held_out: list[Problem]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """A checked recipe, the device, and what the recipe names: task, loaded policy and held-out problems.

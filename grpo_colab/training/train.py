@@ -1,7 +1,7 @@
 """`train(recipe)`: a recipe goes in, a run folder with a trained and evaluated adapter comes out.
 
 `run_with` is the order of every run. Its learner is GRPO for `train`, hindsight for `draw`; preparation.py makes what
-the run works with, and checkpointing.py keeps it safe.
+the run works with, checkpointing.py keeps it safe, and phases.py tells what it does.
 """
 
 from __future__ import annotations
@@ -9,21 +9,27 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, overload
 
 from grpo_colab.evaluation import evaluate
 from grpo_colab.evaluation.statistics import summary
 from grpo_colab.plan import check_disk
-from grpo_colab.runs.environment import keep_environment
-from grpo_colab.runs.folders import free_path
+from grpo_colab.runs.environment import keep_environment, own_version
+from grpo_colab.runs.folders import clear, free_path, is_free_again
 from grpo_colab.runs.lock import locked
 from grpo_colab.runs.mirror import PATIENCE_S, Mirror
 from grpo_colab.runs.resume import is_first_process, keep_recipe, open_run
 from grpo_colab.runs.run import Run, writing_to
 from grpo_colab.training.distributed import broadcast_from_main, is_main_process
 from grpo_colab.training.grpo import GRPOLearner
-from grpo_colab.utils.console import info
+from grpo_colab.training.phases import Phases
+from grpo_colab.training.signals import Signals, Stopped
+from grpo_colab.utils.console import info, warn
+from grpo_colab.utils.files import unwritable_refused
+from grpo_colab.utils.stack import check_import_order
+from grpo_colab.utils.stage import clock
 
 if TYPE_CHECKING:
     from grpo_colab.policy.policy import Policy
@@ -31,7 +37,8 @@ if TYPE_CHECKING:
     from grpo_colab.runs.records import AnswerRow
     from grpo_colab.tasks import Task
     from grpo_colab.training.checkpointing import CheckpointManager
-from grpo_colab.training.setup import Outcome, Setup
+    from grpo_colab.training.setup import Outcome, Problems, Setup
+
 
 SetupT = TypeVar("SetupT", bound="Setup")
 
@@ -41,10 +48,20 @@ class Learner(Protocol[SetupT]):
 
     says_accuracy: bool  # whether the accuracy before and after is worth a line each
 
-    def prepare(self, recipe: Recipe, run: Run | None, loaded: Policy | None) -> SetupT:
-        """Check the recipe, load the policy and the problems. `run` is the one to resume, None for a new one.
+    def check(self, recipe: Recipe) -> Problems:
+        """Read the problems, and check the recipe as far as that needs no torch and none of other people's code.
 
-        `loaded` is a policy to use instead of loading one. Raises SettingError for what cannot work.
+        Raises SettingError for what cannot work.
+        """
+        ...
+
+    def prepare(
+        self, recipe: Recipe, problems: Problems, run: Run | None, loaded: Policy | None, phases: Phases
+    ) -> SetupT:
+        """Import the libraries, check what only they can tell, and load the policy.
+
+        `problems` are what `check` returned. `run` is the one to resume, None for a new one. `loaded` is a policy to
+        use instead of loading one. `phases` shows what is done. Raises SettingError for what cannot work.
         """
         ...
 
@@ -61,6 +78,7 @@ class Learner(Protocol[SetupT]):
         ...
 
 
+@overload
 def train(
     recipe: Recipe | None = None,
     *,
@@ -68,7 +86,31 @@ def train(
     resume: str | Path | bool | None = None,
     loaded: Policy | None = None,
     trust_code: bool = False,
-) -> Run:
+    dry_run: Literal[False] = False,
+) -> Run: ...
+
+
+@overload
+def train(
+    recipe: Recipe | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | bool | None = None,
+    loaded: Policy | None = None,
+    trust_code: bool = False,
+    dry_run: Literal[True],
+) -> None: ...
+
+
+def train(
+    recipe: Recipe | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | bool | None = None,
+    loaded: Policy | None = None,
+    trust_code: bool = False,
+    dry_run: bool = False,
+) -> Run | None:
     """Train `recipe` (the CPU default for None) by GRPO, evaluate it before and after, and return the run.
 
     `out` chooses the run folder (runs/<date>-<recipe> otherwise). `resume` goes on with a run that was stopped, killed
@@ -76,15 +118,21 @@ def train(
     `recipe`, whose task, model and adapter must be the same. True looks for an unfinished run of the recipe, as None
     does in a notebook. False starts a new one. `loaded` brings a policy that is loaded already, adapter and all.
     `trust_code` lets other people's code run that a recipe's file, a run folder or a mirror names; it is remembered, so
-    true is needed only once.
+    true is needed only once. `dry_run` does all that comes before the first step, tries the longest step, prints the
+    estimates, and returns None: nothing is evaluated, learned, or written to a run folder.
 
-    Ctrl-C, SIGTERM and budget.max_hours end the training early without an exception: the run that is returned is then
-    not `finished`. Raises SettingError for what cannot work, before the run folder is written. Later errors are
-    SettingErrors, too: Tripped for a tripwire, RewardError for a reward that breaks, others for memory that runs out
-    and for a run folder that cannot be written. Any other error of the training is raised with the command that resumes
-    the run as a note.
+    Ctrl-C, SIGTERM and budget.max_hours end the run early without an exception: the run that is returned is then not
+    `finished`. Raises SettingError for what cannot work. What can be told without the libraries (paths, data, columns,
+    golds, the names of rewards) is refused before the run folder is made. A run that is refused later, before its first
+    step, leaves a folder that the next run of that name takes over. Later errors are SettingErrors, too: Tripped for a
+    tripwire, RewardError for a reward that breaks, others for memory that runs out and for a run folder that cannot be
+    written. Any other error of the training is raised with the command that resumes the run as a note.
     """
-    return run_with(GRPOLearner(), recipe, out=out, resume=resume, loaded=loaded, trust_code=trust_code)
+    learner = GRPOLearner(dry_run)
+    if dry_run:
+        try_out(learner, recipe, out=out, resume=resume, loaded=loaded, trust_code=trust_code)
+        return None
+    return run_with(learner, recipe, out=out, resume=resume, loaded=loaded, trust_code=trust_code)
 
 
 def run_with(
@@ -98,67 +146,145 @@ def run_with(
 ) -> Run:
     """Do a whole run: open it, prepare, evaluate, learn, evaluate, report. The arguments are those of `train`.
 
-    `learner` is the method. The run folder is locked meanwhile. Return the run, finished or not: GRPO's adapter so far
-    is evaluated after one signal, and not after two. At the end the copy in a mirror is waited for, PATIENCE_S at most.
-    Raises what `train` raises.
+    `learner` is the method. The run folder is made and locked before anything heavy is imported, and its phase.json
+    says from then on what is done. Return the run, finished or not: GRPO's adapter so far is evaluated after one
+    signal, and not after two. At the end the copy in a mirror is waited for, PATIENCE_S at most. Raises what `train`
+    raises.
     """
     began = time.monotonic()
     with contextlib.ExitStack() as held:
-        run, recipe, path = open_run(recipe, out, resume, held, trust_code)
-        if run is None and is_first_process():
+        resumed, recipe, path, problems = open_checked(learner, recipe, out, resume, held, trust_code)
+        run = resumed
+        if resumed is None and is_first_process():
             check_disk(recipe, path)
-        setup = learner.prepare(recipe, run, loaded)
-        if run is None:
-            run = create_run(setup, path, held, rename=out is None)
+            run = create_run(recipe, path, held, rename=out is None)
+        phases = Phases(run if is_first_process() else None)
+        signals = held.enter_context(Signals())
+        held.enter_context(phases.errors_told())
+        phases.begin("importing")
+        try:
+            setup = learner.prepare(recipe, problems, resumed, loaded, phases)
+        except Stopped:
+            if run is None:  # of another process than the first
+                raise
+            phases.end("stopped", "a signal")
+            info(f"Stopped while {phases.now.doing}. Go on with: {run.resume_command}", even_quiet=True)
+            return run
+        if resumed is None:  # around midnight the processes may have chosen two names
+            run = Run(broadcast_from_main(run.path if run is not None else path))
+        assert run is not None
         if is_main_process():
             keep_recipe(run, setup.kept_recipe)
             keep_environment(run, setup.recipe, setup.device)
 
-        # These import transformers, which must not be imported before unsloth; `prepare` has imported that.
-        from grpo_colab.training.checkpointing import CheckpointManager
-        from grpo_colab.training.signals import Signals, Stopped
+        from grpo_colab.training.checkpointing import CheckpointManager  # it needs transformers, which unsloth precedes
 
-        signals = held.enter_context(Signals())
         deadline = began + 3600 * (recipe.budget.max_hours or math.inf)
         mirror = Mirror(run.path, recipe.budget.mirror) if recipe.budget.mirror and is_main_process() else None
         manager = CheckpointManager(run, setup.recipe, signals, deadline, mirror)
-        try:
-            before = evaluate_baseline(setup, run, manager)
-            if learner.says_accuracy:
-                info(f"Before: {accuracy_line(before, setup.task)}")
-            outcome = learner.learn(setup, run, manager)
-            if outcome.step and broadcast_from_main(signals.count) < 2:
-                after = answer_held_out(setup)
-                if is_main_process():
-                    finish(run, setup.recipe, before, after, outcome)
-                if learner.says_accuracy:
-                    info(f"After:  {accuracy_line(after, setup.task)}")
-        except Stopped:  # a signal came while there was nothing to save
-            pass
-        finally:
-            with contextlib.suppress(Stopped):
-                if mirror is not None and (behind := mirror.finish(PATIENCE_S)):
-                    info(f"Warning: {behind}. To try again: {mirror.command}")
+        learn_and_evaluate(learner, setup, run, manager, phases)
+        if run.finished:
+            phases.end("finished")
+        else:
+            phases.end("stopped", manager.stopped_by)
         learner.say_the_end(run, setup.recipe, manager)
     return run
 
 
-def create_run(setup: Setup, path: Path, held: contextlib.ExitStack, rename: bool) -> Run:
-    """Create and lock the run folder on the main process, and return the run in every process.
+def learn_and_evaluate(
+    learner: Learner[SetupT], setup: SetupT, run: Run, manager: CheckpointManager, phases: Phases
+) -> None:
+    """Evaluate, learn, and evaluate again, until the end or a signal; then wait for the copy in a mirror.
 
-    The lock is held until `held` is closed. With `rename`, take the next free name if another run, started at the same
-    time, has taken `path` meanwhile. Raises SettingError for a folder that is not empty, is locked or cannot be
-    written.
+    `manager.stopped_by` says afterwards what stopped the run, if anything did. Raises what `train` raises.
     """
-    if is_main_process():
-        while rename and path.exists():
-            path = free_path(setup.recipe)
-        held.enter_context(locked(path))
-        Run.create(setup.kept_recipe, path)
-    return Run(broadcast_from_main(path))  # around midnight the processes may have chosen two names
+    try:
+        before = evaluate_baseline(setup, run, manager, phases)
+        if learner.says_accuracy:
+            info(f"Before: {accuracy_line(before, setup.task)}")
+        phases.begin("training")
+        outcome = learner.learn(setup, run, manager)
+        if outcome.step and broadcast_from_main(manager.signals.count) < 2:
+            with phases.stage("evaluating after", answering(setup, "after training")) as shown:
+                after = answer_held_out(setup, shown.update)
+            if is_main_process():
+                finish(run, setup.recipe, before, after, outcome)
+            if learner.says_accuracy:
+                info(f"After:  {accuracy_line(after, setup.task)}")
+    except Stopped:  # a signal came while there was nothing to save
+        manager.stopped_by = manager.stopped_by or "a signal"
+    finally:
+        with contextlib.suppress(Stopped):
+            if manager.mirror is not None and (behind := manager.mirror.finish(PATIENCE_S)):
+                warn(f"{behind}. To try again: {manager.mirror.command}")
 
 
-def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> list[AnswerRow]:
+def try_out(
+    learner: Learner[SetupT],
+    recipe: Recipe | None,
+    *,
+    out: str | Path | None,
+    resume: str | Path | bool | None,
+    loaded: Policy | None,
+    trust_code: bool,
+) -> None:
+    """Do what comes before the first step of a run, and print how long it took. The arguments are those of `train`.
+
+    The folder of a run to resume is locked meanwhile, and nothing is written to it. Raises what `train` raises.
+    """
+    with contextlib.ExitStack() as held:
+        resumed, recipe, path, problems = open_checked(learner, recipe, out, resume, held, trust_code)
+        if resumed is None and is_first_process():
+            check_disk(recipe, path)
+        began = time.monotonic()
+        learner.prepare(recipe, problems, resumed, loaded, Phases())
+        took = clock(time.monotonic() - began)
+        info(
+            f"Dry run: the run could begin after {took} min. Nothing was learned, and no run folder was written. Leave "
+            "out --dry-run (dry_run=True in Python) to train.",
+            even_quiet=True,
+        )
+
+
+def open_checked(
+    learner: Learner[SetupT],
+    recipe: Recipe | None,
+    out: str | Path | None,
+    resume: str | Path | bool | None,
+    held: contextlib.ExitStack,
+    trust_code: bool,
+) -> tuple[Run | None, Recipe, Path, Problems]:
+    """Return what `open_run` returns, and the problems that the learner has checked, before anyone has to trust code.
+
+    Prints what is begun. Raises SettingError for what cannot work.
+    """
+    check_import_order()
+    found: list[Problems] = []
+
+    def check(recipe: Recipe) -> None:
+        info(f"grpo_colab {own_version()}: {recipe.name} (task {recipe.task['name']}, {recipe.model['model_name']})")
+        found.append(learner.check(recipe))
+
+    run, recipe, path = open_run(recipe, out, resume, held, trust_code, check)
+    return run, recipe, path, found[0]
+
+
+def create_run(recipe: Recipe, path: Path, held: contextlib.ExitStack, rename: bool) -> Run:
+    """Create and lock the run folder, and return the run. Only the first process calls this.
+
+    The lock is held until `held` is closed. What a run that never began has left there is deleted. With `rename`, take
+    the next free name if another run, started at the same time, has taken `path` meanwhile. Raises SettingError for a
+    folder that is not empty, is locked or cannot be written.
+    """
+    while rename and path.exists() and not is_free_again(path):
+        path = free_path(recipe)
+    held.enter_context(locked(path))
+    with unwritable_refused("--out", path, "choose another folder"):
+        clear(path)
+    return Run.create(recipe, path)
+
+
+def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager, phases: Phases) -> list[AnswerRow]:
     """Return the untrained policy's answers to the held-out problems.
 
     Those in the run folder are returned if they answer the same questions. Otherwise the setup's policy answers now,
@@ -171,7 +297,8 @@ def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> lis
     if run.last_step:
         evaluate.need_same_problems(run, rows, setup.held_out)
     began = time.monotonic()
-    rows = answer_held_out(setup)
+    with phases.stage("evaluating before", answering(setup, "before training")) as shown:
+        rows = answer_held_out(setup, shown.update)
     if is_main_process():
         with writing_to(run):
             run.write_lines(evaluate.BEFORE, rows)
@@ -179,12 +306,18 @@ def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager) -> lis
     return rows
 
 
-def answer_held_out(setup: Setup) -> list[AnswerRow]:
+def answering(setup: Setup, when: str) -> str:
+    """Return the title of an evaluation; `when` says which of the two it is."""
+    count = len(setup.held_out)
+    return f"Answering {count} held-out problem{'s' * (count != 1)} {when}"
+
+
+def answer_held_out(setup: Setup, on_progress: Callable[[float], None] | None = None) -> list[AnswerRow]:
     """Return the policy's graded answers to the held-out problems, one dict per problem.
 
-    Every process gets all of them.
+    Every process gets all of them. `on_progress` is called with the share that is done, from 0 to 1.
     """
-    return evaluate.answer(setup.policy, setup.recipe, setup.task, setup.held_out, setup.evaluation_batch)
+    return evaluate.answer(setup.policy, setup.recipe, setup.task, setup.held_out, setup.evaluation_batch, on_progress)
 
 
 def accuracy_line(rows: list[AnswerRow], task: Task) -> str:

@@ -17,8 +17,8 @@ from accelerate.utils import gather_object
 from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from grpo_colab.errors import SettingError
 from grpo_colab.runs.records import is_step_row
+from grpo_colab.training.endings import Tripped
 
 if TYPE_CHECKING:
     from grpo_colab.policy.policy import Policy
@@ -41,19 +41,6 @@ class Finding(NamedTuple):
     last_good_step: int
     seen: dict[str, Any]
     description: str
-
-
-class Tripped(SettingError):
-    """A tripwire stopped the run. `record` is what tripwire.json holds.
-
-    Its `last_good_step` is the last step whose weights are known to be good. It may be before the last checkpoint: the
-    samples of a step come from the weights before that step, so a checkpoint may hold weights that were already bad.
-    """
-
-    def __init__(self, problem: str, record: Mapping[str, Any], **fields: Any) -> None:
-        """Keep the record. `fields` are SettingError's: setting, value, remedy, place."""
-        super().__init__(problem, **fields)
-        self.record = record
 
 
 class Tripwires(TrainerCallback):

@@ -57,13 +57,18 @@ def current_device() -> Device:
     """
     import torch
 
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = process_count()
     if torch.cuda.is_available():
         device = torch.cuda.get_device_properties(torch.cuda.current_device())
         capability = (device.major, device.minor)
         # bfloat16 needs Ampere (8.0). Earlier GPUs such as the T4 (7.5) emulate it slowly, or not at all.
         return Device("cuda", device.name, capability, bf16=capability >= (8, 0), processes=processes)
     return Device("cpu", "CPU", None, bf16=False, processes=processes)
+
+
+def process_count() -> int:
+    """Return the number of processes that torchrun started, from WORLD_SIZE; 1 without torchrun. Needs no torch."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def in_notebook() -> bool:

@@ -20,7 +20,7 @@ MUST_COME_AFTER_UNSLOTH: Final = ("trl", "transformers", "peft")
 def import_unsloth() -> Any:
     """Import unsloth, which patches trl, transformers and peft, and return the module.
 
-    Before that, UNSLOTH_COMPILE_LOCATION is set to a folder in the user's cache unless it has a value, and two noisy
+    Before that, UNSLOTH_COMPILE_LOCATION is set to a folder in the user's cache unless it has a value, and noisy
     loggers are quieted. Raises SettingError when unsloth is not installed, and when it is too late to import it: see
     `check_import_order`. Raises ModuleNotFoundError when a library that unsloth needs is missing.
     """
@@ -29,8 +29,8 @@ def import_unsloth() -> Any:
     # one, which would come before all libraries on the path.
     cache = files.expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "grpo_colab" / "unsloth_compiled_cache"
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache))
-    # Without triton these warn at every import, and a person can do nothing about it.
-    for name in ("torch.utils._pytree", "torchao.kernel.intmm"):
+    # On a CPU these warn at every import, and a person can do nothing about it.
+    for name in ("torch.utils._pytree", "torchao.kernel.intmm", "bitsandbytes.backends.cpu.ops"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         import unsloth

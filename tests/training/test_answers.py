@@ -14,7 +14,7 @@ from grpo_colab import Recipe, train
 from grpo_colab.evaluation.evaluate import evaluate_run
 from grpo_colab.evaluation.scoring import score
 from grpo_colab.tasks import Problem, Task, load_task
-from grpo_colab.training.checks import check_golds
+from grpo_colab.training.checks import check_data, check_foreign_rewards
 
 pytestmark = pytest.mark.stack
 
@@ -90,9 +90,9 @@ def test_the_parts_of_a_combined_reward_are_asked_too(tmp_path: Path) -> None:
     )
     path = file_of(tmp_path / "rows.jsonl", ["1", "1,234.5"])
     recipe = Recipe.load(task={"name": "jsonl", "path": path, "test_path": path}, rewards={f"{file}:both_reward": 1.0})
-    task = recipe.load_task()
+    problems = recipe.load_task().problems("train")
     with refused(f"rewards.{file}:both_reward", problem="'1,234.5'", place=f"{path}:2", snapshot=False):
-        check_golds(recipe, task, task.problems("train"), [])
+        check_foreign_rewards(recipe, problems, [])
 
 
 class Worded(Task):
@@ -108,14 +108,14 @@ class Worded(Task):
 def test_the_evaluation_reads_the_golds_that_it_will_judge_by() -> None:
     recipe, task = Recipe.load(rewards=dict.fromkeys(Recipe.load().rewards, False) | {"strict_format": 1.0}), Worded()
     problems = task.problems("test")
-    check_golds(recipe, task, problems, [])
+    check_data(recipe, task, problems, [])
     with refused("[evaluation]", problem="'some 20'", remedy="take its problem out", place="here:1"):
-        check_golds(recipe, task, [], problems)
+        check_data(recipe, task, [], problems)
 
 
 def test_plain_numbers_cost_nothing_to_read() -> None:
     problems = [Problem(f"{n}?", f"{n:,}.{n % 10}") for n in range(7473)]
     recipe = Recipe.load(rewards={"math": 1.0, "length": 1.0, "cosine_scaled(max_len=9, grader='math')": 1.0})
     start = time.process_time()
-    check_golds(recipe, load_task("word_problems"), problems, problems[:256])
+    check_data(recipe, load_task("word_problems"), problems, problems[:256])
     assert time.process_time() - start < 30  # a formula each would take minutes

@@ -25,6 +25,7 @@ from typing import IO, Any, Final
 from grpo_colab.errors import SettingError
 from grpo_colab.runs import checkpoints
 from grpo_colab.runs.checkpoints import DAMAGED, SPOILT, Fingerprint
+from grpo_colab.runs.phase import PHASE
 from grpo_colab.text import masked, on_one_line
 from grpo_colab.utils.files import is_utf8, number, open_to_read, read_bytes, read_json, write_text
 from grpo_colab.utils.toml_reading import read_toml
@@ -225,7 +226,7 @@ def is_own_name(name: object) -> bool:
 
 def is_small_name(name: str) -> bool:
     """Tell whether a file of this name at the top of a run folder is copied."""
-    return not name.startswith(".") and name not in (STATE, MARKER) and is_utf8(name)
+    return not name.startswith(".") and name not in (STATE, PHASE, MARKER) and is_utf8(name)
 
 
 def now() -> str:
