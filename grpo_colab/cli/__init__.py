@@ -13,7 +13,7 @@ from grpo_colab.cli import questions, results, runs  # noqa: F401 - they add the
 from grpo_colab.cli.group import cli
 from grpo_colab.cli.output import escape_unprintable, print_traceback
 from grpo_colab.errors import SettingError
-from grpo_colab.utils.console import info
+from grpo_colab.utils.console import error
 
 __all__ = ["cli", "main"]
 
@@ -24,6 +24,6 @@ def main(arguments: list[str] | None = None) -> None:
     escape_unprintable()
     try:
         cli(arguments, prog_name="grpo-colab")
-    except SettingError as error:
-        info(f"grpo-colab: {error}", every_process=True)
+    except SettingError as refusal:
+        error(f"grpo-colab: {refusal}")
         sys.exit(2)

@@ -11,9 +11,11 @@ EXAMPLES = """\b
   grpo-colab plan gsm8k-llama31-8b --gpu T4         does it fit, and how long will it take?
   grpo-colab doctor                                 what is wrong with this machine?
   grpo-colab recipes gsm8k-tiny                     every setting of a recipe
+  grpo-colab train mine.toml --dry-run              all that comes before the first step, and the estimates
   grpo-colab train --resume runs/2026-11-21-gsm8k-tiny          after Ctrl-C, a crash, a full disk
   grpo-colab draw 12-squares --method both          learn one image at test time: GRPO, hindsight, or both
-  grpo-colab status runs/2026-11-21-gsm8k-tiny      the progress of a run
+  grpo-colab status                                 the progress of the newest run, or of one that you name
+  grpo-colab runs                                   all runs in ./runs: state, step, accuracy before and after
   grpo-colab report runs/2026-11-21-gsm8k-tiny      an HTML page of a run, or of several compared
   grpo-colab embed gsm8k                            a map of the problems
   grpo-colab evaluate runs/2026-11-21-gsm8k-tiny    evaluate a trained adapter again

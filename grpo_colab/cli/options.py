@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from grpo_colab.errors import SettingError
+from grpo_colab.utils.console import Verbosity, set_verbosity
+from grpo_colab.utils.library_output import library_lines_once
 
 # Leave --table.setting to the recipe's own parser, which knows the settings.
 PASS_ON = {"ignore_unknown_options": True}
@@ -25,6 +29,32 @@ def _not_empty(context: click.Context, parameter: click.Parameter, value: str | 
 def path_option(*names: str, **options: Any) -> Callable[[Any], Any]:
     """Return a click option for a path or a name. Its callback raises SettingError for an empty value."""
     return click.option(*names, callback=_not_empty, **options)
+
+
+def verbosity_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add -q and -v to a command, and let it run with the verbosity that they choose.
+
+    With -q, what libraries print is dropped for the whole command, but for their warnings. The command does not get the
+    two options. Raises SettingError for both of them.
+    """
+
+    @click.option("-q", "--quiet", is_flag=True, help="Print the result and warnings only.")
+    @click.option("-v", "--verbose", is_flag=True, help="Print all that the libraries print, as they print it.")
+    @functools.wraps(command)
+    def with_verbosity(*arguments: Any, quiet: bool, verbose: bool, **options: Any) -> None:
+        if quiet and verbose:
+            raise SettingError("is the opposite of --quiet", setting="--verbose", remedy="leave one of them out")
+        if quiet:
+            set_verbosity(Verbosity.QUIET)
+        elif verbose:
+            set_verbosity(Verbosity.VERBOSE)
+        try:
+            with library_lines_once() if quiet else contextlib.nullcontext():
+                command(*arguments, **options)
+        finally:
+            set_verbosity(Verbosity.NORMAL)
+
+    return with_verbosity
 
 
 trust_option = click.option(

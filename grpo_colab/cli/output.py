@@ -15,7 +15,7 @@ from typing import Any
 
 from grpo_colab.errors import SettingError
 from grpo_colab.text import printable
-from grpo_colab.utils.console import info
+from grpo_colab.utils import console
 
 
 def escape_unprintable() -> None:
@@ -43,7 +43,7 @@ def announce_foreign_code(names: list[str]) -> None:
             sound.append(name)
     announcement = announced(sound)
     if announcement:
-        info(announcement, every_process=True)
+        console.info(announcement, every_process=True)
 
 
 class _SafeStderr(io.TextIOBase):
@@ -78,7 +78,7 @@ def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:
 
 def print_traceback(*error: Any) -> None:
     """Print an exception's traceback on stderr, safe for a terminal. Takes the arguments of sys.excepthook."""
-    info("".join(traceback.format_exception(*error)).rstrip(), every_process=True)
+    console.error("".join(traceback.format_exception(*error)).rstrip())
 
 
 def evaluation_text(evaluation: dict[str, Any]) -> str:

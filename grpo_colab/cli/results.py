@@ -17,17 +17,36 @@ from grpo_colab.text import printable
 
 
 @cli.command(short_help="Print the progress of a run, while it runs or afterwards.")
-@click.argument("run")
+@click.argument("run", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def status(run: str, as_json: bool) -> None:
-    """Print the step, rate, time left, reward, warnings, last checkpoint and mirror of the run in the folder RUN."""
+def status(run: str | None, as_json: bool) -> None:
+    """Print what the run in the folder RUN does: its phase, step, time left, reward, warnings, checkpoint and mirror.
+
+    Without RUN it is the newest one in runs/.
+    """
     import json
 
+    from grpo_colab.runs.listing import newest_run
     from grpo_colab.runs.status import status as read_status
     from grpo_colab.runs.status import status_text
 
-    found = read_status(run)
+    found = read_status(newest_run() if run is None else run)
     click.echo(json.dumps(found, indent=2) if as_json else printable(status_text(found)))
+
+
+@cli.command(name="runs", short_help="List the runs: state, step, accuracy before and after.")
+@click.argument("folder", required=False, metavar="[DIR]")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def show_runs(folder: str | None, as_json: bool) -> None:
+    """List the runs in the folder DIR, by default ./runs, newest first."""
+    import json
+
+    from grpo_colab.runs.folders import RUNS
+    from grpo_colab.runs.listing import list_runs, runs_text
+
+    place = RUNS if folder is None else folder
+    rows = list_runs(place) if folder is not None or RUNS.is_dir() else []
+    click.echo(json.dumps(rows, indent=2) if as_json else printable(runs_text(rows, place)))
 
 
 @cli.command(name="report", short_help="Write an HTML page about a run, or one that compares several.")

@@ -8,7 +8,7 @@ import sys
 import click
 
 from grpo_colab.cli.group import cli
-from grpo_colab.cli.options import PASS_ON, path_option, trust_option, words_argument
+from grpo_colab.cli.options import PASS_ON, path_option, trust_option, verbosity_options, words_argument
 from grpo_colab.cli.output import (
     chatter_to_stderr,
     evaluation_text,
@@ -30,7 +30,13 @@ from grpo_colab.text import printable
     "--resume", metavar="RUN", help="Resume a run that was stopped or killed: its folder, or its copy in a mirror."
 )
 @trust_option
-def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_code: bool) -> None:
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Stop before the first step: check, import, load, try the longest step, print the estimates; keep nothing.",
+)
+@verbosity_options
+def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_code: bool, dry_run: bool) -> None:
     from grpo_colab import train as run_training
     from grpo_colab.recipe.overrides import read_recipe
 
@@ -41,6 +47,9 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_cod
 
             resume, out = str(restore_run(resume, out).path), None
         recipe = None if resume and not words else read_recipe(words, resume)
+        if dry_run:
+            run_training(recipe, out=out, resume=resume or False, trust_code=trust_code, dry_run=True)
+            return
         run = run_training(recipe, out=out, resume=resume or False, trust_code=trust_code)
     is_main_process = os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes
     if run.evaluation is not None and is_main_process:
@@ -68,6 +77,7 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_cod
 @path_option("--resume", metavar="DIR", help="Resume the runs in this folder; finished ones are skipped.")
 @trust_option
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@verbosity_options
 def draw(
     words: tuple[str, ...],
     method: str | None,
@@ -116,6 +126,7 @@ def draw(
 @cli.command(short_help="Evaluate a run's trained adapter again.")
 @click.argument("run")
 @trust_option
+@verbosity_options
 def evaluate(run: str, trust_code: bool) -> None:
     """Load the adapter of the folder RUN, answer its held-out problems again, and print the comparison as JSON."""
     import json

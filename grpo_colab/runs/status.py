@@ -16,6 +16,7 @@ from typing import Any, Final
 from grpo_colab.runs import records
 from grpo_colab.runs.checkpoints import MANIFEST, best_of, greater_is_better, manifest, saved, sizes_are_right, step_of
 from grpo_colab.runs.lock import Holder, holder
+from grpo_colab.runs.phase import WORKING, Phase, read_phase
 from grpo_colab.runs.run import Run
 from grpo_colab.text import on_one_line, without_secrets
 from grpo_colab.utils.files import number
@@ -42,18 +43,25 @@ def status(path: str | Path) -> dict[str, Any]:
     max_steps = run.max_steps
     finished = records.is_finished(evaluation, max_steps)
     step_s = statistics.median(_numbers(rows[-WINDOW:], "step_time") or [math.inf])
-    lock_holder = holder(run.path)
+    lock_holder, phase = holder(run.path), read_phase(run.path)
+    if finished:
+        left_s: float | None = 0
+    elif lock_holder.running and phase is not None and phase.name == "evaluating after":
+        left_s = phase.left_s
+    else:
+        left_s = _seconds_left(run, max_steps, step, step_s)
     found = {
         "run": str(run.path),
         "recipe": run.settings.get("name"),
-        "state": _state(lock_holder, finished, begun=bool(rows or newest)),
+        "state": _state(lock_holder, finished, phase, begun=bool(rows or newest)),
+        "phase": None if phase is None else phase._asdict(),
         "pid": lock_holder.pid,
         "host": lock_holder.host,
         "last_written_s": _age(*run.path.glob("[!.]*")),
         "step": step,
         "max_steps": max_steps,
         "step_s": step_s,
-        "left_s": 0 if finished else _seconds_left(run, max_steps, step, step_s),
+        "left_s": left_s,
         "reward_start": _mean_reward(rows[:WINDOW]),
         "reward_now": _mean_reward(rows[-WINDOW:]),
         "warnings": run.warnings(MOST_WARNINGS),
@@ -69,10 +77,11 @@ def status(path: str | Path) -> dict[str, Any]:
     return shareable
 
 
-def _state(lock_holder: Holder, finished: bool, begun: bool) -> str:
-    """Return "unknown", "running", "finished", "stopped" or "not begun".
+def _state(lock_holder: Holder, finished: bool, phase: Phase | None, begun: bool) -> str:
+    """Return "unknown", "running", "finished", "failed", "stopped" or "not begun".
 
-    It is "unknown" where the lock cannot be tried. `begun` says that there is a line of metrics or a checkpoint.
+    It is "unknown" where the lock cannot be tried. A run whose process was killed is "stopped". `begun` says that there
+    is a line of metrics or a checkpoint, which is all that tells of the runs of earlier releases.
     """
     if lock_holder.running is None:
         return "unknown"
@@ -80,7 +89,9 @@ def _state(lock_holder: Holder, finished: bool, begun: bool) -> str:
         return "running"
     if finished:
         return "finished"
-    return "stopped" if begun else "not begun"
+    if phase is not None and phase.name == "failed":
+        return "failed"
+    return "stopped" if begun or phase is not None else "not begun"
 
 
 def _seconds_left(run: Run, max_steps: float | None, step: int, step_s: float) -> float:
@@ -128,6 +139,8 @@ def status_text(found: Mapping[str, Any]) -> str:
         ("reward", _reward_text(found)),
         ("checkpoint", _checkpoint_text(found)),
     ]
+    if found["state"] == "failed" and found["phase"]["why"]:
+        lines.insert(2, ("error", found["phase"]["why"]))
     mirror, tripwire, failure = found["mirror"], found["tripwire"], found["reward_failure"]
     if mirror:
         behind = f"{mirror['behind']} steps behind" if mirror.get("step") else "nothing there yet"
@@ -153,7 +166,23 @@ def status_text(found: Mapping[str, Any]) -> str:
 
 def _state_text(found: Mapping[str, Any]) -> str:
     process = f", process {found['pid'] or '?'} on {found['host'] or '?'}" if found["state"] == "running" else ""
-    return f"{found['state']}{process}; last written {_ago(found['last_written_s'])}"
+    phase = "" if found["phase"] is None else _phase_text(found["state"], Phase(**found["phase"]))
+    return f"{found['state']}{phase}{process}; last written {_ago(found['last_written_s'])}"
+
+
+def _phase_text(state: str, phase: Phase) -> str:
+    """Return what follows the state: what the process does, or what it did when the run ended."""
+    if state == "running" and phase.name in WORKING:
+        done = [f"{phase.share:.0%}"] if phase.share is not None else []
+        left = [f"about {_duration(phase.left_s)} left"] if phase.left_s is not None else []
+        progress = f" ({', '.join(done + left)})" if done or left else ""
+        return f", {phase.doing}{progress}"
+    if state == "stopped" and phase.name in WORKING:
+        return f" while {phase.doing} (its process was killed)"
+    if state in ("stopped", "failed") and phase.name == state:
+        by = f" by {phase.why}" if phase.why and state == "stopped" else ""
+        return f"{by} while {phase.doing}"
+    return ""
 
 
 def _step_text(found: Mapping[str, Any]) -> str:

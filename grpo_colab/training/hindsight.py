@@ -38,7 +38,7 @@ from grpo_colab.training.preparation import import_stack, policy_of
 from grpo_colab.training.pretraining import pretrained
 from grpo_colab.training.relabelling import Sample, goal_rows, relabelled_rows
 from grpo_colab.training.setup import Outcome, Problems, Setup
-from grpo_colab.utils.console import info
+from grpo_colab.utils.console import Verbosity, info, verbosity
 from grpo_colab.utils.memory import out_of_memory
 
 if TYPE_CHECKING:
@@ -326,10 +326,14 @@ def completion_rows(step: int, prompt: Any, problem: Problem, samples: Sequence[
 
 
 def progress_bar(steps: int, done: int) -> Any:
-    """Return tqdm's bar, which shows on stderr, for `steps` iterations, of which `done` are behind."""
+    """Return tqdm's bar, which shows on stderr, for `steps` iterations, of which `done` are behind.
+
+    With Verbosity.QUIET it does not show.
+    """
     from tqdm.auto import tqdm
 
-    return tqdm(total=steps, initial=done, unit="iteration", dynamic_ncols=True)
+    quiet = verbosity() == Verbosity.QUIET
+    return tqdm(total=steps, initial=done, unit="iteration", dynamic_ncols=True, disable=quiet)
 
 
 def save_checkpoint(run: Run, step: int, policy: Policy, updates: Updates, seen: set[Image]) -> None:

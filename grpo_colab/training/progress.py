@@ -18,7 +18,7 @@ from grpo_colab.reporting.live import Charts, Lines, Table, live_terminal
 from grpo_colab.reporting.run_progress import RunProgress
 from grpo_colab.runs.records import is_step_row
 from grpo_colab.text import on_one_line
-from grpo_colab.utils.console import info
+from grpo_colab.utils.console import Verbosity, info, verbosity
 from grpo_colab.utils.device import in_notebook
 
 if TYPE_CHECKING:
@@ -53,11 +53,13 @@ class Progress(TrainerCallback):
     def _begin(self, args: Any, state: TrainerState) -> None:
         """Choose the display, and show it: charts in a notebook, a live table in a terminal, lines anywhere else.
 
-        Without a notebook and without stderr there is no display.
+        Without a notebook and without stderr there is no display, and neither is there with Verbosity.QUIET.
         """
         progress = RunProgress(
             self.run, state.global_step, state.max_steps, getattr(args, "reward_weights", None) or ()
         )
+        if verbosity() == Verbosity.QUIET:
+            return
         if in_notebook():
             self.view = Charts(progress)
         elif sys.stderr is not None:  # None in a process without one, such as pythonw's

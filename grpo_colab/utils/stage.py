@@ -122,7 +122,8 @@ def stage(
 def shows_bars() -> bool:
     """Tell whether stderr shows a bar that is redrawn in its line, and whether this process is the one to show it."""
     stream = stderr()
-    if stream is None or verbosity() == Verbosity.QUIET or os.environ.get("RANK", "0") != "0":
+    # With Verbosity.VERBOSE the libraries print what they like, which a bar would only be in the way of.
+    if stream is None or verbosity() != Verbosity.NORMAL or os.environ.get("RANK", "0") != "0":
         return False
     if in_notebook():
         return True

@@ -50,7 +50,11 @@ WRONG: dict[str, tuple[dict[str, str], list[str], str]] = {
     "a file that is not there": ({}, ["--task.path", "nowhere.jsonl"], "there is no such file"),
     "a data set without a row": ({"mine.toml": RECIPE, "train.jsonl": ""}, [], "train.jsonl: the data set is empty"),
     "a syntax error in the rewards": ({"own.py": "def level_reward(completions:\n"}, [], "SyntaxError"),
-    "a reward that is not there": ({"own.py": OWN.replace("level_reward", "other_reward")}, [], "has no 'level_reward'"),
+    "a reward that is not there": (
+        {"own.py": OWN.replace("level_reward", "other_reward")},
+        [],
+        "has no 'level_reward'",
+    ),
     "a column that no row has": ({"own.py": OWN.replace("level,", "depth,")}, [], "'depth'"),
     "a column that the last row lacks": ({"train.jsonl": lines(without(GOOD, 39, "level"))}, [], "train.jsonl:40"),
     "a gold that no number is": ({"test.jsonl": lines(changed(GOOD, 30, answer="some twenty"))}, [], "test.jsonl:31"),

@@ -202,7 +202,8 @@ def read_run(
     files = FileReader(run.path, share)
     recipe = files.recipe()
     told = status(run.path)
-    begun = told["state"] != "not begun"
+    # A run that was refused or killed before its first step has none of the files whose absence is worth a note.
+    begun = told["state"] != "not begun" and not (told["phase"] and not told["step"])
     metrics = files.metrics(begun)
     rows = files.rows("completions.jsonl", if_missing="No completions yet." if begun else "")
     completions = [with_reward_keys(row) for row in rows]
