@@ -60,6 +60,7 @@ from grpo_colab.rewards import check_signature, resolve_reward, reward_name
 from grpo_colab.rewards.resolve import MissingColumn, parse_reward
 from grpo_colab.tasks import Task, load_task
 from grpo_colab.tasks.names import parse_task
+from grpo_colab.tasks.sources import is_remote
 from grpo_colab.text import masked
 
 __all__ = [
@@ -145,7 +146,8 @@ class Recipe(Table):
         task = self.load_task()
         task.check_model(self.model["model_name"], self.model_path)
         need_payable_rewards(self.rewards, self.task)
-        columns = task.reward_columns()
+        # The columns of a data set on the hub are known once it is downloaded, which is not now.
+        columns = None if is_remote(self.task.get("path")) else task.reward_columns()
         for name in self.rewards:
             try:
                 checked_reward(name, columns)

@@ -31,6 +31,7 @@ from grpo_colab.rewards.static_check import check_without_import
 from grpo_colab.tasks import TASKS, task_class, task_options, unpayable_rewards
 from grpo_colab.tasks.drawing.images import image_text, load_image
 from grpo_colab.tasks.names import OTHER_NAMES, check_task_name, parse_task
+from grpo_colab.tasks.sources import is_fixed
 from grpo_colab.text import masked
 from grpo_colab.utils.files import expanded, is_folder, read_bytes
 
@@ -234,7 +235,7 @@ def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
     own = {key: value for key, value in values.items() if key not in Prompts.model_fields}
     chosen = checked_options(common.name, dict.fromkeys(own, Any) if name.is_own else task_options(common.name), own)
     for key in ("path", "test_path"):
-        if isinstance(chosen.get(key), str):
+        if isinstance(chosen.get(key), str) and not is_fixed(chosen[key]):
             chosen[key] = str(expanded(chosen[key]).absolute())
     if chosen.get("grader"):
         chosen["grader"] = _absolute_function(chosen["grader"])
@@ -279,8 +280,10 @@ def checked_options(task: str, options: Mapping[str, Any], values: Mapping[str, 
     for key in values:
         if key not in options:
             problem = f"the task {parse_task(task).label!r} has no such setting"
-            known = [*Prompts.model_fields, *options]
-            raise SettingError(problem, setting=f"task.{key}", remedy=one_of(key, known))
+            remedy = one_of(key, [*Prompts.model_fields, *options])
+            if key in task_options("dataset").keys() - task_options("word_problems"):
+                remedy = 'write task.name = "dataset" too, for problems of your own'
+            raise SettingError(problem, setting=f"task.{key}", remedy=remedy)
     return {key: typed(options[key], values[key], f"task.{key}") for key in options if key in values}
 
 

@@ -43,6 +43,7 @@ SYSTEM_PROMPTS: Final = {
 TASKS: Final = {
     "gsm8k": ("grpo_colab.tasks.gsm8k", "GSM8K"),
     "word_problems": ("grpo_colab.tasks.word_problems", "WordProblems"),
+    "dataset": ("grpo_colab.tasks.dataset", "Dataset"),
     "jsonl": ("grpo_colab.tasks.jsonl", "JSONL"),
     "drawing": ("grpo_colab.tasks.drawing", "Drawing"),
 }

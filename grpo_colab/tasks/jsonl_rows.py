@@ -25,9 +25,12 @@ TRLS_OWN: Final = {
 }
 
 
-def read_jsonl(
-    path: Path, opened: Callable[[Path], BinaryIO] = lambda path: path.open("rb")
-) -> Iterator[tuple[str, dict[str, Any]]]:
+Row = dict[str, Any]
+Placed = tuple[str, Row]  # the place of a row, and the row
+Opened = Callable[[Path], BinaryIO]  # opens a file for reading
+
+
+def read_jsonl(path: Path, opened: Opened = lambda path: path.open("rb")) -> Iterator[Placed]:
     """Yield the place (`file:line`) and the content of every row of a file; blank lines are skipped.
 
     Raises SettingError for a file that cannot be read, and at the first line that is no JSON object or too large to be
@@ -46,15 +49,9 @@ def read_jsonl(
                 yield where, _parse_row(line, where)
 
 
-def _parse_row(line: str, where: str) -> dict[str, Any]:
+def _parse_row(line: str, where: str) -> Row:
     """Return the JSON object of a line; raise SettingError for anything else, and for one that is too large."""
-    brackets = line.count("[") + line.count("{")
-    if brackets + line.count(",") > MOST_SIGNS:
-        raise SettingError(
-            f"has more than {MOST_SIGNS:,} commas and brackets, more than a row may hold: {shown(line)}",
-            remedy="split it, or leave columns out",
-            place=where,
-        )
+    _check_size(line, where)
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -63,13 +60,36 @@ def _parse_row(line: str, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
         problem = f"not JSON that can be read ({one_line(error)}): {shown(line)}"
         raise SettingError(problem, place=where) from None
+    return check_row(row, line, where)
+
+
+def check_row(row: Any, written: str, where: str) -> Row:
+    """Return `row`, the value of the JSON text `written`; raise SettingError unless it is an object that can be a row.
+
+    It must not have more than MOST_SIGNS commas and brackets, nor be nested deeper than LEVELS.
+    """
+    _check_size(written, where)
     if not isinstance(row, dict):
-        problem = f"a row must be a JSON object, not {type(row).__name__}: {shown(line)}"
+        problem = f"a row must be a JSON object, not {type(row).__name__}: {shown(written)}"
         raise SettingError(problem, place=where)
-    if brackets > LEVELS and not is_sound(row):
-        problem = f"is nested deeper than {LEVELS} levels: {shown(line)}"
+    if _brackets(written) > LEVELS and not is_sound(row):
+        problem = f"is nested deeper than {LEVELS} levels: {shown(written)}"
         raise SettingError(problem, remedy="flatten it", place=where)
     return row
+
+
+def _check_size(written: str, where: str) -> None:
+    """Raise SettingError for the JSON text of a row with more than MOST_SIGNS commas and brackets."""
+    if _brackets(written) + written.count(",") > MOST_SIGNS:
+        raise SettingError(
+            f"has more than {MOST_SIGNS:,} commas and brackets, more than a row may hold: {shown(written)}",
+            remedy="split it, or leave columns out",
+            place=where,
+        )
+
+
+def _brackets(written: str) -> int:
+    return written.count("[") + written.count("{")
 
 
 def _lines(file: TextIO, path: Path) -> Iterator[str]:

@@ -25,16 +25,29 @@ def check_hub(name: str) -> None:
     Raises OSError also for the name of a folder that does not exist. The hub is never asked for that: the name may be
     private, or belong to somebody else's model there. All other refusals of the hub are left to the loader to report.
     """
-    import httpx
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, is_offline_mode, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import try_to_load_from_cache
 
     if is_local(name) and not files.is_folder(name):
         raise FileNotFoundError("there is no such folder")
-    if files.is_folder(name) or is_offline_mode() or isinstance(try_to_load_from_cache(name, "config.json"), str):
+    if files.is_folder(name) or isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    ask_hub(name, "config.json")
+
+
+def ask_hub(name: str, file: str, repo_type: str | None = None) -> None:
+    """Ask the hub once for a file of the repository `name`; OSError where it gives no answer, or an error of its own.
+
+    `repo_type` is "dataset", or None for a model. Whether the file is there makes no difference. In the hub's offline
+    mode nothing is asked.
+    """
+    import httpx
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, is_offline_mode
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if is_offline_mode():
         return
     try:
-        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        get_hf_file_metadata(hf_hub_url(name, file, repo_type=repo_type), timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except (httpx.TransportError, HfHubHTTPError) as error:
         if isinstance(error, httpx.TransportError) or error.response.status_code >= 500:
             raise OSError(f"{constants.ENDPOINT} does not answer: {one_line(error)}") from error

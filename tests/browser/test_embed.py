@@ -129,7 +129,8 @@ def test_hostile_questions_are_text(tmp_path: Path, open_page: Callable[..., Any
     for name in ("train", "test"):
         rows = [{"prompt": [{"role": "user", "content": text}], "answer": "7"} for text in NASTY.values()]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    embed("jsonl", path=str(tmp_path / "train.jsonl"), test_path=str(tmp_path / "test.jsonl"), out=tmp_path / "out")
+    paths = {"path": str(tmp_path / "train.jsonl"), "test_path": str(tmp_path / "test.jsonl")}
+    embed("jsonl", **paths, duplicates="keep", out=tmp_path / "out")
     page = open_page(url_of(tmp_path / "out"))
     assert colours(keep(page, "map-hostile")) > 1000
     page.fill("#search", "alert(1)")

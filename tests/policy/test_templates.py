@@ -72,7 +72,7 @@ def test_a_template_that_refuses_a_row_names_it(tmp_path: Path) -> None:
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = {"name": "jsonl", "path": str(path), "test_path": str(path), "system_prompt": ""}
+    task = {"name": "jsonl", "path": str(path), "test_path": str(path), "system_prompt": "", "duplicates": "keep"}
     with refused(problem="refuses the prompt", remedy="take the system message out of the data", place=f"{path}:2"):
         check(model(tmp_path / "m", chat_template=NO_SYSTEM), task=task)
     with refused(problem="no tools", remedy="take another model", place=f"{path}:3"):

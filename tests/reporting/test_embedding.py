@@ -36,7 +36,8 @@ def problems(tmp_path: Path) -> Callable[..., dict[str, str]]:
         for name, texts in (("train", train), ("test", test)):
             rows = [{"prompt": [{"role": "user", "content": text}], "answer": "7"} for text in texts]
             (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return {"path": str(tmp_path / "train.jsonl"), "test_path": str(tmp_path / "test.jsonl")}
+        paths = {"path": str(tmp_path / "train.jsonl"), "test_path": str(tmp_path / "test.jsonl")}
+        return {**paths, "duplicates": "keep"}
 
     return write
 
@@ -262,7 +263,10 @@ def test_a_run_without_its_evaluation_or_of_another_task(run: Run, tmp_path: Pat
 
 # What is asked for, and the fields of the refusal.
 WRONG: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "no task": ({}, {"setting": "TASK", "remedy": "there are: gsm8k, word_problems, jsonl, drawing, drawing-"}),
+    "no task": (
+        {},
+        {"setting": "TASK", "remedy": "there are: gsm8k, word_problems, dataset, jsonl, drawing, drawing-"},
+    ),
     "a misspelt one": (
         {"task": "gsm8"},
         {"setting": "TASK", "value": "gsm8", "problem": "no such task", "remedy": "did you mean 'gsm8k'"},

@@ -230,7 +230,7 @@ def rows(path: Path, answers: list[Any]) -> str:
 
 def test_solutions_and_numbers_are_golds_of_a_file(tmp_path: Path) -> None:
     path = rows(tmp_path / "rows.jsonl", ["9 eggs.\n\n9 * 2 = 18\n#### 18", 18, 18.5, 1e22, "18 eggs", "####7"])
-    problems = {p.question: p for p in JSONL(path=path, test_path=path).problems("train")}
+    problems = {p.question: p for p in JSONL(path=path, test_path=path, duplicates="keep").problems("train")}
     assert {question: problem.answer for question, problem in problems.items()} == {
         "0?": "18", "1?": "18", "2?": "18.5", "3?": "1e+22", "4?": "18 eggs", "5?": "7",
     }  # fmt: skip
@@ -241,7 +241,7 @@ def test_solutions_and_numbers_are_golds_of_a_file(tmp_path: Path) -> None:
 
 def test_golds_of_a_file_are_read_in_the_tasks_notation_and_numbers_in_none(tmp_path: Path) -> None:
     path = rows(tmp_path / "rows.jsonl", ["1.234", 1.234, 1234, "0,5"])
-    task = JSONL(path=path, test_path=path, locale="de")
+    task = JSONL(path=path, test_path=path, locale="de", duplicates="keep")
     golds = {problem.question: gold_number(problem.answer, "de") for problem in task.problems("train")}
     assert {question: float(gold) for question, gold in golds.items()} == {
         "0?": 1234,
@@ -251,7 +251,7 @@ def test_golds_of_a_file_are_read_in_the_tasks_notation_and_numbers_in_none(tmp_
     }
     path = rows(tmp_path / "rows.jsonl", ["12", "1,234.5"])
     with refused(problem="the gold answer is not one number: '1,234.5'", place=f"{path}:2"):
-        JSONL(path=path, test_path=path, locale="de").problems("train")
+        JSONL(path=path, test_path=path, locale="de", duplicates="keep").problems("train")
 
 
 @pytest.mark.parametrize("locale", LOCALES)

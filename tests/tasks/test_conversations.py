@@ -93,7 +93,9 @@ def test_golds_are_numbers_or_texts_as_in_training(gold: Any, tmp_path: Path) ->
         own = write(tmp_path / "own.jsonl", [{**rows[0], "answer": gold}])
         assert score(own, ["correctness"]).paid == {"correctness": [1.0]}
         problem, *_ = JSONL(
-            path=str(write(tmp_path / "t.jsonl", [{"prompt": "x", "answer": gold}])), test_path=str(own)
+            path=str(write(tmp_path / "t.jsonl", [{"prompt": "x", "answer": gold}])),
+            test_path=str(own),
+            duplicates="keep",
         ).problems("train")
         assert problem.answer == str(gold)
 

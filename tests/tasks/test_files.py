@@ -109,7 +109,7 @@ def test_jsonl_takes_texts_and_conversations_numbers_and_strings(tmp_path: Path)
             {"prompt": "1 / 2?", "answer": 0.5, "level": "hard"},
         ],
     )
-    task = JSONL(path=path, test_path=path)
+    task = JSONL(path=path, test_path=path, duplicates="keep")
     problems = {problem.question: problem for problem in task.problems("train")}
     assert {question: problem.answer for question, problem in problems.items()} == {
         "1 + 1?": "2",
@@ -147,8 +147,9 @@ def test_jsonl_holds_out_a_tenth_by_the_prompt(tmp_path: Path) -> None:
         ({"prompt": "?", "answer": None}, "column 'answer': is null", "set task.answer_column"),
         ({"prompt": "?", "answer": "4 or 5"}, "the gold answer is not one number: '4 or 5'", None),
         ({"prompt": "?", "answer": True}, "the gold answer is not one number: 'True'", None),
-        ({"prompt": "?", "answer": float("nan")}, "the gold answer is not one number: 'nan'", None),
-        ({"prompt": "", "answer": 4}, "the prompt is neither", None),
+        ({"prompt": "?", "answer": float("nan")}, "column 'answer': is NaN", "take the row out"),
+        ({"prompt": "", "answer": 4}, "column 'prompt': is empty", "write a value"),
+        ({"prompt": 5, "answer": 4}, "the prompt is neither", None),
         ({"prompt": [{"text": "?"}], "answer": 4}, "message 1 of 1 has no role", None),
         ({"prompt": "?", "answer": "x" * 5000}, "...", None),
     ],
@@ -157,7 +158,7 @@ def test_jsonl_holds_out_a_tenth_by_the_prompt(tmp_path: Path) -> None:
 def test_a_bad_row_is_named(row: object, problem: str, remedy: str | None, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [{"prompt": "1 + 1?", "answer": 2}, row])
     with refused(None, problem=problem, remedy=remedy, place=f"{path}:2") as caught:
-        JSONL(path=path, test_path=path).problems("train")
+        JSONL(path=path, test_path=path, duplicates="keep").problems("train")
     assert len(str(caught.value)) < 300 + len(path)
 
 

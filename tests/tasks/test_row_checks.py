@@ -61,7 +61,7 @@ def test_columns_are_what_the_file_has(tmp_path: Path) -> None:
     odd = [{"a": 1}, {"b": None}, "2", 1, 10**20 + 31, [1, "x"], None]
     path = tmp_path / "mine.jsonl"
     path.write_text("".join(json.dumps({**GOOD, "prompt": f"{n}?", "x": value}) + "\n" for n, value in enumerate(odd)))
-    problems = JSONL(path=str(path), test_path=str(path)).problems("train")
+    problems = JSONL(path=str(path), test_path=str(path), duplicates="keep").problems("train")
     by_question = dict(zip((problem.question for problem in problems), column_values(problems)["x"], strict=True))
     assert [by_question[f"{n}?"] for n in range(len(odd))] == odd
 
@@ -77,7 +77,7 @@ def test_a_column_that_one_row_lacks_is_named_with_the_row(lacks: int, tmp_path:
     rows = [GOOD if n == lacks else {**GOOD, "level": None} for n in (1, 2)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     name = own(tmp_path)
-    task = {"name": "jsonl", "path": str(path), "test_path": str(path)}
+    task = {"name": "jsonl", "path": str(path), "test_path": str(path), "duplicates": "keep"}
     with refused(place=f"{path}:{lacks}", problem="column 'level'", snapshot=False):
         recipe = Recipe.load(task=task, rewards={name: 1.0})
         check_columns(recipe, recipe.load_task().problems("train"))
@@ -96,7 +96,9 @@ def unit_reward(
     path = tmp_path / "mine.jsonl"
     path.write_text(f"{json.dumps({**GOOD, 'unit': 1})}\n{json.dumps({**GOOD, 'note': 2})}\n")
     name = f"{tmp_path}/own.py:unit_reward"
-    recipe = Recipe.load(task={"name": "jsonl", "path": str(path), "test_path": str(path)}, rewards={name: 1.0})
+    recipe = Recipe.load(
+        task={"name": "jsonl", "path": str(path), "test_path": str(path), "duplicates": "keep"}, rewards={name: 1.0}
+    )
     with refused(
         f"rewards.{name}",
         problem="unit_reward must accept note, which TRL passes",
@@ -104,7 +106,7 @@ def unit_reward(
         place=f"{path}:2",
         snapshot=False,
     ):
-        check_columns(recipe, JSONL(path=str(path), test_path=str(path), seed=0).problems("train"))
+        check_columns(recipe, JSONL(path=str(path), test_path=str(path), duplicates="keep").problems("train"))
 
 
 def test_a_problem_of_ours_has_the_gold_for_every_reward() -> None:

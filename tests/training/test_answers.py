@@ -74,7 +74,7 @@ def test_a_gold_that_a_reward_cannot_read_is_named_before_anything_is_loaded(
     bad = file_of(tmp_path / "bad.jsonl", ["1", 2, gold, 4, 5])
     paths = {"path": bad, "test_path": good} if split == "train" else {"path": good, "test_path": bad}
     rewards = dict.fromkeys(Recipe.load().rewards, False) | {reward: 1.0}
-    recipe = Recipe.load(task={"name": "jsonl", **paths}, rewards=rewards, model=NOWHERE, **QUICK)
+    recipe = Recipe.load(task={"name": "jsonl", "duplicates": "keep", **paths}, rewards=rewards, model=NOWHERE, **QUICK)
     with refused(
         f"rewards.{reward}", problem=f"'{gold}'", remedy=f"write {reward} = false", place=f"{bad}:3", snapshot=False
     ):
@@ -89,7 +89,10 @@ def test_the_parts_of_a_combined_reward_are_asked_too(tmp_path: Path) -> None:
         "both_reward = combine([strict_format_reward, get_correctness_reward(locale='de')])\n"
     )
     path = file_of(tmp_path / "rows.jsonl", ["1", "1,234.5"])
-    recipe = Recipe.load(task={"name": "jsonl", "path": path, "test_path": path}, rewards={f"{file}:both_reward": 1.0})
+    recipe = Recipe.load(
+        task={"name": "jsonl", "path": path, "test_path": path, "duplicates": "keep"},
+        rewards={f"{file}:both_reward": 1.0},
+    )
     problems = recipe.load_task().problems("train")
     with refused(f"rewards.{file}:both_reward", problem="'1,234.5'", place=f"{path}:2", snapshot=False):
         check_foreign_rewards(recipe, problems, [])
