@@ -65,6 +65,11 @@ class Columns:
             guessed += [answer] if answer not in ("", ANSWERS[0]) else []
         return cls(prompt or "", answer, template or "", tuple(guessed))
 
+    @property
+    def shown(self) -> str:
+        """Return what the prompt is made of, for an error message."""
+        return f"task.prompt = {self.template!r}" if self.template else f"column {self.prompt!r}"
+
     def prompt_of(self, row: Row, where: str) -> Any:
         """Return the prompt of a row, a text or a list of messages, which is not checked any further.
 

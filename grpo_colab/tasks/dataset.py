@@ -195,7 +195,7 @@ class Dataset(Task):
             columns = columns or self._columns_of(where, row)
             problems.append(self._problem(columns, where, row))
         if columns is None:
-            raise SettingError("the data set is empty", place=place)
+            raise SettingError("the data set is empty", remedy="write rows into it, or name another", place=place)
         return problems, columns
 
     def _problem(self, columns: Columns, where: str, row: Row) -> Problem:
@@ -210,8 +210,12 @@ class Dataset(Task):
         if isinstance(prompt, str) and prompt.strip():
             return Problem(prompt, gold, where, steps, columns=others)
         if not isinstance(prompt, list) or not prompt:
-            problem = f"the prompt is neither a text nor a list of role/content messages: {shown(repr(prompt))}"
-            raise SettingError(f"column {columns.prompt or self.prompt!r}: {problem}", place=where)
+            raise SettingError(
+                f"{columns.shown}: the prompt is neither a text nor a list of role/content messages: "
+                f"{shown(repr(prompt))}",
+                remedy='write a text, or [{"role": "user", "content": "a text"}], or take the row out',
+                place=where,
+            )
         check_messages(prompt, columns.prompt, where)
         return Problem(transcript(prompt), gold, where, steps, messages=tuple(prompt), columns=others)
 
@@ -274,7 +278,10 @@ class Dataset(Task):
         examples = []
         for number, row in enumerate(self.examples, 1):
             where = f"task.examples, number {number}"
-            example = self._problem(Columns.of(row, where, None, None, None), where, row)
+            try:
+                example = self._problem(Columns.of(row, where, None, None, None), where, row)
+            except SettingError as error:
+                raise error.replace(remedy='write each as { question = "...", answer = "..." }') from None
             if identity(example) in places:
                 problem = f"is held out as well, at {places[identity(example)]}"
                 raise SettingError(problem, remedy="show another example", place=where)

@@ -54,9 +54,9 @@ def without_duplicates(
 def _leak(leaked: Sequence[Problem], places: dict[str, str]) -> SettingError:
     """Return the refusal of training problems that are held out as well; the first of them is named."""
     first = leaked[0]
-    more = f", and so are {len(leaked) - 1:,} more prompts" if len(leaked) > 1 else ""
+    first_of = f", the first of {len(leaked):,}," if len(leaked) > 1 else ""
     return SettingError(
-        f"the prompt {shown(first.question, 60)} is held out as well, at {places[identity(first)]}{more}, so the "
+        f"the prompt {shown(first.question, 60)}{first_of} is held out as well, at {places[identity(first)]}, so the "
         "evaluation would ask what was trained on",
         remedy=f"take one of them out, or write {DROP}, which leaves it out of the training; {KEEP}",
         place=first.source,
