@@ -1,4 +1,4 @@
-"""Define the subcommands that ask before a run: recipes, plan and doctor."""
+"""Define the subcommands that ask before a run: recipes, data, plan and doctor."""
 
 from __future__ import annotations
 
@@ -31,6 +31,27 @@ def recipes(words: tuple[str, ...]) -> None:
         names = preset_names()
         for name in names:
             click.echo(f"{name:<{max(map(len, names)) + 2}}{Recipe.load(name).description}")
+
+
+@cli.command(
+    context_settings=PASS_ON,
+    short_help="Show the problems of a recipe as they are read: columns, lengths, answers, duplicates.",
+    help="Print what the problems of RECIPE are, before anything is trained: how many there are, which are held out, "
+    "where prompt and answer come from, the lengths in tokens, repeated prompts, and three prompts as the model gets "
+    "them. Settings can be overridden as with train: --task.name dataset --task.path problems.csv. No weights are "
+    "loaded.",
+)
+@words_argument
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def data(words: tuple[str, ...], as_json: bool) -> None:
+    import json
+
+    from grpo_colab.evaluation.data_summary import describe_data
+    from grpo_colab.recipe.overrides import read_recipe
+
+    with chatter_to_stderr():
+        found = describe_data(read_recipe(words))
+    click.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) if as_json else printable(found.text()))
 
 
 @cli.command(

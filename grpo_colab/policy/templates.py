@@ -17,18 +17,21 @@ if TYPE_CHECKING:
 INSTRUCT: Final = "take the model's instruct version"
 
 
-def load_tokenizer(recipe: Recipe, may_run_code: bool = False) -> Any:
+def load_tokenizer(recipe: Recipe, may_run_code: bool = False, download: bool = True) -> Any:
     """Return the tokenizer of the recipe's model, downloaded where it is on the hub; None where it cannot be loaded.
 
-    Whoever loads the model then says why. The model's own Python is run only with `may_run_code`, for which the recipe
-    must have been trusted, and where its trust_remote_code says so. Nobody is asked for it.
+    Without `download` it is one that is on this machine already, or None. Whoever loads the model then says why. The
+    model's own Python is run only with `may_run_code`, for which the recipe must have been trusted, and where its
+    trust_remote_code says so. Nobody is asked for it.
     """
     from transformers import AutoTokenizer
 
     options: dict[str, Any] = {key: recipe.model[key] for key in ("revision", "token") if key in recipe.model}
     options["trust_remote_code"] = may_run_code and bool(recipe.model.get("trust_remote_code"))
+    options["local_files_only"] = not download
     try:
-        check_hub(recipe.model_path)
+        if download:
+            check_hub(recipe.model_path)
         return AutoTokenizer.from_pretrained(recipe.model_path, **options)
     except Exception:  # noqa: BLE001 - no network, no such file, or a class that is not installed
         return None

@@ -70,6 +70,11 @@ class Columns:
         """Return what the prompt is made of, for an error message."""
         return f"task.prompt = {self.template!r}" if self.template else f"column {self.prompt!r}"
 
+    @property
+    def answer_shown(self) -> str:
+        """Return where the gold answer is."""
+        return f"column {self.answer!r}" if self.answer else f"the last message in column {self.prompt!r}"
+
     def prompt_of(self, row: Row, where: str) -> Any:
         """Return the prompt of a row, a text or a list of messages, which is not checked any further.
 

@@ -156,6 +156,19 @@ class Dataset(Task):
         examples, train = self._examples(train, held_out)
         return Splits(train, held_out, examples, columns, tuple(left_out))
 
+    @property
+    def held_out_by(self) -> str:
+        """Return in words what decides which rows are held out."""
+        if self.test_path is not None:
+            return f"all of {self.test_path}"
+        name = choose_splits(self._source.splits, {})[1]
+        if name is not None:
+            return f"its own split {name!r}"
+        share = TEST_SHARE if self.test_share is None else self.test_share
+        return (
+            f"{share:.0%} of the prompts, by a hash" if share < 1 else f"{int(share):,} rows, by a hash of the prompt"
+        )
+
     @cached_property
     def _source(self) -> Source:
         return find_source(self.path, "task.path")

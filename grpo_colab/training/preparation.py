@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluation import evaluate
+from grpo_colab.evaluation.data_summary import data_notes
 from grpo_colab.plan import GIB, BatchPlan, CannotEstimate, answers_at_once, plan, plan_batch
 from grpo_colab.policy.asking import Asking
 from grpo_colab.policy.loading import load_policy
@@ -71,6 +72,8 @@ def check(recipe: Recipe) -> Problems:
     task = recipe.load_task()
     problems = training_problems(task, recipe)
     held_out = evaluate.evaluation_problems(task, recipe)
+    for note in data_notes(task):
+        info(note)
     if recipe.evaluation.split != "train":
         need_separate_splits(task, problems, held_out)
     check_data(recipe, task, problems, held_out)
