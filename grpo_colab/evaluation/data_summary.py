@@ -19,7 +19,6 @@ from grpo_colab.evaluation.statistics import wilson_interval
 from grpo_colab.policy.asking import Asking
 from grpo_colab.policy.templates import check_prompts, load_tokenizer
 from grpo_colab.recipe.recipe import Recipe
-from grpo_colab.rewards import gold_number
 from grpo_colab.tasks import Problem, Task
 from grpo_colab.tasks.conversations import transcript
 from grpo_colab.tasks.dataset import Dataset
@@ -256,8 +255,10 @@ def _lengths(texts: Sequence[str], tokenizer: Any, limit: int) -> Lengths:
 
 
 def _read_as(task: Task, problem: Problem) -> str:
-    """Return the gold answer as the evaluation reads it: a number, where the task's answers are numbers."""
-    return str(gold_number(problem.answer, task.locale)) if type(task).grade is Task.grade else problem.answer
+    """Return the gold answer as the evaluation reads it, such as a number, or the letter of a choice."""
+    if type(task).grade is not Task.grade:
+        return problem.answer
+    return str(task.grader.read_gold(problem.answer, problem.columns))
 
 
 def _columns(problems: Sequence[Problem]) -> dict[str, dict[str, int]]:

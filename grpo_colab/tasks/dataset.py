@@ -1,9 +1,9 @@
 """A user's own problems, from a file, a folder, or a data set on the hub: each row has a prompt and a gold answer.
 
 `sources` finds the rows, `columns` finds the prompt and the gold answer in them, and `duplicates` looks for prompts
-that come twice. The gold answer is a number or a text. In a solution that ends in `#### 18`, it follows the mark, and
-the lines before are the solution's steps. Every column but the prompt and the answer is passed to the reward functions
-under its own name.
+that come twice. The gold answer is of the kind that task.answer names. In a solution that ends in `#### 18`, it follows
+the mark, and the lines before are the solution's steps. Every column but the prompt and the answer is passed to the
+reward functions under its own name.
 
 Where the source has no split for it, a tenth of the rows is held out for evaluation. A hash of the prompt decides
 which, so rows with the same prompt are in the same split.
@@ -20,13 +20,12 @@ from itertools import islice
 from typing import Any, Final
 
 from grpo_colab.errors import SettingError
-from grpo_colab.rewards import gold_number
 from grpo_colab.tasks import Message, Problem, Task, seeded_order
 from grpo_colab.tasks.columns import Columns, check_messages, template_columns
 from grpo_colab.tasks.conversations import transcript
 from grpo_colab.tasks.duplicates import Duplicates, identity, without_duplicates
 from grpo_colab.tasks.gsm8k import GSM8K
-from grpo_colab.tasks.jsonl_rows import Placed, Row, check_values, checked_gold, gold_text, shown, split_solution
+from grpo_colab.tasks.jsonl_rows import Placed, Row, check_values, no_number, shown, split_boxed, split_solution
 from grpo_colab.tasks.sources import Rows, Source, check_source, choose_held_out, choose_splits, find_source
 
 TEST_SHARE: Final = 0.1  # of the prompts, where nothing else says what is held out
@@ -218,10 +217,10 @@ class Dataset(Task):
         """
         check_values(row, where)
         prompt = columns.prompt_of(row, where)
-        steps, gold = self._gold(columns.answer_of(row, where), where)
         others = columns.others(row)
+        steps, gold = self._gold(columns.answer_of(row, where), others, where)
         if isinstance(prompt, str) and prompt.strip():
-            return Problem(prompt, gold, where, steps, columns=others)
+            return Problem(self.grader.with_choices(prompt, others), gold, where, steps, columns=others)
         if not isinstance(prompt, list) or not prompt:
             raise SettingError(
                 f"{columns.shown}: the prompt is neither a text nor a list of role/content messages: "
@@ -232,20 +231,31 @@ class Dataset(Task):
         check_messages(prompt, columns.prompt, where)
         return Problem(transcript(prompt), gold, where, steps, messages=tuple(prompt), columns=others)
 
-    def _gold(self, value: Any, where: str) -> tuple[tuple[str, ...], str]:
+    def _gold(self, value: Any, others: Row, where: str) -> tuple[tuple[str, ...], str]:
         """Return the steps and the gold answer of a row's value, which is neither null, NaN nor empty.
 
-        Raises SettingError, with the place `where`, for a gold answer that is not one number.
+        `others` are the row's other columns. Raises SettingError, with the place `where`, for a gold answer that is
+        none of the task's kind.
         """
-        answer = gold_text(value, self.locale)
-        if not isinstance(answer, str):
-            raise SettingError(f"the gold answer is not one number: {shown(repr(answer))}", place=where)
-        checked_gold(answer, where, self.locale)
-        return split_solution(answer) if "####" in answer else ((), answer)
+        grader = self.grader
+        try:
+            text = grader.gold_text(value)
+            steps, gold = split_solution(text) if grader.kind != "code" else ((), text)
+            if grader.kind == "math" and "\\boxed" in gold:
+                steps, gold = split_boxed(gold)
+            grader.read_gold(gold, others)
+        except ValueError as error:
+            if grader.kind == "number":
+                raise no_number(value, where) from None
+            remedy = f"correct it, take the row out, or change task.answer, which is {grader.kind!r}"
+            raise SettingError(str(error), remedy=remedy, place=where) from None
+        return steps, gold
 
     def _same_gold(self, one: str, other: str) -> bool:
         """Tell whether two different texts are the same gold answer, as 1,000 and 1000 are."""
-        return gold_number(one, self.locale) == gold_number(other, self.locale)
+        if self.grader.needs_row:
+            return one == other
+        return bool(self.grader.read_gold(one) == self.grader.read_gold(other))
 
     def _divided(self, problems: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
         """Return the problems to train on and those to hold out, by a hash of the whole prompt.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO, Final, TextIO
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.rewards import gold_number
 from grpo_colab.rewards.arguments import number_text
+from grpo_colab.rewards.markup import BOX
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 from grpo_colab.utils.files import is_utf8
 from grpo_colab.utils.json_rows import LEVELS, MOST_SIGNS, is_sound
@@ -113,15 +115,32 @@ def checked_gold(text: str, where: str, locale: str = DEFAULT_LOCALE) -> str:
     try:
         gold_number(text, locale)
     except ValueError:
-        remedy = "write one number, as the evaluation and rewards such as correctness read it, or take the row out"
-        raise SettingError(f"the gold answer is not one number: {shown(text)}", remedy=remedy, place=where) from None
+        raise no_number(text, where) from None
     return text
+
+
+def no_number(value: Any, where: str) -> SettingError:
+    """Return the refusal of a gold answer that is not one number, at the place `where`."""
+    words = shown(value if isinstance(value, str) else repr(value))
+    remedy = "write one number, take the row out, or say what an answer is with task.answer, such as 'text'"
+    return SettingError(f"the gold answer is not one number: {words}", remedy=remedy, place=where)
 
 
 def gold_text(value: Any, locale: str = DEFAULT_LOCALE) -> Any:
     """Return a gold answer as the rewards take it: a number as text in `locale`, anything else as it is."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return number_text(value, locale) if is_number else value
+
+
+def split_boxed(text: str) -> tuple[tuple[str, ...], str]:
+    r"""Return the lines of a solution and what is in its last `\boxed{}`, as the data set MATH has them.
+
+    A text without a closed box is the gold answer, after no lines.
+    """
+    boxes = re.findall(BOX, text)
+    if not boxes:
+        return (), text
+    return tuple(line.strip() for line in text.splitlines() if line.strip()), boxes[-1].strip()
 
 
 def split_solution(text: str) -> tuple[tuple[str, ...], str]:

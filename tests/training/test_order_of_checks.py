@@ -27,6 +27,7 @@ atexit.register(told)
 """
 RECIPE = 'preset = "word-problems-tiny"\n[task]\nname = "jsonl"\npath = "train.jsonl"\ntest_path = "test.jsonl"\n'
 GOOD = [{"prompt": f"What is {n} + 1?", "answer": str(n + 1), "level": n} for n in range(40)]
+HELD_OUT = [{"prompt": f"What is {n} + 2?", "answer": str(n + 2), "level": n} for n in range(40)]
 OWN = "def level_reward(completions, level, **kwargs):\n    return [0.0] * len(completions)\n"
 REWARD = '[rewards]\n"own.py:level_reward" = 1.0\n'
 
@@ -57,7 +58,7 @@ WRONG: dict[str, tuple[dict[str, str], list[str], str]] = {
     ),
     "a column that no row has": ({"own.py": OWN.replace("level,", "depth,")}, [], "'depth'"),
     "a column that the last row lacks": ({"train.jsonl": lines(without(GOOD, 39, "level"))}, [], "train.jsonl:40"),
-    "a gold that no number is": ({"test.jsonl": lines(changed(GOOD, 30, answer="some twenty"))}, [], "test.jsonl:31"),
+    "a gold that no number is": ({"test.jsonl": lines(changed(HELD_OUT, 30, answer="some twenty"))}, [], "test.jsonl:31"),
     "a step that does not divide": ({}, ["--budget.micro-batch", "3"], "budget.micro_batch = 3"),
     "a folder that holds a run": ({"run/recipe.toml": 'name = "x"\n'}, [], "holds a run already"),
 }
@@ -66,7 +67,7 @@ WRONG: dict[str, tuple[dict[str, str], list[str], str]] = {
 @pytest.mark.parametrize("kind", WRONG)
 def test_it_is_refused_before_torch_is_imported_and_leaves_no_folder(kind: str, tmp_path: Path) -> None:
     files, more, said = WRONG[kind]
-    there = {"mine.toml": RECIPE + REWARD, "own.py": OWN, "train.jsonl": lines(GOOD), "test.jsonl": lines(GOOD)} | files
+    there = {"mine.toml": RECIPE + REWARD, "own.py": OWN, "train.jsonl": lines(GOOD), "test.jsonl": lines(HELD_OUT)} | files
     for name, text in there.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -83,10 +84,11 @@ def test_it_is_refused_before_torch_is_imported_and_leaves_no_folder(kind: str, 
 
 def test_python_is_told_as_early(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text(lines(without(GOOD, 39, "level")))
+    (tmp_path / "test.jsonl").write_text(lines(HELD_OUT))
     (tmp_path / "own.py").write_text(OWN)
     code = (
         "from grpo_colab import Recipe, train\n"
-        "task = {'name': 'jsonl', 'path': 'train.jsonl', 'test_path': 'train.jsonl'}\n"
+        "task = {'name': 'jsonl', 'path': 'train.jsonl', 'test_path': 'test.jsonl'}\n"
         "train(Recipe.load(task=task, rewards={'own.py:level_reward': 1.0}), out='run')\n"
     )
     done, imported = witnessed(["-c", code], tmp_path)

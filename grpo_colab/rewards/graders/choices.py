@@ -139,6 +139,13 @@ class ChoiceGrader(Grader):
         label = self.read_gold(gold, row)
         return choices[label] if self.choices else label
 
+    def with_choices(self, prompt: str, row: Row) -> str:
+        """Return a prompt with the row's own choices below it, one per line, unless it has one of them already."""
+        choices = {} if self.choices else self._choices(row)
+        if not choices or any(choice.casefold() in prompt.casefold() for choice in choices.values()):
+            return prompt
+        return f"{prompt.rstrip()}\n{listed(choices)}"
+
     def request(self) -> str:
         if not self.choices:
             return "The answer is one of the choices: write its letter alone."

@@ -86,6 +86,10 @@ class Grader(ABC):
         """Return the text of an answer that is right, as a golden completion has it; None where none is known."""
         return gold.strip()
 
+    def with_choices(self, prompt: str, row: Row) -> str:
+        """Return a prompt with the choices that its row has, for a kind that has choices; others return it as it is."""
+        return prompt
+
     def request(self) -> str:
         """Return the sentence by which a system prompt asks for this kind of answer; an empty text for none."""
         return ""
