@@ -273,24 +273,33 @@ def check_rewards(policy: Policy, task: Task, recipe: Recipe, problems: Sequence
     A reward that cannot be earned is the most common reason for a run that learns nothing. The completion is encoded
     and decoded before, since a tokenizer may drop the tags that a reward looks for. A format reward that is not in
     PAYS_GOLDEN and pays nothing is a printed warning, and so is one of PAYS_GOLDEN with settings of its own. A user's
-    own reward has no known maximum, so any finite number or None will do. Raises RewardError for a reward that raises
-    or pays anything else.
+    own reward has no known maximum, so any finite number or None will do. A task without a golden completion, as of
+    code with tests alone, is not checked, and the judgement of a user's own grader is not known either. Raises
+    RewardError for a reward that raises or pays anything else.
     """
     # The reward for integers can only pay a problem whose answer is one.
-    with_integer = (problem for problem in problems if problem.answer.strip().lstrip("-").isdigit())
-    golden = next(with_integer, problems[0])
+    integers = [problem for problem in problems if problem.answer.strip().lstrip("-").isdigit()]
+    golden = integers[0] if integers else problems[0]
+    if not task.golden_completion(golden):
+        return
+    must_pay = set(PAYS_GOLDEN)
+    if getattr(task, "grading", {}).get("grader"):
+        must_pay -= {"correctness"}
+    if "integer" in recipe.rewards and not integers:
+        must_pay -= {"integer"}
+        warn("rewards.integer pays for integers, and no gold answer is one; write integer = false to take it out")
     tokens = policy.tokenizer(task.golden_completion(golden), add_special_tokens=False)["input_ids"]
     text = policy.tokenizer.decode(tokens, skip_special_tokens=True)
     columns = column_values([golden])
     for name, function in zip(recipe.rewards, recipe.reward_functions(), strict=True):
         paid = call_reward(function, [task.messages(golden)], [text], [tokens], columns)
-        if name in PAYS_GOLDEN and paid[0] != 1.0:
+        if name in must_pay and paid[0] != 1.0:
             raise SettingError(
                 f"pays {paid[0]} of 1.0 for a golden completion, so the policy could never earn it",
                 setting=f"rewards.{name}",
                 remedy=f"take it out with {name} = false, or change the task's format. The completion was {text!r}",
             )
-        if (name.startswith(FORMAT_REWARDS) or parse_reward(name).text in PAYS_GOLDEN) and not paid[0]:
+        if (name.startswith(FORMAT_REWARDS) or parse_reward(name).text in must_pay) and not paid[0]:
             warn(f"rewards.{name} pays nothing for {text!r}, which is in the format that the task asks for")
 
 
