@@ -89,11 +89,13 @@ def _compare(sentence: str) -> None:
 
 
 def _plain(text: str) -> str:
-    """Return a text on one line, without what differs from run to run: temporary folders, addresses of objects."""
+    """Return a text on one line, without what differs from run to run: temporary folders, addresses, lines of tests."""
     text = re.sub(
         rf"{re.escape(tempfile.gettempdir())}/pytest-of-[^/]+/pytest-\d+(/popen-gw\d+)?/[^/'\"\s:;,]+", "<tmp>", text
     )
     text = re.sub(r"0x[0-9a-f]{6,}", "0x...", text)
+    # a test's own line, in a traceback, moves with each edit of its file
+    text = re.sub(rf"(?:{re.escape(str(SNAPSHOT.parent))}/|\btests/)([\w/]+\.py):\d+", r"tests/\1:<line>", text)
     return text.encode("unicode_escape").decode()
 
 

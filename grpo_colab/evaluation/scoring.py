@@ -19,7 +19,7 @@ from typing import Any
 
 from grpo_colab.errors import SettingError, shown
 from grpo_colab.evaluation.golds import Golds, check_golds
-from grpo_colab.rewards import RewardError, call_reward, resolve_reward, reward_name
+from grpo_colab.rewards import call_reward, resolve_reward, reward_name
 from grpo_colab.rewards.graders import grader_settings
 from grpo_colab.rewards.resolve import ALWAYS_PASSED
 from grpo_colab.tasks.jsonl_rows import gold_text, names, read_jsonl
@@ -355,7 +355,7 @@ class _Batch:
     def pay(self, function: Callable[..., Any], taken: frozenset[str] | None, logged: Logged) -> list[float | None]:
         """Return what a reward pays for each row, None where it gives no judgement, and add its metrics to `logged`.
 
-        `taken` are the columns that it gets, None for all. Raises RewardError, with the row's place, if it breaks.
+        `taken` are the columns that it gets, None for all. Raises RewardError, which names the row, if it breaks.
         """
 
         def log_metric(metric: str, value: float) -> None:
@@ -363,13 +363,15 @@ class _Batch:
 
         # copies, so that a reward that changes its arguments does not change the next reward's
         columns = {name: list(values) for name, values in self.columns.items() if taken is None or name in taken}
-        try:
-            return call_reward(
-                function, list(self.prompts), list(self.completions), self.token_ids, columns, log_metric
-            )
-        except RewardError as error:
-            index = error.record["index"]
-            raise error.at(self.where[0 if index is None else index]) from error
+        return call_reward(
+            function,
+            list(self.prompts),
+            list(self.completions),
+            self.token_ids,
+            columns,
+            log_metric,
+            places=self.where,
+        )
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, Row]]:

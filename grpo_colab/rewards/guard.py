@@ -6,47 +6,37 @@ TRL silently reads NaN as "cannot judge", lets infinity through, and reports an 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from grpo_colab.errors import SettingError, one_line
-from grpo_colab.rewards.arguments import is_column
+from grpo_colab.errors import shown
+from grpo_colab.rewards.failure import RewardError, Search, failure, ignore, raised, told
 from grpo_colab.rewards.resolve import callable_name, is_async
 
 if TYPE_CHECKING:
     from inspect import Signature
 
-
-SEARCH_S: Final = 10.0  # for finding the completion on which a reward fails
-
-
-class RewardError(SettingError):
-    """Say that a reward broke its contract; `setting` names the reward.
-
-    `record` has the details: reward, step, what, index, traceback, and the completion with its columns. The step counts
-    from 1, and is None outside of training. The index counts from 0, and is None where no single completion is to
-    blame: then all completions are there.
-    """
-
-    def __init__(self, problem: str = "", record: Mapping[str, Any] | None = None, **fields: Any) -> None:
-        super().__init__(problem, **fields)
-        self.record = record or {}
+__all__ = ["Guard", "RewardError", "call_reward", "guard", "ignore"]
 
 
-def guard(function: Callable[..., Any], save: Callable[[dict[str, Any]], Any] | None = None) -> Guard:
+def guard(
+    function: Callable[..., Any],
+    save: Callable[[dict[str, Any]], Any] | None = None,
+    places: Sequence[str] | None = None,
+) -> Guard:
     """Return `function` under the same name, with its rewards checked.
 
     It must return one finite number, or None, per completion. Otherwise, and when it raises an Exception, RewardError
-    names the function, the step and the completion. Before, `save` gets the record; it may return where it wrote the
-    record, and the error then says where. KeyboardInterrupt and SystemExit pass through.
+    names the function, its file and line, the step and the completion; see `failure`. Before, `save` gets the record;
+    it may return where it wrote the record, and the error then says where. `places` are those of the completions in a
+    file, which the error then names. KeyboardInterrupt and SystemExit pass through.
 
     To find the completion on which it raised, the function is called with one completion at a time, for about
-    `SEARCH_S` seconds at most. Async functions stay async, and are not called again.
+    `failure.SEARCH_S` seconds at most. Async functions stay async.
     """
     if is_async(function):
-        return _AsyncGuard(function, save)
-    return Guard(function, save)
+        return _AsyncGuard(function, save, places)
+    return Guard(function, save, places)
 
 
 def call_reward(
@@ -57,17 +47,18 @@ def call_reward(
     columns: Mapping[str, Sequence[Any]],
     log_metric: Callable[[str, float], None] = lambda name, value: None,
     save: Callable[[dict[str, Any]], Any] | None = None,
+    places: Sequence[str] | None = None,
 ) -> list[float | None]:
     """Call a reward outside of training as the trainer does: guarded, and with all that TRL passes.
 
     Returns one float or None per completion. `completions` are texts or conversations. `columns` are the data set's
     other columns. `token_ids` are passed as `completion_ids`, or left out where they are None. What the reward logs
     goes to `log_metric`; its columns for `log_extra` are dropped. An async reward runs in a thread of its own, and is
-    waited for. Raises RewardError for a reward that breaks its contract; `save` gets its record before, as in `guard`.
+    waited for. Raises RewardError for a reward that breaks its contract; `save` and `places` are as in `guard`.
     """
     import inspect
 
-    result = guard(function, save)(
+    result = guard(function, save, places)(
         prompts=prompts,
         completions=[_as_conversation(completion) for completion in completions],
         trainer_state=None,
@@ -98,8 +89,13 @@ class Guard:
     RewardError.
     """
 
-    def __init__(self, function: Callable[..., Any], save: Callable[[dict[str, Any]], Any] | None) -> None:
-        self.function, self.save = function, save
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        save: Callable[[dict[str, Any]], Any] | None,
+        places: Sequence[str] | None = None,
+    ) -> None:
+        self.function, self.save, self.places = function, save, places
         self.__name__ = callable_name(function)
 
     @property
@@ -114,8 +110,13 @@ class Guard:
         except RewardError as error:  # from a guarded part, whose error says more
             raise self._saved(error) from error
         except Exception as error:
-            index = self._failing_completion(kwargs, error)
-            raise self._failure(f"raised {one_line(error)}", index, kwargs, error) from error
+            search = Search(kwargs, error)
+            for alone in search:
+                try:
+                    self.function(**alone)
+                except Exception as again:  # noqa: BLE001 - it is compared with the error that is reported
+                    search.see(again)
+            raise self._raised(error, kwargs, search) from error
         return self._checked(result, kwargs)
 
     def _checked(self, result: Any, kwargs: Mapping[str, Any]) -> list[float | None]:
@@ -143,96 +144,59 @@ class Guard:
                 number = math.nan
             if isinstance(value, str | bytes) or (number is not None and not math.isfinite(number)):
                 remedy = "a reward is a finite number, or None where it cannot judge"
-                raise self._failure(f"gave {value!r:.80}", index, kwargs, remedy=remedy)
+                raise self._failure(f"gave {shown(value)}", index, kwargs, remedy=remedy)
             rewards.append(number)
         return rewards
 
-    def _failing_completion(self, kwargs: Mapping[str, Any], raised: Exception) -> int | None:
-        """Return the index, from 0, of the first completion that raises the same error when it is passed alone.
+    def _raised(self, error: Exception, kwargs: Mapping[str, Any], search: Search) -> RewardError:
+        """Save the record of what the reward raised, on the completion that the search found; return its error."""
+        return self._error(failure(self.function, raised(error), kwargs, search.index, search.alone, error))
 
-        None where there is none, or none was found within `SEARCH_S` seconds. The function is called once per
-        completion. What it raises is not passed on.
+    def _failure(
+        self, what: str, index: int | None, kwargs: Mapping[str, Any], remedy: str | None = None
+    ) -> RewardError:
+        """Save the record of wrong rewards, of the completion `index` (None: of all of them); return its error.
+
+        `what` says what the reward gave. `index` counts from 0, the message from 1.
         """
-        deadline = time.monotonic() + SEARCH_S
-        for index in range(len(kwargs["completions"])):
-            try:
-                self.function(**_alone(kwargs, index))
-            except Exception as error:  # noqa: BLE001 - it is compared with the error that is reported
-                if one_line(error) == one_line(raised):
-                    return index
-            if time.monotonic() > deadline:
-                break
-        return None
+        return self._error(failure(self.function, what, kwargs, index), remedy)
+
+    def _error(self, record: dict[str, Any], remedy: str | None = None) -> RewardError:
+        """Save a record, and return the error that tells it, which the caller raises."""
+        saved = None if self.save is None else self.save(record)
+        setting, place = f"rewards.{self.__name__}", record["place"]
+        return RewardError(
+            told(record, self.places), record, setting=setting, place=place, remedy=_and_see(remedy, saved)
+        )
 
     def _saved(self, error: RewardError) -> RewardError:
         """Save the record of a guarded part's error, and return a copy of the error that says where it was saved."""
         saved = None if self.save is None else self.save(dict(error.record))
-        return error.replace(remedy=_and_see(error.remedy, saved))
-
-    def _failure(
-        self,
-        what: str,
-        index: int | None,
-        kwargs: Mapping[str, Any],
-        error: Exception | None = None,
-        remedy: str | None = None,
-    ) -> RewardError:
-        """Save the record of a failure on the completion `index` (None: on all of them), and return its error.
-
-        The error is not raised here. `what` says what the reward did. `error` is what the reward raised, whose
-        traceback goes into the record. `index` counts from 0, the message from 1.
-        """
-        import traceback
-
-        state, completions = kwargs.get("trainer_state"), kwargs["completions"]
-        step = None if state is None else state.global_step + 1
-        record = {
-            "reward": self.__name__,
-            "step": step,
-            "what": f"{what}; {remedy}" if remedy else what,
-            "index": index,
-            # The failing completion with its columns, or all completions where no single one is to blame.
-            **{name: value for name, value in _alone(kwargs, index).items() if isinstance(value, Sequence)},
-            "traceback": None if error is None else "".join(traceback.format_exception(error)),
-        }
-        where = "outside of training" if step is None else f"at step {step}"
-        if index is not None:
-            where += f", on completion {index + 1} of {len(completions)}: {_shown(completions[index])}"
-        saved = None if self.save is None else self.save(record)
-        return RewardError(
-            f"{what} ({where})", record, setting=f"rewards.{self.__name__}", remedy=_and_see(remedy, saved)
-        )
+        problem = told(error.record, self.places) if self.places else error.problem
+        return error.replace(problem=problem, remedy=_and_see(error.remedy, saved))
 
 
 class _AsyncGuard(Guard):
-    """A guard around an async reward.
-
-    It does not search for the failing completion: an async reward waits for other services, and asking again could take
-    minutes.
-    """
+    """A guard around an async reward. The search for the failing completion waits for one call after the other."""
 
     async def __call__(self, /, **kwargs: Any) -> Any:
+        import asyncio
+
         try:
             result = await self.function(**kwargs)
         except RewardError as error:
             raise self._saved(error) from error
         except Exception as error:
-            raise self._failure(f"raised {one_line(error)}", None, kwargs, error) from error
+            search = Search(kwargs, error)
+            for alone in search:
+                try:
+                    # The search ends when its time is over, even in the middle of a call.
+                    await asyncio.wait_for(self.function(**alone), max(0.0, search.seconds_left))
+                except Exception as again:  # noqa: BLE001 - it is compared with the error that is reported
+                    if search.seconds_left > 0:
+                        search.see(again)
+            raise self._raised(error, kwargs, search) from error
         return self._checked(result, kwargs)
-
-
-def _alone(kwargs: Mapping[str, Any], index: int | None) -> dict[str, Any]:
-    """Return TRL's arguments for one completion only, or for all where `index` is None; what is logged is dropped."""
-    size = len(kwargs["completions"])
-    alone: dict[str, Any] = {}
-    for name, value in kwargs.items():
-        if name in ("log_extra", "log_metric"):
-            alone[name] = ignore
-        elif index is not None and is_column(value, size):
-            alone[name] = value[index : index + 1]
-        else:
-            alone[name] = value
-    return alone
 
 
 def _and_see(remedy: str | None, saved: Any) -> str | None:
@@ -240,15 +204,3 @@ def _and_see(remedy: str | None, saved: Any) -> str | None:
     if saved is None:
         return remedy
     return f"{remedy}; see {saved}" if remedy else f"see {saved}"
-
-
-def ignore(name: str, value: Any) -> None:
-    """Take what a reward logs, and drop it."""
-
-
-def _shown(completion: Any) -> str:
-    """Return the beginning of a completion, or of its last message, as an error shows it."""
-    if isinstance(completion, list) and completion and isinstance(completion[-1], Mapping):
-        completion = completion[-1].get("content")
-    text = repr(completion)
-    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -92,7 +92,9 @@ def resolve_reward(name: str, grading: Mapping[str, str] | None = None) -> Calla
             look_here(origin)
         module = run_file(origin) if in_file else importlib.import_module(origin)
     except (Exception, SystemExit) as error:
-        raise SettingError(f"{origin!r} does not import: {one_line(error)}") from error
+        from grpo_colab.rewards.failure import place_of_error
+
+        raise SettingError(f"{origin!r} does not import: {one_line(error)}", place=place_of_error(error)) from error
     try:
         function = getattr(module, attribute)
     except AttributeError:

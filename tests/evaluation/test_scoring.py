@@ -204,7 +204,7 @@ BAD: dict[str, tuple[str, tuple[str, ...], str, dict[str, Any]]] = {
         "problem": "a completion is a text or a list of messages, not 3", "place": "c.jsonl:1",
     }),
     "messages that are none": ('{"completion": [3], "answer": "1"}', DEFAULT, "answer", {
-        "problem": "or a list of messages", "place": "c.jsonl:1", "snapshot": False,
+        "problem": "(c.jsonl:1, on completion 1 of 1: [3])", "snapshot": False,
     }),
     "no gold answer": (
         '{"completion": "x", "answer": "1"}\n{"completion": "x", "solution": "1"}\n', DEFAULT, "answer", {
@@ -231,7 +231,8 @@ BAD: dict[str, tuple[str, tuple[str, ...], str, dict[str, Any]]] = {
         "setting": "--rewards", "value": "correctness_reward", "remedy": "rename one",
     }),
     "a reward that breaks": ('{"completion": "x"}\n{"completion": "18"}', ("own.py:thin_reward",), "answer", {
-        "setting": "rewards.thin_reward", "problem": "raised ZeroDivisionError", "place": "c.jsonl:2",
+        "setting": "rewards.thin_reward", "place": "own.py:7",
+        "problem": "raised ZeroDivisionError: division by zero (c.jsonl:2, on completion 2 of 2: '18')",
     }),
     "a column of the user's own": (ONE, ("own.py:topic_reward",), "answer", {
         "problem": "no column 'topic', which topic needs", "place": "c.jsonl:1",
@@ -285,8 +286,8 @@ def test_bad_input_gets_a_line_and_status_2(arguments: tuple[str, ...], command:
     assert done.returncode == 2
     assert done.stdout == ""
     said = [line for line in done.stderr.splitlines() if not line.startswith("Running code that is not grpo_colab's")]
-    assert len(said) == 1, done.stderr
     assert said[0].startswith("grpo-colab: ")
+    assert all(line.startswith("  ") for line in said[1:]), done.stderr  # the lines of the reward that broke
 
 
 def test_a_parquet_that_is_none(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy
 import pytest
 from refusals import refused
 
-from grpo_colab.rewards import RewardError, check_signature, combine, correctness_reward, guard, reward_name
+from grpo_colab.rewards import RewardError, check_signature, combine, correctness_reward, failure, guard, reward_name
 
 TEXTS = ["one", "two", "three"]
 TOLD = [[{"role": "assistant", "content": text}] for text in TEXTS]
@@ -91,8 +91,9 @@ def test_an_exception_names_the_function_the_step_and_the_completion_it_fails_on
     logged: list[Any] = []
     passed = {"prompts": ["p1", "p2", "p3"], "answer": ["1", "2", "3"], "completion_ids": [[1], [2], [3]]}
     problem = "raised ZeroDivisionError: division by zero (at step 7, on completion 2 of 3: 'two')"
+    place = "tests/rewards/test_guard.py:"
     remedy = "see runs/x/reward-failure.json"
-    with refused("rewards.fragile_reward", problem=problem, remedy=remedy, kind=RewardError) as caught:
+    with refused("rewards.fragile_reward", problem=problem, remedy=remedy, place=place, kind=RewardError) as caught:
         guard(fragile_reward, save)(
             completions=TEXTS,
             trainer_state=SimpleNamespace(global_step=6),
@@ -115,9 +116,8 @@ def test_only_the_same_failure_makes_a_culprit() -> None:
             raise ValueError("groups of 3 expected")
         raise KeyError("two")
 
-    with refused(
-        "rewards.group_reward", problem="raised KeyError: 'two' (outside of training)", kind=RewardError
-    ) as caught:
+    problem = "raised KeyError: 'two' (outside of training, on the batch of 3; completion 1 alone raised ValueError: "
+    with refused("rewards.group_reward", problem=problem, kind=RewardError) as caught:
         guard(group_reward)(completions=TEXTS)
     assert isinstance(caught.value, RewardError)
     assert caught.value.record["completions"] == TEXTS
@@ -137,7 +137,8 @@ def test_when_no_completion_is_to_blame_alone_all_are_kept() -> None:
         raise_if = len(completions) > 2
         return [1 / (not raise_if)] * len(completions)
 
-    problem = "raised ZeroDivisionError: division by zero (outside of training)"
+    only = "only on the batch of 3: it raises on no completion alone"
+    problem = f"raised ZeroDivisionError: division by zero (outside of training, {only})"
     with refused("rewards.crowd_reward", problem=problem, kind=RewardError) as caught:
         guard(crowd_reward)(completions=TEXTS)
     assert isinstance(caught.value, RewardError)
@@ -162,11 +163,25 @@ def test_async_rewards_stay_async() -> None:
     guarded = guard(waiting_reward)
     assert inspect.iscoroutinefunction(type(guarded).__call__)
     assert asyncio.run(guarded(completions=["one", "two"])) == [1.0, 1.0]
-    problem = "raised ZeroDivisionError: division by zero (outside of training)"
+    problem = "raised ZeroDivisionError: division by zero (outside of training, on completion 3 of 3: 'three')"
     with refused("rewards.waiting_reward", problem=problem, kind=RewardError) as caught:
         asyncio.run(guarded(completions=TEXTS))
     assert isinstance(caught.value, RewardError)
-    assert caught.value.record["completions"] == TEXTS
+    assert caught.value.record["completions"] == ["three"]
+
+
+def test_the_search_ends_in_the_middle_of_a_call_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failure, "SEARCH_S", 0.2)
+
+    async def endless_reward(completions: list[str], **kwargs: Any) -> list[float]:
+        if len(completions) > 1:
+            raise KeyError("two")
+        await asyncio.sleep(3600)
+        return [0.0]
+
+    problem = "on one of 3 completions, which was not found within 0.2 s"
+    with refused("rewards.endless_reward", problem=problem, kind=RewardError):
+        asyncio.run(guard(endless_reward)(completions=TEXTS))
 
 
 def test_it_bears_the_name_and_signature_of_what_it_guards() -> None:

@@ -63,7 +63,9 @@ def test_it_stops_with_everything_safe_and_goes_on_as_if_nothing_had_happened(
     remedy = f"once it is mended: grpo-colab train --resume {out}"
     with refused("rewards.fragile_reward", problem=problem, remedy=remedy, kind=RewardError, snapshot=False) as caught:
         train(recipe(tmp_path / "own.py"), out=out)
-    assert str(caught.value).startswith("rewards.fragile_reward: ")
+    assert str(caught.value).startswith(
+        f"{tmp_path / 'own.py'}:{8 if breaks.startswith('raise') else 4}: rewards.fragile_reward: "
+    )
     assert f"see {out / 'reward-failure.json'}; once it is mended: grpo-colab train --resume {out}" in str(caught.value)
     record = json.loads((out / "reward-failure.json").read_text())
     assert (record["reward"], record["step"]) == ("fragile_reward", 4)
@@ -100,9 +102,10 @@ def test_the_command_says_it_in_a_line_and_exits_with_2(
     done = command("train", *settings, "--out", "run")
     assert done.returncode == 2, done.stderr[-3000:]
     assert done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith(
-        "grpo-colab: rewards.fragile_reward: raised ValueError: no such file (at step 2"
-    )
+    told, frame, source = done.stderr.splitlines()[-3:]
+    problem = "raised ValueError: no such file (at step 2, on completion 1 of 16: "
+    assert told.startswith(f"grpo-colab: own.py:8: rewards.fragile_reward: {problem}")
+    assert (frame, source) == ("  own.py:8, in fragile_reward", "    raise ValueError('no such file')")
     assert "Traceback" not in done.stderr
     assert (tmp_path / "run" / "checkpoints" / "checkpoint-1" / "trainer_state.json").is_file()
 

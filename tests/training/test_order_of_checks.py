@@ -58,7 +58,11 @@ WRONG: dict[str, tuple[dict[str, str], list[str], str]] = {
     ),
     "a column that no row has": ({"own.py": OWN.replace("level,", "depth,")}, [], "'depth'"),
     "a column that the last row lacks": ({"train.jsonl": lines(without(GOOD, 39, "level"))}, [], "train.jsonl:40"),
-    "a gold that no number is": ({"test.jsonl": lines(changed(HELD_OUT, 30, answer="some twenty"))}, [], "test.jsonl:31"),
+    "a gold that no number is": (
+        {"test.jsonl": lines(changed(HELD_OUT, 30, answer="some twenty"))},
+        [],
+        "test.jsonl:31",
+    ),
     "a step that does not divide": ({}, ["--budget.micro-batch", "3"], "budget.micro_batch = 3"),
     "a folder that holds a run": ({"run/recipe.toml": 'name = "x"\n'}, [], "holds a run already"),
 }
@@ -67,7 +71,12 @@ WRONG: dict[str, tuple[dict[str, str], list[str], str]] = {
 @pytest.mark.parametrize("kind", WRONG)
 def test_it_is_refused_before_torch_is_imported_and_leaves_no_folder(kind: str, tmp_path: Path) -> None:
     files, more, said = WRONG[kind]
-    there = {"mine.toml": RECIPE + REWARD, "own.py": OWN, "train.jsonl": lines(GOOD), "test.jsonl": lines(HELD_OUT)} | files
+    there = {
+        "mine.toml": RECIPE + REWARD,
+        "own.py": OWN,
+        "train.jsonl": lines(GOOD),
+        "test.jsonl": lines(HELD_OUT),
+    } | files
     for name, text in there.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)

@@ -6,15 +6,19 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from grpo_colab.rewards.audit.worker import Case
-from grpo_colab.text import on_one_line
+from grpo_colab.text import on_one_line, printable
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong: `what`, the `case` of the battery that shows it ("" for none), and what was `seen`."""
+    """One thing that is wrong: `what`, the `case` of the battery that shows it ("" for none), and what was `seen`.
+
+    `lines` are the lines of the function's code where it broke.
+    """
 
     what: str
     case: str
     seen: str
+    lines: tuple[str, ...] = ()
 
 
 @dataclass
@@ -42,10 +46,10 @@ class Audit:
         """Tell whether nothing was found to be wrong."""
         return not self.findings
 
-    def add(self, what: str, seen: str, case: Case | None = None) -> None:
+    def add(self, what: str, seen: str, case: Case | None = None, lines: tuple[str, ...] = ()) -> None:
         """Add a finding to `findings`. It has the name, the completion and the gold of a `case` that is given."""
         shown = "" if case is None else f": {_shown(case.text)} for {case.gold}"
-        self.findings.append(Finding(what, case.name if case else "", seen + shown))
+        self.findings.append(Finding(what, case.name if case else "", seen + shown, lines))
 
     def __str__(self) -> str:
         lines = [
@@ -54,9 +58,13 @@ class Audit:
         for what in dict.fromkeys(finding.what for finding in self.findings):
             alike = [finding for finding in self.findings if finding.what == what]
             lines.append(f"{what} ({len(alike)})")
+            told: set[tuple[str, ...]] = set()
             for finding in alike:
                 case = f"{finding.case}, " if finding.case else ""
                 lines.append(f"  {case}{on_one_line(finding.seen)}")
+                if finding.lines not in told:
+                    lines += [f"    {printable(line)}" for line in finding.lines]
+                    told.add(finding.lines)
         if self.tolerated:
             lines.append(f"as the kind {self.kind} allows ({len(self.tolerated)}): {'; '.join(self.tolerated)}")
         lines += [f"note: {on_one_line(note)}" for note in self.notes]

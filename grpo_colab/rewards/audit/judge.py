@@ -129,7 +129,7 @@ class _Judge:
             if not all(self._ask(case).trouble for case in golden):
                 break
         else:
-            return self.found.add("fails on a golden completion", first.trouble)
+            return self.found.add("fails on a golden completion", first.trouble, lines=first.lines)
         style, full_mark, floor = self._settle_kind_and_style(kind, takes_gold)
         right = self.battery.cases("right", style, self.judges == "form")
         cheats = self.battery.cases("cheat", style, self.judges == "form")
@@ -137,7 +137,7 @@ class _Judge:
             self.answers[case] = reply = self._ask(case)
             self.found.slowest = max(self.found.slowest, (reply.seconds, case.name))
             if reply.trouble:
-                self.found.add("breaks", reply.trouble, case)
+                self.found.add("breaks", reply.trouble, case, reply.lines)
             else:
                 self._weigh(case, case in right, reply.rewards[0], full_mark, floor)
             if sum(reply.ended for reply in self.answers.values()) == MOST_HANGS:
@@ -161,7 +161,7 @@ class _Judge:
             if first.ended or not first.trouble:
                 break
         if first.trouble:
-            return found.add("fails on a golden completion", first.trouble)
+            return found.add("fails on a golden completion", first.trouble, lines=first.lines)
         for right, wrong, *cheats in shapes:
             asked = {case: self._ask(case) for case in (right, wrong, *cheats)}
             found.slowest = max(found.slowest, *((reply.seconds, case.name) for case, reply in asked.items()))
@@ -175,7 +175,7 @@ class _Judge:
                 found.add("does not pay, and should", f"{full_mark}, and {floor} for a wrong program", right)
             for case, reply in asked.items():
                 if reply.trouble:
-                    found.add("breaks", reply.trouble, case)
+                    found.add("breaks", reply.trouble, case, reply.lines)
                 elif case is not right and (reply.rewards[0] or 0.0) > (floor or 0.0) + _TINY:
                     found.add("pays, and should not", f"{reply.rewards[0]} of {full_mark}", case)
         found.asked = len(self.answers)
@@ -285,7 +285,7 @@ class _Judge:
 
         first = ask()
         if first.trouble:
-            return found.add("breaks when asked about all at once", first.trouble)
+            return found.add("breaks when asked about all at once", first.trouble, lines=first.lines)
         together = dict(zip(asked_again, first.rewards, strict=True))
         if not self._holds("deterministic", asked_again, ask(), together):
             return None  # the other checks would mean nothing

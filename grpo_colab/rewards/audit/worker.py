@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any, Final, NamedTuple
 
-from grpo_colab.errors import SettingError, one_line
+from grpo_colab.errors import SettingError
 from grpo_colab.rewards import RewardError, guard
-from grpo_colab.rewards.guard import ignore
+from grpo_colab.rewards.failure import failure, ignore, raised
 
 THREADS: Final = 4
 QUESTIONS: Final = ("question", "prompt", "problem", "query", "instruction")  # columns that hold no gold
@@ -46,8 +46,8 @@ class Case(NamedTuple):
 class Reply(NamedTuple):
     """What a call returned: one reward per case, or no rewards and the `trouble` that it had.
 
-    `changed` names the arguments that the function wrote to. `seconds` is the time that it took. `ended` says that the
-    process hung or died.
+    `lines` are the lines of the person's code that led to the trouble. `changed` names the arguments that the function
+    wrote to. `seconds` is the time that it took. `ended` says that the process hung or died.
     """
 
     rewards: list[float | None]
@@ -55,6 +55,7 @@ class Reply(NamedTuple):
     changed: str = ""
     seconds: float = 0.0
     ended: bool = False
+    lines: tuple[str, ...] = ()
 
 
 class Worker:
@@ -151,10 +152,11 @@ class Worker:
             as_messages = not messages if how == "other" else messages
             return self._call(function, cases, as_messages, how == "bare", how == "turns")
         except RewardError as error:
-            trouble = str(error.record["what"])
+            record = error.record
         except BaseException as error:  # noqa: BLE001 - a function that exits is as broken as one that raises
-            trouble = f"raised {one_line(error)}"
-        return Reply([], trouble, seconds=time.perf_counter() - start)
+            record = failure(self.function, raised(error), {"completions": cases}, None, error=error)
+        trouble = f"{record['place']}: {record['what']}" if record["place"] else str(record["what"])
+        return Reply([], trouble, seconds=time.perf_counter() - start, lines=tuple(record["lines"]))
 
     def _in_threads(self, cases: Sequence[Case], messages: bool) -> Reply:
         """Call the function from several threads at once; return the rewards of one that differs, if there is one.
