@@ -110,28 +110,31 @@ def embed(
 @click.argument("file")
 @click.option(
     "--rewards",
-    default="correctness,strict_format",
-    show_default=True,
     metavar="A,B,...",
-    help="Built-in names (with settings: cosine_scaled(max_len=512)), package.module.function, or file.py:function.",
+    help="Built-in names (with settings: cosine_scaled(max_len=512)), package.module.function, or file.py:function. "
+    "[default: a run's own; for a file, correctness,strict_format]",
 )
 @click.option(
     "--answer-column", default="answer", show_default=True, metavar="NAME", help="The column of the gold answer."
 )
 @path_option("--golds", metavar="FILE", help="A .jsonl of problems with the answers that the completions lack.")
 @path_option("--out", metavar="FILE", help="Write every row with its scores, as JSON lines.")
-def score(file: str, rewards: str, answer_column: str, golds: str | None, out: str | None) -> None:
+@trust_option
+def score(
+    file: str, rewards: str | None, answer_column: str, golds: str | None, out: str | None, trust_code: bool
+) -> None:
     """Score the completions in FILE (.jsonl, or TRL's .parquet) or in a run folder, without a model.
 
     Each row has a `completion` and the columns that the rewards need, such as `answer`.
     """
+    from grpo_colab.evaluation.scoring import default_rewards
     from grpo_colab.evaluation.scoring import score as score_file
     from grpo_colab.rewards.resolve import split_names
     from grpo_colab.utils.files import check_name
 
     if out:
         check_name("--out", out)
-    names = split_names(rewards)
+    names = default_rewards(file, trust_code) if rewards is None else split_names(rewards)
     announce_foreign_code(names)
     with chatter_to_stderr():
         scores = score_file(file, names, answer_column, golds)

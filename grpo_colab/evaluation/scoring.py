@@ -8,33 +8,26 @@ can be a run's completions.jsonl, one of TRL's completions tables (.parquet), or
 from __future__ import annotations
 
 import contextlib
-import inspect
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo_colab.errors import SettingError, shown
+from grpo_colab.errors import SettingError
 from grpo_colab.evaluation.golds import Golds, check_golds
-from grpo_colab.rewards import call_reward, resolve_reward, reward_name
+from grpo_colab.evaluation.score_rows import Batch, Logged, Row, checked_rows, columns_taken, read_parquet
+from grpo_colab.recipe.trust import check_trust_of_rewards
+from grpo_colab.rewards import resolve_reward, reward_name
 from grpo_colab.rewards.graders import grader_settings
-from grpo_colab.rewards.resolve import ALWAYS_PASSED
-from grpo_colab.tasks.jsonl_rows import gold_text, names, read_jsonl
+from grpo_colab.runs.records import given_columns, with_reward_keys
+from grpo_colab.tasks.jsonl_rows import read_jsonl
 from grpo_colab.text import on_one_line
 from grpo_colab.utils.files import check_name, is_folder, lines, open_to_read, unwritable_refused, write_out
 
-# The arguments that every reward gets from the trainer, whatever the data set's columns are.
-TRAINER_ARGUMENTS = frozenset(ALWAYS_PASSED) - {"completion_ids"}
-# A row's own keys that are not passed on as columns: they are passed under another name, or hold earlier scores.
-NOT_COLUMNS = TRAINER_ARGUMENTS | {"prompt", "completion", "completion_ids", "rewards", "scores", "extra"}
-# All rows of a step get the same columns, with None where a row lacks one. These limits bound what that costs.
-MOST_COLUMNS = 1000  # different columns in the whole file
-MOST_EMPTY = 10_000_000  # missing values in one step
-Row = dict[str, Any]
-Logged = dict[str, list[tuple[float, int]]]  # metric -> the value and the number of completions of each batch
+DEFAULT = ("correctness", "strict_format")  # the rewards for a file that is no run's
 
 
 @dataclass(frozen=True)
@@ -85,10 +78,30 @@ class Scores:
             if only_first or only_second:
                 yield first, second, only_first, only_second
 
+    def otherwise_than_in_run(self) -> dict[str, list[int]]:
+        """Return the indices of the rows that a reward pays otherwise than the run has it, for each reward of the run.
+
+        Rewards are compared to single precision, in which the trainer keeps them.
+        """
+        found: dict[str, list[int]] = {}
+        for index, row in enumerate(self.rows):
+            if given_columns(row) is None:
+                continue
+            for name, then in with_reward_keys(row)["rewards"].items():
+                if name not in self.paid:
+                    continue
+                now = self.paid[name][index]
+                is_same = (
+                    now is then if now is None or then is None else math.isclose(now, then, rel_tol=1e-5, abs_tol=1e-6)
+                )
+                found.setdefault(name, []).extend([] if is_same else [index])
+        return found
+
     def text(self) -> str:
         """Return the table that the command prints, with the verdicts and the disagreements below it."""
         names = {name: on_one_line(name) for name in self.paid}
         lines = [f"{on_one_line(self.source)}: {len(self.rows)} completions", "", *self._table(names)]
+        lines += self._run_lines(names)
         lines += self._verdicts(names)
         lines += self._disagreement_lines(names)
         return "\n".join(lines)
@@ -126,18 +139,34 @@ class Scores:
                 lines += ["", f"{names[name]}: {verdicts}"]
         return lines
 
-    def _disagreement_lines(self, names: Mapping[str, str]) -> list[str]:
+    def _run_lines(self, names: Mapping[str, str]) -> list[str]:
+        """Return a line on what the rewards paid when the run was trained, with an empty line before it, or nothing."""
+        otherwise = self.otherwise_than_in_run()
+        same = [names[name] for name, indices in otherwise.items() if not indices]
+        lines = ["", f"As the run itself was paid: {', '.join(same)}"] if same else []
+        for name, indices in otherwise.items():
+            if indices:
+                examples = self._examples(indices)
+                lines += [
+                    "",
+                    f"{names[name]} paid otherwise in the run on {len(indices)} of {len(self.rows)}: {examples}",
+                ]
+        return lines
+
+    def _examples(self, indices: Sequence[int]) -> str:
+        """Return the first five of these rows, by their lines: `line 2, 5`."""
         unit = "row" if self.source.suffix == ".parquet" else "line"
+        examples = ", ".join(self.where[index].rpartition(":")[2] for index in indices[:5])
+        return f"{unit} {examples}{', ...' if len(indices) > 5 else ''}"
+
+    def _disagreement_lines(self, names: Mapping[str, str]) -> list[str]:
         lines = []
         for first, second, only_first, only_second in self.disagreements():
             count = len(only_first) + len(only_second)
             lines += ["", f"{names[first]} and {names[second]} disagree on {count} of {len(self.rows)}:"]
             for name, indices in ((first, only_first), (second, only_second)):
-                if not indices:
-                    continue
-                examples = ", ".join(self.where[index].rpartition(":")[2] for index in indices[:5])
-                more = ", ..." if len(indices) > 5 else ""
-                lines.append(f"  only {names[name]} pays {len(indices)}: {unit} {examples}{more}")
+                if indices:
+                    lines.append(f"  only {names[name]} pays {len(indices)}: {self._examples(indices)}")
         return lines
 
 
@@ -163,7 +192,8 @@ def score(
     """Return what the rewards pay for the completions in a file or a run folder, `source`.
 
     `rewards` are names, as in a recipe; they are imported and run. Those of a run folder's completions look for answers
-    where the run's task does, as in its training. `answer_column` is the column of the gold answer.
+    where the run's task does, as in its training. Of a run's own rows, a reward gets the columns that the run's rewards
+    were given, as far as completions.jsonl keeps them. `answer_column` is the column of the gold answer.
     `golds` is a file of problems (`prompt` or `question`, and `answer`) for completions without an answer, as in TRL's
     tables: a row gets the answer of the problem whose text is the row's prompt, or its prompt's last message. Nothing
     is printed or written.
@@ -179,16 +209,16 @@ def score(
     functions = _reward_functions(rewards, _grading_of(Path(source)) if in_run_folder else {})
     gold_answers = Golds(Path(golds)) if golds is not None else None
     if path.suffix == ".parquet":
-        found = _read_parquet(path)
+        found = read_parquet(path)
     elif in_run_folder:
         found = read_jsonl(path, open_to_read)  # nobody named this file, so it may be no link and no pipe
     else:
         found = read_jsonl(path)
-    where, rows = _checked_rows(found, answer_column, gold_answers)
+    where, rows = checked_rows(found, answer_column, gold_answers)
     if not rows:
         raise SettingError("holds no completion", place=path)
 
-    columns = {name: _columns_taken(name, function, where, rows) for name, function in functions.items()}
+    columns = {name: columns_taken(name, function, where, rows) for name, function in functions.items()}
     for name, function in functions.items():
         check_golds(name, function, where, rows)
     paid: dict[str, list[float | None]] = {name: [] for name in functions}
@@ -196,49 +226,31 @@ def score(
     # as in training, a step's completions are one batch: some rewards compare the completions of a prompt
     for _, indices in itertools.groupby(range(len(rows)), key=lambda index: rows[index].get("step")):
         in_step = list(indices)
-        batch = _Batch([rows[index] for index in in_step], [where[index] for index in in_step])
+        batch = Batch([rows[index] for index in in_step], [where[index] for index in in_step])
         for name, function in functions.items():
             paid[name] += batch.pay(function, columns[name], logged[name])
     return Scores(path, where, rows, paid, {name: _weighted_means(metrics) for name, metrics in logged.items()})
 
 
-def _checked_rows(
-    found: Iterable[tuple[str, Row]], answer_column: str, gold_answers: Golds | None
-) -> tuple[list[str], list[Row]]:
-    """Return the places and the rows, each row's gold answer in its column `answer`.
+def default_rewards(source: str | Path, trust_code: bool = False) -> list[str]:
+    """Return the names of the rewards that `source` is scored with where nobody names any.
 
-    A gold answer of `gold_answers` precedes the row's own. A whole number becomes a text. A row with neither stays as
-    it is. Raises SettingError for more than MOST_COLUMNS columns in all rows, and for what `_check_row` refuses.
+    For a run folder they are those of its recipe, and DEFAULT where it has no recipe and for any other file. Nothing is
+    imported. Raises SettingError for a run folder whose recipe cannot be read, and where a recipe that the user has not
+    trusted names code that is not this package's, unless `trust_code` is true.
     """
-    where, rows = [], []
-    columns: set[str] = set()
-    for place, row in found:
-        columns.update(row)
-        if len(columns) > MOST_COLUMNS:
-            raise SettingError(
-                f"with this row the rows have more than {MOST_COLUMNS:,} different columns, and a reward gets each of "
-                "them for every row",
-                remedy="give the same columns to all rows",
-                place=place,
-            )
-        _check_row(row, place, answer_column)
-        gold = gold_answers.find(row, place) if gold_answers is not None else None
-        if gold is None:
-            gold = gold_text(row.get(answer_column))
-        where.append(place)
-        rows.append(row if gold is None else row | {"answer": gold})
-    return where, rows
+    from grpo_colab.runs.run import Run
 
-
-def _check_row(row: Row, place: str, answer_column: str) -> None:
-    """Raise SettingError for a row without a completion, or without the answer column that the user named."""
-    # the default column may be missing: not every reward needs an answer
-    required = ["completion"] if answer_column == "answer" else ["completion", answer_column]
-    for column in required:
-        if column not in row:
-            raise SettingError(f"no column {column!r}; it has {names(row)}", place=place)
-    if not isinstance(row["completion"], str | list):
-        raise SettingError(f"a completion is a text or a list of messages, not {shown(row['completion'])}", place=place)
+    folder = Path(source)
+    if not is_folder(folder) or not (folder / "recipe.toml").exists():
+        return list(DEFAULT)
+    run = Run(folder)
+    names = [name for name, weight in run.table("rewards").items() if weight is not False]
+    remedy = "name the rewards, such as --rewards correctness"
+    if not names:
+        raise run.error("its recipe names no reward that can be read", remedy)
+    check_trust_of_rewards(names, f"run {str(folder)!r}", trust_code)
+    return names
 
 
 def _weighted_means(logged: Logged) -> dict[str, float]:
@@ -289,105 +301,3 @@ def as_option_error(option: str, name: str, error: SettingError) -> SettingError
     An error about a setting in the reward's brackets keeps that setting, and the option becomes its place.
     """
     return error.within(f"{option} {name}", setting=option, value=name)
-
-
-def _columns_taken(
-    name: str, function: Callable[..., Any], where: Sequence[str], rows: Sequence[Row]
-) -> frozenset[str] | None:
-    """Return the columns that a reward takes, or None when it takes all, by **kwargs.
-
-    The columns include those arguments that the trainer passes to every reward. Raises SettingError when a row lacks a
-    column that the reward's signature requires, and when the signature cannot be read.
-    """
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except ValueError:
-        raise SettingError(
-            "has no signature that can be read, so it is not a reward",
-            setting="--rewards",
-            value=name,
-            remedy="name a Python function",
-        ) from None
-    for parameter in parameters:
-        is_keyword = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        is_required = is_keyword and parameter.default is parameter.empty
-        if is_required and parameter.name not in TRAINER_ARGUMENTS:
-            _check_column(parameter.name, name, where, rows)
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return frozenset(parameter.name for parameter in parameters)
-
-
-def _check_column(column: str, reward: str, where: Sequence[str], rows: Sequence[Row]) -> None:
-    """Raise SettingError at the first row that lacks a column that the reward requires."""
-    remedy = "name another with --answer-column, or a file that has it with --golds" if column == "answer" else None
-    for place, row in zip(where, rows, strict=True):
-        if column not in row:
-            raise SettingError(
-                f"no column {column!r}, which {reward} needs; it has {names(row)}", remedy=remedy, place=place
-            )
-
-
-class _Batch:
-    """Hold the rows of one step by column, which is how a reward gets them.
-
-    A column that a row lacks is None there. Raises SettingError where more than MOST_EMPTY values are missing.
-    """
-
-    def __init__(self, rows: Sequence[Row], where: Sequence[str]) -> None:
-        self.rows, self.where = rows, where
-        # a dict, unlike a set, keeps the order of the columns
-        names = list({name: None for row in rows for name in row if name not in NOT_COLUMNS})
-        empty = len(rows) * len(names) - sum(map(len, rows))
-        if empty > MOST_EMPTY:
-            raise SettingError(
-                f"the {len(rows):,} rows that end here are one step with {len(names):,} columns, of which {empty:,} "
-                f"values are missing, more than {MOST_EMPTY:,}",
-                remedy="give the same columns to all rows",
-                place=where[-1],
-            )
-        self.columns = {name: [row.get(name) for row in rows] for name in names}
-        self.prompts = [row.get("prompt", row.get("question")) for row in rows]
-        self.completions = [row["completion"] for row in rows]
-        token_ids = [row["completion_ids"] for row in rows if row.get("completion_ids") is not None]
-        self.token_ids = token_ids if len(token_ids) == len(rows) else None
-
-    def pay(self, function: Callable[..., Any], taken: frozenset[str] | None, logged: Logged) -> list[float | None]:
-        """Return what a reward pays for each row, None where it gives no judgement, and add its metrics to `logged`.
-
-        `taken` are the columns that it gets, None for all. Raises RewardError, which names the row, if it breaks.
-        """
-
-        def log_metric(metric: str, value: float) -> None:
-            logged[metric].append((value, len(self.rows)))
-
-        # copies, so that a reward that changes its arguments does not change the next reward's
-        columns = {name: list(values) for name, values in self.columns.items() if taken is None or name in taken}
-        return call_reward(
-            function,
-            list(self.prompts),
-            list(self.completions),
-            self.token_ids,
-            columns,
-            log_metric,
-            places=self.where,
-        )
-
-
-def _read_parquet(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yield (`file:row`, row) for every row of a Parquet table, counted from 1.
-
-    The whole table is read at once. Raises SettingError where pyarrow is not installed, or the file cannot be read.
-    """
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise SettingError(
-            "reading .parquet needs pyarrow", remedy="run `pip install pyarrow`, or give a .jsonl", place=path
-        ) from None
-    try:
-        table = parquet.read_table(path)
-    except (OSError, ArrowException) as error:
-        raise SettingError(f"cannot be read ({error})", place=path) from None
-    for number, row in enumerate(table.to_pylist(), 1):
-        yield f"{path}:{number}", row

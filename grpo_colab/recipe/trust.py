@@ -41,11 +41,7 @@ def check_trust(recipe: Recipe, trust_code: bool = False, only: Collection[str] 
     known = trusted()
     untrusted = [code for setting, code in code_of.items() if setting in recipe.received and code not in known]
     if untrusted and not trust_code:
-        raise SettingError(
-            f"came as a file, and runs code that is not grpo_colab's: {_listed(untrusted)}",
-            remedy="read that code; if you trust it, write --trust-code once (trust_code=True in Python)",
-            place=f"recipe {recipe.name!r}",
-        )
+        raise _untrusted(untrusted, f"recipe {recipe.name!r}")
     remember(code for code in code_of.values() if code not in known)
     return f"Running code that is not grpo_colab's: {_listed(list(code_of.values()))}"
 
@@ -63,6 +59,20 @@ def check_trust_of_all(recipes: Iterable[Recipe], trust_code: bool = False) -> l
     return lines
 
 
+def check_trust_of_rewards(names: Iterable[str], place: str, trust_code: bool = False) -> None:
+    """Check rewards that a file named, as `check_trust` checks a recipe; `place` says which file.
+
+    What is trusted is remembered. Raises SettingError for a reward from outside this package that the user has not
+    trusted yet, unless `trust_code` is true, and for a name whose settings cannot be read.
+    """
+    code = [_reward_code(name) for name in names if not parse_reward(name).ours]
+    known = trusted()
+    new = [name for name in code if name not in known]
+    if new and not trust_code:
+        raise _untrusted(new, place)
+    remember(new)
+
+
 def announced(names: list[str]) -> str | None:
     """Return a line that says which of these rewards are from outside this package, None if none is.
 
@@ -70,6 +80,15 @@ def announced(names: list[str]) -> str | None:
     """
     foreign = [_reward_code(name) for name in names if not parse_reward(name).ours]
     return f"Running code that is not grpo_colab's: {_listed(foreign)}" if foreign else None
+
+
+def _untrusted(code: list[str], place: str) -> SettingError:
+    """Return the refusal of code that a file named and that the user has not trusted."""
+    return SettingError(
+        f"came as a file, and runs code that is not grpo_colab's: {_listed(code)}",
+        remedy="read that code; if you trust it, write --trust-code once (trust_code=True in Python)",
+        place=place,
+    )
 
 
 def named_code(recipe: Recipe, setting: str) -> str:

@@ -39,6 +39,10 @@ class CompletionRow(TypedDict):
     answer: NotRequired[str | None]
     advantage: NotRequired[float]
     extra: NotRequired[dict[str, Any]]  # values that rewards passed to log_extra, by column
+    # What else the rewards were given, so that they can be called again on the run; see `given_columns`.
+    columns: NotRequired[dict[str, Any]]  # of the data set, beside the prompt and the answer
+    left_out: NotRequired[list[str]]  # columns that had no room in the row
+    completion_ids: NotRequired[str]  # of the completion, apart by spaces: a list would count as many values
 
 
 class AnswerRow(TypedDict):
@@ -112,6 +116,17 @@ def is_completion(row: Mapping[str, Any]) -> TypeGuard[CompletionRow]:
         and isinstance(row.get("completion"), str)
         and _are_rewards(row.get("rewards"))
     )
+
+
+def given_columns(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the columns that a run's rewards were given with a completion, beside the prompt and the answer.
+
+    Returns None for a row that is no complete row of completions.jsonl. A row of an earlier release has no columns.
+    """
+    if not is_completion(row):
+        return None
+    columns = row.get("columns")
+    return columns if isinstance(columns, dict) else {}
 
 
 def is_answer(row: Mapping[str, Any]) -> TypeGuard[AnswerRow]:

@@ -6,7 +6,7 @@ Checkpoints are in checkpointing.py, the live display in progress.py, trackers i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
@@ -39,7 +39,7 @@ class RunLog(TrainerCallback):
     """Append every step's metrics and completions to metrics.jsonl and completions.jsonl, on the main process only.
 
     Set `trainer` once it is built. Its `step_completions()` are gathered from all processes, with their rewards and
-    advantages, and its `step_rows()` are what the rewards were given. Rows that a full disk refuses stay in memory
+    advantages, and its `step_given()` is what the rewards were given. Rows that a full disk refuses stay in memory
     until there is space again. Then one warning is printed, and no error is raised.
     """
 
@@ -84,23 +84,23 @@ class RunLog(TrainerCallback):
     def _completions(self, step: int) -> Iterator[CompletionRow]:
         """Yield a row of completions.jsonl for each completion of the trainer's last step, numbered `step`.
 
-        `answer` is the gold answer that the rewards were given. A row has `extra` only when a reward gave values to
-        `log_extra`.
+        A row has the gold answer and the columns that the rewards were given: see `RowsMixin.step_given`. It has
+        `extra` only when a reward gave values to `log_extra`.
         """
-        given = self.trainer.step_rows()
+        given = self.trainer.step_given()
         for index, one in enumerate(self.trainer.step_completions()):
-            row: CompletionRow = {
+            row: dict[str, Any] = {
                 "step": step,
                 "group": index // self.trainer.num_generations,
                 "prompt": one["prompt"],
                 "completion": one["completion"],
-                "answer": given[index]["answer"],
                 "rewards": one["rewards"],
                 "advantage": one["advantage"],
+                **given[index],
             }
             if one["extra"]:
                 row["extra"] = one["extra"]
-            yield row
+            yield cast(CompletionRow, row)
 
 
 class UntilSolved(TrainerCallback):

@@ -30,7 +30,7 @@ from grpo_colab.policy.policy import Policy
 from grpo_colab.recipe.schema import without_secrets
 from grpo_colab.rewards import guard
 from grpo_colab.training.tracking import table_arguments
-from grpo_colab.training.trainer_rows import CompletionLogMixin, RowsMixin, index_column
+from grpo_colab.training.trainer_rows import CompletionLogMixin, Kept, RowsMixin, index_column
 from grpo_colab.utils import console
 from grpo_colab.utils.memory import free_memory, out_of_memory
 
@@ -280,6 +280,7 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
     from grpo_colab.training.progress import Progress
 
     recipe = setup.recipe
+    rewards = recipe.reward_functions()
     # The sampler only draws whole steps of different prompts. With fewer rows than prompts per step, repeat the rows.
     rows = setup.rows * math.ceil(recipe.budget.prompts_per_step / len(setup.rows))
 
@@ -298,6 +299,7 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
         checkpoint_manager = checkpoints
         trained_policy = setup.policy
         training_rows = rows
+        kept = Kept.of(rewards)
         generation_batch = setup.generation_batch
 
     GRPOTrainer.__name__ = trl.GRPOTrainer.__name__  # TRL's metrics hold it: Unsloth's class has another
@@ -305,7 +307,7 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
     trainer = GRPOTrainer(
         model=setup.policy.model,
         processing_class=setup.policy.tokenizer,
-        reward_funcs=[guard(function, run.save_failure) for function in recipe.reward_functions()],
+        reward_funcs=[guard(function, run.save_failure) for function in rewards],
         args=trl.GRPOConfig(**grpo_arguments(recipe, run.checkpoints, setup.batch_plan, setup.device)),
         train_dataset=Dataset.from_dict(index_column(rows)),
         callbacks=[log, Alarms(run), UntilSolved(recipe.budget.stop_at_reward), Progress(run)],

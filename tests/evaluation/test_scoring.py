@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from refusals import refused
+from refusals import check, refused
 
-from grpo_colab.evaluation.scoring import score
+from grpo_colab.evaluation.scoring import default_rewards, score
 from grpo_colab.rewards import correctness_reward
 from grpo_colab.tasks.jsonl import JSONL
 
@@ -136,6 +136,111 @@ def test_the_rewards_of_a_run_folder_look_where_its_task_does(tmp_path: Path) ->
     assert score(tmp_path / "completions.jsonl", ["correctness"]).paid["correctness"] == [0.0, 1.0]
     (tmp_path / "recipe.toml").write_text("no recipe")
     assert score(tmp_path, ["correctness"]).paid["correctness"] == [0.0, 1.0]
+
+
+# What a run keeps of what its rewards were given.
+
+RECIPE = """
+[task]
+name = "jsonl"
+[rewards]
+correctness = 2.0
+"own.py:topic_reward" = 0.5
+"""
+TOPICS = """
+def topic_reward(completions, topic, **kwargs):
+    return [float(t == "eggs") for t in topic]
+
+def step_reward(completions, step, rewards, **kwargs):
+    return [s + r for s, r in zip(step, rewards)]
+
+def ids_reward(completions, completion_ids, **kwargs):
+    return [float(sum(ids)) for ids in completion_ids]
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run folder whose data set has columns with the names of a row's own keys, and the folder as it was before."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(TOPICS)
+    for folder in ("run", "old"):
+        Path(folder).mkdir()
+        Path(folder, "recipe.toml").write_text(RECIPE)
+    old, new = [], []
+    for index, topic in enumerate(("eggs", "bacon")):
+        row = {"step": 1, "group": 0, "prompt": "p", "completion": GOOD, "rewards": {"correctness": 1.0, "topic": 1.0}}
+        old.append(row | {"answer": "18", "advantage": 0.0})
+        columns = {"topic": topic, "step": 40 + index, "rewards": 0.5, "columns": "x", "left_out": 1, "scores": None}
+        new.append(old[-1] | {"columns": columns, "left_out": ["tests"], "completion_ids": "12 7"})
+    write(Path("old") / "completions.jsonl", old)
+    write(Path("run") / "completions.jsonl", new)
+    return tmp_path
+
+
+def test_columns_of_a_run_are_those_of_its_data_set_whatever_their_names(run: Path) -> None:
+    rewards = ["own.py:topic_reward", "own.py:step_reward", "own.py:ids_reward"]
+    for source in ("run", "run/completions.jsonl"):
+        assert score(source, rewards).paid == {"topic": [1.0, 0.0], "step": [40.5, 41.5], "ids": [19.0, 19.0]}
+    assert score("run", ["correctness"], "rewards").paid == {"correctness": [0.0, 0.0]}  # the gold is 0.5
+
+
+def test_a_file_that_is_no_runs_may_have_a_column_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def f_reward(columns, left_out, **kwargs):\n    return [c['a'] for c in columns]\n"
+    )
+    rows = [{"completion": "x", "columns": {"a": 3}, "left_out": 1}]
+    assert score(write(tmp_path / "c.jsonl", rows), [f"{tmp_path}/own.py:f_reward"]).paid == {"f": [3.0]}
+
+
+def test_a_run_is_scored_with_its_own_rewards_and_compared_with_what_they_paid(run: Path, command: Command) -> None:
+    done = command("score", "run", "--trust-code")
+    assert done.returncode == 0, done.stderr
+    assert "own.py:topic_reward" in done.stderr  # whose code runs
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[3:5]] == ["correctness", "topic"]
+    assert "As the run itself was paid: correctness" in lines
+    assert "topic paid otherwise in the run on 1 of 2: line 2" in lines
+
+
+def test_code_that_a_run_folder_names_is_run_only_if_it_is_trusted(
+    run: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(run / "config"))
+    Path("own.py").write_text("open('was_run', 'w')\n" + TOPICS)
+    done = cli("score", "run")
+    assert done.returncode == 2
+    check(done.error, problem="came as a file, and runs code", remedy="--trust-code once", place="run 'run'")
+    assert not Path("was_run").exists()
+    assert cli("score", "run", "--rewards", "correctness").returncode == 0
+    assert not Path("was_run").exists()
+    assert cli("score", "run", "--trust-code").returncode == 0
+    assert cli("score", "run").returncode == 0  # it is remembered
+    assert Path("was_run").exists()
+
+
+def test_what_a_run_does_not_have_is_said_with_the_reason(run: Path) -> None:
+    problem = (
+        "no column 'topic', which topic needs; it has 'step', 'group', 'answer', 'advantage'. A run keeps the columns"
+    )
+    with refused(problem=problem, place="old/completions.jsonl:1"):
+        score("old", ["own.py:topic_reward"])
+    with refused(problem="A run keeps the tokens where one of its rewards names them", place="old/completions.jsonl:1"):
+        score("old", ["own.py:ids_reward"])
+    assert score("old", ["correctness"]).paid == {"correctness": [1.0, 1.0]}
+    Path("own.py").write_text("def tests_reward(completions, tests, **kwargs):\n    return tests\n")
+    with refused(problem="no column 'tests', which tests needs", place="run/completions.jsonl:1") as told:
+        score("run", ["own.py:tests_reward"])
+    assert "The run left it out, since it has no room in a row" in told.value.problem
+
+
+def test_a_folder_whose_recipe_cannot_be_read_asks_for_the_rewards(run: Path) -> None:
+    assert default_rewards("run/completions.jsonl") == ["correctness", "strict_format"]
+    Path("run/recipe.toml").write_text("no recipe")
+    with refused(problem="names no reward that can be read", remedy="--rewards correctness", place="run 'run'"):
+        default_rewards("run")
+    Path("run/recipe.toml").unlink()
+    assert default_rewards("run") == ["correctness", "strict_format"]
 
 
 def test_solutions_and_numbers_are_golds(tmp_path: Path) -> None:

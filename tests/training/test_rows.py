@@ -12,10 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from grpo_colab import Recipe, Run, train
-from grpo_colab.evaluation.scoring import score
+from grpo_colab.evaluation.scoring import default_rewards, score
 from grpo_colab.reporting import report
 from grpo_colab.reporting.embedding import embed
+from grpo_colab.reporting.page.run_reader import read_run
+from grpo_colab.rewards import combine, correctness_reward, get_code_reward, length_reward
 from grpo_colab.tasks.conversations import prompt_key
+from grpo_colab.training.trainer_rows import Kept
 
 pytestmark = pytest.mark.stack
 
@@ -104,6 +107,65 @@ def test_messages_of_other_keys_columns_of_objects_and_two_types(tmp_path: Path)
     run, given = trained(tmp_path / "odd", rows)
     check_logged(run, given, rows)
     assert all(row["answer"] is not None for row in run.completions())
+
+
+READS = """
+def named_reward(completions, topic, completion_ids, **kwargs):
+    return [float(len(t) + len(ids)) for t, ids in zip(topic, completion_ids)]
+
+def taken_reward(completions, **kwargs):
+    return [float(step) + rewards["a"] for step, rewards in zip(kwargs["step"], kwargs["rewards"])]
+"""
+
+
+def test_a_run_is_scored_by_its_own_rewards_as_it_was_paid(tmp_path: Path) -> None:
+    """Its data set has columns with names of a log's own keys, and one that is larger than a row of the log may be."""
+    rows = [
+        {"prompt": f"What is {n}?", "answer": n, "topic": "x" * n, "step": n, "rewards": {"a": n / 2}, "columns": "c"}
+        | {"large": "y" * 10_000, "completion": "no column of TRL's"}
+        for n in range(12)
+    ]
+    (tmp_path / "own.py").write_text(READS)
+    path = write(tmp_path / "rows.jsonl", rows)
+    own = {f"{tmp_path}/own.py:{name}_reward": 1.0 for name in ("named", "taken")}
+    recipe = Recipe.load(
+        task={"name": "jsonl", "path": path, "test_path": path, "max_prompt_tokens": 400},
+        rewards={**own, "cosine_scaled(max_len=64)": 1.0},
+        grpo={"num_generations": 2, "max_completion_length": 24},
+        budget={"max_steps": 2, "prompts_per_step": 2, "rehearsal": False},
+        evaluation={"n": 4, "max_completion_tokens": 2},
+    )
+    run = train(recipe, out=tmp_path / "run")
+    logged = run.completions()
+    assert all(set(row["columns"]) == {"topic", "step", "rewards", "columns"} for row in logged)
+    assert all(row["left_out"] == ["large"] for row in logged)
+    names = default_rewards(run.path)
+    assert names == list(recipe.rewards)
+    scores = score(run.path, names)
+    assert scores.otherwise_than_in_run() == {name: [] for name in logged[0]["rewards"]}
+    assert scores.paid["taken"] == [row["rewards"]["taken"] for row in logged]
+    assert len(read_run(run).completions) == len(logged)
+
+
+def test_only_what_a_reward_may_read_is_kept() -> None:
+    row = {"prompt": "p", "answer": "1", "topic": "x", "other": [1, 2]}
+
+    def named_reward(completions: Any, topic: Any, **kwargs: Any) -> list[float]:
+        return []
+
+    assert Kept.of([correctness_reward]).columns_of(row) == ({}, [])
+    assert Kept.of([correctness_reward, named_reward]).columns_of(row) == ({"topic": "x", "other": [1, 2]}, [])
+    ours = get_code_reward(workers=1)
+    both = combine([correctness_reward, ours])
+    for rewards in ([ours], [both]):
+        assert Kept.of(rewards).columns_of(row | {"tests": ["a"]}) == ({"tests": ["a"]}, [])
+    # what a reward names comes first, and a part of a column is never kept
+    large = {"other": "y" * 8000, "topic": "x" * 8000, "many": list(range(600)), "few": 1}
+    columns, left_out = Kept.of([named_reward]).columns_of(row | large)
+    assert columns == {"topic": "x" * 8000, "few": 1}
+    assert left_out == ["other", "many"]
+    assert not Kept.of([named_reward]).token_ids
+    assert Kept.of([length_reward]).token_ids
 
 
 def test_one_prompt_with_many_golds(tmp_path: Path) -> None:
