@@ -153,6 +153,8 @@ def score(
 def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: float) -> None:
     """Attack a reward: my_rewards.py:my_reward, package.module.function, or a built-in name.
 
+    For a file without a function, it lists the functions that could be rewards, and runs nothing.
+
     The reward gets completions that cheat or say nothing, which it should not pay, and right answers as people write
     them, which it should. The audit also checks that the function is deterministic, independent of the order,
     picklable, thread-safe and quick.
@@ -160,8 +162,10 @@ def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: 
     from grpo_colab.evaluation.scoring import as_option_error
     from grpo_colab.rewards import resolve_reward
     from grpo_colab.rewards.audit import audit as audit_reward
+    from grpo_colab.rewards.static_check import need_function
 
     try:
+        need_function(reward, "grpo-colab audit")
         announce_foreign_code([reward])
         function = resolve_reward(reward)
     except SettingError as error:

@@ -22,6 +22,7 @@ from grpo_colab.evaluation.score_rows import Batch, Logged, Row, checked_rows, c
 from grpo_colab.recipe.trust import check_trust_of_rewards
 from grpo_colab.rewards import resolve_reward, reward_name
 from grpo_colab.rewards.graders import grader_settings
+from grpo_colab.rewards.static_check import need_function
 from grpo_colab.runs.records import given_columns, with_reward_keys
 from grpo_colab.tasks.jsonl_rows import read_jsonl
 from grpo_colab.text import on_one_line
@@ -280,6 +281,7 @@ def _reward_functions(rewards: Sequence[str], grading: Mapping[str, str]) -> dic
     functions: dict[str, Callable[..., Any]] = {}
     for name in rewards:
         try:
+            need_function(name, "grpo-colab score FILE --rewards")
             function = resolve_reward(name, grading)
         except SettingError as error:
             raise as_option_error("--rewards", name, error) from None

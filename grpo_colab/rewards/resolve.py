@@ -28,7 +28,7 @@ SHORT_NAMES: Final = tuple(dict.fromkeys(n.removeprefix("get_").removesuffix("_r
 # What TRL passes to every reward function besides the columns of the data set, and the columns that it does not pass.
 ALWAYS_PASSED: Final = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 NOT_PASSED: Final = frozenset({"prompt", "completion", "completion_ids"})
-_FACTORY_NAME: Final = r"get_(?:\w+_)?reward"
+FACTORY_NAME: Final = r"get_(?:\w+_)?reward"
 _FACTORY_MARK: Final = "makes_rewards"  # the attribute that `reward_factory` sets
 
 
@@ -108,7 +108,7 @@ def resolve_reward(name: str, grading: Mapping[str, str] | None = None) -> Calla
         raise SettingError(f"{attribute!r} in {origin!r} is no reward of grpo_colab", remedy=remedy)
     if settings is None:
         return function
-    if not (re.fullmatch(_FACTORY_NAME, attribute) or getattr(function, _FACTORY_MARK, False)):
+    if not (re.fullmatch(FACTORY_NAME, attribute) or getattr(function, _FACTORY_MARK, False)):
         raise SettingError(
             f"{head!r} has settings, and only a factory is called with them",
             remedy="name it get_..._reward, or mark it with grpo_colab.rewards.reward_factory",

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
+import shlex
 import sys
 import warnings
 from collections.abc import Collection
@@ -15,6 +17,7 @@ from typing import Any, Final
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.rewards.resolve import (
+    FACTORY_NAME,
     RewardName,
     check_signature,
     no_such_function,
@@ -36,6 +39,7 @@ def check_without_import(name: str, columns: Collection[str] | None = None) -> s
     exists. The key is None for a name with settings that is not this package's. Raises SettingError, of one line, for
     what is wrong.
     """
+    need_function(name)
     parsed = parse_reward(name)
     if parsed.ours:
         function = resolve_reward(name)
@@ -49,6 +53,66 @@ def check_without_import(name: str, columns: Collection[str] | None = None) -> s
     else:
         need_package(parsed.origin)
     return None if parsed.settings is not None else reward_key(parsed.attribute)
+
+
+def need_function(name: str, command: str = "") -> None:
+    """Raise SettingError for a name that is a file and no function in it, with the functions that could be rewards.
+
+    Each is shown with the `command` that names it, such as "grpo-colab audit". Nothing is imported or run. Raises
+    SettingError also for such a file that cannot be read or does not parse.
+    """
+    file = name.removesuffix(":")
+    if not file.endswith(".py"):
+        return
+    found = rewards_in_file(file)
+    problem = "is a file, and a reward is a function in it"
+    if not found:
+        remedy = (
+            "write one, such as def my_reward(completions, **kwargs), and put its name behind the file, after a colon"
+        )
+        raise SettingError(f"{problem}; none of its functions takes completions", remedy=remedy)
+    lines = [f"\n  {command} {shlex.quote(reward)}" if command else f"\n  {reward}" for reward in found]
+    raise SettingError(problem, remedy=f"write one of:{''.join(lines)}")
+
+
+def rewards_in_file(file: str) -> list[str]:
+    """Return the names, as `file.py:function`, of what a file defines that could be a reward, in the file's order.
+
+    It is a function with a parameter `completions` or `completion_ids`, or whose name ends in `_reward` and that takes
+    `**kwargs`; a factory, with its required settings to be filled in; or a variable whose name ends in `_reward`.
+    Private names are left out. Nothing is run. Raises SettingError for a file that cannot be read or does not parse.
+    """
+    found: dict[str, None] = {}
+    for node in _parsed(file).body:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) if not name.startswith("_"):
+                settings = _as_factory(node)
+                if settings is not None:
+                    found[f"{file}:{name}({settings})"] = None
+                elif _could_be_reward(node):
+                    found[f"{file}:{name}"] = None
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                if name.endswith("_reward") and not name.startswith("_"):
+                    found[f"{file}:{name}"] = None
+    return list(found)
+
+
+def _could_be_reward(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    arguments = node.args
+    names = {argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+    by_name = node.name.endswith("_reward") and arguments.kwarg is not None
+    return by_name or bool(names & {"completions", "completion_ids"})
+
+
+def _as_factory(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str | None:
+    """Return the settings that a factory requires, as `low=..., high=...`; None for a function that is no factory."""
+    marks = [ast.unparse(decorator).rpartition(".")[2] for decorator in node.decorator_list]
+    if not re.fullmatch(FACTORY_NAME, node.name) and "reward_factory" not in marks:
+        return None
+    parameters = _signature(node.args).parameters.values()
+    plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    required = [one.name for one in parameters if one.kind in plain and one.default is one.empty]
+    return ", ".join(f"{name}=..." for name in required)
 
 
 def place_of(parsed: RewardName) -> str:
@@ -104,12 +168,7 @@ def function_in_file(file: str, attribute: str) -> _SourceFunction | None:
 
     Raises SettingError for a file that cannot be read or does not parse, or that surely does not define the name.
     """
-    try:
-        tree = ast.parse(read_bytes(expanded(file), most=MOST_SOURCE, follow=True))
-        with warnings.catch_warnings(action="ignore"):
-            compile(tree, file, "exec", dont_inherit=True)  # finds what parsing does not, such as a parameter twice
-    except (OSError, SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        raise SettingError(f"{file!r} does not import: {one_line(error)}") from None
+    tree = _parsed(file)
     names: set[str] = set()
     may_define_more = False  # names that only running the file would show
     for node in ast.walk(tree):
@@ -131,6 +190,17 @@ def function_in_file(file: str, attribute: str) -> _SourceFunction | None:
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     found = [node for node in functions if node.name == attribute and not node.decorator_list]
     return _SourceFunction(found[0]) if len(found) == 1 and not may_define_more else None
+
+
+def _parsed(file: str) -> ast.Module:
+    """Return the syntax tree of a file. Raises SettingError for one that cannot be read or does not parse."""
+    try:
+        tree = ast.parse(read_bytes(expanded(file), most=MOST_SOURCE, follow=True), file)
+        with warnings.catch_warnings(action="ignore"):
+            compile(tree, file, "exec", dont_inherit=True)  # finds what parsing does not, such as a parameter twice
+    except (OSError, SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise SettingError(f"{file!r} does not import: {one_line(error)}") from None
+    return tree
 
 
 def need_package(origin: str) -> None:
