@@ -16,6 +16,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ["UNSLOTH_ALLOW_CPU"] = "1"  # the GPU side of the package, imported without one
 import unsloth  # noqa: F401
@@ -201,7 +202,11 @@ def run_out_of_memory(folder: Path) -> dict[str, object]:
 def train_the_tiny_model(out: Path) -> dict[str, object]:
     # torch compiles the trainer's code for each shape that it meets, and a rehearsal would have shapes of its own
     budget = {"max_steps": 3, "prompts_per_step": 2, "micro_batch": 4, "rehearsal": False}
-    plain = Recipe.load(task={"limit": 32}, budget=budget, evaluation={"n": 8})
+
+    def own_reward(completions: Any, **kwargs: Any) -> list[float]:
+        return [float(len(completion[0]["content"])) for completion in completions]
+
+    plain = Recipe.load(task={"limit": 32}, rewards={own_reward: 0.0}, budget=budget, evaluation={"n": 8})
     policy = fresh_policy(plain)
     # a token that the model likes to write
     bracket = policy.tokenizer("(", add_special_tokens=False)["input_ids"]
@@ -217,6 +222,7 @@ def train_the_tiny_model(out: Path) -> dict[str, object]:
         "metrics": run.metrics(),
         "completions": len(run.completions()),
         "golds": [row["answer"] == golds[row["prompt"][-1]["content"]] for row in run.completions()],
+        "own": [row["rewards"]["own"] == len(row["completion"]) for row in run.completions()],
         "written": [row["completion"] for row in (*run.completions(), *run.answers("evaluation-after.jsonl"))],
         "evaluation": run.evaluation,
         "changed": changed,

@@ -38,7 +38,8 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     """Load a run's adapter anew, answer its held-out problems again, and compare with the answers before training.
 
     Returns the content of evaluation.json, and writes nothing to the run folder. Problems without an answer from before
-    training, and those whose prompts are too long, are left out. `trust_code` allows other people's code that the
+    training, and those whose prompts are too long, are left out. So is, with a line on stderr, a reward that is a
+    Python function, which the folder does not have. `trust_code` allows other people's code that the
     folder names to run. That code is named on stderr and remembered as trusted. Raises SettingError for a folder that
     is no run or has a link out of it, for a run without an adapter or without answers from before training, for code
     that is not trusted, and for a model, an adapter or a reward that cannot be loaded.
@@ -58,6 +59,11 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     if foreign_code:
         info(foreign_code)
     recipe = recipe.completed_by_task()
+    missing = recipe.missing_functions
+    for name in missing:
+        info(f"Without rewards.{name}, a Python function, which no file keeps.")
+    weights = {name: weight for name, weight in recipe.rewards.items() if name not in missing}
+    recipe = recipe.model_copy(update={"rewards": weights})
     task = recipe.load_task()
     # a problem whose line in the file is damaged has no earlier answer to be compared with
     held_out = evaluation_problems(task, recipe)

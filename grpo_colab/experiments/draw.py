@@ -19,7 +19,8 @@ from typing import Any
 
 from grpo_colab.errors import SettingError
 from grpo_colab.experiments.results import as_json, is_over, method_of
-from grpo_colab.experiments.sweep import variants
+from grpo_colab.experiments.sweep import copied_tables, variants
+from grpo_colab.recipe.functions import Reward, given_rewards
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.trust import check_trust_of_all
 from grpo_colab.runs.folders import DRAW, check_free, drawn_names, free_path
@@ -49,7 +50,7 @@ def draw(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     trust_code: bool = False,
-    **overrides: Mapping[str, Any],
+    **overrides: Any,
 ) -> list[Run]:
     """Learn to draw `image` with every seed, and with `sweep` for every combination of values; return the runs.
 
@@ -57,9 +58,9 @@ def draw(
     or a file, by default the preset drawing-tiny, and `overrides` are its tables, as in Recipe.load. `seeds` runs are
     made, from grpo.seed on. `sweep` is True for the recipe's [sweep], or such a table. `out` is the folder for the
     runs, by default a new one in runs/. `resume` is a folder that `draw` made: its runs keep their recipes, and
-    finished ones are skipped. `trust_code` allows other people's code that a file names to run; the code is then
-    remembered as trusted. Progress is printed on stderr. The summaries of all runs are written to draw.json in their
-    folder at the end.
+    finished ones are skipped. Python functions among their rewards are given again, as `rewards=[my_reward]`.
+    `trust_code` allows other people's code that a file names to run; the code is then remembered as trusted. Progress
+    is printed on stderr. The summaries of all runs are written to draw.json in their folder at the end.
 
     A SIGINT or SIGTERM stops this run and all later ones; the runs are then returned as they are. A SettingError in one
     run is raised after the others have run. PretrainingStopped is raised at once when a signal ends a pre-training.
@@ -67,7 +68,7 @@ def draw(
     """
     if resume is not None:
         given = {"TASK": image, "--method": method, "--recipe": recipe, "--seeds": seeds != 1, "--sweep": sweep}
-        refuse_with_resume(resume, given | {"--out": out, **overrides})
+        refuse_with_resume(resume, given | {"--out": out, **without_functions(overrides)})
     recipes: dict[str, Recipe] = {}
     if resume is None:
         tables = recipe_tables(image, method, sweep, overrides)
@@ -87,6 +88,9 @@ def draw(
         runs = new_runs(recipes, folder)
     else:
         runs = drawn_runs(resume)
+    functions = given_rewards(overrides.get("rewards", {})).functions
+    for run in runs:
+        functions_of(run, functions)
     for foreign_code in check_trust_of_all([run.recipe for run in runs], trust_code):
         info(foreign_code)
 
@@ -95,7 +99,7 @@ def draw(
         if is_over(run):
             continue
         info(f"{run.path} ({number} of {len(runs)}):")
-        error, go_on = train_one(run, trust_code)
+        error, go_on = train_one(run, trust_code, functions_of(run, functions))
         if "torch" in sys.modules:  # else the run was refused before anything was imported
             free_memory()
         first_error = first_error or error
@@ -119,18 +123,25 @@ def refuse_with_resume(resume: str | Path, given: Mapping[str, Any]) -> None:
             )
 
 
+def without_functions(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the overrides without a list of rewards, which gives resumed runs their functions and changes nothing."""
+    if not given_rewards(overrides.get("rewards", {})).are_all:
+        return dict(overrides)
+    return {table: settings for table, settings in overrides.items() if table != "rewards"}
+
+
 def recipe_tables(
     image: str | None,
     method: str | None,
     sweep: bool | Mapping[str, Sequence[Any]],
-    overrides: Mapping[str, Mapping[str, Any]],
-) -> dict[str, dict[str, Any]]:
+    overrides: Mapping[str, Any],
+) -> dict[str, Any]:
     """Return a copy of the recipe's overrides with the image, the method and the sweep among them.
 
     An image or a method of None adds nothing, and so does a sweep that is no table. Raises SettingError for an image or
-    a method that `overrides` has as well, unless both are the same object.
+    a method that `overrides` has as well, unless both are the same object. Rewards that are no table stay as they are.
     """
-    tables = {table: dict(settings) for table, settings in overrides.items()}
+    tables = copied_tables(overrides)
     for table, key, value, option in (("task", "image", image, "TASK"), ("hindsight", "method", method, "--method")):
         if value is None:
             continue
@@ -222,8 +233,18 @@ def drawn_runs(folder: str | Path) -> list[Run]:
     return [Run(folder / name) for name in names]
 
 
-def train_one(run: Run, trust_code: bool = False) -> tuple[SettingError | None, bool]:
+def functions_of(run: Run, functions: Mapping[str, Reward]) -> list[Reward]:
+    """Return those of the given functions that are rewards of the run. Raises SettingError where one is missing."""
+    recipe = run.recipe
+    own = [function for name, function in functions.items() if name in recipe.rewards]
+    recipe.with_functions(own).need_functions(f"draw(resume={str(run.path.parent)!r}, ")
+    return own
+
+
+def train_one(run: Run, trust_code: bool = False, functions: Sequence[Reward] = ()) -> tuple[SettingError | None, bool]:
     """Train one run from where it is. Returns its error, if it had one, and whether the next run may start.
+
+    `functions` are those of its rewards that its recipe's file could not keep.
 
     A SettingError is printed on stderr and returned, not raised. A tripwire is printed and is no error. The next run
     may not start after a signal, nor where this run stopped without an end or an error. Raises PretrainingStopped when
@@ -233,9 +254,9 @@ def train_one(run: Run, trust_code: bool = False) -> tuple[SettingError | None, 
     with stop_signals_watched() as stop_arrived:
         try:
             if method_of(run.recipe) == "grpo":
-                run_with(GRPOLearner(), resume=run.path, trust_code=trust_code)
+                run_with(GRPOLearner(), rewards=functions, resume=run.path, trust_code=trust_code)
             else:
-                run_with(HindsightLearner(), resume=run.path, trust_code=trust_code)
+                run_with(HindsightLearner(), rewards=functions, resume=run.path, trust_code=trust_code)
         except PretrainingStopped:
             raise
         except Tripped as error:  # a learning rate that is too high, say: the next one of a sweep may do

@@ -27,7 +27,12 @@ SETTINGS_WITHOUT_EFFECT = {
 }
 
 
-def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds: int, sweep: bool) -> dict[str, Recipe]:
+def copied_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of overrides, each copied, so that it may be changed. A list of rewards stays as it is."""
+    return {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
+
+
+def variants(source: str | Path, tables: Mapping[str, Any], seeds: int, sweep: bool) -> dict[str, Recipe]:
     """Return the recipes to train, checked, by the names of their run folders.
 
     There is one per seed, from grpo.seed on, and with `sweep` one per seed of every combination of the values in
@@ -56,16 +61,19 @@ def variants(source: str | Path, tables: Mapping[str, Mapping[str, Any]], seeds:
             remedy="write that table, with settings and the values to try",
         )
     tried = settings_to_try(base) if sweep else {}
+    if not isinstance(tables.get("rewards", {}), Mapping) and any(name.startswith("rewards.") for name in tried):
+        problem, remedy = "is a list, and [sweep] changes the weight of one", "write {my_reward: 1.0, ...}"
+        raise SettingError(problem, setting="[rewards]", remedy=remedy)
     # Whoever named a setting is trusted with the code that it names: the user for overrides and a [sweep] among them,
     # the file for its own [sweep].
-    by_user = {table: dict(settings) for table, settings in tables.items()}
+    by_user = copied_tables(tables)
     for swept in tables.get("sweep", {}):
         table, _, key = swept.partition(".")
         by_user.setdefault(table, {})[key] = None
 
     recipes = {}
     for values in itertools.product(*tried.values()):
-        chosen = {table: dict(settings) for table, settings in tables.items()}
+        chosen = copied_tables(tables)
         label = ""
         for setting, value in zip(tried, values, strict=True):
             table, key = setting.split(".", 1)

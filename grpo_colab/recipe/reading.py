@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError, one_of
+from grpo_colab.recipe.functions import given_rewards
 from grpo_colab.recipe.schema import DERIVED, RENAMED, secrets_in
-from grpo_colab.rewards.resolve import split_settings
+from grpo_colab.rewards.resolve import parse_reward, split_settings
 from grpo_colab.tasks import TASKS, task_class
 from grpo_colab.tasks.names import canonical_task, parse_task
 from grpo_colab.utils.files import check_name, expanded
@@ -62,9 +63,9 @@ def read_tables(source: str | Path, based_on_it: tuple[Path, ...] = ()) -> dict[
 def merged(tables: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
     """Return `tables` with the tables of `layer` over them, a file's or a caller's, under today's names.
 
-    Other keys of `layer` are left out. Rewards are for a task: where the layer names another task, and either is not
-    this package's, the new task's own rewards take the place of those below. Raises SettingError for whatever `renamed`
-    refuses.
+    Other keys of `layer` are left out. Rewards that are a list are all that there are. Rewards are for a task: where
+    the layer names another task, and either is not this package's, the new task's own rewards take the place of those
+    below. Raises SettingError for whatever `renamed` refuses.
     """
     result = dict(tables)
     before = result.get("task", {}).get("name")
@@ -72,7 +73,8 @@ def merged(tables: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any
         if table not in layer:
             continue
         written = renamed(table, layer[table])
-        result[table] = {**result.get(table, {}), **written}
+        are_all = table == "rewards" and given_rewards(layer[table]).are_all
+        result[table] = written if are_all else {**result.get(table, {}), **written}
         if table == "rewards":
             result["by_default"] = [name for name in result.get("by_default", ()) if name not in written]
         if table == "task":
@@ -90,14 +92,19 @@ def need_table(table: str) -> None:
         raise SettingError("no such table", setting=table, remedy=one_of(table, known))
 
 
-def renamed(table: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def renamed(table: str, values: Any) -> dict[str, Any]:
     """Return the settings of `table` under today's names.
 
-    `values` maps settings to their values, which are not checked. A reward's name, and the name of a task in a file,
-    get their one spelling; other values are not changed. Raises SettingError for a setting that has moved to another
-    table, and for one that is computed from others.
+    `values` maps settings to their values, which are not checked. For [rewards] it is all that `given_rewards` takes. A
+    reward's name, and the name of a task in a file, get their one spelling; other values are not changed. Raises
+    SettingError for what is no table, for a setting that has moved to another table, and for one that is computed from
+    others.
     """
     settings = {}
+    if table == "rewards":
+        values = given_rewards(values).weights
+    if not isinstance(values, Mapping):
+        raise SettingError("must be a table", setting=table, value=values, remedy="write {setting: value}")
     for key, value in values.items():
         setting = f"{table}.{key}"
         if setting in DERIVED:
@@ -223,6 +230,8 @@ def _canonical_name(name: str) -> str:
 
     A short name loses its suffix `_reward`. The file of a reward gets its absolute path.
     """
+    if parse_reward(name).given:
+        return name
     name, settings = split_settings(name)
     file, colon, function = name.rpartition(":")
     if colon and file.endswith(".py"):

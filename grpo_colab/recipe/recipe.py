@@ -3,6 +3,7 @@
     Recipe.load()                                             the CPU default
     Recipe.load("gsm8k-llama31-8b", grpo={"learning_rate": 1e-5})
     Recipe.load("mine.toml")                                  a file; its `preset = "..."` names the preset it changes
+    Recipe.load("gsm8k-tiny", rewards=[my_reward])            Python functions as rewards: see functions.py
 
 `[model]`, `[lora]` and `[grpo]` hold the arguments of FastLanguageModel.from_pretrained, get_peft_model and GRPOConfig
 under their own names. `[task]` holds those of the task's class. `[rewards]` maps a reward to its weight, where false
@@ -24,6 +25,14 @@ import tomli_w
 from pydantic import PrivateAttr
 
 from grpo_colab.errors import SettingError
+from grpo_colab.recipe.foreign import check_function, foreign_settings, named_function
+from grpo_colab.recipe.functions import (
+    Rewards,
+    arguments_for,
+    comment,
+    given_rewards,
+    missing_functions,
+)
 from grpo_colab.recipe.own_task import completed_tables
 from grpo_colab.recipe.reading import (
     DEFAULT_PRESET,
@@ -44,19 +53,18 @@ from grpo_colab.recipe.schema import (
     Prompts,
     Table,
     Tripwires,
-    brings_code,
     secrets_in,
     without_secrets,
 )
 from grpo_colab.recipe.validation import (
     checked_reward,
     checked_tables,
+    checked_weights,
     need_new_metric,
     need_no_secrets,
     need_payable_rewards,
-    of_reward,
 )
-from grpo_colab.rewards import check_signature, resolve_reward, reward_name
+from grpo_colab.rewards import reward_name
 from grpo_colab.rewards.resolve import MissingColumn, parse_reward
 from grpo_colab.tasks import Task, load_task
 from grpo_colab.tasks.names import parse_task
@@ -96,36 +104,91 @@ class Recipe(Table):
     _received: tuple[str, ...] = PrivateAttr(())
     # The table [rewards] as it was written, where the rewards of a class of somebody's own come before it.
     _rewards_to_add: dict[str, Any] | None = PrivateAttr(None)
+    # Those of [rewards] that Python code gave as functions, by their names there.
+    _functions: dict[str, Callable[..., Any]] = PrivateAttr(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
         """Tell whether `other` is a recipe with the same name, description and tables.
 
-        Secrets make no difference, and neither does where the settings were written.
+        Secrets make no difference, and neither does where the settings were written. A reward that is a Python function
+        is compared by its name.
         """
         return isinstance(other, Recipe) and self.public() == other.public()
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """Leave the given functions out of a pickle: not all can be in one, and each process has been given its own."""
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_functions": {}}}
+
     @classmethod
-    def load(cls, source: str | Path = DEFAULT_PRESET, **overrides: Mapping[str, Any]) -> Recipe:
+    def load(cls, source: str | Path = DEFAULT_PRESET, **overrides: Any) -> Recipe:
         """Return the recipe of a preset's name or a TOML file, with overrides (`grpo={"learning_rate": 1e-5}`).
 
-        The path of a TOML file ends in ".toml". An override of None leaves the setting to its default. Nothing outside
-        this package that the recipe names is imported or called. Raises SettingError, which names the setting, its
-        value, and what to write instead.
+        The path of a TOML file ends in ".toml". An override of None leaves the setting to its default. In `rewards` a
+        reward may be a Python function. `rewards={my_reward: 0.5}` changes weights setting by setting, as every table
+        does. A list, as in `rewards=["correctness", my_reward]`, is all rewards that there are, with weight 1.0 each.
+
+        Nothing outside this package that the recipe names is imported or called. Raises SettingError, which names the
+        setting, its value, and what to write instead.
         """
         for table in overrides:
             need_table(table)
         tables = merged(read_tables(source), overrides)
         recipe = cls(**checked_tables(tables))
         recipe._rewards_to_add = dict(tables["rewards"]) if tables.get("own_rewards") else None
-        recipe._check_texts()
-        if not parse_task(recipe.task["name"]).runs_code:
-            recipe.check_task()
+        recipe._keep_functions(overrides.get("rewards", {}))
+        recipe._check_across_tables()
         return recipe.with_user_overrides(overrides)
 
-    def _check_texts(self) -> None:
-        """Raise SettingError for a secret, and for a value that TOML cannot hold."""
+    def with_rewards(self, rewards: Rewards) -> Recipe:
+        """Return a copy with these rewards: a list is all that there are, a table changes weights, as in `load`.
+
+        Raises SettingError as `load` does.
+        """
+        kept = {} if given_rewards(rewards).are_all else self.rewards
+        return self._with_weights({**kept, **renamed("rewards", rewards)}, rewards)
+
+    def with_functions(self, rewards: Rewards) -> Recipe:
+        """Return a copy that has the functions among `rewards` again, which a run's own file could not keep.
+
+        A list leaves all weights as they are. Raises SettingError for one that the recipe does not have. A table
+        changes weights as well: see `with_rewards`.
+        """
+        if not given_rewards(rewards).are_all:
+            return self.with_rewards(rewards)
+        for name in renamed("rewards", rewards):
+            if name not in self.rewards:
+                raise SettingError(
+                    "is not among the rewards of the run, which keeps its own",
+                    setting=f"rewards.{name}",
+                    remedy="leave it out of the list, or give a table with its weight, as in rewards={my_reward: 0.5}",
+                )
+        return self._with_weights(self.rewards, rewards)
+
+    def _with_weights(self, weights: Mapping[str, Any], rewards: Rewards) -> Recipe:
+        """Return a copy with these weights, in which `rewards` are what the user has named."""
+        recipe = self.model_copy(update={"rewards": checked_weights(weights)})
+        recipe._rewards_to_add = None
+        recipe._keep_functions(rewards)
+        recipe._check_across_tables()
+        by_user = {f"rewards.{name}" for name in renamed("rewards", rewards)}
+        received = (setting for setting in foreign_settings(recipe) if setting in self.received)
+        recipe._received = tuple(setting for setting in received if setting not in by_user)
+        return recipe
+
+    def _keep_functions(self, rewards: Rewards) -> None:
+        """Keep the functions among `rewards`, as far as this recipe has them."""
+        functions = {**self._functions, **given_rewards(rewards).functions}
+        self._functions = {name: function for name, function in functions.items() if name in self.rewards}
+
+    def _check_across_tables(self) -> None:
+        """Raise SettingError for a problem that no table shows by itself.
+
+        These are a secret, a value that TOML cannot hold, and a task, a model and rewards that do not go together. The
+        task is made, unless that runs code of others. Rewards of others are not imported.
+        """
         # The libraries' tables may hold a token: they are always written without it.
         need_no_secrets(self.model_dump(exclude_none=True, exclude={"rewards", *PASSED_THROUGH}), self.rewards)
         try:
@@ -137,6 +200,8 @@ class Recipe(Table):
             nearby = error.object[max(0, error.start - 30) : error.end + 10]
             problem = f"a value that is no UTF-8, near {nearby!r}"
             raise SettingError(problem, remedy="write it anew", place=f"recipe {self.name!r}") from None
+        if not parse_task(self.task["name"]).runs_code:
+            self.check_task()
 
     def check_task(self) -> None:
         """Make the task, and raise SettingError for a task, a model and rewards that do not go together.
@@ -150,7 +215,10 @@ class Recipe(Table):
         columns = None if is_remote(self.task.get("path")) else task.reward_columns()
         for name in self.rewards:
             try:
-                checked_reward(name, columns)
+                if name in self._functions:
+                    check_function(name, self._functions[name], columns)
+                else:
+                    checked_reward(name, columns)
             except MissingColumn as error:
                 place = task.columns_place()
                 raise (error.at(place) if place else error) from None
@@ -203,7 +271,7 @@ class Recipe(Table):
         task, rewards = completed_tables(self.task, self.rewards, self._rewards_to_add, self.grpo["seed"])
         recipe = self.model_copy(update={"task": task, "rewards": rewards})
         recipe._rewards_to_add = None
-        recipe._check_texts()
+        recipe._check_across_tables()
         recipe.check_task()
         return recipe
 
@@ -224,15 +292,41 @@ class Recipe(Table):
         """Return the settings that name code outside this package and came from a file."""
         return self._received
 
+    @property
+    def missing_functions(self) -> list[str]:
+        """Return the names of those rewards whose functions Python code has to give to this process, and has not."""
+        return missing_functions(self.rewards, self._functions)
+
+    def need_functions(self, resume: str = "") -> None:
+        """Raise SettingError for a reward whose function is missing. Nothing is imported.
+
+        `resume` is the call that resumes the run of this recipe with a list of functions, up to that list.
+        """
+        missing, needed = self.missing_functions, missing_functions(self.rewards, {})
+        if missing:
+            weights = ", ".join(f"{parse_reward(name).attribute}: {self.rewards[name]}" for name in needed)
+            call = f"{resume}{arguments_for(needed)})" if resume else f"train(recipe, rewards={{{weights}}})"
+            raise SettingError(
+                "is a Python function, which no file keeps and this process was not given",
+                setting=f"rewards.{missing[0]}",
+                value=self.rewards[missing[0]],
+                remedy=f"give it, in Python: {call}",
+            )
+
     def reward_functions(self) -> list[Callable[..., Any]]:
-        """Import and return the functions of [rewards], in its order. This runs the files and modules that it names.
+        """Return the functions of [rewards], in its order. This imports and runs the files and modules that it names.
 
         A reward of ours that has settings for it judges the task's kind of answers, and looks for the answer where the
         task's `answer_in` says, unless its brackets say otherwise. Raises SettingError for a reward that cannot be
-        imported.
+        imported, and for one whose function is missing.
         """
+        self.need_functions()
         grading = self._grading()
-        return [_reward_function(name, grading) for name in self.rewards]
+        functions = []
+        for name in self.rewards:
+            function = self._functions.get(name)
+            functions.append(named_function(name, grading) if function is None else function)
+        return functions
 
     def own_reward_functions(self) -> dict[str, Callable[..., Any]]:
         """Return those functions of [rewards] that are this package's own, by their names there.
@@ -240,7 +334,7 @@ class Recipe(Table):
         Nothing of others is imported. Raises SettingError as `reward_functions` does.
         """
         grading = self._grading()
-        return {name: _reward_function(name, grading) for name in self.rewards if parse_reward(name).ours}
+        return {name: named_function(name, grading) for name in self.rewards if parse_reward(name).ours}
 
     def _grading(self) -> Mapping[str, Any]:
         """Return the task's settings that its rewards take, too; none where a class of one's own has left them out."""
@@ -255,10 +349,7 @@ class Recipe(Table):
         """
         metrics: dict[str, str] = {}
         for name, function in zip(self.rewards, self.reward_functions(), strict=True):
-            try:
-                check_signature(function, columns)
-            except SettingError as error:
-                raise of_reward(name, error) from None
+            check_function(name, function, columns)
             need_new_metric(name, reward_name(function), metrics)
 
     def repeats(self, other: Recipe) -> bool:
@@ -297,29 +388,7 @@ class Recipe(Table):
     def to_toml(self) -> str:
         """Return the recipe as TOML, without secrets and without settings that are None; `Recipe.load` reads it back.
 
-        Raises TypeError for a value that TOML cannot hold.
+        A comment at its head says where the functions among its rewards are from, which no file can hold. Raises
+        TypeError for a value that TOML cannot hold.
         """
-        return tomli_w.dumps(self.public(exclude_none=True))
-
-
-def foreign_settings(recipe: Recipe) -> list[str]:
-    """Return the dotted names of the settings that make a run execute code from outside this package.
-
-    These are a task of others, the rewards of others, and settings such as trust_remote_code. Nothing is imported.
-    """
-    settings = ["task.name"] if parse_task(recipe.task["name"]).runs_code else []
-    settings += [f"rewards.{name}" for name in recipe.rewards if not parse_reward(name).ours]
-    for table in PASSED_THROUGH:
-        settings += [f"{table}.{key}" for key, value in getattr(recipe, table).items() if brings_code(key, value)]
-    return settings
-
-
-def _reward_function(name: str, grading: Mapping[str, Any]) -> Callable[..., Any]:
-    """Import a reward and return its function, which runs the file or module that it names; see `resolve_reward`.
-
-    Raises SettingError, which names the reward's setting in [rewards], for one that cannot be imported.
-    """
-    try:
-        return resolve_reward(name, grading)
-    except SettingError as error:
-        raise of_reward(name, error) from None
+        return comment(self.rewards, self._functions) + tomli_w.dumps(self.public(exclude_none=True))

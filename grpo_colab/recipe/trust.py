@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from grpo_colab.errors import SettingError
-from grpo_colab.recipe.recipe import Recipe, foreign_settings
+from grpo_colab.recipe.foreign import foreign_settings
+from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.rewards.static_check import place_of
 from grpo_colab.tasks.names import parse_task, task_code
@@ -65,7 +66,7 @@ def check_trust_of_rewards(names: Iterable[str], place: str, trust_code: bool = 
     What is trusted is remembered. Raises SettingError for a reward from outside this package that the user has not
     trusted yet, unless `trust_code` is true, and for a name whose settings cannot be read.
     """
-    code = [_reward_code(name) for name in names if not parse_reward(name).ours]
+    code = [_reward_code(name) for name in names if parse_reward(name).runs_code]
     known = trusted()
     new = [name for name in code if name not in known]
     if new and not trust_code:
@@ -78,7 +79,7 @@ def announced(names: list[str]) -> str | None:
 
     The user has named them, so nothing has to be trusted. Raises SettingError for a name whose settings cannot be read.
     """
-    foreign = [_reward_code(name) for name in names if not parse_reward(name).ours]
+    foreign = [_reward_code(name) for name in names if parse_reward(name).runs_code]
     return f"Running code that is not grpo_colab's: {_listed(foreign)}" if foreign else None
 
 
@@ -100,6 +101,8 @@ def named_code(recipe: Recipe, setting: str) -> str:
     table, _, key = setting.partition(".")
     if table == "rewards":
         return _reward_code(key)
+    if setting == "task.grader":
+        return _reward_code(recipe.task["grader"])
     if table == "task":
         return escaped(task_code(parse_task(recipe.task["name"])))
     model, revision = recipe.model.get("model_name"), recipe.model.get("revision")
@@ -138,6 +141,8 @@ def _trusted_file() -> Path:
 def _reward_code(name: str) -> str:
     """Return a reward's full name with its settings, and the file or the package that it comes from."""
     parsed = parse_reward(name)
+    if parsed.grader is not None:
+        return _reward_code(parsed.grader)
     settings = ""
     if parsed.settings is not None:
         settings = f"({', '.join(f'{key}={value!r}' for key, value in parsed.settings.items())})"

@@ -239,6 +239,10 @@ def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
             chosen[key] = str(expanded(chosen[key]).absolute())
     if chosen.get("grader"):
         chosen["grader"] = _absolute_function(chosen["grader"])
+        try:
+            check_without_import(chosen["grader"])
+        except SettingError as error:
+            raise error.replace(setting="task.grader", value=chosen["grader"]) from None
     if not name.is_own and chosen.get("schema"):
         chosen["schema"] = _schema_text(chosen["schema"])
     # Keep the content of an image's file in place of its name: a resumed run must not depend on the file.

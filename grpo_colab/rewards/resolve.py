@@ -29,6 +29,7 @@ SHORT_NAMES: Final = tuple(dict.fromkeys(n.removeprefix("get_").removesuffix("_r
 ALWAYS_PASSED: Final = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 NOT_PASSED: Final = frozenset({"prompt", "completion", "completion_ids"})
 FACTORY_NAME: Final = r"get_(?:\w+_)?reward"
+PYTHON: Final = "python:"  # before the name of a function that was given to a recipe itself
 _FACTORY_MARK: Final = "makes_rewards"  # the attribute that `reward_factory` sets
 
 
@@ -36,8 +37,8 @@ class RewardName(NamedTuple):
     """A parsed reward's name.
 
     `text` is the name without settings. `origin` is the module or the file, empty for this package's short names, and
-    `attribute` the function in it. `settings` are None for a name without brackets. `in_file` says that `origin` is a
-    file.
+    PYTHON for a function that a recipe was given itself. `attribute` is the function in it. `settings` are None for a
+    name without brackets. `in_file` says that `origin` is a file.
     """
 
     text: str
@@ -53,9 +54,27 @@ class RewardName(NamedTuple):
         own = parts[0] == "grpo_colab" and parts[1:2] in (["rewards"], ["tasks"])
         return not self.origin or (own and not self.in_file and not any(part[:1] == "_" for part in parts))
 
+    @property
+    def given(self) -> bool:
+        """Tell whether the reward is a function that Python code gives, so that no import leads to it."""
+        return self.origin == PYTHON
+
+    @property
+    def grader(self) -> str | None:
+        """Return the name of the function that the setting `grader` of one of our rewards names; None for none."""
+        named = (self.settings or {}).get("grader")
+        return named if self.ours and isinstance(named, str) and "." in named else None
+
+    @property
+    def runs_code(self) -> bool:
+        """Tell whether the reward runs code that is not this package's and that its name leads to."""
+        return self.grader is not None or not (self.ours or self.given)
+
 
 def parse_reward(name: str) -> RewardName:
     """Parse a reward's name without importing or running anything. Raises SettingError for unreadable settings."""
+    if name.startswith(PYTHON) and name.removeprefix(PYTHON).isidentifier():
+        return RewardName(name, PYTHON, name.removeprefix(PYTHON), settings=None, in_file=False)
     head, settings = _settings(name)
     origin, colon, attribute = head.rpartition(":")
     if not (colon and origin.endswith(".py")):
@@ -85,6 +104,11 @@ def resolve_reward(name: str, grading: Mapping[str, str] | None = None) -> Calla
     """
     parsed = parse_reward(name)
     head, origin, attribute, settings, in_file = parsed
+    if parsed.given:
+        raise SettingError(
+            f"{attribute!r} is a Python function, to which no name leads",
+            remedy=f"write the file that has it, as in my_rewards.py:{attribute}",
+        )
     if not origin:
         return _ours(head, settings, grading or {})
     try:
@@ -114,6 +138,24 @@ def resolve_reward(name: str, grading: Mapping[str, str] | None = None) -> Calla
             remedy="name it get_..._reward, or mark it with grpo_colab.rewards.reward_factory",
         )
     return _made(head, function, settings)
+
+
+def name_to_import(function: Callable[..., Any]) -> str | None:
+    """Return the name by which `resolve_reward` finds this very function in another process; None where none does.
+
+    This is the short name of a reward of this package that has no settings, or the dotted path of a function at the top
+    level of a module that can be imported. `__main__`, a script or a notebook, is never imported: that would run it.
+    """
+    name = getattr(function, "__qualname__", "")
+    if _OURS.get(name) is function and not name.startswith("get_"):
+        return reward_key(name)
+    module = str(getattr(function, "__module__", None))
+    found = getattr(sys.modules.get(module), name, None) if name.isidentifier() else None
+    if module == "__main__" or found is not function or callable_name(function) != name:
+        return None
+    # A module of this process may have been made in another way than by an import of its name.
+    is_importable = any(finder.find_spec(module.partition(".")[0], None) for finder in sys.meta_path)
+    return f"{module}.{name}" if is_importable else None
 
 
 def no_such_function(origin: str, attribute: str, known: Iterable[str]) -> SettingError:

@@ -36,8 +36,8 @@ def check_without_import(name: str, columns: Collection[str] | None = None) -> s
 
     This package's own rewards are imported and checked fully. Of a file, the check is whether it parses and defines the
     function, and, given the data set's `columns`, whether TRL can call it. Of a dotted path, it is whether the package
-    exists. The key is None for a name with settings that is not this package's. Raises SettingError, of one line, for
-    what is wrong.
+    exists. Of a function that Python code gives, nothing is checked. The key is None for a name with settings that is
+    not this package's. Raises SettingError, of one line, for what is wrong.
     """
     need_function(name)
     parsed = parse_reward(name)
@@ -50,7 +50,7 @@ def check_without_import(name: str, columns: Collection[str] | None = None) -> s
         function_in_source = function_in_file(parsed.origin, parsed.attribute)
         if columns is not None and function_in_source is not None and parsed.settings is None:
             check_signature(function_in_source, columns)
-    else:
+    elif not parsed.given:
         need_package(parsed.origin)
     return None if parsed.settings is not None else reward_key(parsed.attribute)
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from grpo_colab.errors import SettingError
+from grpo_colab.recipe.functions import Rewards
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.trust import check_trust
 from grpo_colab.runs import checkpoints, mirror
@@ -35,6 +36,7 @@ def open_run(
     held: ExitStack,
     trust_code: bool = False,
     check: Callable[[Recipe], object] | None = None,
+    rewards: Rewards | None = None,
 ) -> tuple[Run | None, Recipe, Path]:
     """Return the run to resume, its recipe and its folder; for a new run None, its recipe and a free folder.
 
@@ -43,16 +45,24 @@ def open_run(
     interruption, and False elsewhere. `out` is the folder for a new run, or the one to which a copy is restored. If
     `recipe` is None, a named run keeps its own, and otherwise the default preset is taken. A run to resume is locked
     until `held` is closed. Messages on stderr tell what is resumed or restored. `check` is called with the recipe
-    before anyone is asked to trust its code, but after a task of others may run its own. Raises SettingError for what
-    cannot be resumed, for a folder that is not free, for other people's code that came with a file, unless
-    `trust_code`, and for a task of others that cannot work, which is made here. Raises what `check` raises.
+    before anyone is asked to trust its code, but after a task of others may run its own.
+
+    `rewards` are those of the recipe, as in `Recipe.with_rewards`. For a named run that keeps its own recipe they are
+    the functions that its file could not keep, as in `Recipe.with_functions`.
+
+    Raises SettingError for what cannot be resumed, for a folder that is not free, for a reward whose function is
+    missing, for other people's code that came with a file, unless `trust_code`, and for a task of others that cannot
+    work, which is made here. Raises what `check` raises.
     """
+    if rewards is not None and not (recipe is None and isinstance(resume, str | Path)):
+        recipe, rewards = (recipe or Recipe.load()).with_rewards(rewards), None
     announced = None
     if recipe is not None and parse_task(recipe.task["name"]).runs_code:
         # Before a run is looked for: a task of one's own completes its recipe, as that of its run is.
         announced = check_trust(recipe, trust_code)
         recipe = _completed(recipe, announced)
-    run, recipe, path = _open(recipe, out, resume, held)
+    run, recipe, path = _open(recipe, out, resume, held, rewards)
+    recipe.need_functions(f"train(resume={str(path)!r}, " if run else "")
     is_foreign = parse_task(recipe.task["name"]).runs_code
     if check is not None and not is_foreign:
         check(recipe)
@@ -71,11 +81,18 @@ def _completed(recipe: Recipe, announcement: str | None) -> Recipe:
 
 
 def _open(
-    recipe: Recipe | None, out: str | Path | None, resume: str | Path | bool | None, held: ExitStack
+    recipe: Recipe | None,
+    out: str | Path | None,
+    resume: str | Path | bool | None,
+    held: ExitStack,
+    rewards: Rewards | None,
 ) -> tuple[Run | None, Recipe, Path]:
-    """Do what `open_run` says, without checking other people's code."""
+    """Do what `open_run` says, without checking functions and other people's code.
+
+    `rewards` are for a named run that keeps its own recipe.
+    """
     if isinstance(resume, str | Path):
-        run, recipe = _open_named(recipe, out, resume, held)
+        run, recipe = _open_named(recipe, out, resume, held, rewards)
         return run, recipe, run.path
     recipe = recipe or Recipe.load()
     if resume or (resume is None and in_notebook()):
@@ -99,7 +116,7 @@ def _with_length_of(run: Run, recipe: Recipe) -> Recipe:
 
 
 def _open_named(
-    recipe: Recipe | None, out: str | Path | None, resume: str | Path, held: ExitStack
+    recipe: Recipe | None, out: str | Path | None, resume: str | Path, held: ExitStack, rewards: Rewards | None
 ) -> tuple[Run, Recipe]:
     """Lock the run that the user named, and return it with its recipe. A copy in a mirror is restored first.
 
@@ -119,7 +136,9 @@ def _open_named(
     _check_unfinished(run, recipe, resume)
     _lock(run.path, held)
     _check_unfinished(run, recipe, resume)
-    return run, _recipe_to_resume(run, recipe or run.recipe)
+    if recipe is None:
+        recipe = run.recipe if rewards is None else run.recipe.with_functions(rewards)
+    return run, _recipe_to_resume(run, recipe)
 
 
 def _check_unfinished(run: Run, recipe: Recipe | None, resume: str | Path) -> None:

@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.recipe.functions import arguments_for, missing_functions
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.runs import checkpoints, jsonl_repair, records
 from grpo_colab.runs.folders import check_free, clear, drawn_names, free_path, quote
@@ -124,12 +125,21 @@ class Run:
     def resume_command(self) -> str:
         """Return the command that resumes this run, together with the other runs of the same `grpo-colab draw`."""
         if self.path.name in drawn_names(self.path.parent):
+            functions = missing_functions(self.table("rewards"), {})
+            if functions:
+                return f"draw(resume={str(self.path.parent)!r}, {arguments_for(functions)}) in Python"
             return f"grpo-colab draw --resume {quote(self.path.parent)}"
         return self.resume_command_alone
 
     @property
     def resume_command_alone(self) -> str:
-        """Return the command that resumes this run and no other."""
+        """Return the command that resumes this run and no other.
+
+        It is a call in Python where the run needs functions that no command can give.
+        """
+        functions = missing_functions(self.table("rewards"), {})
+        if functions:
+            return f"train(resume={str(self.path)!r}, {arguments_for(functions)}) in Python"
         return f"grpo-colab train --resume {quote(self.path)}"
 
     @property

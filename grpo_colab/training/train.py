@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, overload
 
+from grpo_colab.errors import SettingError
 from grpo_colab.evaluation import evaluate
 from grpo_colab.evaluation.statistics import summary
 from grpo_colab.plan import check_disk
@@ -33,6 +34,7 @@ from grpo_colab.utils.stage import clock
 
 if TYPE_CHECKING:
     from grpo_colab.policy.policy import Policy
+    from grpo_colab.recipe.functions import Rewards
     from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.runs.records import AnswerRow
     from grpo_colab.tasks import Task
@@ -82,6 +84,8 @@ class Learner(Protocol[SetupT]):
 def train(
     recipe: Recipe | None = None,
     *,
+    rewards: Rewards | None = None,
+    reward_funcs: Rewards | None = None,
     out: str | Path | None = None,
     resume: str | Path | bool | None = None,
     loaded: Policy | None = None,
@@ -94,6 +98,8 @@ def train(
 def train(
     recipe: Recipe | None = None,
     *,
+    rewards: Rewards | None = None,
+    reward_funcs: Rewards | None = None,
     out: str | Path | None = None,
     resume: str | Path | bool | None = None,
     loaded: Policy | None = None,
@@ -105,6 +111,8 @@ def train(
 def train(
     recipe: Recipe | None = None,
     *,
+    rewards: Rewards | None = None,
+    reward_funcs: Rewards | None = None,
     out: str | Path | None = None,
     resume: str | Path | bool | None = None,
     loaded: Policy | None = None,
@@ -112,6 +120,11 @@ def train(
     dry_run: bool = False,
 ) -> Run | None:
     """Train `recipe` (the CPU default for None) by GRPO, evaluate it before and after, and return the run.
+
+    `rewards` are the recipe's [rewards], as in Recipe.load: a list of functions and names is all rewards that there
+    are, and a table of weights changes the recipe's own. `reward_funcs` is TRL's name for the same. A resumed run that
+    keeps its recipe keeps its rewards and weights. It has to be given again, as a list, the functions that its file
+    could not keep.
 
     `out` chooses the run folder (runs/<date>-<recipe> otherwise). `resume` goes on with a run that was stopped, killed
     or cut, from its last whole checkpoint: a run folder, or a copy in a mirror. It keeps its own recipe, or takes
@@ -128,17 +141,23 @@ def train(
     tripwire, RewardError for a reward that breaks, others for memory that runs out and for a run folder that cannot be
     written. Any other error of the training is raised with the command that resumes the run as a note.
     """
+    if reward_funcs is not None:
+        if rewards is not None:
+            problem, remedy = "is TRL's name for rewards, which are given as well", "leave one of them out"
+            raise SettingError(problem, setting="reward_funcs", remedy=remedy)
+        rewards = reward_funcs
     learner = GRPOLearner(dry_run)
     if dry_run:
-        try_out(learner, recipe, out=out, resume=resume, loaded=loaded, trust_code=trust_code)
+        try_out(learner, recipe, rewards=rewards, out=out, resume=resume, loaded=loaded, trust_code=trust_code)
         return None
-    return run_with(learner, recipe, out=out, resume=resume, loaded=loaded, trust_code=trust_code)
+    return run_with(learner, recipe, rewards=rewards, out=out, resume=resume, loaded=loaded, trust_code=trust_code)
 
 
 def run_with(
     learner: Learner[SetupT],
     recipe: Recipe | None = None,
     *,
+    rewards: Rewards | None = None,
     out: str | Path | None = None,
     resume: str | Path | bool | None = None,
     loaded: Policy | None = None,
@@ -153,7 +172,7 @@ def run_with(
     """
     began = time.monotonic()
     with contextlib.ExitStack() as held:
-        resumed, recipe, path, problems = open_checked(learner, recipe, out, resume, held, trust_code)
+        resumed, recipe, path, problems = open_checked(learner, recipe, out, resume, held, trust_code, rewards)
         run = resumed
         if resumed is None and is_first_process():
             check_disk(recipe, path)
@@ -223,6 +242,7 @@ def try_out(
     learner: Learner[SetupT],
     recipe: Recipe | None,
     *,
+    rewards: Rewards | None,
     out: str | Path | None,
     resume: str | Path | bool | None,
     loaded: Policy | None,
@@ -233,7 +253,7 @@ def try_out(
     The folder of a run to resume is locked meanwhile, and nothing is written to it. Raises what `train` raises.
     """
     with contextlib.ExitStack() as held:
-        resumed, recipe, path, problems = open_checked(learner, recipe, out, resume, held, trust_code)
+        resumed, recipe, path, problems = open_checked(learner, recipe, out, resume, held, trust_code, rewards)
         if resumed is None and is_first_process():
             check_disk(recipe, path)
         began = time.monotonic()
@@ -253,6 +273,7 @@ def open_checked(
     resume: str | Path | bool | None,
     held: contextlib.ExitStack,
     trust_code: bool,
+    rewards: Rewards | None,
 ) -> tuple[Run | None, Recipe, Path, Problems]:
     """Return what `open_run` returns, and the problems that the learner has checked, before anyone has to trust code.
 
@@ -265,7 +286,7 @@ def open_checked(
         info(f"grpo_colab {own_version()}: {recipe.name} (task {recipe.task['name']}, {recipe.model['model_name']})")
         found.append(learner.check(recipe))
 
-    run, recipe, path = open_run(recipe, out, resume, held, trust_code, check)
+    run, recipe, path = open_run(recipe, out, resume, held, trust_code, check, rewards)
     return run, recipe, path, found[0]
 
 

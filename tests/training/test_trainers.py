@@ -63,6 +63,7 @@ def test_unsloths_trainer_trains_through_the_same_code(patched: dict[str, Any]) 
         assert sum(split) == pytest.approx(row["step_time"])
     assert patched["completions"] == 3 * 2 * 8
     assert all(patched["golds"])  # what is logged is what the rewards were given
+    assert all(patched["own"])  # a Python function
     assert len(patched["written"]) == 3 * 2 * 8 + 8
     assert not any("(" in text for text in patched["written"])  # grpo.generation_kwargs.suppress_tokens, everywhere
     assert patched["evaluation"]["n"] == 8
