@@ -88,6 +88,12 @@ underscores; in Python it is `Recipe.load("NAME", TABLE={"SETTING": VALUE})`. `g
 with every setting resolved.
 """
 
+# What a library's table has beside the library's arguments.
+OURS_AMONG = {
+    "model": " One setting is ours: `chat_template`, the path of a Jinja file that takes the place of the model's own "
+    "chat template. A run keeps its text."
+}
+
 
 def reference() -> str:
     """Return the whole file."""
@@ -125,12 +131,12 @@ def _settings(recipes: Mapping[str, Recipe]) -> Iterable[str]:
     for table, owner in OWNERS.items():
         yield (
             f"### [{table}]\n\nThe arguments of `{owner}`, under their own names; all that the installed release takes "
-            "are allowed. The presets set:\n"
+            f"are allowed.{OURS_AMONG.get(table, '')} The presets set:\n"
         )
         yield _set_by_presets(table, values)
     yield (
         "### [rewards]\n\nA reward's name and its weight. A weight of 0 only logs it, `false` takes it out. Names are "
-        "under [Rewards](#rewards). The presets set:\n"
+        "under [Rewards](#rewards). In Python also a function, or a list that is all there is. The presets set:\n"
     )
     yield _set_by_presets("rewards", values)
     for table, kind in OWN_TABLES.items():

@@ -52,7 +52,7 @@ def blocks(path: Path) -> list[Block]:
     text = path.read_text(encoding="utf-8")
     for fence in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         before = text[: fence.start()].rstrip().rpartition("\n\n")[2]
-        named = re.findall(r"`([\w-]+\.(?:py|toml|jsonl))`", before) if before.endswith(":") else []
+        named = re.findall(r"`([\w-]+\.(?:py|toml|jsonl|jinja))`", before) if before.endswith(":") else []
         found.append(Block(fence[1], fence[2], named[0] if named else None))
     return found
 

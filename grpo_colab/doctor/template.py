@@ -19,14 +19,14 @@ ASK: Final = """
 import json, os, sys
 os.environ["HF_HUB_OFFLINE"] = "1"
 from grpo_colab.errors import SettingError
-from grpo_colab.policy.templates import check_prompts, load_tokenizer
+from grpo_colab.policy.templates import check_prompts, load_tokenizer, with_chat_template
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.tasks import Problem, load_task
 from grpo_colab.tasks.names import parse_task
 from grpo_colab.utils.toml_reading import parse_toml
 
 recipe = Recipe.model_validate(parse_toml(sys.argv[1]))
-tokenizer, found = load_tokenizer(recipe), None
+tokenizer, found = with_chat_template(recipe, load_tokenizer(recipe)), None
 if tokenizer is not None:
     found = ["", ""]
     try:

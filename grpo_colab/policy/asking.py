@@ -89,9 +89,14 @@ class Asking:
                 decoding[key] = recipe.grpo[key]
         return cls(_table(recipe, "chat_template_kwargs"), {**decoding, **_table(recipe, "generation_kwargs")})
 
-    def prompt_text(self, tokenizer: Any, prompt: Sequence[Message]) -> str:
-        """Return a conversation as the tokenizer's chat template writes it, up to where the answer begins."""
-        return tokenizer.apply_chat_template(list(prompt), tokenize=False, add_generation_prompt=True, **self.template)
+    def prompt_text(self, tokenizer: Any, prompt: Sequence[Message], generation_prompt: bool = True) -> str:
+        """Return a conversation as the tokenizer's chat template writes it, up to where the answer begins.
+
+        Without `generation_prompt`, return it up to where its last message ends.
+        """
+        return tokenizer.apply_chat_template(
+            list(prompt), tokenize=False, add_generation_prompt=generation_prompt, **self.template
+        )
 
     def prompt_ids(self, tokenizer: Any, prompt: Sequence[Message]) -> list[int]:
         """Return the tokens of `prompt_text`; the template has written the special tokens already."""

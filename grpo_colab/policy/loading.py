@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.policy.asking import Asking
 from grpo_colab.policy.policy import Policy
+from grpo_colab.policy.templates import with_chat_template
+from grpo_colab.recipe.validation import CHAT_TEMPLATE
 from grpo_colab.utils.hub import check_hub, not_loaded
 from grpo_colab.utils.memory import out_of_memory
 from grpo_colab.utils.stack import import_unsloth
@@ -62,7 +64,7 @@ def load_policy(recipe: Recipe, device: Device, adapter: Path | None = None) -> 
             remedy="write settings that PEFT takes for this model, such as the names of its own modules in "
             "lora.target_modules",
         ) from error
-    policy = Policy(model, tokenizer, Asking.of(recipe))
+    policy = Policy(model, with_chat_template(recipe, tokenizer), Asking.of(recipe))
     if adapter is not None:
         policy.load_adapter(adapter)
     return policy
@@ -82,7 +84,7 @@ def _choose_threads(model: Any) -> None:
 
 
 def model_arguments(recipe: Recipe, device: Device) -> dict[str, Any]:
-    """Return the recipe's [model] table as arguments of from_pretrained.
+    """Return the recipe's [model] table as arguments of from_pretrained, without the chat template, which is ours.
 
     The model's path and dtype are resolved, and vLLM is on only where it can run. With vLLM, the LoRA rank becomes
     max_lora_rank unless that is set, and for a GPU below compute capability 8.0 UNSLOTH_VLLM_NO_FLASHINFER is set in
@@ -91,6 +93,7 @@ def model_arguments(recipe: Recipe, device: Device) -> dict[str, Any]:
     import torch
 
     arguments = {**recipe.model, "model_name": recipe.model_path}
+    arguments.pop(CHAT_TEMPLATE, None)
     if isinstance(arguments.get("dtype"), str):
         arguments["dtype"] = getattr(torch, arguments["dtype"], None)
         if not isinstance(arguments["dtype"], torch.dtype):

@@ -1,4 +1,7 @@
-"""Check a tokenizer before the weights are loaded: can its chat template write the prompts, and does an answer end?"""
+"""Check a tokenizer before the weights are loaded: can its chat template write the prompts, and does an answer end?
+
+A recipe may bring a chat template of its own, as model.chat_template. It takes the place of the model's everywhere.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.policy.asking import Asking
+from grpo_colab.recipe.validation import CHAT_TEMPLATE
 from grpo_colab.tasks.conversations import without_system
 from grpo_colab.utils.hub import check_hub
 
@@ -37,6 +41,19 @@ def load_tokenizer(recipe: Recipe, may_run_code: bool = False, download: bool = 
         return None
 
 
+def with_chat_template(recipe: Recipe, tokenizer: Any) -> Any:
+    """Give a tokenizer or a processor the chat template of model.chat_template, and return it.
+
+    Without that setting it keeps the model's own. A `tokenizer` of None, which could not be loaded, stays None.
+    """
+    template = recipe.model.get(CHAT_TEMPLATE)
+    if template is not None and tokenizer is not None:
+        tokenizer.chat_template = template
+        if hasattr(tokenizer, "tokenizer"):  # of a processor
+            tokenizer.tokenizer.chat_template = template
+    return tokenizer
+
+
 def check_prompts(recipe: Recipe, task: Task, problems: Sequence[Problem], tokenizer: Any) -> None:
     """Raise SettingError for a tokenizer that cannot write the prompt of each problem, or cannot end an answer.
 
@@ -59,7 +76,7 @@ def check_prompts(recipe: Recipe, task: Task, problems: Sequence[Problem], token
                 value=task.system_prompt,
                 remedy='write task.system_prompt = "", and ask for the format in the problems, or take another model',
             )
-        remedy = "take another model, or write a chat template that takes it into the model's folder"
+        remedy = "write model.chat_template, the file of a template that takes it, or take another model"
         if own[0]["role"] == "system" and _trouble(asking, tokenizer, without_system(own)) is None:
             remedy = "take the system message out of the data, or take another model"
         raise SettingError(
@@ -68,14 +85,20 @@ def check_prompts(recipe: Recipe, task: Task, problems: Sequence[Problem], token
 
 
 def check_tokenizer(recipe: Recipe, tokenizer: Any) -> None:
-    """Raise SettingError for a tokenizer without a chat template or without an end token."""
+    """Raise SettingError for a tokenizer without a chat template or without an end token.
+
+    Also raises it for a recipe's own chat template that is no Jinja, or that writes no prompt: neither the user's
+    message alone nor one with a system message before it.
+    """
     named: dict[str, Any] = {"setting": "model.model_name", "value": recipe.model["model_name"]}
     if not getattr(tokenizer, "chat_template", None):
         raise SettingError(
             "its tokenizer has no chat template, so that no prompt can be written",
-            remedy=f"{INSTRUCT}, or put a chat_template.jinja into the model's folder",
+            remedy=f'{INSTRUCT}, or write model.chat_template = "template.jinja", the file of one',
             **named,
         )
+    if CHAT_TEMPLATE in recipe.model:
+        _check_own_template(recipe, tokenizer)
     if tokenizer.eos_token_id is None:
         raise SettingError(
             "its tokenizer has no end token, so that no answer could end",
@@ -84,16 +107,34 @@ def check_tokenizer(recipe: Recipe, tokenizer: Any) -> None:
         )
 
 
-def _trouble(asking: Asking, tokenizer: Any, prompt: Sequence[Message]) -> str | None:
+def _check_own_template(recipe: Recipe, tokenizer: Any) -> None:
+    """Raise SettingError for a template of the recipe's own that no prompt can be written with."""
+    asking, user = Asking.of(recipe), {"role": "user", "content": "What is 1 + 1?"}
+    for generation_prompt in (True, False):
+        trouble = _trouble(asking, tokenizer, [user], generation_prompt)
+        with_system = [{"role": "system", "content": "Answer in one word."}, user]
+        if trouble is None or _trouble(asking, tokenizer, with_system, generation_prompt) is None:
+            continue
+        raise SettingError(
+            f"writes no prompt{'' if generation_prompt else ' without add_generation_prompt'} ({trouble})",
+            setting=f"model.{CHAT_TEMPLATE}",
+            value=recipe.model[CHAT_TEMPLATE],
+            remedy="mend its file, or take the setting out, so that the model's own template is used",
+        )
+
+
+def _trouble(asking: Asking, tokenizer: Any, prompt: Sequence[Message], generation_prompt: bool = True) -> str | None:
     """Return on one line why the chat template does not write a prompt; None where it does.
 
     A message that it leaves out is a reason, too: then different problems could be one prompt. What an assistant said
     does not count, since some templates take its reasoning out.
     """
-    from jinja2 import TemplateError
+    from jinja2 import TemplateError, TemplateSyntaxError
 
     try:
-        written = " ".join(asking.prompt_text(tokenizer, prompt).split())
+        written = " ".join(asking.prompt_text(tokenizer, prompt, generation_prompt).split())
+    except TemplateSyntaxError as error:
+        return f"line {error.lineno}: {one_line(error)}"
     except (TemplateError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         return one_line(error)
     for number, message in enumerate(prompt, 1):

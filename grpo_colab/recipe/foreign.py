@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def foreign_settings(recipe: Recipe) -> list[str]:
     """Return the dotted names of the settings that make a run execute code from outside this package.
 
-    These are a task of others, the graders and rewards of others, and settings such as trust_remote_code. A function that Python
+    These are tasks, graders and rewards of others, and settings such as trust_remote_code. A function that Python
     code gives is none: whoever gives it is there. Nothing is imported.
     """
     settings = ["task.name"] if parse_task(recipe.task["name"]).runs_code else []

@@ -14,7 +14,8 @@ from pydantic.errors import PydanticUserError
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.reading import renamed
 from grpo_colab.recipe.schema import Prompts, Text, typed
-from grpo_colab.recipe.validation import checked_options, checked_weights, rewards_of_task
+from grpo_colab.recipe.task_table import checked_options
+from grpo_colab.recipe.validation import checked_weights, rewards_of_task
 from grpo_colab.tasks import options_of
 from grpo_colab.tasks.names import parse_task
 from grpo_colab.tasks.own_tasks import own_class, own_rewards

@@ -6,10 +6,8 @@ arguments the libraries take. Here is what connects two settings or two tables. 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError, nearest, one_line, one_of
@@ -20,25 +18,26 @@ from grpo_colab.recipe.schema import (
     Evaluation,
     Hindsight,
     Pretraining,
-    Prompts,
     Tripwires,
     own_table,
     secrets_in,
     typed,
 )
+from grpo_colab.recipe.task_table import checked_task
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.rewards.static_check import check_without_import
-from grpo_colab.tasks import TASKS, task_class, task_options, unpayable_rewards
-from grpo_colab.tasks.drawing.images import image_text, load_image
-from grpo_colab.tasks.names import OTHER_NAMES, check_task_name, parse_task
-from grpo_colab.tasks.sources import is_fixed
+from grpo_colab.tasks import TASKS, task_class, unpayable_rewards
+from grpo_colab.tasks.names import OTHER_NAMES, parse_task
 from grpo_colab.text import masked
-from grpo_colab.utils.files import expanded, is_folder, read_bytes
+from grpo_colab.utils.files import check_name, expanded, is_folder, read_bytes
 
 # Settings that are texts even if they look like a number, as a commit may.
 ALWAYS_TEXT = ("model_name", "revision", "token")
 # Settings of [grpo] whose texts TRL compares with those that it knows, some only in the middle of a step.
 COMPARED = ("loss_type", "scale_rewards", "importance_sampling_level", "multi_objective_aggregation")
+# The setting of [model] that is ours and not the loader's, and the most bytes of the file that it names.
+CHAT_TEMPLATE = "chat_template"
+MOST_TEMPLATE = 1 << 16
 # Settings that every recipe must have -> what to write if one is missing.
 REQUIRED = {
     "task.name": f"name a task: {', '.join(TASKS)}, {OTHER_NAMES}",
@@ -56,6 +55,7 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
     """
     # In Python, None leaves a setting to the library's default. TOML has no None.
     tables = {table: {key: value for key, value in read[table].items() if value is not None} for table in TABLES}
+    template = tables["model"].pop(CHAT_TEMPLATE, None)
     for table in PASSED_THROUGH:
         tables[table] = {key: _checked_argument(table, key, value) for key, value in tables[table].items()}
     for setting, remedy in REQUIRED.items():
@@ -63,11 +63,13 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
         if key not in tables[table]:
             raise SettingError("is missing", setting=setting, remedy=remedy)
     model, lora, grpo = tables["model"], tables["lora"], tables["grpo"]
-    task = _checked_task(tables["task"], seed=grpo.setdefault("seed", 42))
+    task = checked_task(tables["task"], seed=grpo.setdefault("seed", 42))
     lora.setdefault("random_state", grpo["seed"])
     folder = expanded(model["model_name"])
     if is_folder(folder):
         model["model_name"] = str(folder.absolute())
+    if template is not None:
+        model[CHAT_TEMPLATE] = _checked_chat_template(template)
     grpo.setdefault("max_completion_length", 512)  # TRL's own default, made visible
     _check_grpo(grpo)
     _check_lengths(task, model, grpo)
@@ -171,6 +173,37 @@ def _checked_argument(table: str, key: str, value: Any) -> Any:
     return typed(str if key in ALWAYS_TEXT else accepted[key], value, setting)
 
 
+def _checked_chat_template(given: Any) -> str:
+    """Return the text of model.chat_template, which is that text or the path of its file.
+
+    A recipe keeps the text, since a resumed run must not depend on the file. Whether it is sound Jinja, and writes a
+    prompt, is for `policy.templates` to tell. Raises SettingError for a file that cannot be read, for one that shows
+    nothing of a conversation, and for one with a secret.
+    """
+    setting = f"model.{CHAT_TEMPLATE}"
+    text: str = typed(str, given, setting)
+    named = {"setting": setting, "value": text}
+    if not any(mark in text for mark in ("{{", "{%", "\n")):
+        path = expanded(text)
+        check_name(setting, path)
+        try:
+            text = read_bytes(path, MOST_TEMPLATE, follow=True).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise SettingError("is not UTF-8", remedy="save it as UTF-8", **named) from None
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or one_line(error)
+            remedy = "write the path of a Jinja file"
+            raise SettingError(f"cannot be read ({why})", remedy=remedy, **named) from None
+        text = text.replace("\r\n", "\n").replace("\r", "\n")  # as transformers reads a template
+    if "{{" not in text:
+        remedy = "write a Jinja template with {{ message.content }} in it"
+        raise SettingError("shows nothing of a conversation", remedy=remedy, **named)
+    if masked(text) != text:
+        problem = "has what looks like a secret, and a run writes it to its folder"
+        raise SettingError(problem, remedy="take that out of the file", **named)
+    return text
+
+
 def _check_grpo(grpo: Mapping[str, Any]) -> None:
     """Raise SettingError for values that TRL itself would refuse only in the middle of a run.
 
@@ -219,76 +252,6 @@ def _check_lengths(task: Mapping[str, Any], model: Mapping[str, Any], grpo: Mapp
             value=context,
             remedy=f"write {longest} or more, or make one of them smaller",
         )
-
-
-def _checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Return the [task] table typed, with `seed` as its default seed, and with absolute paths.
-
-    A drawing's image that is the path of a file is read, and replaced by its rows of pixels. The settings of a class of
-    somebody's own are not known before it is imported: see `own_task`. Raises SettingError for an unknown task, for a
-    setting that the task does not have, and for a value of another type.
-    """
-    common = own_table(Prompts, "task", {key: value for key, value in values.items() if key in Prompts.model_fields})
-    name = parse_task(common.name)
-    if name.runs_code:
-        check_task_name(name)
-    own = {key: value for key, value in values.items() if key not in Prompts.model_fields}
-    chosen = checked_options(common.name, dict.fromkeys(own, Any) if name.is_own else task_options(common.name), own)
-    for key in ("path", "test_path"):
-        if isinstance(chosen.get(key), str) and not is_fixed(chosen[key]):
-            chosen[key] = str(expanded(chosen[key]).absolute())
-    if chosen.get("grader"):
-        chosen["grader"] = _absolute_function(chosen["grader"])
-        try:
-            check_without_import(chosen["grader"])
-        except SettingError as error:
-            raise error.replace(setting="task.grader", value=chosen["grader"]) from None
-    if not name.is_own and chosen.get("schema"):
-        chosen["schema"] = _schema_text(chosen["schema"])
-    # Keep the content of an image's file in place of its name: a resumed run must not depend on the file.
-    image = chosen.get("image", "")
-    if common.name == "drawing" and len(image) < 256 and Path(image).is_file():
-        chosen["image"] = image_text(load_image(image)).replace("\n", "/")
-    chosen.setdefault("seed", seed)
-    return common.model_dump(exclude_none=True) | chosen
-
-
-def _absolute_function(name: str) -> str:
-    """Return the name of a function of a file, `my.py:grade`, with its absolute path; any other name as it is."""
-    file, colon, function = name.rpartition(":")
-    return f"{expanded(file).absolute()}:{function}" if colon and file.endswith(".py") else name
-
-
-def _schema_text(schema: Mapping[str, Any] | str) -> str:
-    """Return a JSON schema: the content of the file that it names, for a resumed run, or the text that it is itself.
-
-    Raises SettingError for a file that cannot be read.
-    """
-    if isinstance(schema, Mapping):  # a table of TOML
-        return json.dumps(schema)
-    if schema.lstrip().startswith("{"):
-        return schema
-    try:
-        return " ".join(read_bytes(expanded(schema), follow=True).decode().split())
-    except (OSError, UnicodeDecodeError) as error:
-        problem = f"no file of this name can be read ({one_line(error)})"
-        remedy = "write the path of a file with a JSON schema, or the schema itself"
-        raise SettingError(problem, setting="task.schema", value=schema, remedy=remedy) from None
-
-
-def checked_options(task: str, options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task's own settings, typed by `options`, which maps their names to their types.
-
-    Raises SettingError for a setting that the task does not have, and for a value of another type.
-    """
-    for key in values:
-        if key not in options:
-            problem = f"the task {parse_task(task).label!r} has no such setting"
-            remedy = one_of(key, [*Prompts.model_fields, *options])
-            if key in task_options("dataset").keys() - task_options("word_problems"):
-                remedy = 'write task.name = "dataset" too, for problems of your own'
-            raise SettingError(problem, setting=f"task.{key}", remedy=remedy)
-    return {key: typed(options[key], values[key], f"task.{key}") for key in options if key in values}
 
 
 def _checked_budget(values: Mapping[str, Any], max_completion_length: int) -> Budget:

@@ -21,7 +21,7 @@ from grpo_colab.evaluation import evaluate
 from grpo_colab.plan import answers_at_once
 from grpo_colab.policy.asking import check_asking
 from grpo_colab.policy.policy import Policy
-from grpo_colab.policy.templates import check_prompts, load_tokenizer
+from grpo_colab.policy.templates import check_prompts, load_tokenizer, with_chat_template
 from grpo_colab.rewards import call_reward, reward_name
 from grpo_colab.runs import checkpoints
 from grpo_colab.runs.records import reaches, weighted_reward
@@ -78,7 +78,7 @@ class HindsightLearner:
         check_foreign_rewards(recipe, held_out, held_out)
         check_asking(recipe, device)
         tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe, may_run_code=True)
-        check_prompts(recipe, task, held_out, tokenizer)
+        check_prompts(recipe, task, held_out, with_chat_template(recipe, tokenizer))
         # `newest_whole` would set damaged ones aside here, and `learn` could not say so.
         has_checkpoint = run is not None and None in map(checkpoints.damage, checkpoints.saved(run.checkpoints))
         adapter = None

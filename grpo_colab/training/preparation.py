@@ -19,7 +19,7 @@ from grpo_colab.plan import GIB, BatchPlan, CannotEstimate, answers_at_once, pla
 from grpo_colab.policy.asking import Asking
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
-from grpo_colab.policy.templates import check_prompts, load_tokenizer
+from grpo_colab.policy.templates import check_prompts, load_tokenizer, with_chat_template
 from grpo_colab.rewards import call_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.tasks import column_values
@@ -104,7 +104,7 @@ def prepare(
 
     recipe, loading, batch_plan, planned = fit_to_device(recipe, device, loaded, resumed=run is not None)
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe, may_run_code=True)
-    check_prompts(recipe, task, [*problems, *held_out], tokenizer)
+    check_prompts(recipe, task, [*problems, *held_out], with_chat_template(recipe, tokenizer))
     adapter = None
     if recipe.pretraining and not (loaded or dry_run):
         phases.begin("pre-training")

@@ -47,7 +47,7 @@ def check(name: str, **overrides: Any) -> None:
 
 def test_no_chat_template(tmp_path: Path) -> None:
     name = model(tmp_path / "m", chat_template=None)
-    with refused("model.model_name", name, problem="no chat template", remedy="chat_template.jinja"):
+    with refused("model.model_name", name, problem="no chat template", remedy="model.chat_template = "):
         check(name)
 
 
