@@ -1,4 +1,4 @@
-"""Check the table [task]: its settings by the task's class, with paths, schemas and images as a resumed run finds them."""
+"""Check the table [task]: its settings by the task's class; paths, schemas and images as a resumed run finds them."""
 
 from __future__ import annotations
 
