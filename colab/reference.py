@@ -200,10 +200,13 @@ def _tasks() -> Iterable[str]:
     for name in TASKS:
         cls = task_class(name)
         rows = [
-            (f"`{option}`", _type(kind), _code(_option_default(cls, option)))
+            (f"`{option}`", _type(kind), _code(_option_default(cls, option)), _option_description(cls, option))
             for option, kind in task_options(name).items()
         ]
-        yield f"### {name}\n\n{_summary(cls)}\n\n" + _table(("setting", "values", "default"), rows)
+        head = ("setting", "values", "default", "what it is")
+        if not any(description for *_, description in rows):
+            head, rows = head[:3], [row[:3] for row in rows]
+        yield f"### {name}\n\n{_summary(cls)}\n\n" + _table(head, rows)
 
 
 def _option_default(cls: type, option: str) -> Any:
@@ -212,6 +215,15 @@ def _option_default(cls: type, option: str) -> Any:
         if option in parameters:
             return parameters[option].default
     raise KeyError(option)
+
+
+def _option_description(cls: type, option: str) -> str:
+    """Return the text that an option's type is annotated with; an empty one for none."""
+    for one in cls.__mro__:
+        hints = typing.get_type_hints(one.__init__, include_extras=True) if "__init__" in vars(one) else {}
+        if option in hints:
+            return next((text for text in getattr(hints[option], "__metadata__", ()) if isinstance(text, str)), "")
+    return ""
 
 
 def _rewards() -> str:
@@ -280,6 +292,8 @@ def _type(kind: Any) -> str:
         return " or ".join(_type(one) for one in typing.get_args(kind) if one is not type(None))
     if typing.get_origin(kind) is typing.Literal:
         return ", ".join(map(str, typing.get_args(kind)))
+    if typing.get_origin(kind) is list:
+        return "list"
     return {bool: "true or false", str: "text", int: "whole number", float: "number"}.get(kind, str(kind))
 
 

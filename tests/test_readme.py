@@ -173,7 +173,7 @@ def parse(words: list[str]) -> None:
     parent = cli.make_context("grpo-colab", [], resilient_parsing=True)
     context = cli.commands[words[0]].make_context(words[0], words[1:], parent=parent)
     values: dict[str, Any] = context.params
-    if words[0] in ("train", "plan", "doctor", "recipes"):
+    if words[0] in ("train", "plan", "doctor", "recipes", "data"):
         if values.get("resume"):
             Recipe.load(**parse_overrides(values["words"])[1])
         else:

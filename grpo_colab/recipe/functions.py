@@ -105,6 +105,34 @@ def missing_functions(names: Iterable[str], functions: Mapping[str, Any]) -> lis
     return [name for name in names if parse_reward(name).given and name not in functions]
 
 
+def need_given(weights: Mapping[str, float], functions: Mapping[str, Any], resume: str = "") -> None:
+    """Raise SettingError for a reward of [rewards] whose function is missing. Nothing is imported.
+
+    `resume` is the call that resumes the run with a list of functions, up to that list.
+    """
+    missing, needed = missing_functions(weights, functions), missing_functions(weights, {})
+    if missing:
+        table = ", ".join(f"{parse_reward(name).attribute}: {weights[name]}" for name in needed)
+        call = f"{resume}{arguments_for(needed)})" if resume else f"train(recipe, rewards={{{table}}})"
+        raise SettingError(
+            "is a Python function, which no file keeps and this process was not given",
+            setting=f"rewards.{missing[0]}",
+            value=weights[missing[0]],
+            remedy=f"give it, in Python: {call}",
+        )
+
+
+def need_known(names: Iterable[str], weights: Mapping[str, float]) -> None:
+    """Raise SettingError for a reward of a list that a run, which keeps its own rewards, does not have."""
+    for name in names:
+        if name not in weights:
+            raise SettingError(
+                "is not among the rewards of the run, which keeps its own",
+                setting=f"rewards.{name}",
+                remedy="leave it out of the list, or give a table with its weight, as in rewards={my_reward: 0.5}",
+            )
+
+
 def arguments_for(names: Iterable[str]) -> str:
     """Return the argument that gives these functions again: `rewards=[brevity_reward]`."""
     return f"rewards=[{', '.join(parse_reward(name).attribute for name in names)}]"

@@ -10,9 +10,6 @@ under their own names. `[task]` holds those of the task's class. `[rewards]` map
 takes a reward out. The other three are ours: see Budget, Tripwires and Evaluation. Drawing tasks may have three more:
 Hindsight, Pretraining, and `[sweep]`, which maps settings to the values that `grpo-colab draw --sweep` tries.
 Of preset, file and overrides, the later one wins, setting by setting.
-
-`reading` merges presets and files, `validation` checks what they say, `trust` decides whose code may run, and
-`own_task` adds what only the class of a task of one's own can say.
 """
 
 from __future__ import annotations
@@ -28,10 +25,11 @@ from grpo_colab.errors import SettingError
 from grpo_colab.recipe.foreign import check_function, foreign_settings, named_function
 from grpo_colab.recipe.functions import (
     Rewards,
-    arguments_for,
     comment,
     given_rewards,
     missing_functions,
+    need_given,
+    need_known,
 )
 from grpo_colab.recipe.own_task import completed_tables
 from grpo_colab.recipe.reading import (
@@ -56,6 +54,7 @@ from grpo_colab.recipe.schema import (
     secrets_in,
     without_secrets,
 )
+from grpo_colab.recipe.task_table import with_given_rows
 from grpo_colab.recipe.validation import (
     checked_reward,
     checked_tables,
@@ -67,17 +66,12 @@ from grpo_colab.recipe.validation import (
 from grpo_colab.rewards import reward_name
 from grpo_colab.rewards.resolve import MissingColumn, parse_reward
 from grpo_colab.tasks import Task, load_task
+from grpo_colab.tasks.dataset import Dataset
 from grpo_colab.tasks.names import parse_task
-from grpo_colab.tasks.sources import is_remote
+from grpo_colab.tasks.sources import RunFiles
 from grpo_colab.text import masked
 
-__all__ = [
-    "DEFAULT_PRESET",
-    "DRAWING_TABLES",
-    "TABLES",
-    "Recipe",
-    "preset_names",
-]
+__all__ = ["DEFAULT_PRESET", "DRAWING_TABLES", "TABLES", "Recipe", "preset_names"]
 
 TINY_MODEL: Path = Path(__file__).parents[1] / "tiny" / "word-problems"
 OWN_MODELS = {"tiny": TINY_MODEL, "tiny-drawing": TINY_MODEL.with_name("drawing")}
@@ -106,6 +100,8 @@ class Recipe(Table):
     _rewards_to_add: dict[str, Any] | None = PrivateAttr(None)
     # Those of [rewards] that Python code gave as functions, by their names there.
     _functions: dict[str, Callable[..., Any]] = PrivateAttr(default_factory=dict)
+    # Where the files are that task.path names as run:NAME: a run folder, or their texts before there is one.
+    _run_files: RunFiles = PrivateAttr(None)
 
     def __eq__(self, other: object) -> bool:
         """Tell whether `other` is a recipe with the same name, description and tables.
@@ -139,6 +135,8 @@ class Recipe(Table):
         recipe = cls(**checked_tables(tables))
         recipe._rewards_to_add = dict(tables["rewards"]) if tables.get("own_rewards") else None
         recipe._keep_functions(overrides.get("rewards", {}))
+        if Path(source).suffix == ".toml":
+            recipe._run_files = Path(source).parent
         recipe._check_across_tables()
         return recipe.with_user_overrides(overrides)
 
@@ -158,13 +156,7 @@ class Recipe(Table):
         """
         if not given_rewards(rewards).are_all:
             return self.with_rewards(rewards)
-        for name in renamed("rewards", rewards):
-            if name not in self.rewards:
-                raise SettingError(
-                    "is not among the rewards of the run, which keeps its own",
-                    setting=f"rewards.{name}",
-                    remedy="leave it out of the list, or give a table with its weight, as in rewards={my_reward: 0.5}",
-                )
+        need_known(renamed("rewards", rewards), self.rewards)
         return self._with_weights(self.rewards, rewards)
 
     def _with_weights(self, weights: Mapping[str, Any], rewards: Rewards) -> Recipe:
@@ -211,8 +203,7 @@ class Recipe(Table):
         task = self.load_task()
         task.check_model(self.model["model_name"], self.model_path)
         need_payable_rewards(self.rewards, self.task)
-        # The columns of a data set on the hub are known once it is downloaded, which is not now.
-        columns = None if is_remote(self.task.get("path")) else task.reward_columns()
+        columns = task.reward_columns() if getattr(task, "columns_known", True) else None
         for name in self.rewards:
             try:
                 if name in self._functions:
@@ -257,8 +248,29 @@ class Recipe(Table):
 
         Raises SettingError for settings that the task's class refuses, such as a folder without the data.
         """
-        options = {key: value for key, value in self.task.items() if key not in Prompts.model_fields}
-        return load_task(self.task["name"], **options)
+        own = {key: value for key, value in self.task.items() if key not in Prompts.model_fields}
+        task = load_task(self.task["name"], **own)
+        if isinstance(task, Dataset):
+            task.run_files = self._run_files
+        return task
+
+    def with_dataset(self, dataset: Any) -> Recipe:
+        """Return a copy whose problems are those of `dataset`, which its run will keep in its folder.
+
+        `dataset` is a datasets.Dataset, a DatasetDict, a DataFrame, or a list of dicts or Problems. A task of another
+        name becomes the task `dataset`, and keeps the settings that every task has. Raises SettingError for what is no
+        such data set, for a recipe that names a `task.path` of its own, and for a drawing task.
+        """
+        task, texts = with_given_rows(self.task, dataset)
+        recipe = self.model_copy(update={"task": task})
+        recipe._run_files = texts
+        recipe._check_across_tables()
+        return recipe
+
+    @property
+    def data_files(self) -> Mapping[str, str]:
+        """Return the texts of the data files that a run of this recipe is to keep, by their names; mostly none."""
+        return {} if self._run_files is None or isinstance(self._run_files, Path) else self._run_files
 
     def completed_by_task(self) -> Recipe:
         """Return the recipe checked by a task of others, with the rewards that the task brings: see `own_task`.
@@ -302,16 +314,7 @@ class Recipe(Table):
 
         `resume` is the call that resumes the run of this recipe with a list of functions, up to that list.
         """
-        missing, needed = self.missing_functions, missing_functions(self.rewards, {})
-        if missing:
-            weights = ", ".join(f"{parse_reward(name).attribute}: {self.rewards[name]}" for name in needed)
-            call = f"{resume}{arguments_for(needed)})" if resume else f"train(recipe, rewards={{{weights}}})"
-            raise SettingError(
-                "is a Python function, which no file keeps and this process was not given",
-                setting=f"rewards.{missing[0]}",
-                value=self.rewards[missing[0]],
-                remedy=f"give it, in Python: {call}",
-            )
+        need_given(self.rewards, self._functions, resume)
 
     def reward_functions(self) -> list[Callable[..., Any]]:
         """Return the functions of [rewards], in its order. This imports and runs the files and modules that it names.

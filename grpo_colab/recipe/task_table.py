@@ -10,10 +10,12 @@ from typing import Any
 from grpo_colab.errors import SettingError, one_line, one_of
 from grpo_colab.recipe.schema import Prompts, own_table, typed
 from grpo_colab.rewards.static_check import check_without_import
-from grpo_colab.tasks import task_options
+from grpo_colab.tasks import task_class, task_options
+from grpo_colab.tasks.dataset import Dataset
 from grpo_colab.tasks.drawing.images import image_text, load_image
+from grpo_colab.tasks.given_rows import json_lines_of
 from grpo_colab.tasks.names import check_task_name, parse_task
-from grpo_colab.tasks.sources import is_fixed
+from grpo_colab.tasks.sources import RUN, is_fixed
 from grpo_colab.utils.files import expanded, read_bytes
 
 
@@ -85,3 +87,24 @@ def checked_options(task: str, options: Mapping[str, Any], values: Mapping[str, 
                 remedy = 'write task.name = "dataset" too, for problems of your own'
             raise SettingError(problem, setting=f"task.{key}", remedy=remedy)
     return {key: typed(options[key], values[key], f"task.{key}") for key in options if key in values}
+
+
+def with_given_rows(task: Mapping[str, Any], dataset: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the table [task] for the problems of `dataset`, and the texts of the files that a run keeps of them.
+
+    See `Recipe.with_dataset`, also for its errors.
+    """
+    if task["name"] == "drawing":
+        remedy = "begin with another preset, such as gsm8k-tiny"
+        raise SettingError("draws its own problems", setting="task.name", value="drawing", remedy=remedy)
+    kept = {key: value for key, value in task.items() if key in (*Prompts.model_fields, *task_options("dataset"))}
+    if not issubclass(task_class(kept["name"]), Dataset):
+        kept.pop("path", None)
+        kept["name"] = Dataset.name
+    for setting in ("path", "test_path"):
+        if setting in kept:
+            problem, remedy = "names other problems than dataset=", "leave out one of the two"
+            raise SettingError(problem, setting=f"task.{setting}", value=kept[setting], remedy=remedy)
+    texts = json_lines_of(dataset)
+    names = dict(zip(("path", "test_path"), (f"{RUN}{name}" for name in texts), strict=False))
+    return {**kept, **names}, texts

@@ -2,6 +2,7 @@
 
     runs/2026-11-21-word-problems-tiny/
         recipe.toml         resolved; running it again repeats the run
+        data-*.jsonl        the problems that a Python program gave, or train-*.jsonl and test-*.jsonl of them
         environment.json    versions, device, seeds
         metrics.jsonl       one line per step
         completions.jsonl   the policy's completions, with each reward and the advantage
@@ -86,7 +87,9 @@ class Run:
         with files.unwritable_refused("--out", path, "choose another folder"):
             path.mkdir(parents=True, exist_ok=True)
             clear(path)
-            files.write_text(path / "recipe.toml", recipe.to_toml())
+            for name, text in recipe.data_files.items():
+                files.write_text(path / name, text)
+            files.write_text(path / "recipe.toml", recipe.to_toml())  # last: it makes the folder a run
         return cls(path)
 
     def __repr__(self) -> str:

@@ -171,6 +171,11 @@ class Task(ABC):
         """Return the four tags of a completion: those around its reasoning, and those around its answer."""
         return f"<{self.reasoning_tag}>", f"</{self.reasoning_tag}>", f"<{self.answer_tag}>", f"</{self.answer_tag}>"
 
+    @property
+    def columns_known(self) -> bool:
+        """Tell whether `reward_columns` can tell them now, without a download."""
+        return True
+
     @classmethod
     def rewards_by_default(cls, settings: Mapping[str, Any] | None = None) -> dict[str, float]:
         """Return the weights of the class's rewards, without those that cannot pay an answer by a task's `settings`."""

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from grpo_colab.errors import SettingError
 from grpo_colab.tasks import Message, Problem, Task, seeded_order
@@ -26,7 +26,16 @@ from grpo_colab.tasks.conversations import transcript
 from grpo_colab.tasks.duplicates import Duplicates, identity, without_duplicates
 from grpo_colab.tasks.gsm8k import GSM8K
 from grpo_colab.tasks.jsonl_rows import Placed, Row, check_values, no_number, shown, split_boxed, split_solution
-from grpo_colab.tasks.sources import Rows, Source, check_source, choose_held_out, choose_splits, find_source
+from grpo_colab.tasks.sources import (
+    Rows,
+    RunFiles,
+    Source,
+    check_source,
+    choose_held_out,
+    choose_splits,
+    find_source,
+    is_remote,
+)
 
 TEST_SHARE: Final = 0.1  # of the prompts, where nothing else says what is held out
 
@@ -49,13 +58,8 @@ class Splits:
 class Dataset(Task):
     """Problems of your own: the rows of a file, a folder of splits, or a data set on the hub.
 
-    `path` is a .jsonl, .json, .csv, .tsv or .parquet file, a folder with train.csv and test.csv or the like, or
-    `hf://owner/name/configuration`. Held out is its test or validation split, else `test_path`, else `test_share` of
-    the rows. `prompt_column` and `answer_column` name the columns, and `prompt` is a template of several columns.
-    `examples` are shown before each prompt: rows of your own, or the number of training rows to take for it.
-
-    Raises SettingError without `path`, for a source that does not exist, and for settings that contradict each other.
-    The rows are read when the problems are asked for.
+    Raises SettingError for a source that does not exist, and for settings that contradict each other. The rows are read
+    when the problems are asked for. `path` may be left out until then, for `train(recipe, dataset=...)`.
     """
 
     name = "dataset"
@@ -64,21 +68,38 @@ class Dataset(Task):
     def __init__(
         self,
         *,
-        path: str | None = None,
-        test_path: str | None = None,
-        test_share: float | None = None,
-        prompt: str | None = None,
-        prompt_column: str | None = None,
-        answer_column: str | None = None,
-        examples: int | list[dict[str, Any]] = 0,
-        duplicates: Duplicates = "refuse",
+        path: Annotated[
+            str | None,
+            "a .jsonl, .json, .csv, .tsv or .parquet file, a folder with train.csv and test.csv or the like, or "
+            "hf://owner/name/configuration@revision",
+        ] = None,
+        test_path: Annotated[
+            str | None, "the held-out problems, as `path`; by default the test or validation split of `path`"
+        ] = None,
+        test_share: Annotated[
+            float | None,
+            "without both, the share of the problems to hold out, or from 1 on their number; 0.1 if not set",
+        ] = None,
+        prompt: Annotated[str | None, "a template of several columns, such as {question} ({unit})"] = None,
+        prompt_column: Annotated[
+            str | None, "the prompt's column, perhaps dotted (extra_info.question); by default one of a usual name"
+        ] = None,
+        answer_column: Annotated[
+            str | None, "the gold answer's column, perhaps dotted; by default one of a usual name, or the last message"
+        ] = None,
+        examples: Annotated[
+            int | list[dict[str, Any]],
+            "problems to show, answered, before each prompt: [{question = ..., answer = ...}], or a number of training "
+            "rows, which are then not trained on",
+        ] = 0,
+        duplicates: Annotated[
+            Duplicates, "what to do with a training prompt that is held out, and with two answers to one prompt"
+        ] = "refuse",
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if path is None:
-            remedy = f"the task {self.name!r} needs a file, a folder, or a data set of the hub as hf://owner/name"
-            raise SettingError("is missing", setting="task.path", remedy=remedy)
-        check_source(path, "task.path")
+        if path is not None:
+            check_source(path, "task.path")
         if test_path is not None:
             check_source(test_path, "task.test_path")
         if prompt is not None:
@@ -92,6 +113,7 @@ class Dataset(Task):
         self.path, self.test_path, self.test_share = path, test_path, test_share
         self.prompt, self.prompt_column, self.answer_column = prompt, prompt_column, answer_column
         self.examples, self.duplicates = examples, duplicates
+        self.run_files: RunFiles = None  # where a path that begins with run: is
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
         """Return the first `n` problems of a split (all with n = None) in the seed's order.
@@ -168,9 +190,20 @@ class Dataset(Task):
             f"{share:.0%} of the prompts, by a hash" if share < 1 else f"{int(share):,} rows, by a hash of the prompt"
         )
 
+    @property
+    def columns_known(self) -> bool:
+        """Tell whether the first row can be read now: not on the hub, nor before the rows are given."""
+        return self.path is not None and not is_remote(self.path)
+
     @cached_property
     def _source(self) -> Source:
-        return find_source(self.path, "task.path")
+        if self.path is None:
+            remedy = (
+                f"the task {self.name!r} needs a file, a folder, or a data set of the hub as hf://owner/name; "
+                "in Python train(recipe, dataset=...) will do"
+            )
+            raise SettingError("is missing", setting="task.path", remedy=remedy)
+        return find_source(self.path, "task.path", self.run_files)
 
     @cached_property
     def _sources(self) -> tuple[Rows, Rows | None]:
@@ -179,7 +212,7 @@ class Dataset(Task):
         train, held_out = choose_splits(self._source.splits, fields)
         rows = self._source.splits[train]
         if self.test_path is not None:
-            test = find_source(self.test_path, "task.test_path")
+            test = find_source(self.test_path, "task.test_path", self.run_files)
             return rows, test.splits[choose_held_out(test.splits, "task.test_path", self.test_path)]
         if held_out is None:
             return rows, None

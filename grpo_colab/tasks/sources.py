@@ -8,6 +8,7 @@ when their rows are read.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.tasks.jsonl_rows import Placed
+from grpo_colab.tasks.jsonl_rows import Placed, read_jsonl
 from grpo_colab.tasks.table_files import check_format, format_of, read_tables
-from grpo_colab.utils.files import expanded, is_file, is_folder
+from grpo_colab.utils.files import expanded, is_file, is_folder, open_to_read, safe_join
 from grpo_colab.utils.hub import ask_hub
 
 HUB: Final = "hf://"
 RUN: Final = "run:"
+WHOLE: Final = "data"  # the split of a data set without splits, in the name of its file
 HELD_OUT: Final = (
     "test",
     "validation",
@@ -42,6 +44,7 @@ REPOSITORY: Final = re.compile(
 SAVED: Final = ("dataset_dict.json", "state.json")
 
 
+RunFiles = Path | Mapping[str, str] | None
 Rows = Callable[[], Iterable[Placed]]  # reads the rows of a split from the beginning
 
 
@@ -84,14 +87,17 @@ def check_source(path: str, setting: str) -> None:
         raise SettingError("there is no such file", remedy=remedy, **fields)
 
 
-def find_source(path: str, setting: str) -> Source:
+def find_source(path: str, setting: str, run_files: RunFiles = None) -> Source:
     """Return what a source holds. Raises SettingError for one that is not there or cannot be read.
 
+    `run_files` is the run folder for a path that begins with `run:`, or the texts of the files that will be there.
     A JSON file, a folder of `save_to_disk` and a data set on the hub are read here, which may download the latter.
     """
     fields: dict[str, Any] = {"setting": setting, "value": path}
     if path.startswith(HUB):
         return Source(path, _hub_splits(path, fields))
+    if path.startswith(RUN):
+        return Source(path, {"": partial(_run_rows, path.removeprefix(RUN), run_files, fields)})
     check_source(path, setting)
     place = expanded(path)
     if is_file(place):
@@ -101,6 +107,31 @@ def find_source(path: str, setting: str) -> Source:
         return Source(str(place), _saved_splits(place, fields))
     files = _folder_splits(place, fields)
     return Source(str(place), {name: partial(_rows_of_files, paths) for name, paths in files.items()})
+
+
+def _run_rows(name: str, run_files: RunFiles, fields: Mapping[str, Any]) -> Iterator[Placed]:
+    """Yield the rows that a run keeps in the file `name`, of the data set that it was given.
+
+    Their places are the same before the folder is there and wherever it is moved. Raises SettingError for a name that
+    leads out of the folder, and for a file that is not there.
+    """
+    try:
+        path = safe_join(run_files if isinstance(run_files, Path) else Path(), name)
+    except ValueError as error:
+        raise SettingError(f"{error}", remedy="train from the data set again", **fields) from None
+    text = run_files.get(name) if isinstance(run_files, Mapping) else None
+    if text is None and not is_file(path):
+        problem, remedy = "there is no such file in the run folder", "restore it, or train from the data set again"
+        raise SettingError(problem, remedy=remedy, **fields)
+    opened = open_to_read if text is None else lambda _: io.BytesIO(text.encode())
+    split = name.partition("-")[0]
+    for number, (_, row) in enumerate(read_jsonl(path, opened), 1):
+        yield place_of(split, number), row
+
+
+def place_of(split: str, number: int) -> str:
+    """Return the place of a row, numbered from 1, of a data set that a Python program gave."""
+    return f"dataset row {number}" if split == WHOLE else f"dataset {split!r} row {number}"
 
 
 def _again(path: Path, name: str, rows: Iterable[Placed]) -> Iterable[Placed]:

@@ -11,12 +11,13 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluation import evaluate
 from grpo_colab.evaluation.statistics import summary
 from grpo_colab.plan import check_disk
+from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.runs.environment import keep_environment, own_version
 from grpo_colab.runs.folders import clear, free_path, is_free_again
 from grpo_colab.runs.lock import locked
@@ -35,7 +36,6 @@ from grpo_colab.utils.stage import clock
 if TYPE_CHECKING:
     from grpo_colab.policy.policy import Policy
     from grpo_colab.recipe.functions import Rewards
-    from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.runs.records import AnswerRow
     from grpo_colab.tasks import Task
     from grpo_colab.training.checkpointing import CheckpointManager
@@ -91,6 +91,7 @@ def train(
     loaded: Policy | None = None,
     trust_code: bool = False,
     dry_run: Literal[False] = False,
+    dataset: Any = None,
 ) -> Run: ...
 
 
@@ -105,6 +106,7 @@ def train(
     loaded: Policy | None = None,
     trust_code: bool = False,
     dry_run: Literal[True],
+    dataset: Any = None,
 ) -> None: ...
 
 
@@ -118,6 +120,7 @@ def train(
     loaded: Policy | None = None,
     trust_code: bool = False,
     dry_run: bool = False,
+    dataset: Any = None,
 ) -> Run | None:
     """Train `recipe` (the CPU default for None) by GRPO, evaluate it before and after, and return the run.
 
@@ -134,6 +137,9 @@ def train(
     true is needed only once. `dry_run` does all that comes before the first step, tries the longest step, prints the
     estimates, and returns None: nothing is evaluated, learned, or written to a run folder.
 
+    `dataset` brings the problems in place of those of the recipe: a datasets.Dataset, a DatasetDict, a DataFrame, or a
+    list of dicts or Problems. The run keeps them in its folder, so that it can be resumed and evaluated without them.
+
     Ctrl-C, SIGTERM and budget.max_hours end the run early without an exception: the run that is returned is then not
     `finished`. Raises SettingError for what cannot work. What can be told without the libraries (paths, data, columns,
     golds, the names of rewards) is refused before the run folder is made. A run that is refused later, before its first
@@ -146,6 +152,11 @@ def train(
             problem, remedy = "is TRL's name for rewards, which are given as well", "leave one of them out"
             raise SettingError(problem, setting="reward_funcs", remedy=remedy)
         rewards = reward_funcs
+    if dataset is not None:
+        if recipe is None and isinstance(resume, str | Path):
+            problem, remedy = "is in the run's folder already", "leave it out to resume the run"
+            raise SettingError(problem, setting="dataset", remedy=remedy)
+        recipe = (recipe or Recipe.load()).with_dataset(dataset)
     learner = GRPOLearner(dry_run)
     if dry_run:
         try_out(learner, recipe, rewards=rewards, out=out, resume=resume, loaded=loaded, trust_code=trust_code)

@@ -128,11 +128,6 @@ BAD: list[tuple[Mapping[str, Any], str, Mapping[str, str]]] = [
     ({"grpo": {"eval_strategy": "steps"}}, "grpo.eval_strategy", {"remedy": "set [evaluation]"}),
     ({"grpo": {"loss_type": "dapoo"}}, "grpo.loss_type", {"problem": "TRL knows no such value", "remedy": "'dapo'"}),
     ({"grpo": {"temperature": 0.0}}, "grpo.temperature", {"remedy": "above 0"}),
-    (
-        {"task": {"name": "jsonl"}},
-        "task.path",
-        {"problem": "is missing", "remedy": "needs a file, a folder, or a data set"},
-    ),
     ({"grpo": {"num_generations": None}}, "grpo.num_generations", {"problem": "is missing", "remedy": "2 or more"}),
     ({"reward": {"correctness": 1.0}}, "reward", {"problem": "no such table", "remedy": "'rewards'"}),
 ]
