@@ -15,6 +15,7 @@ import pytest
 from grpo_colab import Recipe, Run
 from grpo_colab.cli import main
 from grpo_colab.recipe.recipe import preset_names
+from grpo_colab.runs.folders import is_free_again
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Cli = Callable[..., Any]
@@ -125,6 +126,15 @@ CHATTER = (
     "W1",
     "[torchao",
     "[transformers]",
+    "grpo_colab ",
+    "  | ",
+)
+# What only the libraries, or other people's code, can tell leaves a run folder that never began, with the error in it.
+NEED_LIBRARIES = (
+    "a reward that does not import",
+    "a learning-rate schedule that is none",
+    "an optimiser that is none",
+    "a module to adapt that is not there",
 )
 
 
@@ -143,6 +153,9 @@ def test_bad_input_gets_a_line_and_status_2(kind: str, command: Command, main_he
     assert len(ours) <= 2, done.stderr
     assert done.stdout == ""
     after = [path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in path.parts]
+    if kind in NEED_LIBRARIES:
+        assert [is_free_again(path) for path in tmp_path.glob("runs/*")] == [True]
+        after = [path for path in after if (tmp_path / "runs") not in (path, *path.parents)]
     assert after == before  # nothing half-written
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,6 @@ import click
 
 from grpo_colab.errors import SettingError
 from grpo_colab.utils.console import Verbosity, set_verbosity
-from grpo_colab.utils.library_output import library_lines_once
 
 # Leave --table.setting to the recipe's own parser, which knows the settings.
 PASS_ON = {"ignore_unknown_options": True}
@@ -34,8 +32,7 @@ def path_option(*names: str, **options: Any) -> Callable[[Any], Any]:
 def verbosity_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add -q and -v to a command, and let it run with the verbosity that they choose.
 
-    With -q, what libraries print is dropped for the whole command, but for their warnings. The command does not get the
-    two options. Raises SettingError for both of them.
+    The command does not get the two options. Raises SettingError for both of them together.
     """
 
     @click.option("-q", "--quiet", is_flag=True, help="Print the result and warnings only.")
@@ -49,8 +46,7 @@ def verbosity_options(command: Callable[..., None]) -> Callable[..., None]:
         elif verbose:
             set_verbosity(Verbosity.VERBOSE)
         try:
-            with library_lines_once() if quiet else contextlib.nullcontext():
-                command(*arguments, **options)
+            command(*arguments, **options)
         finally:
             set_verbosity(Verbosity.NORMAL)
 

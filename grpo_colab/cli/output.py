@@ -11,11 +11,13 @@ import io
 import re
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 from grpo_colab.errors import SettingError
 from grpo_colab.text import printable
 from grpo_colab.utils import console
+from grpo_colab.utils.library_output import library_lines_once
 
 
 def escape_unprintable() -> None:
@@ -68,12 +70,16 @@ class _SafeStderr(io.TextIOBase):
         return sys.stderr.fileno()
 
 
-def chatter_to_stderr() -> contextlib.AbstractContextManager[Any]:
-    """Return a context manager that redirects to stderr what Unsloth and other libraries print to stdout.
+@contextlib.contextmanager
+def chatter_to_stderr() -> Iterator[None]:
+    """Redirect to stderr what Unsloth and other libraries print to stdout, while this context is open.
 
-    Stdout is for results only. What code that is not Python writes to the file descriptor is not redirected.
+    Stdout is for results only. With Verbosity.QUIET only the libraries' warnings are printed. What code that is not
+    Python writes to the file descriptor is not redirected.
     """
-    return contextlib.redirect_stdout(_SafeStderr())
+    quiet = console.verbosity() == console.Verbosity.QUIET
+    with contextlib.redirect_stdout(_SafeStderr()), library_lines_once() if quiet else contextlib.nullcontext():
+        yield
 
 
 def print_traceback(*error: Any) -> None:

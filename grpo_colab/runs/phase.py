@@ -56,14 +56,14 @@ class Phase(NamedTuple):
 def read_phase(run: Path) -> Phase | None:
     """Return the phase in a run folder's phase.json; None where there is none, or it cannot be read."""
     found = files.read_json(run / PHASE) or {}
-    name = found.get("phase")
-    if name not in WORKING and name not in ENDED:
+    name, during = _text(found.get("phase")), _text(found.get("during"))
+    if name is None or (name not in WORKING and name not in ENDED):
         return None
     share, left_s = files.number(found.get("share")), files.number(found.get("left_s"))
     return Phase(
         name,
         _text(found.get("since")),
-        found["during"] if found.get("during") in WORKING else None,
+        during if during in WORKING else None,
         _text(found.get("why")),
         share if share is not None and 0 <= share <= 1 else None,
         left_s if left_s is not None and left_s >= 0 else None,

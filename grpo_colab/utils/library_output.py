@@ -18,7 +18,7 @@ from grpo_colab.utils.console import Verbosity, info, speaking_through, stderr, 
 
 INDENT: Final = "  | "
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
-_WARNING: Final = re.compile(r"\b(?:warning|error|critical)\b", re.IGNORECASE)
+_WARNING: Final = re.compile(r"(?:warning|error)s?\b|\bcritical\b", re.IGNORECASE)
 # The state of somebody's progress bar, such as "Loading weights: 100%|####| 29/29 [00:00<00:00, 6627.52it/s]".
 _BAR: Final = re.compile(r"\d%\||\d(?:it|s|B)/(?:s|it)\b")
 _said: Final[set[str]] = set()  # lines of libraries that this process has printed

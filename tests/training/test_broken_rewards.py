@@ -12,6 +12,7 @@ from refusals import refused
 
 from grpo_colab import Recipe, train
 from grpo_colab.rewards import RewardError
+from grpo_colab.runs.folders import is_free_again
 from grpo_colab.runs.records import repeatable
 from grpo_colab.runs.run import Run
 
@@ -83,12 +84,12 @@ def test_it_stops_with_everything_safe_and_goes_on_as_if_nothing_had_happened(
     assert run.evaluation == whole.evaluation
 
 
-def test_one_that_breaks_before_the_first_step_leaves_no_run(tmp_path: Path) -> None:
+def test_one_that_breaks_before_the_first_step_leaves_its_folder_to_the_next(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def own_reward(completions, **kwargs):\n    return [float('nan')]\n")
     problem, remedy = "gave nan (outside of training, on completion 1 of 1: ", "a reward is a finite number"
     with refused("rewards.own_reward", problem=problem, remedy=remedy, kind=RewardError):
         train(Recipe.load(rewards={f"{tmp_path}/own.py:own_reward": 1.0}), out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    assert is_free_again(tmp_path / "run")
 
 
 def test_the_command_says_it_in_a_line_and_exits_with_2(

@@ -14,6 +14,7 @@ from warm import Warm
 from grpo_colab import Recipe, Run, train
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
+from grpo_colab.runs.folders import is_free_again
 from grpo_colab.runs.records import repeatable
 from grpo_colab.utils.device import current_device
 from grpo_colab.utils.memory import out_of_memory
@@ -44,14 +45,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_the_rehearsal_leaves_no_trace(undisturbed: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    run = train(quick(4), out=tmp_path / "run")
+    # where the policy is brought along there is no plan, which would say that this machine has memory to spare
+    run = train(quick(4), out=tmp_path / "run", loaded=load_policy(quick(4), current_device()))
     assert learnt(run) == learnt(undisturbed)
     assert run.completions() == undisturbed.completions()
     adapters = [(each.adapter / "adapter_model.safetensors").read_bytes() for each in (run, undisturbed)]
     assert adapters[0] == adapters[1]
     (run.path / "evaluation.json").unlink()
     train(resume=run.path)  # where only the evaluation is left there is nothing to rehearse
-    assert capfd.readouterr().err.count("A step fits at the longest prompt and 48 tokens.") == 1
+    assert capfd.readouterr().err.count("A step fits at the longest prompt and 48 tokens") == 1
 
 
 @pytest.mark.long
@@ -185,7 +187,7 @@ def test_one_that_cannot_be_cut_says_what_to_write(tmp_path: Path) -> None:
     remedy = "write a smaller grpo.max_completion_length, or a smaller lora.r"
     with refused("budget.micro_batch", 1, problem=problem, remedy=remedy):
         train(recipe, out=tmp_path / "run", loaded=policy)
-    assert not (tmp_path / "run").exists()
+    assert is_free_again(tmp_path / "run")
 
 
 REAL = """

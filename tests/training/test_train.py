@@ -18,6 +18,7 @@ from warm import Warm
 
 from grpo_colab import Recipe, Run, train
 from grpo_colab.evaluation.evaluate import evaluate_run
+from grpo_colab.runs.folders import is_free_again
 from grpo_colab.runs.jsonl_repair import rewind
 from grpo_colab.runs.records import repeatable
 
@@ -241,7 +242,7 @@ def test_a_model_that_cannot_be_had_is_named(tmp_path: Path) -> None:
         with refused("model.model_name", name, problem="cannot be loaded", snapshot=False) as caught:
             train(quick(model={"model_name": name}), out=tmp_path / "run")
         assert len(str(caught.value).splitlines()) <= 2
-    assert not (tmp_path / "run").exists()
+    assert is_free_again(tmp_path / "run")
 
 
 def test_a_reward_that_cannot_be_earned_stops_the_run(tmp_path: Path) -> None:
@@ -251,7 +252,7 @@ def test_a_reward_that_cannot_be_earned_stops_the_run(tmp_path: Path) -> None:
     recipe = quick("gsm8k-tiny", task={"name": "jsonl", "path": str(tmp_path / "two.jsonl")})
     with refused("rewards.integer", problem="pays 0.0 of 1.0 for a golden completion", remedy="integer = false"):
         train(recipe, out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    assert is_free_again(tmp_path / "run")
 
 
 def test_long_prompts_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
