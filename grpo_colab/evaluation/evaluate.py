@@ -8,6 +8,7 @@ and the test are in statistics.py.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,8 +76,11 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
             "train it from the beginning, with --out",
         )
     need_same_problems(run, answers_before, held_out)
-    with stage("Importing torch and Unsloth", remember="import", ticking=True), library_lines_once():
+    if "unsloth" in sys.modules:
         import_unsloth()
+    else:
+        with stage("Importing torch and Unsloth", remember="import", ticking=True), library_lines_once():
+            import_unsloth()
     recipe.check_rewards(task.reward_columns())
     device = current_device()
     name = recipe.model["model_name"]

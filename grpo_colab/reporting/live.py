@@ -15,21 +15,32 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from grpo_colab.reporting.curves import draw_live
 from grpo_colab.reporting.notebook_html import live_html
 from grpo_colab.reporting.run_progress import ROWS, RunProgress
 from grpo_colab.text import escaped
 from grpo_colab.utils.console import info
+from grpo_colab.utils.stage import LINE_S
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 LATEST: Final = 8  # steps in the live table, at most
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.,:-=+#"
+REDRAWN_S: Final = 1.0  # seconds between two states of the table within a step, at least
 CHARTS_S: Final = 2.0  # seconds between two pictures, at least
 CHARTS_SHARE: Final = 0.05  # share of the time that may go into drawing them
+
+
+class Step(Protocol):
+    """How far a step is that takes long: `training.step_watch.StepWatch`."""
+
+    @property
+    def text(self) -> str:
+        """Return it as text, such as "generating, 20% after 0:40"."""
+        ...
 
 
 class Lines:
@@ -38,6 +49,7 @@ class Lines:
     def __init__(self, progress: RunProgress) -> None:
         self.progress = progress
         self.printed_step, self.due_step = progress.step, 0
+        self.printed_at = time.monotonic()
         self.head: list[str] = []
 
     def show(self, last: bool = False) -> None:
@@ -61,8 +73,15 @@ class Lines:
         self._print([*row, self.progress.left()], names)
         self.head = head
 
+    def show_within(self, step: Step) -> None:
+        """Print how far the present step is, if LINE_S seconds have passed since the last line."""
+        if time.monotonic() - self.printed_at >= LINE_S:
+            self.printed_at = time.monotonic()
+            info(f"step {self.progress.step + 1} of {self.progress.max_steps}: {step.text}")
+
     def _print(self, texts: Sequence[str], names: Sequence[str]) -> None:
         """Print texts on one line of stderr, each in a column that is wide enough for its name."""
+        self.printed_at = time.monotonic()
         info("".join(text.rjust(max(9, len(name) + 2)) for text, name in zip(texts, names, strict=True)))
 
     def end(self) -> None:
@@ -128,6 +147,7 @@ class Table:
             with contextlib.suppress(Exception):
                 Table.present.close()
         self.progress, self.process, self.lock = progress, os.getpid(), threading.RLock()
+        self.drawn_at = time.monotonic()
         # Each stream that prints above the table, its instance's own `write` or None, and the one that replaces it.
         self.taken: list[tuple[Any, Any, Any]] = []
         # Draw through a stream of its own to the same terminal: what goes to sys.stderr is sent above the table.
@@ -148,8 +168,15 @@ class Table:
         self.live.start()
         self.console.show_cursor(True)  # Live hides it, and a process that is killed could not show it again
 
+    def show_within(self, step: Step) -> None:
+        """Redraw the table with how far the present step is, if REDRAWN_S seconds have passed since the last time."""
+        if time.monotonic() - self.drawn_at >= REDRAWN_S:
+            self.progress.within = step.text
+            self.show()
+
     def show(self) -> None:
         """Redraw the table in its place."""
+        self.drawn_at = time.monotonic()
         with self.lock:
             self.live.refresh()
 
@@ -284,6 +311,13 @@ class Charts:
 
         self.progress, self.due = progress, 0.0  # `due`: when the next picture may be drawn, by time.monotonic()
         self.handle: Any = None
+        self.told_at = time.monotonic()
+
+    def show_within(self, step: Step) -> None:
+        """Print how far the first step is, every LINE_S seconds; later there is a picture."""
+        if not self.progress.rewarded and time.monotonic() - self.told_at >= LINE_S:
+            self.told_at = time.monotonic()
+            info(f"step {self.progress.step + 1} of {self.progress.max_steps}: {step.text}")
 
     def show(self) -> None:
         """Draw the charts in the notebook, the first time in a new output, then in its place.

@@ -51,6 +51,7 @@ class RunProgress:
         # With num_iterations above 1, completions serve several steps. Only the first of these has a reward.
         self.rewarded = [row for row in self.rows if "reward" in row]
         self.ended = False
+        self.within = ""  # how far the present step is, as text
         self.began = time.monotonic()
         # The last step with a reward, and when it was logged.
         self.paced_step, self.paced_at = step, self.began
@@ -60,7 +61,7 @@ class RunProgress:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add a step's row of metrics, with its number as "step". A step with a reward updates the pace."""
-        row, self.step = dict(row), row["step"]
+        row, self.step, self.within = dict(row), row["step"], ""
         self.rows.append(row)
         if "reward" not in row:
             return
@@ -106,6 +107,8 @@ class RunProgress:
         """
         taken, left = timedelta(seconds=round(time.monotonic() - self.began)), self.left()
         first = [f"step {self.step} of {self.max_steps}"]
+        if self.within and not self.ended:
+            first.append(f"the next: {self.within}")
         if left:
             first.append(f"{left} left")
         if self.ended:

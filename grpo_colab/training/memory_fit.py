@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ import torch
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.plan import GIB
+from grpo_colab.training.step_watch import StepWatch
 from grpo_colab.training.trainer import DryRunDone, build_dry_run
 from grpo_colab.utils.console import info, warn
 from grpo_colab.utils.memory import free_memory, out_of_memory
@@ -37,14 +38,17 @@ def dry_run_longest_step(setup: GRPOSetup, longest: dict[str, Any], phases: Phas
     SettingError when the step does not fit and `can_be_cut` is false; other errors of the step are raised as they are.
     """
     began = time.monotonic()
-    title = f"Trying the longest step, of {setup.recipe.grpo['max_completion_length']} tokens per completion"
+    tokens = setup.recipe.grpo["max_completion_length"]
+    title = f"Trying the longest step, of {tokens} tokens per completion"
     fits = False
     while not fits:
         with contextlib.ExitStack() as held:
             folder = held.enter_context(tempfile.TemporaryDirectory())
             shown = held.enter_context(phases.library_stage("dry run", title, drop=True))
             trainer = build_dry_run(setup, longest, Path(folder))
-            held.enter_context(forward_passes_shown(trainer, setup, shown))
+            # It learns from one micro-batch, like which all others are.
+            watch = StepWatch(trainer.model, tokens, 1, partial(show_share, shown))
+            held.callback(watch.close)
             try:
                 trainer.train()
             except DryRunDone:
@@ -60,32 +64,13 @@ def dry_run_longest_step(setup: GRPOSetup, longest: dict[str, Any], phases: Phas
         if not fits:
             setup = smaller(setup)
     took = f" (tried in {time.monotonic() - began:.0f} s)"
-    tokens = setup.recipe.grpo["max_completion_length"]
     info(f"A step fits at the longest prompt and {tokens} tokens{gpu_peak()}{took}.")
     return setup
 
 
-@contextlib.contextmanager
-def forward_passes_shown(trainer: Any, setup: GRPOSetup, shown: Stage) -> Iterator[None]:
-    """Tell the stage how far the trainer's one step is, by the forward passes of its model.
-
-    Generation makes one without gradients per token, and learning makes one with gradients per micro-batch. Each of the
-    two counts as half of the step. Where vLLM generates, only the learning is counted.
-    """
-    counts = {False: 0, True: 0}  # forward passes, by whether they are of the learning
-    tokens = setup.recipe.grpo["max_completion_length"]
-
-    def count(*_: Any) -> None:
-        counts[torch.is_grad_enabled()] += 1
-        generated = min(1.0, counts[False] / tokens)
-        learned = min(1.0, counts[True] / (setup.batch_plan.accumulation + 1))
-        shown.update(min(0.99, max(0.5 * generated, 0.5 * bool(learned)) + 0.5 * learned))
-
-    handle = trainer.model.register_forward_pre_hook(count)
-    try:
-        yield
-    finally:
-        handle.remove()
+def show_share(shown: Stage, watch: StepWatch) -> None:
+    """Show how far the step is."""
+    shown.update(watch.share)
 
 
 def gpu_peak() -> str:

@@ -18,6 +18,7 @@ from grpo_colab.reporting.live import Charts, Lines, Table, live_terminal
 from grpo_colab.reporting.run_progress import RunProgress
 from grpo_colab.runs.records import is_step_row
 from grpo_colab.text import on_one_line
+from grpo_colab.training.step_watch import StepWatch
 from grpo_colab.utils.console import Verbosity, info, verbosity
 from grpo_colab.utils.device import in_notebook
 
@@ -36,10 +37,16 @@ class Progress(TrainerCallback):
     def __init__(self, run: Run | None = None) -> None:
         self.run = run
         self.view: Lines | Table | Charts | None = None
+        self.watch: StepWatch | None = None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             self._shielded(self._begin, args, state)
+            self._shielded(self._watch, args, kwargs.get("model"))
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.watch is not None:
+            self.watch.begin_step()
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
@@ -67,6 +74,16 @@ class Progress(TrainerCallback):
         if self.view is not None:
             self.view.show()
 
+    def _watch(self, args: Any, model: Any) -> None:
+        """Have the display tell how far the present step is, where the trainer generates completions."""
+        tokens = getattr(args, "max_completion_length", None)
+        if self.view is not None and model is not None and tokens:
+            self.watch = StepWatch(model, tokens, args.gradient_accumulation_steps, self._within_step)
+
+    def _within_step(self, watch: StepWatch) -> None:
+        if self.view is not None:
+            self._shielded(self.view.show_within, watch)
+
     def _step(self, row: Mapping[str, Any]) -> None:
         if self.view is not None:
             self.view.progress.add(row)
@@ -74,6 +91,9 @@ class Progress(TrainerCallback):
 
     def _end(self) -> None:
         view, self.view = self.view, None
+        if self.watch is not None:
+            self.watch.close()
+            self.watch = None
         if view is not None:
             view.progress.ended = True
             view.end()
