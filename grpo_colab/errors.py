@@ -126,9 +126,16 @@ def shown(value: object, limit: int = 80) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `did you mean 'a' or 'b'?` for a misspelt name, or an empty string if no known name is similar.
 
-    It suggests at most three names, the most similar first.
+    It suggests at most three names. Where known names begin with a `name` of three letters or more, which is then cut
+    short and not misspelt, it suggests those, in their order. Otherwise the most similar comes first. Upper case makes
+    no difference.
     """
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
+    names = list(known)
+    wanted = name.casefold()
+    close = [other for other in names if other.casefold().startswith(wanted)][:3] if len(name) >= 3 else []
+    if not close:
+        spellings = {other.casefold(): other for other in names}
+        close = [spellings[match] for match in difflib.get_close_matches(wanted, spellings, n=3, cutoff=0.6)]
     return f"did you mean {' or '.join(repr(match) for match in close)}?" if close else ""
 
 

@@ -1,8 +1,8 @@
-"""Make untrusted text safe to print: show terminal escapes as text, and mask secrets.
+"""Make untrusted text safe to print: show terminal escapes as text, and mask secrets. Write counts and durations.
 
 A path, a recipe's key or a model's completion may hold characters that move the cursor, hide a line or reverse its
 order. `printable` shows them as Python writes them. `masked` replaces passwords, tokens and API keys with dots.
-Standard library only.
+`counted` and `duration` write numbers with their nouns and units. Standard library only.
 """
 
 from __future__ import annotations
@@ -114,3 +114,32 @@ def is_secret(key: object) -> bool:
     Names of a tokenizer's tokens and of counts, such as eos_token and max_tokens, name none.
     """
     return _SECRET_KEY.search(str(key)) is not None and not _SPECIAL_KEY.search(str(key))
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, such as `1 prompt` or `2,048 prompts`.
+
+    The plural is the noun with an s, unless `plural` is given.
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that suits it, such as `0.65 s`, `61 s`, `28 min`, `5.1 h` or `5 days`.
+
+    It has two digits, or three where whole units have them. A new unit begins at 100 seconds, at 100 minutes and at 72
+    hours.
+    """
+    if seconds < 9.95:
+        return f"{seconds:.2g} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    if minutes < 9.95:
+        return f"{minutes:.1f} min"
+    if minutes < 100:
+        return f"{minutes:.0f} min"
+    hours = minutes / 60
+    if hours < 72:
+        return f"{hours:.1f} h"
+    return f"{hours / 24:.0f} days"

@@ -12,6 +12,7 @@ from grpo_colab.cli.options import PASS_ON, path_option, words_argument
 from grpo_colab.cli.output import (
     chatter_to_stderr,
 )
+from grpo_colab.errors import SettingError
 from grpo_colab.text import printable
 
 
@@ -58,35 +59,56 @@ def data(words: tuple[str, ...], as_json: bool) -> None:
     context_settings=PASS_ON,
     short_help="Check whether a recipe fits a GPU, and how long it takes, before any download.",
     help="Print whether RECIPE fits the GPU's memory, part by part, which settings are chosen for it, and how long it "
-    "takes. Settings can be overridden as with train. The model is not loaded; its configuration is enough. The exit "
-    "status is 1 when the recipe does not fit.",
+    "takes. With several --gpu, print a table that compares them. Settings can be overridden as with train. The model "
+    "is not loaded; its configuration is enough. The exit status is 1 when the recipe fits none of the devices.",
 )
 @words_argument
-@click.option("--gpu", metavar="NAME", help="T4, L4, A100-40, ..., or cpu. [default: this machine]")
+@click.option(
+    "--gpu",
+    "gpus",
+    metavar="NAME",
+    multiple=True,
+    help="T4, L4, A100-40, ..., or cpu; once for each device to compare. [default: this machine]",
+)
 @click.option("--vram-gib", type=float, metavar="N", help="Plan for a GPU with this much memory.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON; with several --gpu as a list.")
 @path_option("--picture", metavar="FILE", help="Write the memory chart to this file, as a PNG.")
-def plan(words: tuple[str, ...], gpu: str | None, vram_gib: float | None, as_json: bool, picture: str | None) -> None:
+def plan(
+    words: tuple[str, ...], gpus: tuple[str, ...], vram_gib: float | None, as_json: bool, picture: str | None
+) -> None:
     import json
     import shutil
 
     from grpo_colab.plan import plan as fit
     from grpo_colab.plan.devices import device_for
+    from grpo_colab.plan.model_shape import must_be_built
+    from grpo_colab.plan.rendering import table
     from grpo_colab.recipe.overrides import read_recipe
 
     recipe = read_recipe(words)
+    several = len(gpus) > 1
+    for option, value in (("--vram-gib", vram_gib), ("--picture", picture)):
+        if several and value is not None:
+            raise SettingError("is for one device", setting=option, value=value, remedy="name one with --gpu")
     with chatter_to_stderr():
-        device_for(gpu, vram_gib)  # refuses a misspelt name before the imports, which take seconds
-        # Imported here, without Unsloth, since nothing is trained in this process. If it is missing, the plan says so.
-        with contextlib.suppress(ModuleNotFoundError):
-            import transformers  # noqa: F401
+        for gpu in gpus:
+            device_for(gpu, vram_gib)  # refuses a misspelt name before the model's configuration is asked for
+        if must_be_built(recipe):
+            # Imported here, without Unsloth, since nothing is trained in this process. If it is missing, the plan says
+            # so.
+            with contextlib.suppress(ModuleNotFoundError):
+                import transformers  # noqa: F401
 
-        planned = fit(recipe, gpu, vram_gib)
+        plans = [fit(recipe, gpu, vram_gib) for gpu in gpus or (None,)]
         if picture:
-            planned.draw(picture)
-    width = shutil.get_terminal_size().columns
-    click.echo(json.dumps(planned.as_dict(), indent=2) if as_json else planned.text(sys.stdout.isatty(), width))
-    sys.exit(1 if planned.fits == "no" else 0)
+            plans[0].draw(picture)
+    colour, width = sys.stdout.isatty(), shutil.get_terminal_size().columns
+    if as_json:
+        found = [planned.as_dict() for planned in plans]
+        click.echo(json.dumps(found if several else found[0], indent=2))
+    else:
+        click.echo(table(plans, colour, width) if several else plans[0].text(colour, width))
+    sys.exit(1 if all(planned.fits == "no" for planned in plans) else 0)
 
 
 @cli.command(

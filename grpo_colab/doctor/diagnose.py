@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from grpo_colab.doctor import limits
 from grpo_colab.doctor.findings import COLOURS, Answer, Check, Probe, ok, safe, tried, warning
+from grpo_colab.doctor.fit import check_fit
 from grpo_colab.doctor.hardware import (
     cards_here,
     check_bfloat16,
@@ -40,6 +41,7 @@ from grpo_colab.doctor.packages import (
 from grpo_colab.doctor.template import check_template
 from grpo_colab.errors import one_line
 from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.text import counted
 
 CHECKS: Final[tuple[Callable[[Probe], Answer], ...]] = (
     check_python,
@@ -57,6 +59,7 @@ CHECKS: Final[tuple[Callable[[Probe], Answer], ...]] = (
     check_disk,
     check_model_cache,
     check_ram,
+    check_fit,
     check_hf_token,
     check_model,
     check_template,
@@ -103,7 +106,7 @@ def doctor_text(checks: list[Check], colour: bool = False) -> str:
     broken = sum(check.state == "broken" for check in checks)
     counts = []
     if warnings:
-        counts.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
+        counts.append(counted(warnings, "warning"))
     if broken:
         counts.append(f"{broken} broken")
     lines.append(", ".join(counts) or "All is well")
@@ -118,6 +121,7 @@ def _run_check(check: Callable[[Probe], Answer], probe: Probe) -> Check:
     own: dict[Any, float] = {
         check_vllm: limits.VLLM_S,
         check_template: limits.TEMPLATE_S,
+        check_fit: limits.TEMPLATE_S,
     }  # of the processes that they start
     limit_s = own.get(check, 0.0) + limits.LIMIT_S
     answer: Any = ok("no card")

@@ -68,20 +68,19 @@ def _mib(text: str) -> float:
 
 
 def check_gpu(probe: Probe) -> Answer:
-    """Look for a GPU. Without one the state is broken if the recipe's model needs one, and ok otherwise.
+    """Look for a GPU. Without one the CPU trains, and `check_fit` tells whether and how long.
 
-    A model needs one if it is loaded in 4 bits or comes from the hub.
+    The state is a warning where there seems to be a GPU that cannot be used, and the recipe's model comes from the hub.
     """
     if probe.cards:
         memory = f", {probe.cards[0].total / 1024:.1f} GiB" if probe.cards[0].total else ""
         more = f" and {len(probe.cards) - 1} more" if probe.cards[1:] else ""
         return ok(probe.cards[0].name + memory + more)
+    if probe.trouble and probe.hub_name:
+        advice = "look what `nvidia-smi` and CUDA_VISIBLE_DEVICES say; in Colab: Runtime > Change runtime type"
+        return warning(f"none ({probe.trouble}); the CPU trains", advice)
     found = f"none{f' ({probe.trouble})' if probe.trouble else ''}"
-    if not (probe.model("load_in_4bit") or probe.hub_name):
-        return ok(f"{found}; a tiny model learns on the CPU")
-    why = "model.load_in_4bit = true" if probe.model("load_in_4bit") else f"model.model_name = {probe.hub_name!r}"
-    advice = "in Colab: Runtime > Change runtime type > T4 GPU (or better); or train a recipe for the CPU: gsm8k-tiny"
-    return broken(f"{found}, but {why} needs one", advice)
+    return ok(f"{found}; the CPU trains" if probe.recipe else f"{found}; a tiny model learns on the CPU")
 
 
 def check_torch(probe: Probe) -> Answer:

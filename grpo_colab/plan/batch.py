@@ -13,6 +13,7 @@ from typing import Any
 
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.text import counted
 
 # The share of the memory left after loading that one backward pass may take. The rest is for generation's KV cache, the
 # optimiser, and what the allocator loses.
@@ -42,7 +43,7 @@ class BatchPlan:
         """Return the division in one line, such as `2 prompts x 8 completions = 16 per step (...)`."""
         devices = f" x {self.processes} processes" if self.processes > 1 else ""
         return (
-            f"{self.prompts_per_step} prompts x {self.group} completions = {self.completions} per step"
+            f"{counted(self.prompts_per_step, 'prompt')} x {self.group} completions = {self.completions} per step"
             f" ({self.micro_batch} per backward pass x {self.accumulation} accumulated{devices})"
         )
 

@@ -87,9 +87,10 @@ def device_for(gpu: str | None, vram_gib: float | None) -> DeviceSpec:
             return _this_device()
         return _with_memory(_nearest_gpu(vram_gib * GIB, None), vram_gib, f"{vram_gib:g} GiB")
     known = {**{name.lower(): device for name, device in GPUS.items()}, "cpu": CPU}
-    device = known.get(gpu.strip().lower().replace(" ", ""))
+    wanted = gpu.strip().lower().replace(" ", "")
+    device = known.get(wanted)
     if device is None:
-        suggestion = nearest(gpu.lower(), known)
+        suggestion = nearest(wanted, GPUS)
         remedy = f"write one of {', '.join([*GPUS, 'cpu'])}, or for another card its memory, as --vram-gib N"
         raise SettingError(
             "is not in the table of devices",
@@ -128,7 +129,7 @@ def _this_device() -> DeviceSpec:
     """Return this machine's device, with the memory that is free now.
 
     Where this process has used a GPU, garbage is collected and torch's cache is emptied before. Raises SettingError
-    where torch is not installed.
+    where torch or psutil is not installed.
     """
     # An earlier run in this process may have left memory in torch's cache, which counts as free.
     torch = sys.modules.get("torch")
@@ -136,20 +137,19 @@ def _this_device() -> DeviceSpec:
         free_memory()
     try:
         device = current_device()
+        total, free = device.total_bytes, device.free_bytes
     except ModuleNotFoundError as error:
         raise SettingError(
             f"{error.name} is not installed, and a plan for this machine needs it",
             remedy="run `pip install grpo_colab[train]`, or name a device, such as --gpu T4",
         ) from None
     if device.kind == "cpu":
-        return replace(
-            CPU, name="this CPU", total=device.total_bytes, free=device.free_bytes, processes=device.processes
-        )
+        return replace(CPU, name="this CPU", total=total, free=free, processes=device.processes)
     return replace(
-        _nearest_gpu(device.total_bytes, device.capability),
+        _nearest_gpu(total, device.capability),
         name=device.name,
-        total=device.total_bytes,
-        free=device.free_bytes,
+        total=total,
+        free=free,
         capability=device.capability or (0, 0),
         vllm=device.vllm,
         processes=device.processes,

@@ -1,10 +1,14 @@
-"""Read a model's shape from its configuration alone: no weights are read or downloaded."""
+"""Read a model's shape from its configuration alone: no weights are read or downloaded.
+
+The decoders of DENSE are counted by arithmetic. Others are built by transformers, whose import takes seconds.
+"""
 
 from __future__ import annotations
 
 import functools
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,8 @@ COUNTS = r"(?:num_|n_)(?:\w*_)?(?:layers?|experts)"
 MOST_MODULES = 2000
 MOST_READ = 1 << 24  # bytes of a configuration
 OWNERS = ("unsloth", "meta-llama", "qwen")  # their models of the same name have the same shape
+# Decoders of the same build, by model_type: projections that always have a bias, and norms per layer of a head's width.
+DENSE: dict[str, tuple[str, int]] = {"llama": ("", 0), "mistral": ("", 0), "qwen2": ("qkv", 0), "qwen3": ("", 2)}
 
 
 class CannotEstimate(SettingError):
@@ -93,10 +99,11 @@ def bits(recipe: Recipe, kind: str = "cuda") -> int:
 def shape_of(recipe: Recipe) -> ModelShape:
     """Return the shape of the recipe's model.
 
-    Reads its config.json, which is downloaded if neither a folder nor the package has it, and imports torch and
-    transformers. Raises CannotEstimate for a model whose configuration cannot be had, built, or counted for certain,
-    and for one that is not trained by LoRA in 4, 8 or 16 bits. A plan may refuse a run, so a model that is not
-    understood must have no plan. Raises SettingError where transformers is not installed.
+    Reads its config.json, which is downloaded if neither a folder nor the package has it. Imports torch and
+    transformers for a model that must be built to be counted; see `must_be_built`. Raises CannotEstimate for a model
+    whose configuration cannot be had, built, or counted for certain, and for one that is not trained by LoRA in 4, 8 or
+    16 bits. A plan may refuse a run, so a model that is not understood must have no plan. Raises SettingError where a
+    library that is needed is not installed.
     """
     name, config = recipe.model["model_name"], configuration(recipe)
     for setting in ("full_finetuning", "quantization_config", "qat_scheme"):
@@ -116,7 +123,68 @@ def shape_of(recipe: Recipe) -> ModelShape:
             value=name,
             remedy="name the original model to plan it",
         )
-    return _build_and_count(json.dumps(config, sort_keys=True), name)
+    return dense_shape(config) or _build_and_count(json.dumps(config, sort_keys=True), name)
+
+
+def must_be_built(recipe: Recipe) -> bool:
+    """Tell whether transformers must build the recipe's model to count it, since it is none of DENSE.
+
+    Its config.json may be downloaded. Raises CannotEstimate where there is no configuration that can be read.
+    """
+    return dense_shape(configuration(recipe)) is None
+
+
+def dense_shape(config: Mapping[str, Any]) -> ModelShape | None:
+    """Return the shape of a decoder of DENSE by arithmetic from its config.json, or None for any other model.
+
+    It is what building the model and counting gives. None is also returned where the configuration leaves a size to
+    transformers, or where the sizes do not go together, which transformers is to explain.
+    """
+    keys = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    sizes = [config.get(key) for key in (*keys, "vocab_size")]
+    tied, biased, kind = config.get("tie_word_embeddings"), config.get("attention_bias", False), config["model_type"]
+    known = kind in DENSE and all(type(size) is int and size > 0 for size in sizes) and type(tied) is bool
+    if (
+        not known
+        or type(biased) is not bool
+        or config.get("mlp_bias")
+        or set(config.get("layer_types") or ()) - ATTENTION
+    ):
+        return None
+    hidden, inner, layers, heads, kv_heads, vocab = (int(size) for size in sizes if size)
+    head_size = config.get("head_dim") or (None if kind == "qwen3" or hidden % heads else hidden // heads)
+    if type(head_size) is not int or head_size < 1 or heads % kv_heads:
+        return None
+
+    always_biased, head_norms = DENSE[kind]
+    if biased and not always_biased:
+        always_biased = "qkvo"
+    queries, keys_and_values = heads * head_size, kv_heads * head_size
+    matrices = (
+        ("self_attn.q_proj", hidden, queries),
+        ("self_attn.k_proj", hidden, keys_and_values),
+        ("self_attn.v_proj", hidden, keys_and_values),
+        ("self_attn.o_proj", queries, hidden),
+        ("mlp.gate_proj", hidden, inner),
+        ("mlp.up_proj", hidden, inner),
+        ("mlp.down_proj", inner, hidden),
+    )
+    attention_biases = {"q": queries, "k": keys_and_values, "v": keys_and_values, "o": hidden}
+    per_layer = sum(inputs * outputs for _, inputs, outputs in matrices) + 2 * hidden + head_norms * head_size
+    per_layer += sum(attention_biases[letter] for letter in always_biased)
+    embeddings = (vocab * hidden,) if tied else (vocab * hidden, vocab * hidden)
+    quantised = config.get("quantization_config") or {}
+    return ModelShape(
+        layers=layers,
+        hidden=hidden,
+        inner=inner,
+        vocab=vocab,
+        kv_width=keys_and_values,
+        parameters=layers * per_layer + hidden + sum(embeddings),
+        embeddings=embeddings,
+        linear=tuple((f"model.layers.{n}.{name}", a, b) for n in range(layers) for name, a, b in matrices),
+        kept=tuple(quantised.get("llm_int8_skip_modules") or ()),
+    )
 
 
 def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
@@ -177,24 +245,33 @@ def shipped(name: str) -> Path | None:
 def _from_hub(recipe: Recipe) -> dict[str, Any]:
     """Return the config.json of the model on the hub, or else its adapter_config.json.
 
-    Both are looked for in the hub's cache and downloaded if they are missing there. Imports transformers. Raises
-    OSError where the hub has neither or does not answer, ValueError for a file that is no JSON, and SettingError where
-    transformers is not installed.
+    What is in the hub's cache is taken from there, and what is missing is downloaded to it. Raises OSError where the
+    hub has neither or does not answer, ValueError for a file that is no JSON, and SettingError where huggingface_hub is
+    not installed.
     """
-    transformers = import_transformers()
+    try:
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    except ModuleNotFoundError as error:
+        raise SettingError(
+            f"{error.name} is not installed, and the configuration of {recipe.model_path!r} is on the hub",
+            remedy="run `pip install grpo_colab[train]`",
+        ) from None
     hub.check_hub(recipe.model_path)
-    options = {key: recipe.model[key] for key in ("revision", "token") if recipe.model.get(key)}
     # Read the file itself: AutoConfig would run the model's own Python code where the recipe allows that.
-    found = transformers.utils.cached_file(
-        recipe.model_path, "config.json", _raise_exceptions_for_missing_entries=False, **options
-    )
-    if found is None:
-        from transformers.utils.peft_utils import find_adapter_config_file
-
-        found = find_adapter_config_file(recipe.model_path, **options)
-    if found is None:
-        raise FileNotFoundError("the hub has no config.json of it")
-    return json.loads(read_bytes(Path(found), MOST_READ, follow=True))
+    for file in ("config.json", "adapter_config.json"):
+        revision = recipe.model.get("revision")
+        found = try_to_load_from_cache(recipe.model_path, file, revision=revision)
+        if not isinstance(found, str):
+            try:
+                found = hf_hub_download(recipe.model_path, file, revision=revision, token=recipe.model.get("token"))
+            except LocalEntryNotFoundError as error:
+                problem = "it is not in the hub's cache, and the hub was not asked or did not answer"
+                raise FileNotFoundError(problem) from error
+            except EntryNotFoundError:
+                continue
+        return json.loads(read_bytes(Path(found), MOST_READ, follow=True))
+    raise FileNotFoundError("the hub has no config.json of it")
 
 
 @functools.lru_cache(maxsize=8)

@@ -22,6 +22,7 @@ from grpo_colab.plan.search import (
     with_setting,
 )
 from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.text import duration
 
 
 def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) -> Plan:
@@ -29,7 +30,8 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
 
     The plan chooses what the recipe leaves open: the micro-batch, vLLM's share of the memory, and the length of
     completions between budget.min_completion_length and grpo.max_completion_length. A recipe that does not fit has a
-    plan as well, which says so. The model's config.json may be downloaded, and torch and transformers are imported.
+    plan as well, which says so. The model's config.json may be downloaded. Few models need transformers to be counted:
+    see `model_shape`.
 
     Raises SettingError for an unknown device, for a memory that no device has, for a step that does not divide, and
     where a library that is needed is not installed. Raises CannotEstimate for a model whose configuration cannot be
@@ -64,8 +66,8 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
             advice = ["no single change makes it fit: take a smaller model, or a device with more memory"]
     if recipe.budget.max_hours and recipe.budget.max_hours < hours:
         advice.append(
-            f"budget.max_hours = {recipe.budget.max_hours:g} stops before the estimated {hours:.1f} h are over; the "
-            "run then goes on with --resume"
+            f"budget.max_hours = {recipe.budget.max_hours:g} stops before the estimated {duration(3600 * hours)} are "
+            "over; the run then goes on with --resume"
         )
     return Plan(
         recipe=fitted,

@@ -1,17 +1,18 @@
-"""Show a plan: as text with a bar for a terminal, as a picture, and as HTML for a notebook."""
+"""Show a plan as text with a bar, as a picture and as HTML for a notebook, and several plans as a table."""
 
 from __future__ import annotations
 
 import base64
 import io
 import textwrap
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpo_colab.plan.devices import GIB
 from grpo_colab.plan.duration import UNCERTAINTY
-from grpo_colab.text import on_one_line
+from grpo_colab.text import counted, duration, on_one_line
 from grpo_colab.utils.templates import render
 
 if TYPE_CHECKING:
@@ -87,9 +88,16 @@ def text(plan: Plan, colour: bool, width: int) -> str:
     for title, entries in sections.items():
         if entries:
             lines += ["", paint(title, "1")]
-            for entry in entries:
-                lines += textwrap.wrap(on_one_line(entry), width, initial_indent="  ", subsequent_indent="      ")
+            lines += _wrapped(entries, width)
     return "\n".join(lines)
+
+
+def _wrapped(entries: Sequence[str], width: int) -> list[str]:
+    """Return the lines of the entries, each entry wrapped to `width` columns and indented."""
+    lines = []
+    for entry in entries:
+        lines += textwrap.wrap(on_one_line(entry), width, initial_indent="  ", subsequent_indent="      ")
+    return lines
 
 
 def bar(plan: Plan, colour: bool, width: int) -> str:
@@ -126,27 +134,44 @@ def _toml(value: object) -> str:
 
 def kv_cache(plan: Plan) -> str:
     """Return how many sequences the KV cache holds, beside how many one process's step has."""
-    sequences = plan.batch_plan.completions // plan.batch_plan.processes
+    held, sequences = counted(plan.sequences, "sequence"), plan.batch_plan.completions // plan.batch_plan.processes
     return (
-        f"{plan.kv_token / 1024:.3g} KiB per token: it holds {plan.sequences} sequences of {plan.tokens:,} tokens, "
-        f"and a step has {sequences}"
+        f"{plan.kv_token / 1024:.3g} KiB per token: it holds {held} of {plan.tokens:,} tokens, and a step has "
+        f"{sequences}"
     )
 
 
 def time(plan: Plan) -> str:
-    """Return the estimated time per step and of the whole run, in the unit that suits it."""
-    steps, hours = plan.recipe.budget.max_steps, plan.hours
-    if hours >= 72:
-        total = f"{hours / 24:.0f} days"
-    elif hours >= 1:
-        total = f"{hours:.1f} h"
-    else:
-        total = f"{60 * hours:.0f} min"
-    seconds = f"{plan.step_s:.0f}" if plan.step_s >= 10 else f"{plan.step_s:.2g}"
+    """Return the estimated time per step and of the whole run as a sentence."""
+    steps = counted(plan.recipe.budget.max_steps, "step")
     return (
-        f"about {seconds} s per step: {total} for {steps} steps and the evaluation before and after them, to "
-        f"within a factor of {UNCERTAINTY}"
+        f"about {duration(plan.step_s)} per step: {duration(3600 * plan.hours)} for {steps} and the evaluation before "
+        f"and after, to within a factor of {UNCERTAINTY}"
     )
+
+
+def table(plans: Sequence[Plan], colour: bool, width: int) -> str:
+    """Return the plans of one recipe for several devices: a row for each device, then what to change for those in need.
+
+    The text is wrapped to `width` columns. Without `colour` it has no codes for a terminal. There must be a plan.
+    """
+    name = max(len("device"), *(len(on_one_line(plan.device)) for plan in plans)) + 2
+    lines = [
+        on_one_line(plans[0].recipe.name),
+        f"{'device':<{name}}{'':<14}{'GiB':>9}{'of':>9}{'per step':>11}{'in all':>9}   completions",
+    ]
+    for plan in plans:
+        verdict, code = VERDICT[plan.fits]
+        verdict = f"\033[{code}m{verdict:<14}\033[0m" if colour else f"{verdict:<14}"
+        tokens, at_once = plan.recipe.grpo["max_completion_length"], plan.batch_plan.micro_batch
+        lines.append(
+            f"{on_one_line(plan.device):<{name}}{verdict}{gib(plan.bytes):>9}{gib(plan.memory):>9}"
+            f"{duration(plan.step_s):>11}{duration(3600 * plan.hours):>9}   {tokens:,} tokens, {at_once:,} at once"
+        )
+    for plan in plans:
+        if plan.advice:
+            lines += ["", f"What to change for {on_one_line(plan.device)}", *_wrapped(plan.advice, width)]
+    return "\n".join(lines)
 
 
 def draw(plan: Plan, path: Path | io.BytesIO) -> None:

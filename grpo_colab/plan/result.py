@@ -77,6 +77,7 @@ class Plan:
         return {
             "recipe": self.recipe.public(mode="json", exclude_none=True),
             "device": self.device,
+            "kind": self.kind,
             "memory": self.memory,
             "fits": self.fits,
             "bytes": self.bytes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -53,11 +54,14 @@ class Device:
 def current_device() -> Device:
     """Return the device that training would use: the current GPU where torch has one, else the CPU.
 
-    It imports torch. The number of processes is that of torchrun, from WORLD_SIZE.
+    It imports torch, which takes seconds, unless the installed one is built for the CPU alone. The number of processes
+    is that of torchrun, from WORLD_SIZE. Raises ModuleNotFoundError where torch is not installed.
     """
+    processes = process_count()
+    if "torch" not in sys.modules and _torch_is_for_the_cpu():
+        return Device("cpu", "CPU", None, bf16=False, processes=processes)
     import torch
 
-    processes = process_count()
     if torch.cuda.is_available():
         device = torch.cuda.get_device_properties(torch.cuda.current_device())
         capability = (device.major, device.minor)
@@ -69,6 +73,14 @@ def current_device() -> Device:
 def process_count() -> int:
     """Return the number of processes that torchrun started, from WORLD_SIZE; 1 without torchrun. Needs no torch."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _torch_is_for_the_cpu() -> bool:
+    """Tell whether the installed torch says in its version that it is built for the CPU alone, as in 2.13.0+cpu."""
+    try:
+        return importlib.metadata.version("torch").endswith("+cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def in_notebook() -> bool:

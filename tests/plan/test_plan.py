@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -276,8 +277,11 @@ def test_an_unknown_gpu() -> None:
     with refused("--gpu", "A10", remedy="write one of T4, L4, A100-40, ") as error:
         plan(Recipe.load(), "A10")
     assert str(error.value.remedy).endswith(" RTX5090, cpu, or for another card its memory, as --vram-gib N")
-    with refused("--gpu", "RTX4900", remedy="did you mean 'rtx4090'"):
+    with refused("--gpu", "RTX4900", remedy="did you mean 'RTX4090'"):
         plan(Recipe.load(), "RTX4900")
+    # What is cut short is not misspelt: H100 is as similar to A100 as A100-40 is.
+    with refused("--gpu", "a100", remedy="did you mean 'A100-40' or 'A100-80'? Or write one of"):
+        plan(Recipe.load(), "a100")
     assert plan(Recipe.load(), " rtx 4090 ").device == "RTX4090"
     assert plan(Recipe.load(LLAMA), vram_gib=16).memory == 16 * GIB
     assert plan(Recipe.load(LLAMA), "L4", 20).device == "L4 with 20 GiB"
@@ -403,8 +407,10 @@ def test_what_torch_keeps_of_an_earlier_run_is_free() -> None:
 
 # A process in which the training libraries cannot be found, and which says which of the others it imported.
 WITHOUT = """
-import importlib.machinery, sys
+import importlib.machinery, importlib.metadata, sys
 missing, find = sys.argv.pop(1).split(","), importlib.machinery.PathFinder.find_spec
+version = importlib.metadata.version
+importlib.metadata.version = lambda name: version(name + "-absent" * (name in missing))
 importlib.machinery.PathFinder.find_spec = staticmethod(
     lambda name, *rest: None if name.split(".")[0] in missing else find(name, *rest)
 )
@@ -419,18 +425,51 @@ finally:
 @pytest.mark.parametrize(
     ("missing", "arguments", "said"),
     [
-        ("unsloth,transformers", "--gpu T4", "transformers is not installed, .* `pip install grpo_colab"),
+        (
+            "unsloth,transformers",
+            "--gpu T4 --model.model-name ./built",
+            "transformers is not installed, .* `pip install grpo_colab",
+        ),
         ("unsloth,transformers,torch", "", "torch is not installed, .* such as --gpu T4"),
         ("", "--gpu T5", "--gpu = 'T5': "),
+        ("", "--gpu T4 --gpu T5", "--gpu = 'T5': "),
+        ("", "--gpu T4 --gpu L4 --vram-gib 20", "--vram-gib = 20.0: is for one device; name one with --gpu"),
+        ("", "--gpu T4 --gpu L4 --picture x.png", "--picture = 'x.png': is for one device; name one with --gpu"),
     ],
-    ids=["no transformers", "no torch", "a misspelt card"],
+    ids=["no transformers", "no torch", "a misspelt card", "a misspelt second", "one memory", "one picture"],
 )
-def test_what_the_command_says_before_it_imports_much(missing: str, arguments: str, said: str) -> None:
+def test_what_the_command_says_before_it_imports_much(missing: str, arguments: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "built").mkdir()
+    (tmp_path / "built" / "config.json").write_text('{"model_type": "gpt2"}')  # no arithmetic is known for it
     command = [sys.executable, "-c", WITHOUT, missing, "plan", LLAMA, *arguments.split()]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert ended.returncode == 2, ended.stderr
     assert re.fullmatch(rf"grpo-colab: {said}.*\n", ended.stderr)
     assert ended.stdout == "set()\n"
+
+
+def test_several_devices_are_compared(cli: Callable[..., Any]) -> None:
+    """In the order in which they are named, each as it is planned alone; as JSON a list."""
+    names = ["L4", "T4", "cpu"]
+    words = ["plan", "rockets-qwen25-7b", *(word for name in names for word in ("--gpu", name))]
+    plans = [plan(Recipe.load("rockets-qwen25-7b"), name) for name in names]
+    found = json.loads(cli(*words, "--json").stdout)
+    assert found == json.loads(json.dumps([one.as_dict() for one in plans]))
+    asked = cli(*words)
+    rows = asked.stdout.splitlines()
+    assert rows[0] == "rockets-qwen25-7b"
+    for row, one in zip(rows[2:], plans, strict=False):
+        verdict = {"yes": "fits", "tight": "is tight", "no": "does not fit"}[one.fits]
+        assert row.startswith(one.device)
+        assert f"{verdict} " in row
+        assert f"{one.bytes / GIB:.2f}" in row
+        assert f"{one.memory / GIB:.2f}" in row
+    assert [one.fits for one in plans] == ["yes", "yes", "no"]
+    assert "What to change for Colab's CPU" in rows
+    assert "What to change for T4" not in rows
+    assert asked.returncode == 0  # one fits
+    assert cli("plan", "rockets-qwen25-7b", "--gpu", "cpu", "--gpu", "cpu").returncode == 1
+    assert isinstance(json.loads(cli("plan", "--gpu", "T4", "--json").stdout), dict)  # one is no list
 
 
 def test_a_step_that_does_not_divide() -> None:
