@@ -94,7 +94,8 @@ BAD_INPUT: dict[str, tuple[tuple[str, ...], str]] = {
     "a reward twice": (("--rewards.twice.py:correctness_reward", "1"), "rename one"),
     "no run to resume": (("--resume", "absent"), "it is no run folder"),
     "a setting without a value": (("--budget.max-steps",), "no value"),
-    "an option that is none": (("--learning-rate", "1"), "--TABLE.SETTING"),
+    "an option without its table": (("--learning-rate", "1"), "write --grpo.learning-rate"),
+    "an option that is none": (("--learnin-rate", "1"), "--TABLE.SETTING"),
 }
 
 
@@ -179,7 +180,7 @@ def test_embed_says_what_it_wrote(command: Command, cli: Cli, tmp_path: Path) ->
     assert done.stdout.startswith("word_problems: 20 train and 20 test problems")
     assert len((tmp_path / "here" / "metadata.tsv").read_text().splitlines()) == 1 + 40
     for words, said in (
-        (("gsm",), "no such task; did you mean 'gsm8k'?"),
+        (("gsm8",), "no such task; did you mean 'gsm8k'"),
         (("gsm8k", "--grpo.beta", "1"), "--grpo: embed takes settings of the task alone"),
         (("gsm8k", "word_problems"), "one task at a time"),
     ):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo_colab.errors import SettingError, nearest
+from grpo_colab.recipe.known_settings import options_for
 from grpo_colab.recipe.recipe import DEFAULT_PRESET, DRAWING_TABLES, TABLES, Recipe
 from grpo_colab.recipe.schema import Text
 
@@ -55,7 +56,7 @@ def parse_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict
         setting, equals, value = _split_at_equals(argument)
         table, dot, key = setting.partition(".")
         if not dot or table not in (*TABLES, *DRAWING_TABLES):
-            raise _no_such_option(argument, table if dot else None)
+            raise _no_such_option(argument, setting)
         if not equals:
             try:
                 value = next(remaining)
@@ -81,10 +82,16 @@ def _split_at_equals(argument: str) -> tuple[str, str, str]:
     return (argument[:name_end] + rest).lstrip("-"), equals, value
 
 
-def _no_such_option(argument: str, table: str | None) -> SettingError:
-    """Return the refusal of an option that is no setting; `table` is what stands before its dot, None without one."""
+def _no_such_option(argument: str, setting: str) -> SettingError:
+    """Return the refusal of an option that is no setting; `setting` is the option without its dashes and its value.
+
+    For a setting without its table, the remedy names the option in every table that has it.
+    """
     tables = (*TABLES, *DRAWING_TABLES)
-    suggestion = nearest(table, tables) if table is not None else ""
+    table, dot, _ = setting.partition(".")
+    if not dot and (options := options_for(setting)):
+        return SettingError("no such option", setting=argument, remedy=f"write {' or '.join(options)}")
+    suggestion = nearest(table, tables) if dot else ""
     sentence = f"{suggestion} A setting is" if suggestion else "a setting is"
     remedy = f"{sentence} --TABLE.SETTING with one of {', '.join(tables)}"
     return SettingError("no such option", setting=argument, remedy=remedy)

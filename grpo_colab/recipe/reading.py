@@ -5,6 +5,7 @@ Settings get today's names. Their values are not checked here: see `validation`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ DEFAULT_PRESET = "word-problems-tiny"
 LONGEST_RECIPE_NAME = 150
 TABLES = ("task", "model", "lora", "grpo", "rewards", "budget", "tripwires", "evaluation")
 DRAWING_TABLES = ("hindsight", "pretraining", "sweep")  # optional, and for drawing tasks only
+DATASET_TASKS = ("dataset", "jsonl")  # whose problems are those of task.path
 PASSED_THROUGH = ("model", "lora", "grpo")  # arguments of the libraries, under their own names
 
 
@@ -35,7 +37,8 @@ def preset_names() -> list[str]:
 def read_tables(source: str | Path, based_on_it: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Return the tables of `source`, a preset or a TOML file, merged into those of the preset that it starts from.
 
-    Beside the tables, the result has the recipe's "name" and "description". It has each of DRAWING_TABLES only where a
+    Beside the tables, the result has the recipe's "name" and "description", and as "first" the name of the user's file
+    at the start of the chain if that has no `preset`, else an empty text. It has each of DRAWING_TABLES only where a
     file has it. A file without `preset` and without [rewards] gets the rewards of its task; for a class of somebody's
     own, these come later, and "own_rewards" says so. `based_on_it` is the chain of files that led here, each of which
     starts from the next. Values are not checked. Raises SettingError for an unknown preset, for a file that cannot be
@@ -54,6 +57,7 @@ def read_tables(source: str | Path, based_on_it: tuple[Path, ...] = ()) -> dict[
         tables = {"rewards": {}}
     else:
         tables = _default_rewards(content.get("task", {}))
+    tables.setdefault("first", "" if path.parent == PRESETS else path.name)
     tables = merged(tables, content)
     for table in TABLES:
         tables.setdefault(table, {})
@@ -83,6 +87,25 @@ def merged(tables: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any
             if before != after and len(names) == 2 and any(parse_task(name).runs_code for name in names):
                 result |= _default_rewards(result["task"])
     return result
+
+
+def name_with_data(source: str | Path, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return the name of a recipe whose [task] was overridden, such as `gsm8k-tiny-mine` for a file mine.jsonl.
+
+    `before` and `after` are its [task] without and with the overrides. A preset learns other data where the task is
+    another, or where it is the task of a file and the file is another; `name` then gets the file's or the task's name
+    as its last part. A TOML file of the user's keeps the `name` that it gives itself.
+    """
+    data = [
+        (str(task.get("name")), str(task.get("path", "")) * (task.get("name") in DATASET_TASKS))
+        for task in (before, after)
+    ]
+    if Path(source).suffix == ".toml" or data[0] == data[1]:
+        return name
+    last = Path(str(after.get("path") or parse_task(str(after.get("name"))).label)).stem
+    last = re.sub(r"[^\w.-]+", "-", last).strip("-.")
+    whole = f"{name}-{last or after.get('name')}"
+    return whole.encode()[:LONGEST_RECIPE_NAME].decode(errors="ignore")
 
 
 def need_table(table: str) -> None:

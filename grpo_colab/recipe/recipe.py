@@ -38,6 +38,7 @@ from grpo_colab.recipe.reading import (
     PASSED_THROUGH,
     TABLES,
     merged,
+    name_with_data,
     need_table,
     preset_names,
     read_tables,
@@ -126,12 +127,17 @@ class Recipe(Table):
         reward may be a Python function. `rewards={my_reward: 0.5}` changes weights setting by setting, as every table
         does. A list, as in `rewards=["correctness", my_reward]`, is all rewards that there are, with weight 1.0 each.
 
-        Nothing outside this package that the recipe names is imported or called. Raises SettingError, which names the
-        setting, its value, and what to write instead.
+        A preset that is given other data is named after both, and loses its description: see `name_with_data`. Nothing
+        outside this package that the recipe names is imported or called. Raises SettingError, which names the setting,
+        its value, and what to write instead.
         """
         for table in overrides:
             need_table(table)
-        tables = merged(read_tables(source), overrides)
+        read = read_tables(source)
+        tables = merged(read, overrides)
+        name = name_with_data(source, tables["name"], read["task"], tables["task"])
+        if name != tables["name"]:
+            tables |= {"name": name, "description": ""}
         recipe = cls(**checked_tables(tables))
         recipe._rewards_to_add = dict(tables["rewards"]) if tables.get("own_rewards") else None
         recipe._keep_functions(overrides.get("rewards", {}))

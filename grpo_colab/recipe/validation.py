@@ -12,7 +12,7 @@ from typing import Any
 
 from grpo_colab.errors import SettingError, nearest, one_line, one_of
 from grpo_colab.recipe import library_signatures
-from grpo_colab.recipe.reading import DRAWING_TABLES, PASSED_THROUGH, TABLES
+from grpo_colab.recipe.reading import DEFAULT_PRESET, DRAWING_TABLES, PASSED_THROUGH, TABLES
 from grpo_colab.recipe.schema import (
     Budget,
     Evaluation,
@@ -30,6 +30,7 @@ from grpo_colab.tasks import TASKS, task_class, unpayable_rewards
 from grpo_colab.tasks.names import OTHER_NAMES, parse_task
 from grpo_colab.text import masked
 from grpo_colab.utils.files import check_name, expanded, is_folder, read_bytes
+from grpo_colab.utils.hub import is_local
 
 # Settings that are texts even if they look like a number, as a commit may.
 ALWAYS_TEXT = ("model_name", "revision", "token")
@@ -61,13 +62,11 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
     for setting, remedy in REQUIRED.items():
         table, key = setting.split(".")
         if key not in tables[table]:
-            raise SettingError("is missing", setting=setting, remedy=remedy)
+            raise _missing(setting, remedy, read["first"])
     model, lora, grpo = tables["model"], tables["lora"], tables["grpo"]
     task = checked_task(tables["task"], seed=grpo.setdefault("seed", 42))
     lora.setdefault("random_state", grpo["seed"])
-    folder = expanded(model["model_name"])
-    if is_folder(folder):
-        model["model_name"] = str(folder.absolute())
+    model["model_name"] = _checked_model(model["model_name"])
     if template is not None:
         model[CHAT_TEMPLATE] = _checked_chat_template(template)
     grpo.setdefault("max_completion_length", 512)  # TRL's own default, made visible
@@ -90,6 +89,19 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
         "evaluation": own_table(Evaluation, "evaluation", tables["evaluation"]),
         **_checked_drawing_tables(read, task),
     }
+
+
+def _missing(setting: str, remedy: str, file: str) -> SettingError:
+    """Return the refusal of a recipe without a setting that it must have.
+
+    `file` is the name of the user's file that starts from no preset, where there is one.
+    """
+    if not file:
+        return SettingError("is missing", setting=setting, remedy=remedy)
+    start = f'write preset = "{DEFAULT_PRESET}" in its first line (`grpo-colab recipes` lists the presets)'
+    return SettingError(
+        "is missing, and no preset gives it", setting=setting, remedy=f"{start}, or {remedy}", place=file
+    )
 
 
 def need_no_secrets(tables: Mapping[str, Any], rewards: Collection[str]) -> None:
@@ -202,6 +214,24 @@ def _checked_chat_template(given: Any) -> str:
         problem = "has what looks like a secret, and a run writes it to its folder"
         raise SettingError(problem, remedy="take that out of the file", **named)
     return text
+
+
+def _checked_model(name: str) -> str:
+    """Return a model's name on the hub unchanged, and the absolute path of its folder where it is one.
+
+    Raises SettingError for the path of a folder that does not exist. The hub would not be asked for it: see `is_local`.
+    """
+    folder = expanded(name)
+    if is_folder(folder):
+        return str(folder.absolute())
+    if is_local(name):
+        raise SettingError(
+            "there is no such folder",
+            setting="model.model_name",
+            value=name,
+            remedy="write a folder with the model's weights and config.json, or a name on the hub, as owner/model",
+        )
+    return name
 
 
 def _check_grpo(grpo: Mapping[str, Any]) -> None:

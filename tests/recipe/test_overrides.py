@@ -34,7 +34,18 @@ def test_a_negative_number_is_a_value() -> None:
     [
         (("gsm8k-tiny", "drawing-tiny"), "recipe", "gsm8k-tiny drawing-tiny", {"remedy": "name one"}),
         (("--budgt.max-steps", "5"), "--budgt.max-steps", ANY, {"remedy": "did you mean 'budget'? A setting is"}),
-        (("--max-steps", "5"), "--max-steps", ANY, {"remedy": "--TABLE.SETTING with one of task, model"}),
+        (("--max-stepz", "5"), "--max-stepz", ANY, {"remedy": "--TABLE.SETTING with one of task, model"}),
+        (("--max_steps", "5"), "--max_steps", ANY, {"remedy": "write --budget.max-steps"}),
+        (("--max-prompt-length", "64"), "--max-prompt-length", ANY, {"remedy": "write --task.max-prompt-tokens"}),
+        (("--r=5",), "--r=5", ANY, {"remedy": "write --lora.r"}),
+        (
+            ("--learning-rate", "1e-5"),
+            "--learning-rate",
+            ANY,
+            {"remedy": "write --grpo.learning-rate or --hindsight.learning-rate or --pretraining.learning-rate"},
+        ),
+        (("--soft_format", "1"), "--soft_format", ANY, {"remedy": "write --rewards.soft_format"}),
+        (("--seed", "1"), "--seed", ANY, {"remedy": "write --task.seed or --grpo.seed"}),
         (("--budget.max-steps",), "--budget.max-steps", ANY, {"problem": "has no value", "remedy": "max-steps VALUE"}),
     ],
 )

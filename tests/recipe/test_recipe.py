@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from refusals import refused
 from grpo_colab import Recipe
 from grpo_colab.recipe.reading import PRESETS, preset_names
 from grpo_colab.recipe.schema import Text
+from grpo_colab.runs.folders import free_path
 
 PRESET_NAMES = {
     "word-problems-tiny",
@@ -239,3 +241,42 @@ def test_every_preset_is_a_file_that_says_its_model() -> None:
     assert len(list(PRESETS.glob("*.toml"))) == len(PRESET_NAMES)
     assert Recipe.load("gsm8k-llama31-8b").model["model_name"] == "unsloth/meta-Llama-3.1-8B-Instruct"
     assert Recipe.load("gsm8k-qwen25-1.5b").model["fast_inference"] is False
+
+
+PROBLEM = '{"prompt": "What is 1 + 1?", "answer": "2"}\n'
+
+
+@pytest.mark.parametrize(
+    ("source", "file", "name"),
+    [
+        ("gsm8k-tiny", "mine.jsonl", "gsm8k-tiny-mine"),
+        ("gsm8k-tiny", "my own (2).jsonl", "gsm8k-tiny-my-own-2"),
+        ("gsm8k-tiny", "...jsonl", "gsm8k-tiny-jsonl"),
+        ("word-problems-tiny", "ä" * 120 + ".jsonl", "word-problems-tiny-" + "ä" * 65),  # 150 bytes at most
+        ("hers.toml", "mine.jsonl", "hers"),
+        ("named.toml", "mine.jsonl", "her own"),
+    ],
+)
+def test_a_preset_with_data_of_one_s_own_is_named_after_both(
+    source: str, file: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folder, title and recipe.toml have the recipe's name: it must not say gsm8k of other data."""
+    monkeypatch.chdir(tmp_path)
+    Path(file).write_text(PROBLEM * 2)
+    Path("hers.toml").write_text('preset = "gsm8k-tiny"\n')
+    Path("named.toml").write_text('preset = "gsm8k-tiny"\nname = "her own"\n')
+    recipe = Recipe.load(source, task={"name": "jsonl", "path": file})
+    assert recipe.name == name
+    assert recipe.description == ""
+    assert free_path(recipe).name == f"{datetime.date.today()}-{name}"
+    Path("recipe.toml").write_text(recipe.to_toml())
+    again = Recipe.load("recipe.toml", task={"path": file})  # as a resumed run is read
+    assert again.name == name
+
+
+def test_the_same_data_from_elsewhere_keeps_the_preset_s_name(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text('{"question": "1 + 1?", "answer": "#### 2"}\n')
+    assert Recipe.load("gsm8k-tiny", task={"path": str(tmp_path)}).name == "gsm8k-tiny"
+    assert Recipe.load("word-problems-tiny", task={"limit": 8, "seed": 3}).name == "word-problems-tiny"
+    assert Recipe.load("gsm8k-tiny", task={"name": "word_problems"}).name == "gsm8k-tiny-word_problems"

@@ -252,3 +252,22 @@ def test_a_value_that_is_no_utf8_is_refused_before_it_is_kept() -> None:
     """As a shell hands it on from a file's name of another encoding."""
     with refused(None, problem='system_prompt = "answer \\udcff"', remedy="write it anew"):
         Recipe.load(task={"system_prompt": "answer \udcff"})
+
+
+@pytest.mark.parametrize("name", ["/nowhere", "./nowhere", "~/nowhere/at-all", "a/b/c", "models\\mine"])
+def test_a_model_s_folder_that_is_not_there(name: str) -> None:
+    """What can only be a path is never asked for at the hub, whose error would say something about the network."""
+    with refused("model.model_name", name, problem="there is no such folder", remedy="as owner/model"):
+        Recipe.load(model={"model_name": name})
+
+
+def test_a_file_without_a_preset_says_what_to_write(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[budget]\nmax_steps = 5\n")
+    with refused("task.name", place="mine.toml", remedy='write preset = "word-problems-tiny" in its first line'):
+        Recipe.load(file)
+    (tmp_path / "over.toml").write_text(f'preset = "{file}"\n')
+    with refused("task.name", place="mine.toml", remedy="or name a task: gsm8k, word_problems, jsonl, drawing"):
+        Recipe.load(tmp_path / "over.toml")
+    file.write_text('preset = "word-problems-tiny"\n' + file.read_text())
+    assert Recipe.load(file).budget.max_steps == 5
