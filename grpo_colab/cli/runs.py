@@ -15,6 +15,7 @@ from grpo_colab.cli.output import (
 )
 from grpo_colab.errors import SettingError
 from grpo_colab.text import printable
+from grpo_colab.utils.console import info
 
 
 @cli.command(
@@ -37,8 +38,10 @@ from grpo_colab.text import printable
 )
 @verbosity_options
 def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_code: bool, dry_run: bool) -> None:
-    from grpo_colab import train as run_training
     from grpo_colab.recipe.overrides import read_recipe
+    from grpo_colab.training.grpo import GRPOLearner, whats_next
+    from grpo_colab.training.train import run_with
+    from grpo_colab.training.train import train as run_training
 
     with chatter_to_stderr():
         if resume and words:
@@ -50,10 +53,13 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_cod
         if dry_run:
             run_training(recipe, out=out, resume=resume or False, trust_code=trust_code, dry_run=True)
             return
-        run = run_training(recipe, out=out, resume=resume or False, trust_code=trust_code)
+        learner = GRPOLearner(says_result=False)
+        run = run_with(learner, recipe, out=out, resume=resume or False, trust_code=trust_code)
     is_main_process = os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes
     if run.evaluation is not None and is_main_process:
         click.echo(printable(evaluation_text(run.evaluation)))
+    if run.finished:
+        info(whats_next(run))
 
 
 @cli.command(

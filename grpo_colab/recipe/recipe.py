@@ -94,8 +94,7 @@ class Recipe(Table):
     hindsight: Hindsight | None = None
     pretraining: Pretraining | None = None
     sweep: dict[str, list[Any]] | None = None
-    # The settings that name code outside this package and came from a file, not from the caller of `load`; `trust`
-    # asks for them.
+    # The settings that name code outside this package and came from a file, not from the caller: `trust` asks for them.
     _received: tuple[str, ...] = PrivateAttr(())
     # The table [rewards] as it was written, where the rewards of a class of somebody's own come before it.
     _rewards_to_add: dict[str, Any] | None = PrivateAttr(None)
@@ -127,7 +126,7 @@ class Recipe(Table):
         reward may be a Python function. `rewards={my_reward: 0.5}` changes weights setting by setting, as every table
         does. A list, as in `rewards=["correctness", my_reward]`, is all rewards that there are, with weight 1.0 each.
 
-        A preset that is given other data is named after both, and loses its description: see `name_with_data`. Nothing
+        A preset that is given other data is named after both: see `name_with_data`. Nothing
         outside this package that the recipe names is imported or called. Raises SettingError, which names the setting,
         its value, and what to write instead.
         """
@@ -135,8 +134,7 @@ class Recipe(Table):
             need_table(table)
         read = read_tables(source)
         tables = merged(read, overrides)
-        name = name_with_data(source, tables["name"], read["task"], tables["task"])
-        if name != tables["name"]:
+        if (name := name_with_data(source, read["name"], read["task"], tables["task"])) != read["name"]:
             tables |= {"name": name, "description": ""}
         recipe = cls(**checked_tables(tables))
         recipe._rewards_to_add = dict(tables["rewards"]) if tables.get("own_rewards") else None

@@ -14,8 +14,10 @@ from grpo_colab.errors import one_line
 from grpo_colab.policy.policy import Policy
 from grpo_colab.rewards import RewardError
 from grpo_colab.runs import checkpoints
+from grpo_colab.runs.folders import quote
 from grpo_colab.runs.resume import keep_recipe, rewind_to_checkpoint
 from grpo_colab.runs.run import writing_to
+from grpo_colab.text import counted, duration
 from grpo_colab.training.distributed import broadcast_from_main, is_main_process
 from grpo_colab.training.preparation import check, prepare
 from grpo_colab.training.setup import Outcome
@@ -36,13 +38,20 @@ if TYPE_CHECKING:
 
 
 class GRPOLearner:
-    """Learn by GRPO: TRL's trainer, on the problems of the recipe's task."""
+    """Learn by GRPO: TRL's trainer, on the problems of the recipe's task.
+
+    `says_result` tells whether the accuracy after training, and what to look at next, are printed on stderr at the end.
+    The command line prints them itself, since its result belongs on stdout.
+    """
 
     says_accuracy = True
 
-    def __init__(self, dry_run: bool = False) -> None:
-        """With `dry_run`, `prepare` always tries the longest step, and trains no adapter before."""
-        self.dry_run = dry_run
+    def __init__(self, dry_run: bool = False, says_result: bool = True) -> None:
+        """With `dry_run`, `prepare` always tries the longest step, and trains no adapter before.
+
+        `says_result` says whether the result is printed when there is one.
+        """
+        self.dry_run, self.says_result = dry_run, says_result
 
     def check(self, recipe: Recipe) -> Problems:
         """Read and check the problems, before anything heavy is imported: `preparation.check`."""
@@ -77,19 +86,36 @@ class GRPOLearner:
         """
         if run.finished:
             if recipe.budget.stop_at_reward is not None:
-                info(f"Solved in step {run.last_step}." if run.solved else f"Not solved in {run.last_step} steps.")
-            info(f"Everything is in {run.path}")
+                info(
+                    f"Solved in step {run.last_step}."
+                    if run.solved
+                    else f"Not solved in {counted(run.last_step, 'step')}."
+                )
+            if self.says_result:
+                info(whats_next(run))
             return
         steps, done = recipe.budget.max_steps, run.last_step
-        left = f"; {steps - done} steps are left" if done < steps else "; only its evaluation is left"
-        hours = (steps - done) * max(manager.steps_s, default=0.0) / 3600
-        time_left = f", about {hours:.1f} h" if hours >= 0.1 else f", about {60 * hours:.0f} min" if hours else ""
+        verb = "is" if steps - done == 1 else "are"
+        left = f"; {counted(steps - done, 'step')} {verb} left" if done < steps else "; only its evaluation is left"
+        seconds = (steps - done) * max(manager.steps_s, default=0.0)
+        time_left = f", about {duration(seconds)}" if seconds else ""
         why = f" by {manager.stopped_by}" if manager.stopped_by else ""
         last = run.last_checkpoint()
         if manager.unsaved:
             warn(f"no checkpoint since {last.name if last else 'the beginning'}: {manager.unsaved}")
         ended = f"Stopped{why} after step {done} of {steps}{left}{time_left}"
         info(f"{ended}. Go on with: {run.resume_command}", even_quiet=True)
+
+
+def whats_next(run: Run) -> str:
+    """Return the lines that tell where a finished run's report is, and what can be done with the run."""
+    folder = quote(run.path)
+    return (
+        f"Report: {run.path / 'report.html'}\n"
+        f"Next: grpo-colab report {folder} OTHER_RUN   compares it with another run\n"
+        f"      grpo-colab evaluate {folder}   answers its held-out problems again\n"
+        f"Everything is in {run.path}; adapter/README.md says how to load the adapter"
+    )
 
 
 def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager, trackers: TrackerCallback) -> int:

@@ -54,7 +54,7 @@ USUALLY_ALIKE = 0.25  # share of a healthy iteration's samples that repeat anoth
 class HindsightLearner:
     """Learn one drawing at test time by hindsight, in a single process."""
 
-    says_accuracy = False  # there is one image, and the last line says whether it was drawn
+    says_accuracy = says_result = False  # there is one image, and the last line says whether it was drawn
 
     def check(self, recipe: Recipe) -> Problems:
         """Return the one problem, which is trained on and held out. Raises SettingError for what cannot work."""

@@ -48,7 +48,8 @@ SetupT = TypeVar("SetupT", bound="Setup")
 class Learner(Protocol[SetupT]):
     """Prepare and train a policy by one method. All else is the same for every method, in `run_with`."""
 
-    says_accuracy: bool  # whether the accuracy before and after is worth a line each
+    says_accuracy: bool  # whether the accuracy before training is worth a line
+    says_result: bool  # and that after it
 
     def check(self, recipe: Recipe) -> Problems:
         """Read the problems, and check the recipe as far as that needs no torch and none of other people's code.
@@ -239,7 +240,7 @@ def learn_and_evaluate(
                 after = answer_held_out(setup, shown.update)
             if is_main_process():
                 finish(run, setup.recipe, before, after, outcome)
-            if learner.says_accuracy:
+            if learner.says_result:
                 info(f"After:  {accuracy_line(after, setup.task)}")
     except Stopped:  # a signal came while there was nothing to save
         manager.stopped_by = manager.stopped_by or "a signal"

@@ -694,5 +694,14 @@ def test_a_real_run_on_a_real_terminal(tmp_path: Path, warm: Warm) -> None:
         [str(row["step"]), f"{row['reward']:.3f}"] for row in run.metrics()
     ]
     said = "\n".join(screen.lines)
-    assert said.index("Before: ") < said.index("step  reward") < said.index("After:  ")
+    # the result once, then where to look
+    assert (
+        said.index("Before: ") < said.index("step  reward") < said.index("word_problems, 4 held-out problems, greedy:")
+    )
+    assert (
+        said.index("exact McNemar p = ")
+        < said.index("Report: run/report.html\n")
+        < said.index("Next: grpo-colab report")
+    )
+    assert said.count("held-out problems right") == 1  # before training alone
     assert re.search(r"s/step, generation \d+%, reward \d+%, update \d+%$", said, re.MULTILINE)
