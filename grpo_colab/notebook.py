@@ -371,8 +371,10 @@ def push(run: Run, hub: str) -> None:
     """Upload the adapter to the repository's top folder, where PeftModel.from_pretrained looks, and the report too."""
     from huggingface_hub import HfApi
 
-    # PEFT's model card names the base model, and the hub refuses one whose base model is a folder
-    card = ["README.md"] if Path(run.recipe.model_path).is_dir() else None
+    # PEFT's model card, as older versions left it, names the base model; the hub refuses one that names a folder
+    card, readme = None, run.adapter / "README.md"
+    if readme.is_file() and f"base_model: {run.recipe.model_path}\n" in readme.read_text(errors="replace"):
+        card = ["README.md"] if Path(run.recipe.model_path).is_dir() else None
     message = run.path.name
     HfApi().upload_folder(repo_id=hub, folder_path=run.adapter, commit_message=message, ignore_patterns=card)
     page = run.path / "report.html"

@@ -192,9 +192,10 @@ class Policy:
         else:
             self.model.train(training)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, card: str = "") -> None:
         """Write the adapter and the tokenizer to the folder `path`, as PEFT and transformers save them.
 
+        `card` becomes its README.md, in place of PEFT's form, which names the base model's folder on this machine.
         Folders above it are made. Both are written to a temporary folder, which then replaces all that is at `path`: a
         failure to write them leaves what was there before. Such a failure is raised as OSError, or as the error that
         safetensors or tokenizers has for it.
@@ -205,6 +206,10 @@ class Policy:
         try:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
+            readme = temporary / "README.md"
+            readme.unlink(missing_ok=True)
+            if card:
+                files.write_text(readme, card)
             files.remove(path)
             temporary.rename(path)
         finally:

@@ -41,11 +41,13 @@ class Fingerprint(NamedTuple):
 def seal(staged: Path, folder: Path, metric: str | None = None, value: float | None = None) -> Path:
     """Write the manifest of `staged`, a folder named checkpoint-<step>, and publish it in `folder`.
 
-    Returns the checkpoint there. One of the same step is replaced. `value` is the value of `metric` by which `best`
+    Returns the checkpoint there. One of the same step is replaced. The README.md in it is deleted: PEFT writes a form
+    to fill in, which names the base model's folder on this machine. `value` is the value of `metric` by which `best`
     chooses. Everything is flushed to the disk before the rename that publishes. Raises OSError where that fails, for
     example on a full disk or for a link; then nothing new is published.
     """
     _check_no_link(folder, staged.parent, staged)
+    (staged / "README.md").unlink(missing_ok=True)
     files = {}
     for path in sorted(regular_files(staged)):
         if path == staged / MANIFEST:

@@ -11,6 +11,7 @@ import pickle
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from grpo_colab.errors import one_line
+from grpo_colab.policy.card import model_card
 from grpo_colab.policy.policy import Policy
 from grpo_colab.rewards import RewardError
 from grpo_colab.runs import checkpoints
@@ -161,7 +162,7 @@ def train_with(trainer: Any, setup: GRPOSetup, run: Run, manager: CheckpointMana
     if checkpoint is not None and (run.solved or checkpoints.step_of(checkpoint) >= trainer.args.max_steps):
         # Only the evaluation is missing. The trainer would add a step to a run that is done.
         setup.policy.load_adapter(checkpoint)
-        save_adapter(run, setup.policy)
+        save_adapter(run, setup.policy, setup.recipe)
         return checkpoints.step_of(checkpoint)
 
     last_step = LastStep(run.checkpoints)
@@ -184,7 +185,7 @@ def train_with(trainer: Any, setup: GRPOSetup, run: Run, manager: CheckpointMana
         raise at_last_good(tripwires.tripped, run)
     step = int(trainer.state.global_step)
     if step:
-        save_adapter(run, setup.policy)
+        save_adapter(run, setup.policy, setup.recipe)
     return step
 
 
@@ -245,17 +246,17 @@ def at_last_good(tripped: Tripped, run: Run) -> Tripped:
     return tripped.replace(remedy=f"{tripped.remedy}; {kept}. {go_on}")
 
 
-def save_adapter(run: Run, policy: Policy) -> None:
-    """Save the adapter, and load it again to compare. Print what is wrong with it, and append it to warnings.jsonl.
+def save_adapter(run: Run, policy: Policy, recipe: Recipe) -> None:
+    """Save the adapter with its card, and load it again to compare.
 
-    The evaluation.json of an earlier adapter is deleted. Only the main process does all this. Raises SettingError where
-    the run folder cannot be written.
+    What is wrong with it is printed and appended to warnings.jsonl. The evaluation.json of an earlier adapter is
+    deleted. Only the main process does all this. Raises SettingError where the run folder cannot be written.
     """
     if not is_main_process():
         return
     with writing_to(run):
         (run.path / "evaluation.json").unlink(missing_ok=True)  # of an earlier stop: it must be of this adapter
-        policy.save(run.adapter)
+        policy.save(run.adapter, model_card(recipe))
     samples = run.completions()[-4:]
     troubles = policy.check_saved_adapter(run.adapter, [(row["prompt"], row["completion"]) for row in samples])
     had_gradient = any(row.get("grad_norm") for row in run.metrics())

@@ -20,6 +20,7 @@ from grpo_colab.errors import SettingError, one_line
 from grpo_colab.evaluation import evaluate
 from grpo_colab.plan import answers_at_once
 from grpo_colab.policy.asking import check_asking
+from grpo_colab.policy.card import model_card
 from grpo_colab.policy.policy import Policy
 from grpo_colab.policy.templates import check_prompts, load_tokenizer, with_chat_template
 from grpo_colab.rewards import call_reward, reward_name
@@ -178,7 +179,7 @@ def learn(setup: Setup, run: Run, is_over: Callable[[], bool] = lambda: False) -
             break
     bar.close()
     with writing_to(run):
-        policy.save(run.adapter)
+        policy.save(run.adapter, model_card(recipe))
     return solved
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError
+from grpo_colab.policy.card import model_card
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
 from grpo_colab.recipe.recipe import Recipe
@@ -67,7 +68,7 @@ def pretrained(recipe: Recipe, device: Device, run_for: Run | None) -> Path | No
         policy = load_policy(wanted, device)
         with Signals() as signals, contextlib.suppress(Stopped), writing_to(run):
             if supervise(policy, run, wanted, device, signals):
-                policy.save(run.adapter)
+                policy.save(run.adapter, model_card(wanted))
                 run.write_json("evaluation.json", {"step": wanted.budget.max_steps})  # marks the run as finished
         del policy
         free_memory()  # the caller loads the policy again next, with the adapter

@@ -17,6 +17,7 @@ from grpo_colab.errors import SettingError
 from grpo_colab.evaluation import evaluate
 from grpo_colab.evaluation.statistics import summary
 from grpo_colab.plan import check_disk
+from grpo_colab.policy.card import write_card
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.runs.environment import keep_environment, own_version
 from grpo_colab.runs.folders import clear, free_path, is_free_again
@@ -368,7 +369,7 @@ def accuracy_line(rows: list[AnswerRow], task: Task) -> str:
 
 
 def finish(run: Run, recipe: Recipe, before: list[AnswerRow], after: list[AnswerRow], outcome: Outcome) -> None:
-    """Write the trained policy's answers, the pictures, the report, and evaluation.json.
+    """Write the trained policy's answers, the pictures, the report, the adapter's card, and evaluation.json.
 
     evaluation.json is last, since it marks the run as finished. Raises SettingError where the run folder cannot be
     written.
@@ -383,4 +384,5 @@ def finish(run: Run, recipe: Recipe, before: list[AnswerRow], after: list[Answer
         draw_rewards(run, evaluation)
         draw_drawings(run)
         write_report(run, evaluation)
+        write_card(run.adapter, recipe, evaluation)
         run.write_json("evaluation.json", evaluation)  # last: it marks the run as finished

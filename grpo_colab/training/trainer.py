@@ -62,6 +62,9 @@ class CheckpointMixin(Trainer):
         write = super()._save_checkpoint
         self.checkpoint_manager.save(self, lambda: write(model, trial))
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write no card among the checkpoints; the adapter has one. TRL calls this for each checkpoint."""
+
     def _get_output_dir(self, trial: Any) -> str:
         return self.checkpoint_manager.staging
 
