@@ -90,7 +90,7 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     at_once = answers_at_once(recipe, policy.model.config, device.free_bytes)
     step = (run.evaluation or {}).get("step", run.last_step)
     before = [row for row in find_answers(answers_before, problems) if row is not None]
-    with stage(f"Answering {len(problems)} held-out problems") as shown:
+    with stage(f"Answering {len(problems)} held-out problems", ticking=True) as shown:
         after = answer(policy, recipe, task, problems, at_once, shown.update)
     return comparison(recipe, before, after, step)
 

@@ -23,6 +23,7 @@ from grpo_colab.training.distributed import broadcast_from_main, is_main_process
 from grpo_colab.training.preparation import check, prepare
 from grpo_colab.training.setup import Outcome
 from grpo_colab.utils.console import info, warn
+from grpo_colab.utils.library_output import library_lines_once
 from grpo_colab.utils.memory import out_of_memory
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager, trackers: Tracke
     from grpo_colab.training.trainer import build_trainer
 
     while True:
-        trainer = build_trainer(setup, run, manager, trackers)
+        with library_lines_once():  # it says again what was said when the arguments were checked
+            trainer = build_trainer(setup, run, manager, trackers)
         step = train_with(trainer, setup, run, manager)
         if step is not None:
             return step

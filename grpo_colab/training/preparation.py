@@ -30,6 +30,7 @@ from grpo_colab.training.pretraining import pretrained
 from grpo_colab.training.setup import GRPOSetup, Problems
 from grpo_colab.utils.console import info, warn
 from grpo_colab.utils.device import Device, current_device, process_count
+from grpo_colab.utils.library_output import library_lines_once
 from grpo_colab.utils.stack import import_unsloth
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def prepare(
     """
     task, problems, held_out = found
     device = import_stack(recipe, task, phases)
-    check_arguments(recipe, device)
+    with library_lines_once():
+        check_arguments(recipe, device)
     check_foreign_rewards(recipe, problems, held_out)
 
     recipe, loading, batch_plan, planned = fit_to_device(recipe, device, loaded, resumed=run is not None)

@@ -237,7 +237,7 @@ def learn_and_evaluate(
         phases.begin("training")
         outcome = learner.learn(setup, run, manager)
         if outcome.step and broadcast_from_main(manager.signals.count) < 2:
-            with phases.stage("evaluating after", answering(setup, "after training")) as shown:
+            with phases.stage("evaluating after", answering(setup, "after training"), ticking=True) as shown:
                 after = answer_held_out(setup, shown.update)
             if is_main_process():
                 finish(run, setup.recipe, before, after, outcome)
@@ -331,7 +331,7 @@ def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager, phases
     if run.last_step:
         evaluate.need_same_problems(run, rows, setup.held_out)
     began = time.monotonic()
-    with phases.stage("evaluating before", answering(setup, "before training")) as shown:
+    with phases.stage("evaluating before", answering(setup, "before training"), ticking=True) as shown:
         rows = answer_held_out(setup, shown.update)
     if is_main_process():
         with writing_to(run):
