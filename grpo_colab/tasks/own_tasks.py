@@ -75,6 +75,11 @@ def make_task(name: TaskName, options: Mapping[str, Any]) -> Task:
     """
     cls = own_class(name)
     given = (name.attribute,) if name.kind == "library" else ()
+    for parameter in inspect.signature(cls).parameters.values():
+        is_keyword = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if is_keyword and parameter.default is parameter.empty and parameter.name not in options:
+            remedy = f"the task {name.label!r} needs it"
+            raise SettingError("is missing", setting=f"task.{parameter.name}", remedy=remedy, place=_line_of(cls))
     with _blamed(name, f"{cls.__name__}() raises", _line_of(cls)):
         return cls(*given, **options)
 
@@ -205,10 +210,15 @@ def _blamed(name: TaskName, what: str, place: str | None = None) -> Iterator[Non
 @contextlib.contextmanager
 def _blamed_task(task: Task, what: str, method: Any) -> Iterator[None]:
     """Raise as a SettingError whatever a method of a task raises; see `_blamed`."""
+    with _blamed(_name_of(task), what, _line_of(method)):
+        yield
+
+
+def _name_of(task: Task) -> TaskName:
+    """Return the name of a task of one's own by its class: its file, or its module where it has none."""
     cls = type(task)
     file = inspect.getsourcefile(cls) or cls.__module__
-    with _blamed(TaskName(f"{file}:{cls.__name__}", file, cls.__name__, "file"), what, _line_of(method)):
-        yield
+    return TaskName(f"{file}:{cls.__name__}", file, cls.__name__, "file")
 
 
 def _refused(name: TaskName, problem: str, remedy: str, place: str | None = None) -> SettingError:
@@ -218,7 +228,7 @@ def _refused(name: TaskName, problem: str, remedy: str, place: str | None = None
 
 def _refused_task(task: Task, problem: str, remedy: str, method: Any) -> SettingError:
     """Return the refusal of what a method of a task has returned."""
-    return SettingError(problem, setting="task.name", value=task.name, remedy=remedy, place=_line_of(method))
+    return _refused(_name_of(task), problem, remedy, _line_of(method))
 
 
 def _raised_at(error: BaseException, name: TaskName) -> str | None:

@@ -118,6 +118,42 @@ def test_no_command_that_looks_runs_what_it_looks_at(
     assert not mark.exists()
 
 
+TASK = """from grpo_colab.tasks import Problem, Task
+open({mark!r}, "w").close()
+class Own(Task):
+    name = "own"
+    def problems(self, split, n=None):
+        return [Problem(f"{{split}} {{number}} + 1?", str(number + 1)) for number in range(40)][:n]
+"""
+
+
+def test_no_command_that_looks_runs_a_task_either(
+    received: Callable[..., Path], mark: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor imports a library of tasks: only `embed` needs the problems, and asks."""
+    path = received("correctness = 1.0", '[task]\nname = "own_task.py:Own"')
+    (path.parent / "own_task.py").write_text(TASK.format(mark=str(mark)))
+    run = Run.create(Recipe.load(path), tmp_path / "run")
+    run.write_lines("metrics.jsonl", [{"step": 1, "reward": 1.0}])
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKING, str(path), str(run.path)], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.stdout.count("ended embed 2") == 2
+    assert done.stderr.count("--trust-code once") == 2
+    assert (run.path / "report.html").is_file()
+    assert not mark.exists()
+    # named on the command line, it is the user's own; from a file it is trusted once
+    for words in (["embed", "own_task.py:Own"], ["embed", str(path), "--trust-code"], ["embed", str(path)]):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--out", str(tmp_path / "map")])
+        assert ended.value.code == 0
+        said = capsys.readouterr()
+        assert f"Running code that is not grpo_colab's: {path.parent}/own_task.py:Own" in said.err
+        assert said.out.startswith("own: 40 train and 40 test problems")
+    assert mark.exists()
+
+
 @pytest.mark.parametrize("rewards", REWARDS)
 def test_who_trains_a_received_recipe_is_asked_once(
     rewards: str, received: Callable[[str], Path], mark: Path, tmp_path: Path
