@@ -28,7 +28,7 @@ lint: setup-test
 	$(BIN)/python colab/reference.py --check
 
 setup: $(VENV)/.installed
-setup-test: $(VENV)/.installed-test $(VENV)/.installed-verifiers
+setup-test: $(VENV)/.installed-test $(VENV)/.installed-verifiers $(VENV)/.installed-reasoning-gym
 
 # The stamps are made last, so that an install that was cut off is done again.
 $(VENV)/.installed: colab/lock-cpu.txt pyproject.toml
@@ -52,6 +52,13 @@ $(VENV)/.installed-verifiers: $(VENV)/.installed colab/lock-verifiers.txt Makefi
 	$(INSTALL) --no-deps --target $(VENV)/verifiers -r colab/lock-verifiers.txt
 	$(INSTALL) --no-deps --target $(VENV)/neighbours --only-binary :all: \
 		--python-version 3.11 --platform manylinux1_x86_64 $(NEIGHBOURS)
+	@touch $@
+
+# As above, for tests/tasks/test_reasoning_gym.py, which skips without it: one of its needs is compiled from source.
+$(VENV)/.installed-reasoning-gym: $(VENV)/.installed colab/lock-reasoning-gym.txt
+	rm -rf $(VENV)/reasoning-gym
+	$(INSTALL) --no-deps --target $(VENV)/reasoning-gym -r colab/lock-reasoning-gym.txt || { \
+		rm -rf $(VENV)/reasoning-gym; echo "reasoning-gym cannot be built here: its tests are skipped."; }
 	@touch $@
 
 clean:

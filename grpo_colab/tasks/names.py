@@ -25,7 +25,7 @@ LIBRARIES: Final = {
     "reasoning_gym": ("grpo_colab.tasks.reasoning_gym", "ReasoningGym"),
     "verifiers": ("grpo_colab.tasks.verifiers", "Verifiers"),
 }
-TO_INSTALL: Final = {"reasoning_gym": "grpo_colab[reasoning-gym]", "verifiers": "verifiers<0.4"}
+TO_INSTALL: Final = {"reasoning_gym": "grpo_colab[reasoning-gym]", "verifiers": "verifiers>=0.2,<0.4"}
 OTHER_NAMES: Final = "my_task.py:MyTask, package.module:MyTask, reasoning_gym:DATASET or verifiers:ENVIRONMENT"
 
 
