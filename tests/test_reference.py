@@ -96,7 +96,7 @@ def test_nothing_is_left_out() -> None:
         section = text.partition(f"### grpo-colab {name}\n")[2].partition("\n### ")[0]
         for parameter in command.params:
             for option in parameter.opts if parameter.param_type_name == "option" else ():
-                assert f"  {option}" in section, (name, option)
+                assert f"  {option}" in section or f", {option}" in section, (name, option)
     for table, field in Recipe.model_fields.items():
         if table in ("name", "description"):
             continue

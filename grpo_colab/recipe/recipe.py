@@ -252,8 +252,9 @@ class Recipe(Table):
 
         Raises SettingError for settings that the task's class refuses, such as a folder without the data.
         """
-        own = {key: value for key, value in self.task.items() if key not in Prompts.model_fields}
-        task = load_task(self.task["name"], **own)
+        task = load_task(
+            **{key: value for key, value in self.task.items() if key == "name" or key not in Prompts.model_fields}
+        )
         if isinstance(task, Dataset):
             task.run_files = self._run_files
         return task

@@ -267,7 +267,7 @@ def test_a_file_without_a_preset_says_what_to_write(tmp_path: Path) -> None:
     with refused("task.name", place="mine.toml", remedy='write preset = "word-problems-tiny" in its first line'):
         Recipe.load(file)
     (tmp_path / "over.toml").write_text(f'preset = "{file}"\n')
-    with refused("task.name", place="mine.toml", remedy="or name a task: gsm8k, word_problems, jsonl, drawing"):
+    with refused("task.name", place="mine.toml", remedy="or name a task: gsm8k, word_problems, dataset"):
         Recipe.load(tmp_path / "over.toml")
     file.write_text('preset = "word-problems-tiny"\n' + file.read_text())
     assert Recipe.load(file).budget.max_steps == 5

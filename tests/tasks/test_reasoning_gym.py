@@ -1,4 +1,4 @@
-"""Data sets of Reasoning Gym as tasks: their splits, their settings, their grader, and that they are drawn again alike."""
+"""Data sets of Reasoning Gym as tasks: their splits, settings and grader, and that they are drawn again alike."""
 
 from __future__ import annotations
 
