@@ -55,7 +55,7 @@ from grpo_colab.recipe.schema import (
     secrets_in,
     without_secrets,
 )
-from grpo_colab.recipe.task_table import with_given_rows
+from grpo_colab.recipe.task_table import own_options, with_given_rows
 from grpo_colab.recipe.validation import (
     checked_reward,
     checked_tables,
@@ -252,9 +252,7 @@ class Recipe(Table):
 
         Raises SettingError for settings that the task's class refuses, such as a folder without the data.
         """
-        task = load_task(
-            **{key: value for key, value in self.task.items() if key == "name" or key not in Prompts.model_fields}
-        )
+        task = load_task(self.task["name"], **own_options(self.task))
         if isinstance(task, Dataset):
             task.run_files = self._run_files
         return task

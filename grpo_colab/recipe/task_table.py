@@ -74,6 +74,11 @@ def _schema_text(schema: Mapping[str, Any] | str) -> str:
         raise SettingError(problem, setting="task.schema", value=schema, remedy=remedy) from None
 
 
+def own_options(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a [task] table that are the task's own, without its name and the prompts' limits."""
+    return {key: value for key, value in task.items() if key not in Prompts.model_fields}
+
+
 def checked_options(task: str, options: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a task's own settings, typed by `options`, which maps their names to their types.
 
