@@ -118,6 +118,38 @@ def test_no_command_that_looks_runs_what_it_looks_at(
     assert not mark.exists()
 
 
+GRADER = "open({mark!r}, 'w').close()\ndef grade(response, answer):\n    return response == answer\n"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        '[task]\ngrader = "{file}:grade"\n',
+        "[rewards]\ncorrectness = false\n\"correctness(grader='{file}:grade')\" = 1.0\n",
+        "[rewards]\n\"length(grader='{file}:grade')\" = 1.0\n",
+        "[rewards]\ncorrectness = false\n\"grpo_colab.rewards.get_correctness_reward(grader='{file}:grade')\" = 1.0\n",
+    ],
+)
+def test_a_grader_of_others_is_trusted_before_it_runs(settings: str, tmp_path: Path, mark: Path) -> None:
+    """Wherever it is named: reading, comparing and asking for the golds do not import it."""
+    file = tmp_path / "own.py"
+    file.write_text(GRADER.format(mark=str(mark)))
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'preset = "word-problems-tiny"\n{settings.format(file=file)}')
+    recipe = Recipe.load(path)
+    task = recipe.load_task()
+    assert task.system_prompt
+    recipe.own_reward_functions()
+    with refused(problem=f"runs code that is not grpo_colab's: {file}:grade", snapshot=False):
+        check_trust(recipe)
+    assert not mark.exists()
+    assert f"{file}:grade" in str(check_trust(recipe, trust_code=True))
+    check_trust(recipe)  # remembered
+    for function in recipe.reward_functions():
+        function(completions=["<answer>4</answer>"], answer=["4"])
+    assert mark.exists()
+
+
 TASK = """from grpo_colab.tasks import Problem, Task
 open({mark!r}, "w").close()
 class Own(Task):
