@@ -29,6 +29,7 @@ from grpo_colab.runs import checkpoints, mirror
 from grpo_colab.runs.lock import check_no_links
 from grpo_colab.runs.resume import runs_of
 from grpo_colab.runs.run import Run
+from grpo_colab.text import counted
 from grpo_colab.utils import files
 from grpo_colab.utils.console import info
 from grpo_colab.utils.timeouts import run_with_timeout
@@ -70,7 +71,7 @@ def settings(
         open_repository(hub)
     if drive:
         chosen = Recipe.load(name, budget=budget | {"mirror": drive_folder()}, grpo=grpo)
-    print(f"{chosen.name}, {chosen.budget.max_steps} steps: {chosen.description}")
+    print(f"{chosen.name}, {counted(chosen.budget.max_steps, 'step')}: {chosen.description}")
     return chosen
 
 

@@ -132,14 +132,14 @@ def duration(seconds: float) -> str:
     """
     if seconds < 9.95:
         return f"{seconds:.2g} s"
-    if seconds < 100:
+    if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = seconds / 60
     if minutes < 9.95:
         return f"{minutes:.1f} min"
-    if minutes < 100:
+    if minutes < 99.5:
         return f"{minutes:.0f} min"
     hours = minutes / 60
-    if hours < 72:
+    if hours < 71.95:
         return f"{hours:.1f} h"
-    return f"{hours / 24:.0f} days"
+    return f"{hours / 24:,.0f} days"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -290,3 +292,42 @@ def test_code_that_runs_is_said_though_another_name_is_wrong(cli: Cli, tmp_path:
     done = cli("score", str(tmp_path / "c.jsonl"), "--rewards", f"{own}:own_reward,nonsense")
     assert done.returncode == 2
     assert f"Running code that is not grpo_colab's: {own}" in done.stderr
+
+
+def strict(text: str) -> Any:
+    """What a parser reads that knows JSON alone: NaN and Infinity are none."""
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_results_as_json(cli: Cli, finished_run: Path, tmp_path: Path) -> None:
+    presets = strict(cli("recipes", "--json").stdout)
+    assert [preset["name"] for preset in presets] == preset_names()
+    assert all(preset["description"] for preset in presets)
+    recipe = strict(cli("recipes", "gsm8k-tiny", "--grpo.learning-rate", "1e-5", "--json").stdout)
+    assert recipe == Recipe.load("gsm8k-tiny", grpo={"learning_rate": 1e-5}).public(mode="json", exclude_none=True)
+
+    rows = [{"completion": "<answer>18</answer>", "answer": "18"}, {"completion": "no", "answer": "19"}]
+    (tmp_path / "said.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "own.py").write_text(
+        "def huge_reward(completions, **kwargs):\n    return [1e308, 1e308]\n\n\n"
+        "def silent_reward(completions, **kwargs):\n    return [None, None]\n"
+    )
+    words = ("score", "said.jsonl", "--rewards", "correctness,own.py:huge_reward,own.py:silent_reward", "--json")
+    done = cli(*words)
+    assert done.returncode == 0, done.stderr
+    scored = strict(done.stdout)
+    assert (scored["file"], scored["completions"]) == ("said.jsonl", 2)
+    by_name = dict(zip(("exact", "huge", "silent"), scored["rewards"].values(), strict=True))
+    assert [by_name["exact"][key] for key in ("mean", "std", "least", "most", "above_0")] == [0.5, 0.5, 0.0, 1.0, 0.5]
+    assert by_name["huge"]["std"] is None  # no number that JSON has
+    assert (by_name["silent"]["mean"], by_name["silent"]["no_judgement"]) == (None, 2)
+    [disagreement, *_] = scored["disagreements"]
+    assert [len(places) for places in disagreement["paid_only_by"].values()] == [0, 1]
+    assert disagreement["paid_only_by"]["huge"] == ["said.jsonl:2"]
+
+    copy = tmp_path / "a run"
+    shutil.copytree(finished_run, copy)
+    told = strict(cli("report", str(copy), "--json").stdout)
+    assert told["page"] == str(copy / "report.html")
+    assert [run["evaluation"] for run in told["runs"]] == [json.loads((copy / "evaluation.json").read_text())]
+    assert strict(cli("status", str(copy), "--json").stdout)["state"] == "finished"

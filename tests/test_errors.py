@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 from refusals import UPDATE, refused
@@ -30,6 +32,17 @@ def test_its_text_is_a_sentence_of_its_fields(fields: dict[str, object], sentenc
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert str(twin) == sentence
         assert vars(twin) == vars(error)
+
+
+SENTENCES = Path(__file__).with_name("sentences.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("begins", ["There are", "A setting is", "Or write"])
+def test_a_sentence_ends_before_the_next_begins(begins: str) -> None:
+    """In every refusal that the tests have met: a capital comes after a full stop or a question mark."""
+    said = [sentence for sentence in SENTENCES if begins in sentence]
+    assert said
+    assert [sentence for sentence in said if not re.search(rf"[.?] {begins}\b", sentence)] == []
 
 
 SECRET = "S3cretSecretXYZ" * 8

@@ -53,6 +53,7 @@ def verbosity_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_verbosity
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 trust_option = click.option(
     "--trust-code", is_flag=True, help="Allow other people's code that a recipe file or run folder names. Needed once."
 )

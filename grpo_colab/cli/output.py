@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from grpo_colab.errors import SettingError
-from grpo_colab.text import printable
+from grpo_colab.text import counted, printable
 from grpo_colab.utils import console
 from grpo_colab.utils.library_output import library_lines_once
 
@@ -87,6 +87,15 @@ def print_traceback(*error: Any) -> None:
     console.error("".join(traceback.format_exception(*error)).rstrip())
 
 
+def json_text(value: Any) -> str:
+    """Return a result as JSON, indented and in ASCII. Paths become texts; NaN and infinity, which it lacks, null."""
+    import json
+
+    from pydantic_core import to_jsonable_python
+
+    return json.dumps(to_jsonable_python(value, inf_nan_mode="null"), indent=2, allow_nan=False)
+
+
 def evaluation_text(evaluation: dict[str, Any]) -> str:
     """Return the four lines that `train` prints at its end, from the content of evaluation.json.
 
@@ -101,7 +110,7 @@ def evaluation_text(evaluation: dict[str, Any]) -> str:
 
     paired = evaluation["paired"]
     return (
-        f"{evaluation['task']}, {evaluation['n']} held-out problems, greedy:\n"
+        f"{evaluation['task']}, {counted(evaluation['n'], 'held-out problem')}, greedy:\n"
         f"  {accuracy('before')}\n  {accuracy('after')}\n"
         f"  gained {paired['gained']}, lost {paired['lost']}, exact McNemar p = {paired['p_value']:.2g}"
     )

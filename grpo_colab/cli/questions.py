@@ -8,9 +8,10 @@ import sys
 import click
 
 from grpo_colab.cli.group import cli
-from grpo_colab.cli.options import PASS_ON, path_option, words_argument
+from grpo_colab.cli.options import PASS_ON, json_option, path_option, words_argument
 from grpo_colab.cli.output import (
     chatter_to_stderr,
+    json_text,
 )
 from grpo_colab.errors import SettingError
 from grpo_colab.text import printable
@@ -22,16 +23,22 @@ from grpo_colab.text import printable
     help="List the presets, or print every setting of RECIPE as TOML. Settings can be overridden as with train.",
 )
 @words_argument
-def recipes(words: tuple[str, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the presets as a list, or RECIPE as an object.")
+def recipes(words: tuple[str, ...], as_json: bool) -> None:
     from grpo_colab.recipe.overrides import read_recipe
     from grpo_colab.recipe.recipe import Recipe, preset_names
 
     if words:
-        click.echo(printable(read_recipe(words).to_toml()), nl=False)
-    else:
-        names = preset_names()
-        for name in names:
-            click.echo(f"{name:<{max(map(len, names)) + 2}}{Recipe.load(name).description}")
+        recipe = read_recipe(words)
+        text = json_text(recipe.public(mode="json", exclude_none=True)) if as_json else recipe.to_toml().rstrip()
+        click.echo(printable(text))
+        return
+    presets = {name: Recipe.load(name).description for name in preset_names()}
+    if as_json:
+        click.echo(json_text([{"name": name, "description": text} for name, text in presets.items()]))
+        return
+    for name, text in presets.items():
+        click.echo(f"{name:<{max(map(len, presets)) + 2}}{text}")
 
 
 @cli.command(
@@ -76,7 +83,6 @@ def data(words: tuple[str, ...], as_json: bool) -> None:
 def plan(
     words: tuple[str, ...], gpus: tuple[str, ...], vram_gib: float | None, as_json: bool, picture: str | None
 ) -> None:
-    import json
     import shutil
 
     from grpo_colab.plan import plan as fit
@@ -105,7 +111,7 @@ def plan(
     colour, width = sys.stdout.isatty(), shutil.get_terminal_size().columns
     if as_json:
         found = [planned.as_dict() for planned in plans]
-        click.echo(json.dumps(found if several else found[0], indent=2))
+        click.echo(json_text(found if several else found[0]))
     else:
         click.echo(table(plans, colour, width) if several else plans[0].text(colour, width))
     sys.exit(1 if all(planned.fits == "no" for planned in plans) else 0)
@@ -115,12 +121,9 @@ def plan(
     context_settings=PASS_ON, short_help="Check this machine, and say what to do. Exit status 1 if something is broken."
 )
 @words_argument
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@json_option
 def doctor(words: tuple[str, ...], as_json: bool) -> None:
     """Check the GPU, the driver, the versions, the disk, the keys and the access to RECIPE's model, one line each."""
-    import dataclasses
-    import json
-
     from grpo_colab.doctor.diagnose import doctor as diagnose
     from grpo_colab.doctor.diagnose import doctor_text
     from grpo_colab.recipe.overrides import read_recipe
@@ -128,6 +131,5 @@ def doctor(words: tuple[str, ...], as_json: bool) -> None:
     recipe = read_recipe(words)
     with chatter_to_stderr():
         checks = diagnose(recipe)
-    found = [dataclasses.asdict(check) for check in checks]
-    click.echo(json.dumps(found, indent=2) if as_json else doctor_text(checks, sys.stdout.isatty()))
+    click.echo(json_text(checks) if as_json else doctor_text(checks, sys.stdout.isatty()))
     sys.exit(1 if any(check.state == "broken" for check in checks) else 0)

@@ -7,10 +7,11 @@ import sys
 import click
 
 from grpo_colab.cli.group import cli
-from grpo_colab.cli.options import PASS_ON, path_option, trust_option
+from grpo_colab.cli.options import PASS_ON, json_option, path_option, trust_option
 from grpo_colab.cli.output import (
     announce_foreign_code,
     chatter_to_stderr,
+    json_text,
 )
 from grpo_colab.errors import SettingError
 from grpo_colab.text import printable
@@ -18,35 +19,33 @@ from grpo_colab.text import printable
 
 @cli.command(short_help="Print the progress of a run, while it runs or afterwards.")
 @click.argument("run", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@json_option
 def status(run: str | None, as_json: bool) -> None:
     """Print what the run in the folder RUN does: its phase, step, time left, reward, warnings, checkpoint and mirror.
 
     Without RUN it is the newest one in runs/.
     """
-    import json
 
     from grpo_colab.runs.listing import newest_run
     from grpo_colab.runs.status import status as read_status
     from grpo_colab.runs.status import status_text
 
     found = read_status(newest_run() if run is None else run)
-    click.echo(json.dumps(found, indent=2) if as_json else printable(status_text(found)))
+    click.echo(json_text(found) if as_json else printable(status_text(found)))
 
 
 @cli.command(name="runs", short_help="List the runs: state, step, accuracy before and after.")
 @click.argument("folder", required=False, metavar="[DIR]")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@json_option
 def show_runs(folder: str | None, as_json: bool) -> None:
     """List the runs in the folder DIR, by default ./runs, newest first."""
-    import json
 
     from grpo_colab.runs.folders import RUNS
     from grpo_colab.runs.listing import list_runs, runs_text
 
     place = RUNS if folder is None else folder
     rows = list_runs(place) if folder is not None or RUNS.is_dir() else []
-    click.echo(json.dumps(rows, indent=2) if as_json else printable(runs_text(rows, place)))
+    click.echo(json_text(rows) if as_json else printable(runs_text(rows, place)))
 
 
 @cli.command(name="report", short_help="Write an HTML page about a run, or one that compares several.")
@@ -54,15 +53,22 @@ def show_runs(folder: str | None, as_json: bool) -> None:
 @path_option(
     "--out", metavar="FILE", help="The page to write. [default: RUN/report.html; for several runs, ./report.html]"
 )
-def make_report(runs: tuple[str, ...], out: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the page's path and the state of each run as JSON.")
+def make_report(runs: tuple[str, ...], out: str | None, as_json: bool) -> None:
     """Write report.html for the folder RUN, whether running, stopped or finished; for several, a page that compares.
 
     The page is one file that opens offline. It has the curves, the warnings, the problems gained and lost, and every
     completion with its rewards.
     """
     from grpo_colab.reporting import report
+    from grpo_colab.reporting.page.run_reader import find_runs
+    from grpo_colab.runs.status import status as read_status
 
-    click.echo(printable(report(runs, out)))
+    page = report(runs, out)
+    if as_json:
+        click.echo(json_text({"page": page, "runs": [read_status(run.path) for run in find_runs(runs)]}))
+    else:
+        click.echo(printable(page))
 
 
 @cli.command(
@@ -120,13 +126,21 @@ def embed(
 @path_option("--golds", metavar="FILE", help="A .jsonl of problems with the answers that the completions lack.")
 @path_option("--out", metavar="FILE", help="Write every row with its scores, as JSON lines.")
 @trust_option
+@json_option
 def score(
-    file: str, rewards: str | None, answer_column: str, golds: str | None, out: str | None, trust_code: bool
+    file: str,
+    rewards: str | None,
+    answer_column: str,
+    golds: str | None,
+    out: str | None,
+    trust_code: bool,
+    as_json: bool,
 ) -> None:
     """Score the completions in FILE (.jsonl, or TRL's .parquet) or in a run folder, without a model.
 
     Each row has a `completion` and the columns that the rewards need, such as `answer`.
     """
+    from grpo_colab.evaluation.score_json import score_json
     from grpo_colab.evaluation.scoring import default_rewards
     from grpo_colab.evaluation.scoring import score as score_file
     from grpo_colab.rewards.resolve import split_names
@@ -140,7 +154,7 @@ def score(
         scores = score_file(file, names, answer_column, golds)
         if out:
             scores.write(out)
-    click.echo(printable(scores.text()))
+    click.echo(json_text(score_json(scores)) if as_json else printable(scores.text()))
 
 
 @cli.command(short_help="Find what a model could exploit in a reward. Exit status 1 if there is something.")

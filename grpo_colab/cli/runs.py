@@ -12,6 +12,7 @@ from grpo_colab.cli.options import PASS_ON, path_option, trust_option, verbosity
 from grpo_colab.cli.output import (
     chatter_to_stderr,
     evaluation_text,
+    json_text,
 )
 from grpo_colab.errors import SettingError
 from grpo_colab.text import printable
@@ -95,8 +96,6 @@ def draw(
     trust_code: bool,
     as_json: bool,
 ) -> None:
-    import json
-
     from grpo_colab.recipe.overrides import parse_overrides
 
     names, overrides = parse_overrides(words)
@@ -126,7 +125,7 @@ def draw(
             trust_code=trust_code,
             **overrides,
         )
-    click.echo(json.dumps(results_of(runs), indent=2) if as_json else draw_text(runs, sys.stdout.isatty()))
+    click.echo(json_text(results_of(runs)) if as_json else draw_text(runs, sys.stdout.isatty()))
 
 
 @cli.command(short_help="Evaluate a run's trained adapter again.")
@@ -135,10 +134,8 @@ def draw(
 @verbosity_options
 def evaluate(run: str, trust_code: bool) -> None:
     """Load the adapter of the folder RUN, answer its held-out problems again, and print the comparison as JSON."""
-    import json
-
     from grpo_colab.evaluation.evaluate import evaluate_run
 
     with chatter_to_stderr():
         evaluation = evaluate_run(run, trust_code)
-    click.echo(json.dumps(evaluation, indent=2))
+    click.echo(json_text(evaluation))

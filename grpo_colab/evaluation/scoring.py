@@ -115,7 +115,7 @@ class Scores:
             if not judged:
                 lines.append(f"{names[name]:<{width}}{'-':>9}{'-':>9}{'-':>9}{'-':>9}{'-':>9}{len(values):>14}")
                 continue
-            mean, deviation = _mean_and_deviation(judged)
+            mean, deviation = mean_and_deviation(judged)
             above = sum(value > 0 for value in judged) / len(judged)
             lines.append(
                 f"{names[name]:<{width}}{_short(mean):>9}{_short(deviation):>9}{min(judged):>9.3g}{max(judged):>9.3g}"
@@ -171,7 +171,7 @@ class Scores:
         return lines
 
 
-def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean and the standard deviation of all values, which divides by their number.
 
     Where the sums overflow the deviation is infinite, and so may be the mean. Raises ZeroDivisionError for no values.

@@ -10,6 +10,7 @@ from typing import Any
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.reporting.drawings import StepDrawing, best_drawings
 from grpo_colab.runs.run import Run
+from grpo_colab.text import counted, duration
 
 # The columns of a table whose medians and ranges over the seeds are shown.
 COUNTED = ("iterations", "samples", "seconds")
@@ -104,8 +105,9 @@ def draw_text(runs: Sequence[Run], colour: bool) -> str:
         elif one["finished"]:
             state = "not solved"
         lines.append(
-            f"{one['image']} by {one['method']}, {Path(one['run']).name}: {state} in {one['iterations']} iterations, "
-            f"{one['samples']} samples, {one['seconds']:.1f} s; best {one['best']:.1%} right"
+            f"{one['image']} by {one['method']}, {Path(one['run']).name}: {state} in "
+            f"{counted(one['iterations'], 'iteration')}, "
+            f"{counted(one['samples'], 'sample')}, {duration(one['seconds'])}; best {one['best']:.1%} right"
         )
     if len(runs) > 1:
         lines += table_lines(table(summaries))

@@ -70,7 +70,7 @@ def plan_batch(recipe: Recipe, processes: int, model_config: Any = None, memory_
     micro_batch = recipe.budget.micro_batch
     if micro_batch and per_process % micro_batch:
         raise SettingError(
-            f"does not divide the {per_process} completions that one process has per step",
+            f"does not divide the {counted(per_process, 'completion')} that one process has per step",
             setting="budget.micro_batch",
             value=micro_batch,
             remedy=f"write one of {', '.join(map(str, divisors(per_process)))}",

@@ -24,6 +24,7 @@ from grpo_colab.rewards import call_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.tasks import column_values
 from grpo_colab.tasks.own_tasks import need_separate_splits, problems_of
+from grpo_colab.text import counted
 from grpo_colab.training.checks import check_arguments, check_data, check_foreign_rewards
 from grpo_colab.training.distributed import broadcast_from_main, join_processes
 from grpo_colab.training.pretraining import pretrained
@@ -314,4 +315,5 @@ def coverage(recipe: Recipe, rows: int, too_long: int) -> str:
     prompts = steps * recipe.budget.prompts_per_step
     left_out = f"; {too_long} left out as longer than {recipe.prompts.max_prompt_tokens} tokens" if too_long else ""
     share = f"{prompts / rows:.0%} of {rows}" if prompts < rows else f"each of {rows} {prompts / rows:.1f} times"
-    return f"{steps} steps see {prompts} prompts ({share}{left_out})."
+    see = "sees" if steps == 1 else "see"
+    return f"{counted(steps, 'step')} {see} {counted(prompts, 'prompt')} ({share}{left_out})."

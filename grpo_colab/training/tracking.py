@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
-from grpo_colab.errors import SettingError, nearest, one_line
+from grpo_colab.errors import SettingError, one_line, one_of
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.runs.run import Run
 from grpo_colab.utils import console
@@ -61,12 +61,11 @@ def check_trackers(grpo: Mapping[str, Any]) -> None:
 
     for name in names:
         if name not in INTEGRATION_TO_CALLBACK:
-            did_you_mean = nearest(name, INTEGRATION_TO_CALLBACK)
             raise SettingError(
                 f"{name}: no such tracker",
                 setting="grpo.report_to",
                 value=grpo["report_to"],
-                remedy=f"{did_you_mean} There are: {', '.join(INTEGRATION_TO_CALLBACK)}".strip(),
+                remedy=one_of(name, INTEGRATION_TO_CALLBACK),
             )
         try:
             # transformers' list of what is installed leaves some out. Their callbacks check that themselves.

@@ -146,7 +146,7 @@ def test_seeds_in_a_table_and_a_resume_that_skips_what_is_finished(command: Comm
     assert Run(tmp_path / "runs" / "seed=43").finished
     said = draw_text(runs, colour=False)
     assert "0/2" in said
-    assert "seed=43: not solved in 1 iterations, 8 samples" in said
+    assert "seed=43: not solved in 1 iteration, 8 samples" in said
 
 
 def test_a_table_counts_the_seeds_that_are_finished() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import struct
 from collections.abc import Callable
 from itertools import combinations
@@ -112,6 +113,19 @@ def test_the_same_subject_is_near_and_another_far(problems: Callable[..., Any], 
     assert min(cosines[True]) > max(cosines[False])  # whatever the names and the numbers
 
 
+def test_it_says_what_it_is_doing(
+    problems: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A phase per line on stderr, numbered up to the number that it names; nothing on stdout, and no bar in a file."""
+    embed("jsonl", **problems(stories(40), stories(10, 40)), out=tmp_path / "out")
+    out, err = capfd.readouterr()
+    said = re.findall(r"^(\d)/(\d)  \w.* \.\.\.$", err, re.MULTILINE)
+    assert said == [(str(number), "6") for number in range(1, 7)]
+    assert "Making vectors of 50 questions ..." in err
+    assert out == ""
+    assert "phase/s" not in err
+
+
 def test_near_duplicates_are_those_with_other_numbers_and_names(problems: Callable[..., Any], tmp_path: Path) -> None:
     train = [*stories(5), "Nobody knows how many stars there are above the quiet harbour tonight."]
     test = [
@@ -130,6 +144,9 @@ def test_near_duplicates_are_those_with_other_numbers_and_names(problems: Callab
     rows = read(tmp_path / "out" / "near-duplicates.tsv")
     assert [(row["test"], row["train"]) for row in rows] == [*pairs]
     assert "3 of the 4 test problems nearly repeat" in embed_text(found)
+    assert embed_text(found).count("train  ") == 3
+    assert " more in " not in embed_text(found, 3)
+    assert f"and 2 more in {tmp_path / 'out' / 'near-duplicates.tsv'}" in embed_text(found, 1)
     assert points.near_duplicates(train, test[4:]) == []
     assert points.near_duplicates(["", "x"], ["", "?"]) == []
 

@@ -26,14 +26,14 @@ from grpo_colab.recipe.schema import typed
 from grpo_colab.recipe.trust import check_trust
 from grpo_colab.reporting.embedding import map as problem_map
 from grpo_colab.reporting.embedding import points
+from grpo_colab.reporting.embedding.screen import embed_lines, phases
 from grpo_colab.reporting.page.html import display_text
-from grpo_colab.runs.folders import quote
 from grpo_colab.runs.run import Run
 from grpo_colab.tasks import TASKS, Problem, Task, load_task, task_options
 from grpo_colab.tasks.conversations import distinct_parts, prompt_key
 from grpo_colab.tasks.names import OTHER_NAMES, canonical_task, parse_task
 from grpo_colab.tasks.own_tasks import problems_of
-from grpo_colab.text import on_one_line, printable
+from grpo_colab.text import counted
 from grpo_colab.utils import files
 from grpo_colab.utils.console import info
 
@@ -96,32 +96,40 @@ def embed(
     folder = Path(out) if out is not None else Path("embeddings") / re.sub(r"[^\w.-]+", "-", made.name)
     files.check_name("--out", folder)
     check_out(folder)
-    split = {name: problems_of(made, name, n) for name in SPLITS}
-    if not any(split.values()):
-        raise SettingError("the task has no problems", setting="TASK", value=task or made.name)
-    columns = problem_columns(split)
-    if run is not None:
-        problems = [problem for name in SPLITS for problem in split[name]]
-        columns |= success_rates(Run(run), made, problems)
-    columns["question"] = columns.pop("question")  # the last column: it is the widest
+    with phases() as begin:
+        begin("Reading the problems")
+        split = {name: problems_of(made, name, n) for name in SPLITS}
+        if not any(split.values()):
+            raise SettingError("the task has no problems", setting="TASK", value=task or made.name)
+        columns = problem_columns(split)
+        if run is not None:
+            problems = [problem for name in SPLITS for problem in split[name]]
+            columns |= success_rates(Run(run), made, problems)
+        columns["question"] = columns.pop("question")  # the last column: it is the widest
 
-    questions = distinct_parts([problem.question for name in SPLITS for problem in split[name]])
-    texts = [question[: points.LONGEST] for question in questions]
-    words, names = points.tfidf(texts)
-    vectors, embedder = points.embed_texts(texts, words, model)
-    places, layout = points.lay_out(vectors)
-    found = Embedding(
-        path=folder,
-        task=made.name,
-        counts={name: len(split[name]) for name in SPLITS},
-        dimensions=vectors.shape[1],
-        embedder=embedder,
-        layout=layout,
-        duplicates=_near_duplicates(texts, len(split["train"]), columns["question"]),
-        asked=_count_asked(columns),
-    )
-    topics = points.find_topics(places, words, names)
-    _write(folder, _contents(found, columns, vectors, places, topics))
+        questions = distinct_parts([problem.question for name in SPLITS for problem in split[name]])
+        texts = [question[: points.LONGEST] for question in questions]
+        begin(f"Making vectors of {counted(len(texts), 'question')}")
+        words, names = points.tfidf(texts)
+        vectors, embedder = points.embed_texts(texts, words, model)
+        begin("Looking for near-duplicates")
+        duplicates = _near_duplicates(texts, len(split["train"]), columns["question"])
+        begin("Laying them out on a map, which takes longest")
+        places, layout = points.lay_out(vectors)
+        begin("Finding topics")
+        topics = points.find_topics(places, words, names)
+        found = Embedding(
+            path=folder,
+            task=made.name,
+            counts={name: len(split[name]) for name in SPLITS},
+            dimensions=vectors.shape[1],
+            embedder=embedder,
+            layout=layout,
+            duplicates=duplicates,
+            asked=_count_asked(columns),
+        )
+        begin("Drawing and writing")
+        _write(folder, _contents(found, columns, vectors, places, topics))
     return found
 
 
@@ -195,42 +203,6 @@ def _write(folder: Path, contents: Mapping[str, str | bytes]) -> None:
             if isinstance(content, str):
                 content = content.encode(errors="backslashreplace")
             files.write_bytes(folder / name, content)
-
-
-def embed_text(found: Embedding, shown_pairs: int = 5) -> str:
-    """Return what `grpo-colab embed` prints: what was found, the most similar pairs, and how to look at the files.
-
-    `shown_pairs` is the number of near-duplicates in it, at most. Control characters are shown as escapes.
-    """
-    pairs = [
-        f"  {row['similarity']:.2f}  test   {shorten(row['test'], 110)}\n        train  {shorten(row['train'], 110)}"
-        for row in found.duplicates[:shown_pairs]
-    ]
-    ways = {
-        "map.html": "the map: hover, search, colour, lasso",
-        "map.png": "the same as a picture",
-        "near-duplicates.tsv": "all pairs",
-        "vectors.tsv": "with metadata.tsv for https://projector.tensorflow.org (Load)",
-    }
-    width = max(map(len, ways))
-    listed = [f"  {name:<{width}}  {what}" for name, what in ways.items()]
-    see = (
-        f"In TensorBoard: tensorboard --logdir {on_one_line(quote(found.path))}, then http://localhost:6006/#projector"
-    )
-    return printable("\n".join([*embed_lines(found), *pairs, f"In {on_one_line(found.path)}:", *listed, see]))
-
-
-def embed_lines(found: Embedding) -> list[str]:
-    """Return what was embedded, how, and what was found, a sentence per line."""
-    counts = " and ".join(f"{count:,} {name}" for name, count in found.counts.items())
-    lines = [
-        f"{found.task}: {counts} problems in {found.dimensions} dimensions by {found.embedder}.",
-        f"Laid out in two by {found.layout}: neighbours on the map are alike, distances between groups mean little.",
-        f"{len(found.duplicates):,} of the {found.counts['test']:,} test problems nearly repeat a training problem: of "
-        f"their runs of three words, numbers aside, half or more are the same (a cosine of {points.ALIKE:g} or more).",
-    ]
-    lines += [f"The run's policy was asked {found.asked:,} of them."] * (found.asked > 0)
-    return [on_one_line(line) for line in lines]
 
 
 def named_task(name: str | None, options: Mapping[str, Any], trust_code: bool = False) -> Task:
@@ -381,7 +353,3 @@ def _format_cell(value: Any) -> str:
 def to_cell(text: str, longest: int = LONGEST) -> str:
     """Return a text on one line, cut to about `longest` characters, secrets masked, without control characters."""
     return display_text(" ".join(text.split()), longest)
-
-
-def shorten(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 4] + " ..."
