@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 
 from grpo_colab.errors import SettingError, one_line, shown
 from grpo_colab.rewards.arguments import is_column
-from grpo_colab.rewards.resolve import callable_name
+from grpo_colab.rewards.resolve import callable_name, reward_key
 from grpo_colab.text import masked, on_one_line
 
 SEARCH_S: Final = 10.0  # for finding the completion on which a reward fails
@@ -140,7 +140,7 @@ def failure(
     for frame in frames:
         lines += [f"{frame.place}, in {frame.name}", *([f"  {frame.source}"] if frame.source else [])]
     return {
-        "reward": callable_name(function),
+        "reward": reward_key(callable_name(function)),
         "step": None if state is None else state.global_step + 1,
         "what": what,
         "index": index,

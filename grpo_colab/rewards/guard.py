@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from grpo_colab.errors import shown
 from grpo_colab.rewards.failure import RewardError, Search, failure, ignore, raised, told
-from grpo_colab.rewards.resolve import callable_name, is_async
+from grpo_colab.rewards.resolve import callable_name, is_async, reward_key
+from grpo_colab.text import counted
 
 if TYPE_CHECKING:
     from inspect import Signature
@@ -135,7 +136,7 @@ class Guard:
             remedy = "a reward gives a list, with one number for each completion"
             raise self._failure(f"gave a {kind}", None, kwargs, remedy=remedy)
         if size != expected:
-            raise self._failure(f"gave {size} rewards for {expected} completions", None, kwargs)
+            raise self._failure(f"gave {counted(size, 'reward')} for {counted(expected, 'completion')}", None, kwargs)
         rewards: list[float | None] = []
         for index, value in enumerate(result):
             try:
@@ -164,7 +165,7 @@ class Guard:
     def _error(self, record: dict[str, Any], remedy: str | None = None) -> RewardError:
         """Save a record, and return the error that tells it, which the caller raises."""
         saved = None if self.save is None else self.save(record)
-        setting, place = f"rewards.{self.__name__}", record["place"]
+        setting, place = f"rewards.{reward_key(self.__name__)}", record["place"]
         return RewardError(
             told(record, self.places), record, setting=setting, place=place, remedy=_and_see(remedy, saved)
         )

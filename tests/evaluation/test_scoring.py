@@ -336,7 +336,7 @@ BAD: dict[str, tuple[str, tuple[str, ...], str, dict[str, Any]]] = {
         "setting": "--rewards", "value": "correctness_reward", "remedy": "rename one",
     }),
     "a reward that breaks": ('{"completion": "x"}\n{"completion": "18"}', ("own.py:thin_reward",), "answer", {
-        "setting": "rewards.thin_reward", "place": "own.py:7",
+        "setting": "rewards.thin", "place": "own.py:7",
         "problem": "raised ZeroDivisionError: division by zero (c.jsonl:2, on completion 2 of 2: '18')",
     }),
     "a column of the user's own": (ONE, ("own.py:topic_reward",), "answer", {

@@ -416,7 +416,7 @@ def test_a_gold_of_another_type_raises() -> None:
     from refusals import refused
 
     problem = "a gold answer is a string, a number or None, got list: [18]"
-    with refused("rewards.correctness_reward", problem=problem, kind=RewardError):
+    with refused("rewards.correctness", problem=problem, kind=RewardError):
         reward_func(["?" + GOOD], ["?"], [[18]])  # type: ignore[list-item]
 
 

@@ -137,5 +137,5 @@ def test_a_part_of_the_wrong_length_is_named() -> None:
     def short_reward(completions: list[str], **kwargs: Any) -> list[float]:
         return [1.0]
 
-    with refused("rewards.short_reward", problem="gave 1 rewards for 4 completions", kind=RewardError):
+    with refused("rewards.short", problem="gave 1 reward for 4 completions", kind=RewardError):
         combine([short_reward])(TEXTS)

@@ -71,7 +71,7 @@ def test_torch_tensors_are_lists_of_numbers_too() -> None:
 )
 @pytest.mark.parametrize("completions", [TEXTS, TOLD], ids=["texts", "conversations"])
 def test_what_is_not_is_named(value: Any, said: dict[str, str], completions: list[Any]) -> None:
-    with refused("rewards.own_reward", kind=RewardError, **said):
+    with refused("rewards.own", kind=RewardError, **said):
         guard(gives(value))(completions=completions, trainer_state=SimpleNamespace(global_step=6))
 
 
@@ -93,7 +93,7 @@ def test_an_exception_names_the_function_the_step_and_the_completion_it_fails_on
     problem = "raised ZeroDivisionError: division by zero (at step 7, on completion 2 of 3: 'two')"
     place = "tests/rewards/test_guard.py:"
     remedy = "see runs/x/reward-failure.json"
-    with refused("rewards.fragile_reward", problem=problem, remedy=remedy, place=place, kind=RewardError) as caught:
+    with refused("rewards.fragile", problem=problem, remedy=remedy, place=place, kind=RewardError) as caught:
         guard(fragile_reward, save)(
             completions=TEXTS,
             trainer_state=SimpleNamespace(global_step=6),
@@ -104,7 +104,7 @@ def test_an_exception_names_the_function_the_step_and_the_completion_it_fails_on
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     (record,) = saved
     assert record is caught.value.record
-    assert (record["reward"], record["step"], record["index"]) == ("fragile_reward", 7, 1)
+    assert (record["reward"], record["step"], record["index"]) == ("fragile", 7, 1)
     assert (record["completions"], record["prompts"], record["answer"]) == (["two"], ["p2"], ["2"])
     assert "fragile_reward" in record["traceback"]
     assert logged == [("seen", 3)]  # looking for the culprit logs nothing
@@ -117,7 +117,7 @@ def test_only_the_same_failure_makes_a_culprit() -> None:
         raise KeyError("two")
 
     problem = "raised KeyError: 'two' (outside of training, on the batch of 3; completion 1 alone raised ValueError: "
-    with refused("rewards.group_reward", problem=problem, kind=RewardError) as caught:
+    with refused("rewards.group", problem=problem, kind=RewardError) as caught:
         guard(group_reward)(completions=TEXTS)
     assert isinstance(caught.value, RewardError)
     assert caught.value.record["completions"] == TEXTS
@@ -127,9 +127,9 @@ def test_a_guarded_part_is_named_and_saved_once_and_whole() -> None:
     saved: list[dict[str, Any]] = []
     parts = combine([correctness_reward, gives([0.0, math.inf, 0.0])], clip=(0.0, 1.0))
     problem, remedy = "gave inf (outside of training, on completion 2 of 3: 'two')", f"{FINITE}; see 0"
-    with refused("rewards.own_reward", problem=problem, remedy=remedy, kind=RewardError):
+    with refused("rewards.own", problem=problem, remedy=remedy, kind=RewardError):
         guard(parts, lambda record: saved.append(record) or len(saved) - 1)(completions=TEXTS, answer=["1"] * 3)
-    assert [(record["reward"], record["completions"]) for record in saved] == [("own_reward", ["two"])]
+    assert [(record["reward"], record["completions"]) for record in saved] == [("own", ["two"])]
 
 
 def test_when_no_completion_is_to_blame_alone_all_are_kept() -> None:
@@ -139,7 +139,7 @@ def test_when_no_completion_is_to_blame_alone_all_are_kept() -> None:
 
     only = "only on the batch of 3: it raises on no completion alone"
     problem = f"raised ZeroDivisionError: division by zero (outside of training, {only})"
-    with refused("rewards.crowd_reward", problem=problem, kind=RewardError) as caught:
+    with refused("rewards.crowd", problem=problem, kind=RewardError) as caught:
         guard(crowd_reward)(completions=TEXTS)
     assert isinstance(caught.value, RewardError)
     assert caught.value.record["index"] is None
@@ -164,7 +164,7 @@ def test_async_rewards_stay_async() -> None:
     assert inspect.iscoroutinefunction(type(guarded).__call__)
     assert asyncio.run(guarded(completions=["one", "two"])) == [1.0, 1.0]
     problem = "raised ZeroDivisionError: division by zero (outside of training, on completion 3 of 3: 'three')"
-    with refused("rewards.waiting_reward", problem=problem, kind=RewardError) as caught:
+    with refused("rewards.waiting", problem=problem, kind=RewardError) as caught:
         asyncio.run(guarded(completions=TEXTS))
     assert isinstance(caught.value, RewardError)
     assert caught.value.record["completions"] == ["three"]
@@ -180,7 +180,7 @@ def test_the_search_ends_in_the_middle_of_a_call_that_waits(monkeypatch: pytest.
         return [0.0]
 
     problem = "on one of 3 completions, which was not found within 0.2 s"
-    with refused("rewards.endless_reward", problem=problem, kind=RewardError):
+    with refused("rewards.endless", problem=problem, kind=RewardError):
         asyncio.run(guard(endless_reward)(completions=TEXTS))
 
 
@@ -202,5 +202,5 @@ def test_a_long_completion_is_shortened_in_the_message_and_whole_in_the_record()
 
 @pytest.mark.parametrize("completion", [[], [3], None, {"a": 1}, [{"role": "assistant"}]], ids=str)
 def test_a_completion_that_is_none_is_shown_as_it_is(completion: Any) -> None:
-    with refused("rewards.own_reward", problem="on completion 1 of 1: ", kind=RewardError):
+    with refused("rewards.own", problem="on completion 1 of 1: ", kind=RewardError):
         guard(gives([math.nan]))(completions=[completion])

@@ -172,13 +172,13 @@ def test_the_mirror_and_how_far_it_is_behind(tmp_path: Path) -> None:
 def test_what_stopped_a_run_is_told_until_it_has_gone_on(run: Run) -> None:
     steps(run, 12)
     files.write_json(run.path / "tripwire.json", {"wire": "max_kl", "step": 12, "seen": [1e9], "completions": ["x"]})
-    run.save_failure({"reward": "own_reward", "step": 13, "what": "gave nan", "index": None, "columns": {}})
+    run.save_failure({"reward": "own", "step": 13, "what": "gave nan", "index": None, "columns": {}})
     found = status(run.path)
     assert found["tripwire"] == {"wire": "max_kl", "step": 12}
-    assert found["reward_failure"] == {"reward": "own_reward", "step": 13, "what": "gave nan"}
+    assert found["reward_failure"] == {"reward": "own", "step": 13, "what": "gave nan"}
     lines = shown(run)
     assert lines["tripwire"] == "max_kl at step 12; see tripwire.json"
-    assert lines["reward failure"] == "own_reward gave nan at step 13; see reward-failure.json"
+    assert lines["reward failure"] == "own gave nan at step 13; see reward-failure.json"
     files.append(run.path / "metrics.jsonl", files.lines([{"step": 13}]))
     found = status(run.path)
     assert (found["tripwire"], found["reward_failure"]) == (None, None)

@@ -62,14 +62,14 @@ def test_it_stops_with_everything_safe_and_goes_on_as_if_nothing_had_happened(
     out = tmp_path / "run"
     # a completion stands in the sentence, which differs from machine to machine
     remedy = f"once it is mended: grpo-colab train --resume {out}"
-    with refused("rewards.fragile_reward", problem=problem, remedy=remedy, kind=RewardError, snapshot=False) as caught:
+    with refused("rewards.fragile", problem=problem, remedy=remedy, kind=RewardError, snapshot=False) as caught:
         train(recipe(tmp_path / "own.py"), out=out)
     assert str(caught.value).startswith(
-        f"{tmp_path / 'own.py'}:{8 if breaks.startswith('raise') else 4}: rewards.fragile_reward: "
+        f"{tmp_path / 'own.py'}:{8 if breaks.startswith('raise') else 4}: rewards.fragile: "
     )
     assert f"see {out / 'reward-failure.json'}; once it is mended: grpo-colab train --resume {out}" in str(caught.value)
     record = json.loads((out / "reward-failure.json").read_text())
-    assert (record["reward"], record["step"]) == ("fragile_reward", 4)
+    assert (record["reward"], record["step"]) == ("fragile", 4)
     assert len(record["completions"]) == len(record["answer"]) == (16 if record["index"] is None else 1)
     run = Run(out)
     assert [row["step"] for row in run.metrics()] == [1, 2, 3]
@@ -87,7 +87,7 @@ def test_it_stops_with_everything_safe_and_goes_on_as_if_nothing_had_happened(
 def test_one_that_breaks_before_the_first_step_leaves_its_folder_to_the_next(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def own_reward(completions, **kwargs):\n    return [float('nan')]\n")
     problem, remedy = "gave nan (outside of training, on completion 1 of 1: ", "a reward is a finite number"
-    with refused("rewards.own_reward", problem=problem, remedy=remedy, kind=RewardError):
+    with refused("rewards.own", problem=problem, remedy=remedy, kind=RewardError):
         train(Recipe.load(rewards={f"{tmp_path}/own.py:own_reward": 1.0}), out=tmp_path / "run")
     assert is_free_again(tmp_path / "run")
 
@@ -105,7 +105,7 @@ def test_the_command_says_it_in_a_line_and_exits_with_2(
     assert done.stdout == ""
     told, frame, source = done.stderr.splitlines()[-3:]
     problem = "raised ValueError: no such file (at step 2, on completion 1 of 16: "
-    assert told.startswith(f"grpo-colab: own.py:8: rewards.fragile_reward: {problem}")
+    assert told.startswith(f"grpo-colab: own.py:8: rewards.fragile: {problem}")
     assert (frame, source) == ("  own.py:8, in fragile_reward", "    raise ValueError('no such file')")
     assert "Traceback" not in done.stderr
     assert (tmp_path / "run" / "checkpoints" / "checkpoint-1" / "trainer_state.json").is_file()

@@ -75,7 +75,7 @@ def test_a_run_that_is_refused_before_its_first_step_can_be_resumed_or_replaced(
         "    return [float('nan') if bad else 0.0] * len(completions)\n"
     )
     recipe = small(rewards={f"{tmp_path}/own.py:own_reward": 0.0})
-    with refused("rewards.own_reward", problem="gave nan", snapshot=False):
+    with refused("rewards.own", problem="gave nan", snapshot=False):
         train(recipe, out=tmp_path / "run")
     phase = read_phase(tmp_path / "run")
     assert phase is not None
@@ -90,7 +90,7 @@ def test_a_run_that_is_refused_before_its_first_step_can_be_resumed_or_replaced(
     assert resumed.finished
     # and to begin anew in a folder of the same kind gives the same run
     (tmp_path / "mended").unlink()
-    with refused("rewards.own_reward", problem="gave nan", snapshot=False):
+    with refused("rewards.own", problem="gave nan", snapshot=False):
         train(recipe, out=tmp_path / "anew")
     (tmp_path / "mended").touch()
     anew = train(recipe, out=tmp_path / "anew")

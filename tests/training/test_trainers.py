@@ -74,7 +74,7 @@ def test_unsloths_trainer_trains_through_the_same_code(patched: dict[str, Any]) 
 @pytest.mark.long
 def test_a_broken_reward_loses_no_step_under_unsloths_trainer(variants: dict[str, Any]) -> None:
     broken = variants["broken_reward"]
-    assert "rewards.own_reward: gave 1 rewards for 8 completions (at step 3); see " in broken["said"]
+    assert "rewards.own: gave 1 reward for 8 completions (at step 3); see " in broken["said"]
     mended, whole = (repeatable(broken[name]) for name in ("mended", "whole"))
     assert [row["step"] for row in mended] == [1, 2, 3, 4]
     assert mended == whole
