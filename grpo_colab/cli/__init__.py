@@ -2,7 +2,8 @@
 
 Results go to stdout, all other output to stderr. A SettingError is printed in one line, with exit status 2. `group` has
 the command and `options` what several of its subcommands take. `runs` are the subcommands that train, `questions` those
-that ask what there is and what would be, `results` those that look at what a run or a reward has done. `output` prints.
+that ask what there is and what would be, `results` those that look at what a run or a reward has done. `output` prints,
+and `completion` completes words in a shell.
 """
 
 from __future__ import annotations

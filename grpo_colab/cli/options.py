@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from grpo_colab.cli import completion
 from grpo_colab.errors import SettingError
 from grpo_colab.utils.console import Verbosity, set_verbosity
 
@@ -58,5 +59,9 @@ trust_option = click.option(
     "--trust-code", is_flag=True, help="Allow other people's code that a recipe file or run folder names. Needed once."
 )
 words_argument = click.argument(
-    "words", nargs=-1, type=click.UNPROCESSED, metavar="[RECIPE] [--TABLE.SETTING VALUE]..."
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="[RECIPE] [--TABLE.SETTING VALUE]...",
+    shell_complete=completion.recipes,
 )

@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from grpo_colab.cli import completion
+from grpo_colab.cli.completion import RecipeCommand
 from grpo_colab.cli.group import cli
 from grpo_colab.cli.options import PASS_ON, json_option, path_option, words_argument
 from grpo_colab.cli.output import (
@@ -18,6 +20,7 @@ from grpo_colab.text import printable
 
 
 @cli.command(
+    cls=RecipeCommand,
     context_settings=PASS_ON,
     short_help="List the presets, or print every setting of a recipe.",
     help="List the presets, or print every setting of RECIPE as TOML. Settings can be overridden as with train.",
@@ -42,6 +45,7 @@ def recipes(words: tuple[str, ...], as_json: bool) -> None:
 
 
 @cli.command(
+    cls=RecipeCommand,
     context_settings=PASS_ON,
     short_help="Show the problems of a recipe as they are read: columns, lengths, answers, duplicates.",
     help="Print what the problems of RECIPE are, before anything is trained: how many there are, which are held out, "
@@ -75,6 +79,7 @@ def data(words: tuple[str, ...], as_json: bool) -> None:
     "gpus",
     metavar="NAME",
     multiple=True,
+    shell_complete=completion.devices,
     help="T4, L4, A100-40, ..., or cpu; once for each device to compare. [default: this machine]",
 )
 @click.option("--vram-gib", type=float, metavar="N", help="Plan for a GPU with this much memory.")
@@ -118,7 +123,9 @@ def plan(
 
 
 @cli.command(
-    context_settings=PASS_ON, short_help="Check this machine, and say what to do. Exit status 1 if something is broken."
+    cls=RecipeCommand,
+    context_settings=PASS_ON,
+    short_help="Check this machine, and say what to do. Exit status 1 if something is broken.",
 )
 @words_argument
 @json_option

@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from grpo_colab.cli import completion
+from grpo_colab.cli.completion import RecipeCommand
 from grpo_colab.cli.group import cli
 from grpo_colab.cli.options import PASS_ON, json_option, path_option, trust_option
 from grpo_colab.cli.output import (
@@ -18,14 +20,13 @@ from grpo_colab.text import printable
 
 
 @cli.command(short_help="Print the progress of a run, while it runs or afterwards.")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @json_option
 def status(run: str | None, as_json: bool) -> None:
     """Print what the run in the folder RUN does: its phase, step, time left, reward, warnings, checkpoint and mirror.
 
     Without RUN it is the newest one in runs/.
     """
-
     from grpo_colab.runs.listing import newest_run
     from grpo_colab.runs.status import status as read_status
     from grpo_colab.runs.status import status_text
@@ -39,7 +40,6 @@ def status(run: str | None, as_json: bool) -> None:
 @json_option
 def show_runs(folder: str | None, as_json: bool) -> None:
     """List the runs in the folder DIR, by default ./runs, newest first."""
-
     from grpo_colab.runs.folders import RUNS
     from grpo_colab.runs.listing import list_runs, runs_text
 
@@ -49,7 +49,7 @@ def show_runs(folder: str | None, as_json: bool) -> None:
 
 
 @cli.command(name="report", short_help="Write an HTML page about a run, or one that compares several.")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=completion.runs)
 @path_option(
     "--out", metavar="FILE", help="The page to write. [default: RUN/report.html; for several runs, ./report.html]"
 )
@@ -72,14 +72,26 @@ def make_report(runs: tuple[str, ...], out: str | None, as_json: bool) -> None:
 
 
 @cli.command(
+    cls=RecipeCommand,
     context_settings=PASS_ON,
     short_help="Draw a map of a task's problems, also for the Embedding Projector.",
     help="Embed the problems of TASK (such as gsm8k, or a recipe; by default the task of --run). Writes a map as a "
     "picture and as a page, files for TensorFlow's Embedding Projector and for TensorBoard, and a list of "
     "near-duplicates between the splits. The task's settings can be overridden, such as --task.path DIR.",
 )
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[TASK] [--task.SETTING VALUE]...")
-@path_option("--run", metavar="RUN", help="Add how this run's policy did on each problem before and after training.")
+@click.argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="[TASK] [--task.SETTING VALUE]...",
+    shell_complete=completion.tasks,
+)
+@path_option(
+    "--run",
+    metavar="RUN",
+    help="Add how this run's policy did on each problem before and after training.",
+    shell_complete=completion.runs,
+)
 @path_option("--out", metavar="DIR", help="The folder to write. [default: embeddings/<task>]")
 @click.option(
     "--model", metavar="NAME", help="A sentence-transformers model or folder. [default: an installed one or TF-IDF]"
@@ -116,6 +128,7 @@ def embed(
 @click.argument("file")
 @click.option(
     "--rewards",
+    shell_complete=completion.rewards,
     metavar="A,B,...",
     help="Built-in names (with settings: cosine_scaled(max_len=512)), package.module.function, or file.py:function. "
     "[default: a run's own; for a file, correctness,strict_format]",
@@ -158,7 +171,7 @@ def score(
 
 
 @cli.command(short_help="Find what a model could exploit in a reward. Exit status 1 if there is something.")
-@click.argument("reward", metavar="PATH:FUNCTION")
+@click.argument("reward", metavar="PATH:FUNCTION", shell_complete=completion.rewards)
 @click.option(
     "--kind", metavar="KIND", help="What the reward promises: correctness, format, code, ... [default: detected]"
 )

@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from grpo_colab.cli import completion
+from grpo_colab.cli.completion import RecipeCommand
 from grpo_colab.cli.group import cli
 from grpo_colab.cli.options import PASS_ON, path_option, trust_option, verbosity_options, words_argument
 from grpo_colab.cli.output import (
@@ -20,6 +22,7 @@ from grpo_colab.utils.console import info
 
 
 @cli.command(
+    cls=RecipeCommand,
     context_settings=PASS_ON,
     short_help="Train a recipe, and evaluate the model before and after.",
     help="Train RECIPE (a preset's name or a .toml file), and evaluate the model before and after.\n\n"
@@ -29,7 +32,10 @@ from grpo_colab.utils.console import info
 @words_argument
 @path_option("--out", metavar="DIR", help="The run folder. [default: runs/<date>-<recipe>]")
 @path_option(
-    "--resume", metavar="RUN", help="Resume a run that was stopped or killed: its folder, or its copy in a mirror."
+    "--resume",
+    metavar="RUN",
+    help="Resume a run that was stopped or killed: its folder, or its copy in a mirror.",
+    shell_complete=completion.runs,
 )
 @trust_option
 @click.option(
@@ -64,17 +70,29 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_cod
 
 
 @cli.command(
+    cls=RecipeCommand,
     context_settings=PASS_ON,
     short_help="Learn to draw one image at test time, by GRPO, hindsight, or both.",
     help="Learn to draw TASK (9-vertical-lines, N-squares, chick, a text or PNG file, or rows such as 8888/8448) at "
     "test time, by GRPO, by hindsight experience replay, or by both. Settings can be overridden as with train.",
 )
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="TASK [--TABLE.SETTING VALUE]...")
+@click.argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="TASK [--TABLE.SETTING VALUE]...",
+    shell_complete=completion.images,
+)
 @click.option("--method", metavar="NAME", help="grpo, her, or both. [default: the recipe's]")
 @click.option(
     "--seeds", type=int, default=1, show_default=True, metavar="N", help="Number of runs, each with its own seed."
 )
-@path_option("--recipe", metavar="NAME", help="A preset, or a .toml file. [default: drawing-tiny]")
+@path_option(
+    "--recipe",
+    metavar="NAME",
+    help="A preset, or a .toml file. [default: drawing-tiny]",
+    shell_complete=completion.recipes,
+)
 @click.option(
     "--sweep",
     is_flag=True,
@@ -129,7 +147,7 @@ def draw(
 
 
 @cli.command(short_help="Evaluate a run's trained adapter again.")
-@click.argument("run")
+@click.argument("run", shell_complete=completion.runs)
 @trust_option
 @verbosity_options
 def evaluate(run: str, trust_code: bool) -> None:
