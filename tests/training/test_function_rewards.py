@@ -168,3 +168,36 @@ def test_drawings_are_learnt_with_them_and_gone_on_with(tmp_path: Path) -> None:
         draw(resume=tmp_path / "drawn", rewards={dark_reward: 0.5})
     [again] = draw(resume=tmp_path / "drawn", rewards=[dark_reward])
     assert again.finished
+
+
+CELL = """
+from grpo_colab import Recipe, train
+
+def vowels_reward(completions, **kwargs):
+    return [sum(letter in "aeiou" for letter in completion[0]["content"]) / 10 for completion in completions]
+
+recipe = Recipe.load(
+    task={"limit": 16},
+    rewards=[vowels_reward],
+    budget={"max_steps": 2, "rehearsal": False, "max_hours": HOURS},
+    grpo={"num_generations": 4, "max_completion_length": 8},
+    evaluation={"n": 4},
+)
+run = train(recipe)
+print(run.path, run.finished)
+"""
+
+
+def test_a_notebook_s_cell_that_is_run_again_gives_its_function_again(tmp_path: Path, kernel: Any) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    cells = [nbformat.v4.new_code_cell(CELL.replace("HOURS", hours)) for hours in ("1e-6", "None")]
+    book = nbformat.v4.new_notebook(cells=cells)
+    where = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(book, km=kernel, timeout=600, startup_timeout=600, resources=where).execute()
+    (path,) = (tmp_path / "runs").iterdir()
+    said = ["".join(output.get("text", "") for output in cell.outputs) for cell in book.cells]
+    assert f"runs/{path.name} False" in said[0]
+    assert f"runs/{path.name} True" in said[1]
+    head = (path / "recipe.toml").read_text().splitlines()[0]
+    assert head == "# rewards.python:vowels_reward is a Python function, defined in a notebook's cell or typed in."
