@@ -62,7 +62,7 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     recipe = recipe.completed_by_task()
     missing = recipe.missing_functions
     for name in missing:
-        info(f"Without rewards.{name}, a Python function, which no file keeps.")
+        info(f"rewards.{name} is left out: it is a Python function, which no file keeps.")
     weights = {name: weight for name, weight in recipe.rewards.items() if name not in missing}
     recipe = recipe.model_copy(update={"rewards": weights})
     task = recipe.load_task()

@@ -100,6 +100,30 @@ def name_of(function: Any) -> str:
     return name_to_import(function) or f"{PYTHON}{name}"
 
 
+def own_name(name: str, rewards: Iterable[str], is_function: bool) -> str:
+    """Return the name that one of a run's `rewards` has, for a reward that is given to its resume as `name`.
+
+    They differ where a function came from a script before and from a module now, or the other way round. Raises
+    SettingError where the run has no such reward.
+    """
+    names = list(rewards)
+    if name in names:
+        return name
+    function = parse_reward(name).attribute
+    same = []
+    for one in names:
+        parsed = parse_reward(one)
+        if parsed.attribute == function and parsed.settings is None and not parsed.ours:
+            same.append(one)
+    if is_function and len(same) == 1:
+        return same[0]
+    raise SettingError(
+        "is not among the rewards of the run, which keeps its own",
+        setting=f"rewards.{name}",
+        remedy="leave it out of the list, or give a table with its weight, as in rewards={my_reward: 0.5}",
+    )
+
+
 def missing_functions(names: Iterable[str], functions: Mapping[str, Any]) -> list[str]:
     """Return those names of rewards whose function Python code has to give, and has not."""
     return [name for name in names if parse_reward(name).given and name not in functions]
@@ -120,17 +144,6 @@ def need_given(weights: Mapping[str, float], functions: Mapping[str, Any], resum
             value=weights[missing[0]],
             remedy=f"give it, in Python: {call}",
         )
-
-
-def need_known(names: Iterable[str], weights: Mapping[str, float]) -> None:
-    """Raise SettingError for a reward of a list that a run, which keeps its own rewards, does not have."""
-    for name in names:
-        if name not in weights:
-            raise SettingError(
-                "is not among the rewards of the run, which keeps its own",
-                setting=f"rewards.{name}",
-                remedy="leave it out of the list, or give a table with its weight, as in rewards={my_reward: 0.5}",
-            )
 
 
 def arguments_for(names: Iterable[str]) -> str:

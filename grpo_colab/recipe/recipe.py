@@ -23,14 +23,7 @@ from pydantic import PrivateAttr
 
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.foreign import check_function, foreign_settings, named_function
-from grpo_colab.recipe.functions import (
-    Rewards,
-    comment,
-    given_rewards,
-    missing_functions,
-    need_given,
-    need_known,
-)
+from grpo_colab.recipe.functions import Rewards, comment, given_rewards, missing_functions, need_given, own_name
 from grpo_colab.recipe.own_task import completed_tables
 from grpo_colab.recipe.reading import (
     DEFAULT_PRESET,
@@ -106,8 +99,7 @@ class Recipe(Table):
     def __eq__(self, other: object) -> bool:
         """Tell whether `other` is a recipe with the same name, description and tables.
 
-        Secrets make no difference, and neither does where the settings were written. A reward that is a Python function
-        is compared by its name.
+        Secrets make no difference, nor where the settings were written. A Python function is compared by its name.
         """
         return isinstance(other, Recipe) and self.public() == other.public()
 
@@ -126,9 +118,8 @@ class Recipe(Table):
         reward may be a Python function. `rewards={my_reward: 0.5}` changes weights setting by setting, as every table
         does. A list, as in `rewards=["correctness", my_reward]`, is all rewards that there are, with weight 1.0 each.
 
-        A preset that is given other data is named after both: see `name_with_data`. Nothing
-        outside this package that the recipe names is imported or called. Raises SettingError, which names the setting,
-        its value, and what to write instead.
+        A preset that is given other data is named after both: see `name_with_data`. Nothing of others is imported or
+        called. Raises SettingError, which names the setting, its value, and what to write instead.
         """
         for table in overrides:
             need_table(table)
@@ -138,9 +129,9 @@ class Recipe(Table):
             tables |= {"name": name, "description": ""}
         recipe = cls(**checked_tables(tables))
         recipe._rewards_to_add = dict(tables["rewards"]) if tables.get("own_rewards") else None
-        recipe._keep_functions(overrides.get("rewards", {}))
         if Path(source).suffix == ".toml":
             recipe._run_files = Path(source).parent
+        recipe._keep_functions(given_rewards(overrides.get("rewards", {})).functions)
         recipe._check_across_tables()
         return recipe.with_user_overrides(overrides)
 
@@ -149,34 +140,40 @@ class Recipe(Table):
 
         Raises SettingError as `load` does.
         """
-        kept = {} if given_rewards(rewards).are_all else self.rewards
-        return self._with_weights({**kept, **renamed("rewards", rewards)}, rewards)
+        given, named = given_rewards(rewards), renamed("rewards", rewards)
+        kept = {} if given.are_all else self.rewards
+        return self._with_weights({**kept, **named}, given.functions, named)
 
     def with_functions(self, rewards: Rewards) -> Recipe:
         """Return a copy that has the functions among `rewards` again, which a run's own file could not keep.
 
-        A list leaves all weights as they are. Raises SettingError for one that the recipe does not have. A table
-        changes weights as well: see `with_rewards`.
+        A list leaves all weights as they are. A function in it may have come from another script or module before: its
+        own name tells. Raises SettingError for one that the recipe does not have. A table changes weights as well: see
+        `with_rewards`.
         """
-        if not given_rewards(rewards).are_all:
+        given, named = given_rewards(rewards), renamed("rewards", rewards)
+        if not given.are_all:
             return self.with_rewards(rewards)
-        need_known(renamed("rewards", rewards), self.rewards)
-        return self._with_weights(self.rewards, rewards)
+        own_names = {name: own_name(name, self.rewards, name in given.functions) for name in named}
+        functions = {own_names[name]: function for name, function in given.functions.items()}
+        return self._with_weights(self.rewards, functions, own_names.values())
 
-    def _with_weights(self, weights: Mapping[str, Any], rewards: Rewards) -> Recipe:
-        """Return a copy with these weights, in which `rewards` are what the user has named."""
+    def _with_weights(
+        self, weights: Mapping[str, Any], functions: Mapping[str, Callable[..., Any]], named: Iterable[str]
+    ) -> Recipe:
+        """Return a copy with these weights and functions. The user, and no file, has `named` those rewards."""
         recipe = self.model_copy(update={"rewards": checked_weights(weights)})
         recipe._rewards_to_add = None
-        recipe._keep_functions(rewards)
+        recipe._keep_functions(functions)
         recipe._check_across_tables()
-        by_user = {f"rewards.{name}" for name in renamed("rewards", rewards)}
+        by_user = {f"rewards.{name}" for name in named}
         received = (setting for setting in foreign_settings(recipe) if setting in self.received)
         recipe._received = tuple(setting for setting in received if setting not in by_user)
         return recipe
 
-    def _keep_functions(self, rewards: Rewards) -> None:
-        """Keep the functions among `rewards`, as far as this recipe has them."""
-        functions = {**self._functions, **given_rewards(rewards).functions}
+    def _keep_functions(self, functions: Mapping[str, Callable[..., Any]]) -> None:
+        """Keep these functions, as far as this recipe has rewards of their names."""
+        functions = {**self._functions, **functions}
         self._functions = {name: function for name, function in functions.items() if name in self.rewards}
 
     def _check_across_tables(self) -> None:
@@ -278,8 +275,7 @@ class Recipe(Table):
     def completed_by_task(self) -> Recipe:
         """Return the recipe checked by a task of others, with the rewards that the task brings: see `own_task`.
 
-        **It runs the task's code**, so `trust.check_trust` comes first. A recipe of this package's task is returned as
-        it is, since `load` has checked it. Raises SettingError for a task that cannot work.
+        **It runs the task's code**, so `trust.check_trust` comes first. Raises SettingError for a task that cannot work.
         """
         if not parse_task(self.task["name"]).runs_code:
             return self
@@ -293,9 +289,8 @@ class Recipe(Table):
     def with_user_overrides(self, overrides: Mapping[str, Mapping[str, Any]]) -> Recipe:
         """Return a copy whose `received` lists all foreign settings but those that `overrides` has.
 
-        `overrides` maps tables to the settings that the user wrote. Their values are not looked at, and no setting is
-        changed. Raises SettingError for a setting that has moved to another table, and for one that is computed from
-        others.
+        `overrides` maps tables to the settings that the user wrote; their values are not looked at. Raises SettingError
+        for a setting that has moved to another table, and for one that is computed from others.
         """
         by_user = {f"{table}.{key}" for table, values in overrides.items() for key in renamed(table, values)}
         recipe = self.model_copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import pickle
 import subprocess
@@ -233,6 +234,30 @@ def test_a_resumed_runs_list_adds_nothing_and_its_table_changes_weights(tmp_path
     with ExitStack() as held:
         _, resumed, _ = open_run(None, None, run.path, held, rewards={brief: 0.25, "integer": False})
     assert (resumed.rewards["python:brevity_reward"], "integer" in resumed.rewards) == (0.25, False)
+
+
+def test_a_function_that_has_moved_is_the_run_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a script into a module that a notebook imports, or back."""
+    (tmp_path / "moved_rewards.py").write_text(
+        "def brevity_reward(completions, **kwargs):\n    return [0.5] * len(completions)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    imported = importlib.import_module("moved_rewards").brevity_reward
+    by_path = f"{tmp_path}/moved_rewards.py:brevity_reward"
+    inline = made()
+    cases: list[tuple[Any, str, Function]] = [
+        (inline, "python:brevity_reward", imported),
+        (imported, "moved_rewards.brevity_reward", inline),
+        (by_path, by_path, inline),
+    ]
+    for number, (before, name, now) in enumerate(cases):
+        run = Run.create(Recipe.load(rewards={before: 0.5}), tmp_path / f"run-{number}")
+        with ExitStack() as held:
+            _, resumed, _ = open_run(None, None, run.path, held, rewards=[now])
+        assert resumed.rewards[name] == 0.5
+        assert resumed.reward_functions()[-1] is now
+        assert resumed == run.recipe
+        assert resumed.received == ()
 
 
 def test_a_command_cannot_give_it(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_what_looks_at_such_a_run_needs_no_function(
 ) -> None:
     whole, _ = runs
     again = evaluate_run(whole.path)
-    assert "Without rewards.python:short_reward, a Python function" in capsys.readouterr().err
+    assert "rewards.python:short_reward is left out: it is a Python function" in capsys.readouterr().err
     assert whole.evaluation is not None
     after = whole.evaluation["after"]
     kept = {name: value for name, value in after["rewards"].items() if name in again["after"]["rewards"]}
