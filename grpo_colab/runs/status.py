@@ -166,12 +166,14 @@ def status_text(found: Mapping[str, Any]) -> str:
 
 def _state_text(found: Mapping[str, Any]) -> str:
     process = f", process {found['pid'] or '?'} on {found['host'] or '?'}" if found["state"] == "running" else ""
-    phase = "" if found["phase"] is None else _phase_text(found["state"], Phase(**found["phase"]))
-    return f"{found['state']}{phase}{process}; last written {_ago(found['last_written_s'])}"
+    return f"{found['state']}{phase_text(found)}{process}; last written {_ago(found['last_written_s'])}"
 
 
-def _phase_text(state: str, phase: Phase) -> str:
-    """Return what follows the state: what the process does, or what it did when the run ended."""
+def phase_text(found: Mapping[str, Any]) -> str:
+    """Return what follows the state in a result of `status`: what the process does, or did when the run ended."""
+    if found["phase"] is None:
+        return ""
+    state, phase = found["state"], Phase(**found["phase"])
     if state == "running" and phase.name in WORKING:
         done = [f"{phase.share:.0%}"] if phase.share is not None else []
         left = [f"about {_duration(phase.left_s)} left"] if phase.left_s is not None else []

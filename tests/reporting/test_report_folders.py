@@ -23,6 +23,7 @@ from grpo_colab.evaluation.evaluate import AFTER, BEFORE, comparison
 from grpo_colab.reporting import report
 from grpo_colab.runs.folders import DRAW
 from grpo_colab.runs.lock import locked
+from grpo_colab.runs.phase import Phase, write_phase
 from grpo_colab.utils.files import MOST_READ, append, lines
 
 
@@ -169,7 +170,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a tripwire that is nested": (put("tripwire.json", f'{{"step": 99, "wire": {NESTED}}}'), "Recipe"),
     "junk as the files beside": (
-        lambda run: [put(name, JUNK)(run) for name in ("tripwire.json", "clock.json", "mirror.json", ".lock")][-1],
+        lambda run: [
+            put(name, JUNK)(run) for name in ("tripwire.json", "clock.json", "mirror.json", "phase.json", ".lock")
+        ][-1],
         "Recipe",
     ),
     "a checkpoint of junk": (
@@ -240,6 +243,22 @@ def test_a_stopped_run_says_how_to_go_on(run: Run) -> None:
     assert f"Stopped at step 10. Go on with: grpo-colab train --resume {run.path}" in text
     (run.path.parent / DRAW).write_text('{"runs": 7}')
     assert "grpo-colab train --resume" in seen(report([run.path]))
+
+
+def test_a_run_says_what_it_does_and_what_it_failed_of(run: Run) -> None:
+    for name in ("evaluation.json", AFTER):
+        (run.path / name).unlink()
+    write_phase(run.path, Phase("evaluating after"))
+    with locked(run.path):
+        assert "; running, evaluating after training;" in seen(report([run.path]))
+    write_phase(run.path, Phase("failed", during="training", why="<b>no space"))
+    text = seen(report([run.path]))
+    assert "; failed while training;" in text
+    assert "Failed of: <b>no space" in text
+    assert f"Stopped at step 10. Go on with: grpo-colab train --resume {run.path}" in text
+    write_phase(run.path, Phase("finished"))
+    (run.path / "metrics.jsonl").unlink()
+    assert "failed" not in seen(report([run.path]))
 
 
 def test_what_stopped_it_is_said(run: Run) -> None:

@@ -33,7 +33,7 @@ from grpo_colab.utils.json_rows import MOST_ROWS, MOST_VALUES
 
 WITHIN_S = 60.0  # what does not end is over it on any machine; what is bounded takes a few seconds
 FILES = ("recipe.toml", "metrics.jsonl", "completions.jsonl", "warnings.jsonl", BEFORE, AFTER, "evaluation.json")
-FILES += ("environment.json", "clock.json", "mirror.json", "tripwire.json", "reward-failure.json", LOCK)
+FILES += ("environment.json", "clock.json", "mirror.json", "phase.json", "tripwire.json", "reward-failure.json", LOCK)
 FILES += ("drawing.png", "drawing.gif")
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -181,7 +181,7 @@ def test_no_link_is_followed(name: str, run: Run, tmp_path: Path) -> None:
     assert secret not in found
     assert base64.b64encode(PNG).decode()[:8] not in found
     assert theirs.read_bytes() == was  # the lock's, too, which to try would empty
-    if name not in ("clock.json", "mirror.json", "tripwire.json", "reward-failure.json", LOCK):
+    if name not in ("clock.json", "mirror.json", "phase.json", "tripwire.json", "reward-failure.json", LOCK):
         assert f"{name} is a link, which is not followed" in found
 
 

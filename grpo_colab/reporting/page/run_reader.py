@@ -16,7 +16,7 @@ from grpo_colab.reporting.page.file_reader import FileReader, PageShare
 from grpo_colab.runs.folders import DRAW
 from grpo_colab.runs.records import MOST_JSON, is_finished, weighted_reward, with_reward_keys
 from grpo_colab.runs.run import Run
-from grpo_colab.runs.status import status
+from grpo_colab.runs.status import phase_text, status
 from grpo_colab.text import without_secrets
 from grpo_colab.utils.files import MOST_READ, is_file, number, read_json, safe_join
 
@@ -36,6 +36,8 @@ class RunData:
     run: Run
     name: str  # the folder's, with as many folders above it as tell it from the other runs
     state: str  # as `status` names it
+    phase: str  # what follows the state: what the process does, or did when the run ended
+    error: str  # that ended a failed run, or nothing
     steps: int  # done
     max_steps: float | None
     tripwire: dict[str, Any] | None  # what stopped the run, with "wire" and "step"
@@ -216,10 +218,13 @@ def read_run(
     for folder in (run.checkpoints, run.adapter):
         if folder.is_symlink():
             files.notes.append(f"{folder.name} is a link, which is not followed.")
+    state = _state(told, evaluation)
     return RunData(
         run=run,
         name=name or run.path.resolve().name,
-        state=_state(told, evaluation),
+        state=state,
+        phase=phase_text(told) if state == told["state"] else "",
+        error=str(told["phase"]["why"] or "") if state == "failed" else "",
         steps=told["step"],
         max_steps=number(told["max_steps"]),
         tripwire=told["tripwire"],
