@@ -67,7 +67,11 @@ class Budget(Table):
     min_completion_length: int | None = Field(
         None, ge=1, description="tokens to which grpo.max_completion_length may be cut if memory is short"
     )
-    rehearsal: bool = Field(True, description="first try a step with the longest prompt and completions of full length")
+    rehearsal: bool = Field(
+        True,
+        description="first try a step with the longest prompt and completions of full length, unless a CPU has memory "
+        "to spare",
+    )
     max_hours: float | None = Field(
         None, ge=0, description="hours of one session; the run stops in time to save and evaluate"
     )
