@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from small_device import Small
 from warm import Warm
 
 from grpo_colab import Recipe, Run, train
+from grpo_colab.plan import plan
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
 from grpo_colab.runs.folders import is_free_again
 from grpo_colab.runs.records import repeatable
+from grpo_colab.training.preparation import has_room_to_spare
 from grpo_colab.utils.device import current_device
 from grpo_colab.utils.memory import out_of_memory
 
@@ -178,6 +181,15 @@ def test_one_answer_that_does_not_fit_alone_says_what_to_write(tmp_path: Path) -
 )
 def test_which_errors_are_of_memory(error: Exception, expected: bool) -> None:
     assert out_of_memory(error) is expected
+
+
+def test_only_a_cpu_with_twice_the_planned_memory_is_not_tried() -> None:
+    planned = plan(quick())
+    assert planned.kind == "cpu"
+    enough = dataclasses.replace(planned, memory=2 * planned.bytes)
+    assert has_room_to_spare(enough)
+    assert not has_room_to_spare(dataclasses.replace(enough, memory=enough.memory - 1))
+    assert not has_room_to_spare(dataclasses.replace(enough, kind="cuda"))
 
 
 def test_one_that_cannot_be_cut_says_what_to_write(tmp_path: Path) -> None:
