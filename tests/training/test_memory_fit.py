@@ -62,7 +62,10 @@ def test_the_rehearsal_leaves_no_trace(undisturbed: Run, tmp_path: Path, capfd: 
 @pytest.mark.long
 def test_with_a_reference_and_several_iterations_neither(tmp_path: Path) -> None:
     grpo = {"beta": 0.1, "num_iterations": 2, "top_entropy_quantile": 0.5}
-    runs = [train(quick(2, grpo=grpo, budget={"rehearsal": on}), out=tmp_path / str(on)) for on in (True, False)]
+    runs = []
+    for on in (True, False):
+        recipe = quick(2, grpo=grpo, budget={"rehearsal": on})
+        runs.append(train(recipe, out=tmp_path / str(on), loaded=load_policy(recipe, current_device())))
     assert learnt(runs[0]) == learnt(runs[1])
     assert any(row["kl"] for row in runs[0].metrics())
 
