@@ -98,7 +98,7 @@ class DataSummary:
         for name, split in self.splits.items():
             repeated = f", {split.repeated:,} with a prompt that came before" if split.repeated else ""
             rows.append((name, f"{_count(split.problems, 'problem')}{repeated}"))
-            rows.append(("", _length_line(split.lengths, self.max_prompt_tokens)))
+            rows.append(("", _length_line(split, self.max_prompt_tokens)))
             rows.append(("", _answer_line(split)))
         lines = [f"{label:<13}{value}" for label, value in rows]
         for number, sample in enumerate(self.samples, 1):
@@ -112,12 +112,14 @@ def _kinds(kinds: Mapping[str, int]) -> str:
     return next(iter(kinds)) if len(kinds) == 1 else ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
 
 
-def _length_line(lengths: Lengths, limit: int) -> str:
-    of = f" of {lengths.measured:,} of them" if lengths.measured == MOST_MEASURED else ""
+def _length_line(split: Split, limit: int) -> str:
+    lengths = split.lengths
+    of = f" in {lengths.measured:,} of them" if lengths.measured < split.problems else ""
     line = f"{lengths.shortest:,} to {lengths.longest:,} {lengths.unit}{of}, half of them up to {lengths.median:,}"
     if lengths.too_long is None:
         return f"{line} (the tokenizer is not on this machine)"
     left_out = "none is" if not lengths.too_long else f"{lengths.too_long:,} are left out as"
+    left_out = "all are left out as" if lengths.too_long == lengths.measured else left_out
     return f"{line}; {left_out} longer than task.max_prompt_tokens = {limit}"
 
 

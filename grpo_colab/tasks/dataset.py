@@ -182,9 +182,10 @@ class Dataset(Task):
         """Return in words what decides which rows are held out."""
         if self.test_path is not None:
             return f"all of {self.test_path}"
-        name = choose_splits(self._source.splits, {})[1]
+        train, name = choose_splits(self._source.splits, {})
         if name is not None:
-            return f"its own split {name!r}"
+            unused = [repr(other) for other in self._source.splits if other not in (train, name)]
+            return f"its own split {name!r}" + (f"; not used: {', '.join(unused)}" if unused else "")
         share = TEST_SHARE if self.test_share is None else self.test_share
         return (
             f"{share:.0%} of the prompts, by a hash" if share < 1 else f"{int(share):,} rows, by a hash of the prompt"
@@ -329,7 +330,9 @@ class Dataset(Task):
                     value=self.examples,
                     remedy="write a smaller number, such as 3",
                 )
-            return train[: self.examples], train[self.examples :]
+            examples = train[: self.examples]
+            shown_prompts = set(map(identity, examples))
+            return examples, [problem for problem in train if identity(problem) not in shown_prompts]
         places = {identity(problem): problem.source for problem in held_out}
         examples = []
         for number, row in enumerate(self.examples, 1):

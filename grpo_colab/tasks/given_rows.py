@@ -18,7 +18,7 @@ from grpo_colab.errors import SettingError
 from grpo_colab.errors import shown as shown_value
 from grpo_colab.tasks import Problem
 from grpo_colab.tasks.jsonl_rows import Row
-from grpo_colab.tasks.sources import WHOLE, choose_splits, place_of
+from grpo_colab.tasks.sources import WHOLE, choose_splits, place_of, rows_of_dataset
 
 # How a table gives its rows as dicts: pandas, polars, pyarrow, and datasets, which is asked row by row.
 METHODS: Final = {"to_dicts": {}, "to_pylist": {}, "to_dict": {"orient": "records"}}
@@ -55,8 +55,9 @@ def _rows(rows: Any) -> Iterable[Any]:
     for method, options in METHODS.items():
         if hasattr(rows, method) and hasattr(rows, "columns"):
             return getattr(rows, method)(**options)
-    is_dataset = hasattr(rows, "column_names") and hasattr(rows, "__getitem__")
-    if is_dataset or (isinstance(rows, Sequence) and not isinstance(rows, str | bytes)):
+    if hasattr(rows, "features") and hasattr(rows, "__getitem__"):
+        return rows_of_dataset(rows)
+    if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):
         return rows
     remedy = f"give {TAKEN}"
     if hasattr(rows, "__iter__"):

@@ -38,7 +38,8 @@ class GSM8K(Task):
         if self.path is not None:
             for split in ("train", "test"):
                 if not is_file(self.path / f"{split}.jsonl"):
-                    problem, remedy = f"no {split}.jsonl there", "give a folder that has it"
+                    problem = f"no {split}.jsonl there"
+                    remedy = 'give a folder that has it, or write task.name = "dataset" for problems of your own'
                     raise SettingError(problem, setting="task.path", value=path, remedy=remedy)
 
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
@@ -84,8 +85,8 @@ class GSM8K(Task):
         `where` is the row's place, for the error and the problem's `source`.
         """
         check_values(row, where)
-        question = column(row, "question", where, "task.name = 'jsonl' and its column names")
-        solution = column(row, "answer", where, "task.name = 'jsonl' and its column names")
+        question = column(row, "question", where, "task.name = 'dataset' and its column names")
+        solution = column(row, "answer", where, "task.name = 'dataset' and its column names")
         if "####" not in str(solution):
             problem = f"the solution has no '####' before its gold answer: {shown(str(solution))}"
             raise SettingError(problem, place=where)

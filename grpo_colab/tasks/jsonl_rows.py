@@ -58,7 +58,7 @@ def _parse_row(line: str, where: str) -> Row:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         problem = f"not JSON ({error.msg} at column {error.colno}): {shown(line)}"
-        remedy = "write one JSON object on each line; other formats are told by their suffix, such as .csv"
+        remedy = "write one JSON object on each line"
         raise SettingError(problem, remedy=remedy, place=where) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
         problem = f"not JSON that can be read ({one_line(error)}): {shown(line)}"

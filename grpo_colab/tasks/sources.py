@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.tasks.jsonl_rows import Placed, read_jsonl
+from grpo_colab.tasks.jsonl_rows import Placed, Row, read_jsonl
 from grpo_colab.tasks.table_files import check_format, format_of, read_tables
 from grpo_colab.utils.files import expanded, is_file, is_folder, open_to_read, safe_join
 from grpo_colab.utils.hub import ask_hub
@@ -241,8 +241,22 @@ def _dataset_splits(loaded: Any, place: str) -> dict[str, Rows]:
 
 
 def _dataset_rows(dataset: Any, place: str) -> Iterator[Placed]:
-    for number, row in enumerate(dataset, 1):
+    for number, row in enumerate(rows_of_dataset(dataset), 1):
         yield f"{place} row {number}", row
+
+
+def rows_of_dataset(dataset: Any) -> Iterator[Row]:
+    """Yield the rows of a Dataset of the library datasets. A label, which it holds as a number, becomes its name."""
+    labels = {
+        name: feature.names
+        for name, feature in (dataset.features or {}).items()
+        if type(feature).__name__ == "ClassLabel"
+    }
+    for row in dataset:
+        for name, known in labels.items():
+            label = row[name]
+            row[name] = known[label] if label is not None and label >= 0 else None  # -1 stands for no label
+        yield row
 
 
 def split_kind(name: str) -> str | None:

@@ -182,6 +182,9 @@ def test_training_rows_that_are_shown_as_examples_are_not_trained_on(tmp_path: P
     task = Dataset(path=str(tmp_path / "a.jsonl"), examples=2)
     in_order = [row["prompt"] for row in rows if row["prompt"] in {one.question for one in without.problems("train")}]
     assert {one.question for one in task.problems("train")} == {*in_order[2:]}
+    (tmp_path / "twice.jsonl").write_text((tmp_path / "a.jsonl").read_text() * 2)
+    twice = Dataset(path=str(tmp_path / "twice.jsonl"), examples=2)
+    assert {one.question for one in twice.problems("train")} == {*in_order[2:]}
     assert task.problems("test") == without.problems("test")
     asked = [message["content"] for message in task.messages(task.problems("test")[0]) if message["role"] == "user"]
     assert asked == [*in_order[:2], task.problems("test")[0].question]

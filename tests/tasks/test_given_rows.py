@@ -54,6 +54,15 @@ def test_the_file_does_not_depend_on_the_library(form: str) -> None:
     assert name != next(iter(json_lines_of(ROWS[1:])))
 
 
+def test_a_label_of_datasets_is_its_name() -> None:
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["good", "bad"])})
+    rows = [{"text": "a", "label": 1}, {"text": "b", "label": 0}, {"text": "c", "label": -1}]
+    (text,) = json_lines_of(Dataset.from_list(rows, features=features)).values()
+    assert [json.loads(line)["label"] for line in text.splitlines()] == ["bad", "good", None]
+
+
 def test_splits_are_two_files() -> None:
     from datasets import Dataset, DatasetDict
 

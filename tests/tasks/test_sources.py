@@ -124,6 +124,11 @@ def test_a_folder_has_a_file_per_split(make: Callable[[Path], None], tmp_path: P
     assert splits == {"train": {*range(1, 41)}, "test": {*range(41, 61)}}
 
 
+def test_a_split_that_is_not_used_is_said(tmp_path: Path) -> None:
+    folder_of_files(tmp_path)
+    assert Dataset(path=str(tmp_path)).held_out_by == "its own split 'test'; not used: 'validation'"
+
+
 def test_a_json_file_has_splits_and_a_test_path_goes_before_them(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"train": ROWS[:40], "test": ROWS[40:50]}))
     (tmp_path / "b.csv").write_text("question,answer\nWhat is 99 + 1?,100\n")
