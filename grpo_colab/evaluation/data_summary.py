@@ -22,7 +22,7 @@ from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.tasks import Problem, Task
 from grpo_colab.tasks.conversations import transcript
 from grpo_colab.tasks.dataset import Dataset
-from grpo_colab.tasks.duplicates import count_repeated
+from grpo_colab.tasks.duplicates import count_repeated, identity
 
 SPLITS: Final = ("train", "test")
 FEW_HELD_OUT: Final = 50  # problems; of fewer, an interval is wider than 27 points
@@ -188,6 +188,13 @@ def data_notes(task: Task) -> list[str]:
     if columns.guessed:
         notes.append(f"The prompt is {columns.shown}, the gold answer {columns.answer_shown}, by their names.")
     notes += [f"{sentence}." for sentence in task.splits.left_out]
+    held_out_prompts = set(map(identity, task.splits.test))
+    trained_too = sum(identity(problem) in held_out_prompts for problem in task.splits.train)
+    if trained_too:
+        notes.append(
+            f'Warning: {_count(trained_too, "training prompt")} held out as well, as task.duplicates = "keep" allows: '
+            "the evaluation asks what was trained on."
+        )
     notes += _mixed_kinds([*task.splits.train, *task.splits.test])
     held_out = len(task.splits.test)
     if held_out < FEW_HELD_OUT:

@@ -62,7 +62,7 @@ from grpo_colab.rewards.resolve import MissingColumn, parse_reward
 from grpo_colab.tasks import Task, load_task
 from grpo_colab.tasks.dataset import Dataset
 from grpo_colab.tasks.names import parse_task
-from grpo_colab.tasks.sources import RunFiles
+from grpo_colab.tasks.sources import RunFiles, run_name, run_text
 from grpo_colab.text import masked
 
 __all__ = ["DEFAULT_PRESET", "DRAWING_TABLES", "TABLES", "Recipe", "preset_names"]
@@ -267,15 +267,18 @@ class Recipe(Table):
         recipe._check_across_tables()
         return recipe
 
-    @property
-    def data_files(self) -> Mapping[str, str]:
-        """Return the texts of the data files that a run of this recipe is to keep, by their names; mostly none."""
-        return {} if self._run_files is None or isinstance(self._run_files, Path) else self._run_files
+    def data_files(self) -> dict[str, str]:
+        """Return the texts of the data files that a run of this recipe is to keep, by their names; mostly none.
+
+        A recipe of a run folder has them from there. Raises SettingError where they are not there any more.
+        """
+        paths = [str(self.task[key]) for key in ("path", "test_path") if key in self.task]
+        return {name: run_text(name, self._run_files) for name in map(run_name, paths) if name}
 
     def completed_by_task(self) -> Recipe:
         """Return the recipe checked by a task of others, with the rewards that the task brings: see `own_task`.
 
-        **It runs the task's code**, so `trust.check_trust` comes first. Raises SettingError for a task that cannot work.
+        **It runs the task's code**, so `check_trust` comes first. Raises SettingError for a task that cannot work.
         """
         if not parse_task(self.task["name"]).runs_code:
             return self

@@ -84,10 +84,11 @@ class Run:
         """
         path = free_path(recipe) if out is None else Path(out)
         check_free(path)
+        data_files = recipe.data_files()  # which may lie in the folder that is cleared
         with files.unwritable_refused("--out", path, "choose another folder"):
             path.mkdir(parents=True, exist_ok=True)
             clear(path)
-            for name, text in recipe.data_files.items():
+            for name, text in data_files.items():
                 files.write_text(path / name, text)
             files.write_text(path / "recipe.toml", recipe.to_toml())  # last: it makes the folder a run
         return cls(path)

@@ -19,11 +19,12 @@ from typing import Any, Final
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.tasks.jsonl_rows import Placed, Row, read_jsonl
 from grpo_colab.tasks.table_files import check_format, format_of, read_tables
-from grpo_colab.utils.files import expanded, is_file, is_folder, open_to_read, safe_join
+from grpo_colab.utils.files import expanded, is_file, is_folder, read_bytes, safe_join
 from grpo_colab.utils.hub import ask_hub
 
 HUB: Final = "hf://"
 RUN: Final = "run:"
+LARGEST: Final = 1 << 32  # bytes of a run's data file, as much as a mirror copies
 WHOLE: Final = "data"  # the split of a data set without splits, in the name of its file
 HELD_OUT: Final = (
     "test",
@@ -97,7 +98,7 @@ def find_source(path: str, setting: str, run_files: RunFiles = None) -> Source:
     if path.startswith(HUB):
         return Source(path, _hub_splits(path, fields))
     if path.startswith(RUN):
-        return Source(path, {"": partial(_run_rows, path.removeprefix(RUN), run_files, fields)})
+        return Source(path, {"": partial(_run_rows, run_name(path), run_files)})
     check_source(path, setting)
     place = expanded(path)
     if is_file(place):
@@ -109,23 +110,41 @@ def find_source(path: str, setting: str, run_files: RunFiles = None) -> Source:
     return Source(str(place), {name: partial(_rows_of_files, paths) for name, paths in files.items()})
 
 
-def _run_rows(name: str, run_files: RunFiles, fields: Mapping[str, Any]) -> Iterator[Placed]:
+def run_name(path: str) -> str:
+    """Return the name of the file in a run folder that a `task.path` stands for; an empty one for any other source."""
+    return path.removeprefix(RUN) if path.startswith(RUN) else ""
+
+
+def run_text(name: str, run_files: RunFiles) -> str:
+    """Return the JSON lines of a run's data file, from the run folder or from the texts that are to be written there.
+
+    Raises SettingError for a name that leads out of the folder, and for a file that is not there or is a link.
+    """
+    fields: dict[str, Any] = {"setting": "task.path", "value": RUN + name}
+    if isinstance(run_files, Mapping) and name in run_files:
+        return run_files[name]
+    remedy = "restore it, or train from the data set again"
+    if not isinstance(run_files, Path):
+        raise SettingError("is a file of a run, and this recipe is in no run folder", remedy=remedy, **fields)
+    try:
+        return read_bytes(safe_join(run_files, name), LARGEST).decode()
+    except FileNotFoundError:
+        raise SettingError("there is no such file in the run folder", remedy=remedy, **fields) from None
+    except UnicodeDecodeError:
+        raise SettingError("is damaged: it is not UTF-8", remedy=remedy, **fields) from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise SettingError(f"cannot be read: {why}", remedy=remedy, **fields) from None
+
+
+def _run_rows(name: str, run_files: RunFiles) -> Iterator[Placed]:
     """Yield the rows that a run keeps in the file `name`, of the data set that it was given.
 
-    Their places are the same before the folder is there and wherever it is moved. Raises SettingError for a name that
-    leads out of the folder, and for a file that is not there.
+    Their places are the same before the folder is there and wherever it is moved.
     """
-    try:
-        path = safe_join(run_files if isinstance(run_files, Path) else Path(), name)
-    except ValueError as error:
-        raise SettingError(f"{error}", remedy="train from the data set again", **fields) from None
-    text = run_files.get(name) if isinstance(run_files, Mapping) else None
-    if text is None and not is_file(path):
-        problem, remedy = "there is no such file in the run folder", "restore it, or train from the data set again"
-        raise SettingError(problem, remedy=remedy, **fields)
-    opened = open_to_read if text is None else lambda _: io.BytesIO(text.encode())
+    text = run_text(name, run_files)
     split = name.partition("-")[0]
-    for number, (_, row) in enumerate(read_jsonl(path, opened), 1):
+    for number, (_, row) in enumerate(read_jsonl(Path(name), lambda _: io.BytesIO(text.encode())), 1):
         yield place_of(split, number), row
 
 

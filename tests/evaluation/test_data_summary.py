@@ -85,6 +85,13 @@ def test_duplicates_columns_of_several_kinds_and_guesses_are_said(tmp_path: Path
     assert "evaluation.n = 5 evaluates on 5 of " in said
 
 
+def test_held_out_prompts_that_are_trained_on_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"{n} + 1?", "answer": n + 1}) + "\n" for n in range(60)))
+    (note,) = data_notes(load_task("dataset", path=str(path), test_path=str(path), duplicates="keep"))
+    assert note.startswith("Warning: 60 training prompts held out as well")
+
+
 def test_nothing_is_said_of_problems_that_are_as_they_should_be(tmp_path: Path) -> None:
     rows = [{"prompt": f"{n} + 1?", "answer": n + 1} for n in range(900)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -87,6 +87,14 @@ def test_the_run_goes_on_with_and_without_the_data_set(begun: Path, warm: Warm) 
     assert "a run keeps the [task] that it began with" in done.stderr
 
 
+def test_another_run_of_the_same_recipe_keeps_them_too(begun: Path, tmp_path: Path) -> None:
+    first = Run(begun / "moved" / "here")
+    again = Run.create(Recipe.load(first.path / "recipe.toml"), tmp_path / "again")
+    (kept,) = again.path.glob("data-*.jsonl")
+    assert kept.read_bytes() == (first.path / kept.name).read_bytes()
+    assert again.recipe.load_task().problems("test") == first.recipe.load_task().problems("test")
+
+
 def test_a_file_that_is_missing_or_outside_of_the_run_is_refused(begun: Path) -> None:
     text = (begun / "moved" / "here" / "recipe.toml").read_text()
     name = Recipe.load(begun / "moved" / "here" / "recipe.toml").task["path"].removeprefix("run:")
@@ -99,7 +107,7 @@ def test_a_file_that_is_missing_or_outside_of_the_run_is_refused(begun: Path) ->
         Recipe.load(begun / "copy" / "recipe.toml")
     (begun / "copy" / name).unlink()
     (begun / "copy" / name).write_text('{"q": "1?", "gold": 1}\n{"q": "2?", "go')
-    with refused(problem="not JSON", place=f"{begun / 'copy' / name}:2", snapshot=False):
+    with refused(problem="not JSON", place=f"{name}:2", snapshot=False):
         Recipe.load(begun / "copy" / "recipe.toml").load_task().problems("train")
     (begun / "outside.jsonl").write_text('{"q": "?", "gold": 1}\n')
     (begun / "copy" / "recipe.toml").write_text(text.replace(name, "../outside.jsonl"))
