@@ -254,7 +254,9 @@ def _messages(value: Any) -> list[Any] | None:
 def _message(message: Any) -> Any:
     """Return a message of ShareGPT's as one of a role and a content; anything else as it is."""
     if isinstance(message, dict) and "role" not in message and {"from", "value"} <= message.keys():
-        return {"role": ROLES.get(message["from"], message["from"]), "content": message["value"]}
+        said_by = message["from"]
+        role = ROLES.get(said_by, said_by) if isinstance(said_by, str) else said_by
+        return {"role": role, "content": message["value"]}
     return message
 
 

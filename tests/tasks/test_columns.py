@@ -96,8 +96,14 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {  # name:
     "a null in a template": ({"q": None, "answer": 1}, {"prompt": "{q}"}, "column 'q': is null", "set task.prompt"),
     "an empty prompt": ({"q": " ", "answer": 1}, {"prompt": "{q}"}, "neither a text nor a list", "write a text"),
     "no question in it": ({"messages": [REPLY]}, {}, "neither a text nor a list", "write a text"),
-    "a role of another kind": (
+    "a role that is missing": (
         {"conversations": [{"from": "human"}, {"from": "gpt", "value": "2"}]},
+        {},
+        "message 1 of 1 has no role",
+        '"content": "a text"',
+    ),
+    "a role of another kind": (
+        {"conversations": [{"from": ["human"], "value": "?"}, {"from": "gpt", "value": "2"}]},
         {},
         "message 1 of 1 has no role",
         '"content": "a text"',

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import json
 import lzma
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from refusals import refused
 
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.tasks import Problem
 from grpo_colab.tasks.dataset import Dataset
+from grpo_colab.tasks.table_files import read_tables
 
 ROWS = [{"question": f"What is {n} + {n}?", "answer": str(2 * n), "level": "ü" if n % 2 else ""} for n in range(1, 61)]
 KINDS = Path(__file__).parents[1] / "data" / "problems"
@@ -83,6 +88,38 @@ def test_every_format_holds_the_same_rows(name: str, tmp_path: Path) -> None:
     (tmp_path / "reference.jsonl").write_text(json_lines(ROWS))
     reference = Dataset(path=str(tmp_path / "reference.jsonl"))
     assert [one.question for one in task.problems("test")] == [one.question for one in reference.problems("test")]
+
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.dictionaries(WORDS, VALUES, max_size=4), min_size=1, max_size=6), st.sampled_from([None, 0, 3]))
+def test_any_rows_in_json_are_what_json_says_and_where_they_stand(rows: list[Any], indent: int | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for whole in (rows, {"about": [1, {"x": rows}], "data": rows}):
+            path = Path(folder) / "a.json"
+            path.write_text(json.dumps(whole, indent=indent, ensure_ascii=False), encoding="utf-8", newline="")
+            (found,) = read_tables(path).values()
+            placed = list(found)
+            assert [row for _, row in placed] == rows
+            lines = path.read_text(encoding="utf-8").split("\n")
+            if indent == 3:
+                assert all(lines[int(place.rpartition(":")[2]) - 1].lstrip().startswith("{") for place, _ in placed)
+
+
+@given(st.lists(st.tuples(WORDS, WORDS.filter(str.strip)), max_size=6), st.sampled_from(",;\t|"))
+def test_any_table_is_what_its_writer_wrote(cells: list[tuple[str, str]], sign: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, delimiter=sign).writerows([("question", "answer"), *cells])
+        (found,) = read_tables(path).values()
+        assert [tuple(row.values()) for _, row in found] == cells
 
 
 def split_questions(task: Dataset) -> dict[str, set[int]]:
@@ -335,6 +372,7 @@ def test_text_files_are_read_by_the_standard_library(tmp_path: Path) -> None:
     code = f"""
 import sys
 from grpo_colab.tasks.dataset import Dataset
+from grpo_colab.tasks.table_files import read_tables
 for name in ("rows.jsonl", "list.json", "comma.csv"):
     Dataset(path={str(tmp_path)!r} + "/" + name).problems("train")
 print([name for name in {heavy!r} if name in sys.modules])
