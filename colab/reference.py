@@ -45,6 +45,7 @@ from grpo_colab.recipe.schema import (
 )
 from grpo_colab.rewards.resolve import SHORT_NAMES
 from grpo_colab.tasks import TASKS, task_class, task_options
+from grpo_colab.tasks.names import LIBRARIES
 
 REFERENCE = "docs/reference.md"
 WIDTH = 100  # of the help texts
@@ -196,8 +197,11 @@ def _steps(recipe: Recipe) -> str:
 
 
 def _tasks() -> Iterable[str]:
-    yield "## Tasks\n\n`task.name` is one of these. Each has the settings of `[task]` above, and its own:\n"
-    for name in TASKS:
+    yield (
+        "## Tasks\n\n`task.name` is one of these, or a class of your own: `my_task.py:MyTask`, `package.module:"
+        "MyTask`. Each has the settings of `[task]` above, and its own:\n"
+    )
+    for name in (*TASKS, "reasoning_gym:DATASET", "verifiers:ENVIRONMENT"):
         cls = task_class(name)
         rows = [
             (f"`{option}`", _type(kind), _code(_option_default(cls, option)), _option_description(cls, option))
@@ -235,7 +239,7 @@ def _rewards() -> str:
         rows.append((f"`{name}`", summary, _parameters(factory) if factory else ""))
     code = rewards.get_code_reward
     rows.append(("`grpo_colab.rewards.get_code_reward`", _summary(code), _parameters(code)))
-    for module in (importlib.import_module(module) for module, _ in TASKS.values()):
+    for module in (importlib.import_module(module) for module, _ in (*TASKS.values(), *LIBRARIES.values())):
         for name in dir(module):
             function = getattr(module, name)
             if name.endswith("_reward") and function.__module__.startswith(module.__name__):
@@ -294,7 +298,9 @@ def _type(kind: Any) -> str:
         return ", ".join(map(str, typing.get_args(kind)))
     if typing.get_origin(kind) is list:
         return "list"
-    return {bool: "true or false", str: "text", int: "whole number", float: "number"}.get(kind, str(kind))
+    return {bool: "true or false", str: "text", int: "whole number", float: "number", dict[str, Any]: "table"}.get(
+        kind, str(kind)
+    )
 
 
 def _code(value: Any) -> str:

@@ -79,6 +79,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     completions = [{**row, "completion": f"<answer>{row['answer']}</answer>"} for row in rows]
     Path("problems.jsonl").write_text(problems)
     Path("completions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in completions))
+    for library in ("reasoning_gym", "verifiers", "my_env"):  # a recipe that names one is read where there is one
+        Path(f"{library}.py").touch()
     Path("my/gsm8k").mkdir(parents=True)
     for split in ("train", "test"):
         Path("my/gsm8k", f"{split}.jsonl").write_text('{"question": "What is 3 + 4?", "answer": "7\\n#### 7"}\n')

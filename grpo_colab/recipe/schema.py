@@ -188,7 +188,7 @@ class Pretraining(Table):
 class Prompts(Table):
     """The settings that every task has."""
 
-    name: str = Field(description="the task's name")
+    name: str = Field(description="the task's name, or `my_task.py:MyTask`, `package.module:MyTask`, ...")
     max_prompt_tokens: int = Field(256, ge=1, description="leave out longer prompts, and report how many")
     limit: int | None = Field(None, ge=1, description="train on this many problems only, the first ones")
 

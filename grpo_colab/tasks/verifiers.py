@@ -113,7 +113,7 @@ class Verifiers(Task):
         return self.grade(completion, problem).right
 
     def golden_completion(self, problem: Problem) -> str:
-        """Return the gold answer in the form that the environment's parser writes, or in one that it grades right.
+        """Return the gold answer in the form of the environment's parser, or in the first form that it grades right.
 
         An environment need not have gold answers, nor a form for them; then the completion is the answer alone.
         """
@@ -167,7 +167,7 @@ async def _scored(environment: Any, row: Mapping[str, Any], texts: Sequence[str]
 
 
 async def _state_of(environment: Any, row: dict[str, Any], text: str) -> Any:
-    """Return the state of a rollout of one turn in which the model said `text`, as the library gives it to a rubric."""
+    """Return the state of a rollout of one turn in which the model said `text`, as a rubric gets it."""
     import verifiers
     from verifiers.types import RolloutTiming
     from verifiers.utils.message_utils import normalize_messages
