@@ -23,7 +23,7 @@ from grpo_colab.runs.records import AnswerRow
 from grpo_colab.runs.run import Run
 from grpo_colab.tasks import Problem, Task, column_values
 from grpo_colab.tasks.names import parse_task
-from grpo_colab.tasks.own_tasks import problems_of
+from grpo_colab.tasks.own_tasks import columns_of, problems_of
 from grpo_colab.utils.console import info
 from grpo_colab.utils.library_output import library_lines_once
 from grpo_colab.utils.stage import stage
@@ -81,7 +81,7 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     else:
         with stage("Importing torch and Unsloth", remember="import", ticking=True), library_lines_once():
             import_unsloth()
-    recipe.check_rewards(task.reward_columns())
+    recipe.check_rewards(columns_of(task))
     device = current_device()
     name = recipe.model["model_name"]
     with stage(f"Loading {name} on {device.name}", remember=f"load {name}", ticking=True), library_lines_once():

@@ -27,7 +27,7 @@ def completed_tables(
     """Import the task's class, and return the tables [task] and [rewards], checked and completed by it.
 
     `written` is [rewards] as the recipe has it, where the class's own rewards come first; None where `rewards` is all.
-    `seed` is the default seed, which a class without that setting does not get. Raises SettingError for a class that
+    `seed` is the default seed of a class that has this setting. Raises SettingError for a class that
     cannot be had, for a setting that it does not have, and for a value of another type.
     """
     name = parse_task(task["name"])
@@ -35,8 +35,8 @@ def completed_tables(
     common = {key: value for key, value in task.items() if key in Prompts.model_fields}
     own = {key: value for key, value in task.items() if key not in common}
     options = options_of(cls)
-    if "seed" not in options and own.get("seed") == seed:
-        del own["seed"]
+    if "seed" in options:
+        own.setdefault("seed", seed)
     values = {
         key: _as_meant(options[key], value, f"task.{key}") if key in options else value for key, value in own.items()
     }

@@ -62,6 +62,7 @@ from grpo_colab.rewards.resolve import MissingColumn, parse_reward
 from grpo_colab.tasks import Task, load_task
 from grpo_colab.tasks.dataset import Dataset
 from grpo_colab.tasks.names import parse_task
+from grpo_colab.tasks.own_tasks import columns_of
 from grpo_colab.tasks.sources import RunFiles, run_name, run_text
 from grpo_colab.text import masked
 
@@ -204,7 +205,7 @@ class Recipe(Table):
         task = self.load_task()
         task.check_model(self.model["model_name"], self.model_path)
         need_payable_rewards(self.rewards, self.task)
-        columns = task.reward_columns() if getattr(task, "columns_known", True) else None
+        columns = columns_of(task) if getattr(task, "columns_known", True) else None
         for name in self.rewards:
             try:
                 if name in self._functions:

@@ -47,7 +47,8 @@ def checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
     image = chosen.get("image", "")
     if common.name == "drawing" and len(image) < 256 and Path(image).is_file():
         chosen["image"] = image_text(load_image(image)).replace("\n", "/")
-    chosen.setdefault("seed", seed)
+    if not name.is_own:  # whose class need not have one
+        chosen.setdefault("seed", seed)
     return common.model_dump(exclude_none=True) | chosen
 
 

@@ -191,12 +191,8 @@ class Task(ABC):
         """
 
     def reward_columns(self) -> list[str]:
-        """Return the names under which a problem's values are passed to the reward functions.
-
-        They are those of the first training problem. A task that would download it says so without.
-        """
-        first = self.problems("train", 1)
-        return ["answer", *(first[0].columns if first else ())]
+        """Return the names under which a problem's values are passed to the reward functions."""
+        return ["answer"]
 
     def columns_place(self) -> str:
         """Return the place (file:line) of the row that `reward_columns` describes; an empty text for no file."""

@@ -53,10 +53,6 @@ class GSM8K(Task):
             raise SettingError(f"{split}.jsonl has no rows", setting="task.path", value=str(self.path))
         return seeded_order(problems, split, self.seed)[:n]
 
-    def reward_columns(self) -> list[str]:
-        """Return `answer`, the only column, without reading or downloading a problem."""
-        return ["answer"]
-
     def _rows(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield where each row of a split is, and the row, from the file in `path` or from the hub.
 

@@ -38,17 +38,9 @@ def own_class(name: TaskName) -> type[Task]:
     """
     if not name.is_own:
         return task_class(name.text)
-    before = imported_early()
     with _blamed(name, "does not import"):
         module = _module_of(name)
         cls = getattr(module, name.attribute, None)
-    early = sorted(set(imported_early()) - set(before))
-    if early and "unsloth" not in sys.modules:
-        raise _refused(
-            name,
-            f"imports {', '.join(early)}, which unsloth must come before",
-            "import it inside the method that needs it",
-        )
     if cls is None:
         missing = no_such_function(name.origin, name.attribute, dir(module))
         raise missing.replace(setting="task.name", value=name.text)
@@ -94,6 +86,21 @@ def own_rewards(name: TaskName, settings: Mapping[str, Any]) -> dict[str, float]
         weights = dict(cls.rewards_by_default(settings))
     module = sys.modules[cls.__module__]
     return {_full_name(name, module, reward): weight for reward, weight in weights.items()}
+
+
+def columns_of(task: Task) -> list[str]:
+    """Return the columns that a task passes to the rewards; those of a class of one's own come from its first problem.
+
+    A class that defines `reward_columns` is asked for them. Raises SettingError as `problems_of` does.
+    """
+    if not _is_own(task):
+        return task.reward_columns()
+    method = type(task).reward_columns
+    if method is Task.reward_columns:
+        first = problems_of(task, "train", 1)
+        return ["answer", *(first[0].columns if first else ())]
+    with _blamed_task(task, "reward_columns() raises", method):
+        return task.reward_columns()
 
 
 def problems_of(task: Task, split: str, n: int | None = None) -> list[Problem]:
@@ -196,8 +203,10 @@ def _is_own(task: Task) -> bool:
 def _blamed(name: TaskName, what: str, place: str | None = None) -> Iterator[None]:
     """Raise as a SettingError whatever the code of a task raises, with the line of that code where it is known.
 
-    A SettingError passes as it is. `what` says what was done, `place` is the place where no line is known.
+    A SettingError passes as it is. `what` says what was done, `place` is the place where no line is known. Also raises
+    SettingError for code that imports a library which unsloth has to come before: a training would only fail later.
     """
+    before = imported_early()
     try:
         yield
     except SettingError:
@@ -205,6 +214,11 @@ def _blamed(name: TaskName, what: str, place: str | None = None) -> Iterator[Non
     except (Exception, SystemExit) as error:
         found = _raised_at(error, name) or place
         raise _refused(name, f"{what}: {one_line(error)}", "correct it there", found) from error
+    early = [library for library in imported_early() if library not in before]
+    if early and "unsloth" not in sys.modules:
+        problem = f"imports {', '.join(early)}, which unsloth must come before"
+        remedy = "call `import_unsloth()` first, with `from grpo_colab.utils.stack import import_unsloth`"
+        raise _refused(name, problem, remedy, place)
 
 
 @contextlib.contextmanager

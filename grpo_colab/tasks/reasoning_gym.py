@@ -169,8 +169,8 @@ def score_answer(answer: str, entry: Mapping[str, Any]) -> float:
     try:
         score = float(generator.score_answer(answer.strip(), problem))
     except Exception as error:  # noqa: BLE001 - whatever a text makes it raise
-        problem_text = f"the grader of {entry['dataset']} raised on an answer, which counts as 0.0: {one_line(error)}"
-        warnings.warn(problem_text, stacklevel=2)
+        kind, dataset = type(error).__name__, entry["dataset"]  # no more, so that the same warning comes once
+        warnings.warn(f"the grader of {dataset} raises {kind} on some answers, which count as 0.0", stacklevel=2)
         return 0.0
     return min(1.0, max(0.0, score))
 
@@ -201,8 +201,17 @@ def _made(dataset: str, config: str, seed: int) -> Any:
 
 @functools.lru_cache(maxsize=1 << 16)  # the completions of a group share their problem
 def _generated(dataset: str, config: str, seed: int, index: int) -> dict[str, Any]:
-    """Return the problem of a data set object at an index."""
-    return dict(_made(dataset, config, seed)[index])
+    """Return the problem of a data set object at an index; raise SettingError where the library fails to draw it."""
+    generator = _made(dataset, config, seed)
+    try:
+        return dict(generator[index])
+    except Exception as error:
+        raise SettingError(
+            f"{dataset} fails to draw problem {index} of seed {seed} ({one_line(error)})",
+            setting="task.config",
+            value=json.loads(config),
+            remedy="write other settings",
+        ) from error
 
 
 @functools.lru_cache(maxsize=64)

@@ -23,7 +23,7 @@ from grpo_colab.policy.templates import check_prompts, load_tokenizer, with_chat
 from grpo_colab.rewards import call_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.tasks import column_values
-from grpo_colab.tasks.own_tasks import need_separate_splits, problems_of
+from grpo_colab.tasks.own_tasks import columns_of, need_separate_splits, problems_of
 from grpo_colab.text import counted
 from grpo_colab.training.checks import check_arguments, check_data, check_foreign_rewards
 from grpo_colab.training.distributed import broadcast_from_main, join_processes
@@ -160,7 +160,7 @@ def import_stack(recipe: Recipe, task: Task, phases: Phases) -> Device:
     """
     show_import(phases)
     device = current_device()
-    recipe.check_rewards(task.reward_columns())
+    recipe.check_rewards(columns_of(task))
     join_processes(device)
     return device
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from refusals import refused
 
+from grpo_colab import Run
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.trust import check_trust
 from grpo_colab.rewards import resolve_reward
@@ -141,6 +143,30 @@ class Fixed(Task):
         completed(write(code, name="my_task.py:Fixed", settings="seed = 7"))
 
 
+def test_a_run_of_it_is_found_and_resumed(write: Write, tmp_path: Path) -> None:
+    """With the recipe as its file has it, as in a notebook that is executed again, whatever the class takes."""
+    without_seed = SUMS.replace("**options", "").replace("__init__()", "__init__(seed=3)")
+    for number, code in enumerate((SUMS, without_seed)):
+        path = write(code)
+        run = Run.create(completed(path), tmp_path / "runs" / f"{number}")
+        assert ("seed" in run.recipe.task) is (code is SUMS)
+        with ExitStack() as held:
+            found, recipe, _ = open_run(Recipe.load(path), run.path, True, held)
+        assert found is not None
+        assert recipe == run.recipe
+        with ExitStack() as held:
+            open_run(Recipe.load(path), None, run.path, held)
+
+
+def test_a_task_that_imports_what_unsloth_must_precede_is_told_so(write: Write) -> None:
+    """In a process of its own, since this one may have imported unsloth."""
+    code = SUMS.replace("rng = random", "import peft\n        rng = random").replace("import random", "")
+    words = ["train", str(write(code)), "--trust-code"]
+    done = subprocess.run([sys.executable, "-m", "grpo_colab", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "imports transformers, peft, which unsloth must come before; call `import_unsloth()` first" in done.stderr
+
+
 def test_a_file_that_was_saved_again_is_run_again(write: Write) -> None:
     path = write()
     assert completed(path).load_task().default_system_prompt.startswith("Think")
@@ -228,6 +254,11 @@ def test_a_reward_without_its_column_is_refused(write: Write) -> None:
     with refused(problem="polite_reward needs a column 'level'", remedy="the columns are answer"):
         # the source of the file alone does not say which columns there are; the class does
         completed(write(code))
+
+
+def test_problems_are_looked_at_before_anything_is_loaded(write: Write, tmp_path: Path) -> None:
+    with refused(problem="problems('train', 1) raises: KeyError: 'train'", place=f"{tmp_path}/my_task.py:15"):
+        completed(write(SUMS.replace("rng = random.Random", "{}[split]; rng = random.Random")))
 
 
 PROBLEMS = {
