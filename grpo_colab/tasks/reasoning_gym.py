@@ -107,14 +107,14 @@ class ReasoningGym(Task):
 
     def grade(self, completion: str, problem: Problem) -> Verdict:
         """Return "right" for an answer that scores 1.0 and "wrong" for any other, or why there is no answer."""
-        block = answer_block(completion, self.answer_in)
+        block = answer_block(completion, self.answer_in, self.reasoning_tag)
         if isinstance(block, Verdict):
             return block
-        return Verdict("right" if self.score(block, problem) >= 1.0 else "wrong")
+        score = self.score(block, problem)
+        return Verdict("right") if score >= 1.0 else Verdict("wrong", None, score)
 
-    def lenient_right(self, completion: str, problem: Problem) -> bool:
-        """Tell whether the answer is right: there is one way of grading."""
-        return self.grade(completion, problem).right
+    def lenient_right(self, completion: str, problem: Problem) -> None:
+        """Return None: there is one way of grading."""
 
     def _entry(self, split: str, index: int) -> dict[str, Any]:
         """Return how problem `index` of a split is generated, as a column of JSON."""

@@ -108,9 +108,8 @@ class Verifiers(Task):
         threshold = getattr(self.loaded, "pass_threshold", PASS_THRESHOLD)
         return Verdict("right" if self.score(completion, problem) >= threshold else "wrong")
 
-    def lenient_right(self, completion: str, problem: Problem) -> bool:
-        """Tell whether the answer is right: there is one way of grading."""
-        return self.grade(completion, problem).right
+    def lenient_right(self, completion: str, problem: Problem) -> None:
+        """Return None: there is one way of grading."""
 
     def golden_completion(self, problem: Problem) -> str:
         """Return the gold answer in the form of the environment's parser, or in the first form that it grades right.
