@@ -52,16 +52,17 @@ def first_reward(completions, answer, **kwargs):
 #
 # In training, thousands of samples find every way to get the reward, so look for these ways first. The audit is the
 # adversary: it tries completions that are wrong or cheat, and right answers in all the ways in which people write them.
-# It takes a second. Here is the beginning of what it finds.
+# It takes a second. `--kind number` says that the answers are numbers: this reward would pay any text. The result has a
+# line for each sort of fault, with how often it was found and one example.
 
 # %%
-# !grpo-colab audit first_reward.py:first_reward | head -25
+# !grpo-colab audit first_reward.py:first_reward --kind number
 
 # %% [markdown]
-# Read the list `pays, and should not`. A completion that repeats the question, leaves the answer empty, or answers 17
+# Read the lines under `pays, and should not`. A completion that repeats the question, leaves the answer empty, or answers 17
 # after reasoning that ends in 18 gets the full reward, and there are more than a hundred such completions. A model that
-# is trained with this reward does not have to answer at all, and sooner or later it finds that out. The list
-# `does not pay, and should` shows the opposite: the reward refuses `1450` if the data set says `1,450`.
+# is trained with this reward does not have to answer at all, and sooner or later it finds that out. The lines under
+# `does not pay, and should` show the opposite: the reward refuses `1450` if the data set says `1,450`.
 #
 # ## 4. Fix it
 #

@@ -209,11 +209,11 @@ def test_audit_prints_what_it_found_and_says_it_in_its_status(command: Command, 
         "    print('noise')\n"
         "    return [float(c[-1]['content'].split()[-1:] == [a]) for c, a in zip(completions, answer)]\n"
     )
-    good, bad = command("audit", "correctness"), command("audit", "own.py:last_word_reward")
+    good, bad = command("audit", "correctness"), command("audit", "own.py:last_word_reward", "--all")
     assert (good.returncode, bad.returncode) == (0, 1), good.stderr + bad.stderr
     assert good.stdout.splitlines()[-1] == "ok"
     assert "pays, and should not" in bad.stdout
-    assert "  the bare gold, 1.0 of 1: '1,450' for 1,450" in bad.stdout
+    assert re.search(r"\n    the bare gold, 1\.0 of 1: '(\w+)' for \1\n", bad.stdout)
     assert "noise" not in bad.stdout
 
 

@@ -173,11 +173,24 @@ def score(
 @cli.command(short_help="Find what a model could exploit in a reward. Exit status 1 if there is something.")
 @click.argument("reward", metavar="PATH:FUNCTION", shell_complete=completion.rewards)
 @click.option(
-    "--kind", metavar="KIND", help="What the reward promises: correctness, format, code, ... [default: detected]"
+    "--kind",
+    metavar="KIND",
+    help="What the reward judges: number, math, text, choice, json, code, format, ... [default: detected]",
 )
+@path_option("--golds", metavar="FILE", help="A .jsonl of your own problems, of whose answers the attacks are made.")
+@path_option("--task", metavar="RECIPE", help="A preset or a .toml, of whose task's answers the attacks are made.")
 @click.option("--answer-column", metavar="NAME", help="The parameter for the gold answer. [default: detected]")
 @click.option("--time-limit", type=float, default=1.0, show_default=True, metavar="S", help="Seconds per completion.")
-def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: float) -> None:
+@click.option("--all", "every", is_flag=True, help="Print every finding, and not one of each sort.")
+def audit(
+    reward: str,
+    kind: str | None,
+    golds: str | None,
+    task: str | None,
+    answer_column: str | None,
+    time_limit: float,
+    every: bool,
+) -> None:
     """Attack a reward: my_rewards.py:my_reward, package.module.function, or a built-in name.
 
     For a file without a function, it lists the functions that could be rewards, and runs nothing.
@@ -186,17 +199,27 @@ def audit(reward: str, kind: str | None, answer_column: str | None, time_limit: 
     them, which it should. The audit also checks that the function is deterministic, independent of the order,
     picklable, thread-safe and quick.
     """
+    from pathlib import Path
+
+    from grpo_colab.evaluation.golds import examples_in_file, examples_of_task
     from grpo_colab.evaluation.scoring import as_option_error
     from grpo_colab.rewards import resolve_reward
     from grpo_colab.rewards.audit import audit as audit_reward
+    from grpo_colab.rewards.audit import gold_columns
     from grpo_colab.rewards.static_check import need_function
 
+    if golds and task:
+        raise SettingError("is given beside --task", setting="--golds", value=golds, remedy="leave one of them out")
+    examples, grading = examples_of_task(task) if task else ([], {})
     try:
         need_function(reward, "grpo-colab audit")
         announce_foreign_code([reward])
-        function = resolve_reward(reward)
+        function = resolve_reward(reward, grading)
     except SettingError as error:
         raise as_option_error("audit", reward, error) from None
-    found = audit_reward(function, kind, time_limit_s=time_limit, answer_column=answer_column)
-    click.echo(printable(found))
+    if golds:
+        columns = [answer_column] if answer_column else [*gold_columns(function), "answer"]
+        examples = examples_in_file(Path(golds), columns)
+    found = audit_reward(function, kind, time_limit_s=time_limit, answer_column=answer_column, examples=examples)
+    click.echo(printable(found.text(every)))
     sys.exit(0 if found.ok else 1)

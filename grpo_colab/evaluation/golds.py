@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from grpo_colab.errors import SettingError
 from grpo_colab.rewards import gold_number
 from grpo_colab.rewards.golds import gold_readers, read_all
 from grpo_colab.rewards.grading import after_hash
+from grpo_colab.tasks import GRADING
 from grpo_colab.tasks.conversations import last_message, prompt_key, without_system
 from grpo_colab.tasks.jsonl_rows import gold_text, read_jsonl
 
+if TYPE_CHECKING:
+    from grpo_colab.rewards.audit import Example
+
 PROMPTS: Final = ("prompt", "question")  # the columns that may hold a prompt
+MOST_EXAMPLES: Final = 200
 
 
 class Gold(NamedTuple):
@@ -75,6 +81,45 @@ class Golds:
                     place=place,
                 )
         return golds[0].answer if golds else None
+
+
+def examples_in_file(path: Path, columns: Sequence[str] = ("answer",)) -> list[Example]:
+    """Return the problems of a .jsonl file as examples for an audit, MOST_EXAMPLES at most.
+
+    A row has a `prompt` or a `question`, and its gold in the first of `columns` that any row has. Its other columns are
+    the example's. Raises SettingError for a file that cannot be read, and for one without a gold.
+    """
+    from grpo_colab.rewards.audit import Example
+
+    rows = [row for _, row in islice(read_jsonl(path), MOST_EXAMPLES)]
+    column = next((name for name in columns if any(row.get(name) is not None for row in rows)), None)
+    if column is None:
+        known = " or ".join(map(repr, columns))
+        raise SettingError(
+            f"no row has a gold answer in the column {known}", remedy="name it with --answer-column", place=path
+        )
+    examples = []
+    for row in rows:
+        gold = row.get(column)
+        if gold is not None:
+            gold = after_hash(gold).strip() if isinstance(gold, str) else gold
+            others = {name: value for name, value in row.items() if name not in (*PROMPTS, column, "completion")}
+            examples.append(Example(prompt_of(row), gold, others))
+    return examples
+
+
+def examples_of_task(name: str) -> tuple[list[Example], dict[str, str]]:
+    """Return training problems of a preset's or a recipe file's task as examples, and its settings that rewards take.
+
+    There are MOST_EXAMPLES examples at most. Raises SettingError for a recipe or for data that cannot be read.
+    """
+    from grpo_colab.recipe.recipe import Recipe
+    from grpo_colab.rewards.audit import Example
+
+    recipe = Recipe.load(name)
+    problems = recipe.load_task().problems("train", MOST_EXAMPLES)
+    grading = {key: str(value) for key, value in recipe.task.items() if key in GRADING}
+    return [Example(problem.question, problem.answer, problem.columns) for problem in problems], grading
 
 
 def _are_equal(one: str, other: str) -> bool:

@@ -1,117 +1,37 @@
-"""Audit a reward function: try cheats and right answers on it, and check its contract.
+"""Judge a reward function: try cheats and right answers on it, weigh what it pays, and check its contract.
 
-`battery.toml` holds the cases, the kinds of functions, and what each kind is judged by; `battery.py` writes the cases
-out. `worker.py` calls the function in a process of its own. What a right answer is, `grpo_colab.rewards.number_parser`
-and `.grading` say.
+`battery.toml` and the files of `answers/` hold the cases, the kinds of functions, and what each kind is judged by.
+What a right number is, `grpo_colab.rewards.number_parser` and `.grading` say.
 """
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from grpo_colab.errors import SettingError, one_of
-from grpo_colab.rewards.audit.battery import LONG, MALFORMED, Battery, Style
-from grpo_colab.rewards.audit.findings import Audit
-from grpo_colab.rewards.audit.worker import Case, Reply, Worker, arguments
-from grpo_colab.rewards.resolve import callable_name, check_signature
+from grpo_colab.rewards.audit.answers import WORDS, kind_of_golds
+from grpo_colab.rewards.audit.asking import Asker
+from grpo_colab.rewards.audit.battery import LONG, MALFORMED, Style
+from grpo_colab.rewards.audit.worker import Case, Reply
 
 MOST_HANGS: Final = 15  # completions that may end the process before the audit stops trying
 SLOW_S: Final = 0.1  # an answer that takes longer is slow
 SLOW_ONES: Final = 12  # completions that even a slow function is asked about together
-GOLD_NAMES: Final = ("answer", "solution", "gold", "ground_truth", "target", "label", "reference", "final_answer")
-TESTS: Final = "tests"  # the column of a reward for programs
+EVERY_KIND: Final = ("number", "json", "choice", "text")  # of answers, in the order in which they are tried
 _SCALED: Final = ("scaled", "scaled_expression")
 _TINY: Final = 1e-9  # a difference between rewards that is only rounding
 
 
-def audit(
-    function: Callable[..., Any],
-    kind: str | None = None,
-    *,
-    time_limit_s: float = 1.0,
-    answer_column: str | None = None,
-) -> Audit:
-    """Play an adversary against a reward function, and return what was found.
-
-    `kind` is one of correctness, scaled, expression, scaled_expression, exact, first_number, format, answer_format,
-    tag_count, code and shaping. `answer_column` is the parameter that takes the gold. The audit detects what is not
-    given. A function whose gold is `tests` is of the kind code, and is asked about programs.
-
-    The function runs in a forked process, where its output is dropped. What it raises is a finding. A completion that
-    takes longer than `time_limit_s` is a finding, and its process is killed. After fifteen completions that hung or
-    ended their process the audit leaves out the rest, except for the kind code. A function that TRL cannot call is not
-    called, and that is the only finding.
-
-    Raises SettingError for settings that cannot work, for a function without a readable signature if the gold is to be
-    detected, and on a system that cannot fork.
-    """
-    found = Audit(callable_name(function))
-    try:
-        named = [answer_column] if answer_column else _gold_columns(function)
-    except (ValueError, TypeError):
-        problem = "has no signature that can be read, so it is no reward function"
-        raise SettingError(problem, setting=found.name, remedy="name a Python function") from None
-    battery = Battery(named[0] if named else "answer")
-    kinds = battery.data["kind"]
-    if kind is not None and kind not in kinds:
-        raise SettingError("is no such kind of reward", setting="kind", value=kind, remedy=one_of(kind, kinds))
-    if not 0 < time_limit_s < math.inf:
-        remedy = "write a number of seconds above 0"
-        raise SettingError("is no time limit", setting="time_limit_s", value=time_limit_s, remedy=remedy)
-    columns = list(dict.fromkeys([*named, "answer"]))
-    try:
-        check_signature(function, columns)
-    except ValueError as error:
-        found.add("TRL cannot call it", str(error))
-        return found
-    is_ours = getattr(function, "__module__", "").startswith("grpo_colab.rewards.")
-    if kind is None and is_ours:
-        kind = next((name for name, about in kinds.items() if found.name in about.get("ours", ())), None)
-    if kind is None and columns[0] == TESTS:
-        kind = "code"
-    if kind == "code":
-        warm_up = battery.programs()[0][:1]
-    else:
-        # Ours in every style: one for boxed answers wakes its worker at none of the others.
-        styles = battery.styles if is_ours else battery.styles[:1]
-        warm_up = [battery.case(probe, style) for style in styles for probe in ("golden", "root")]
-    with contextlib.closing(Worker(function, columns, warm_up)) as worker:
-        judge = _Judge(found, worker, battery, time_limit_s)
-        judge.by_mathematics = is_ours and "'math'" in repr(function)  # grader="math"
-        judge.judge(kind, bool(named))
-    return found
-
-
-def _gold_columns(function: Callable[..., Any]) -> list[str]:
-    """Return the parameters that the data set's columns must fill, the usual names of a gold first; [] for none.
-
-    Optional ones count only under a usual name of a gold. Each gets the gold, or the prompt if its name is in
-    `QUESTIONS`. Raises ValueError for a function without a readable signature, and TypeError for what cannot be called.
-    """
-    passed_by_trl = arguments([], [], True, False)
-    plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    names = []
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind not in plain or parameter.name in passed_by_trl:
-            continue
-        if parameter.default is parameter.empty or parameter.name in GOLD_NAMES:
-            names.append(parameter.name)
-    return sorted(names, key=lambda name: name not in GOLD_NAMES)
-
-
-class _Judge:
+class Judge(Asker):
     """Ask a function about the battery, weigh what it pays, and write what is wrong to `found`."""
 
-    def __init__(self, found: Audit, worker: Worker, battery: Battery, limit_s: float) -> None:
-        self.found, self.worker, self.battery, self.limit_s = found, worker, battery, limit_s
-        # Whether each completion is asked about together with a longer one, which rewards that compare need.
-        self.beside_longer = False
-        self.by_mathematics = False  # whether an expression may stand for its value in a scaled reward
+    by_mathematics = False  # whether an expression may stand for its value in a scaled reward
+    declared: str | None = None  # the kind of answer that the function says that it judges
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.answers: dict[Case, Reply] = {}
 
     def judge(self, kind: str | None, takes_gold: bool) -> None:
@@ -122,29 +42,41 @@ class _Judge:
         """
         if kind == "code":
             return self._judge_programs()
-        golden = [self.battery.case("golden", style) for style in self.battery.styles]
-        first = self._ask(golden[0])
-        # Completions as messages, or else as strings: whichever the function takes.
-        for self.worker.messages in () if first.ended else (True, False):
-            if not all(self._ask(case).trouble for case in golden):
-                break
-        else:
-            return self.found.add("fails on a golden completion", first.trouble, lines=first.lines)
+        candidates = list(EVERY_KIND)
+        if kind is not None or not takes_gold:
+            candidates = [kind if kind in WORDS else "number"]
+        elif self.declared is not None:
+            candidates = [self.declared]
+        elif self.examples:
+            of_golds = kind_of_golds([example.text for example in self.examples])
+            candidates = [of_golds if of_golds in WORDS else "number"]
+            kind = "expression" if of_golds == "math" else None
+        usable = self.usable(candidates)
+        if not usable:
+            return None
+        self.use(usable[0] if len(candidates) == 1 else self.settle_answers(usable))
         style, full_mark, floor = self._settle_kind_and_style(kind, takes_gold)
+        if self.battery.answers in WORDS:
+            self.leave_out_refused(style)
         right = self.battery.cases("right", style, self.judges == "form")
         cheats = self.battery.cases("cheat", style, self.judges == "form")
         for case in [*right, *cheats]:
-            self.answers[case] = reply = self._ask(case)
+            self.answers[case] = reply = self.ask(case)
             self.found.slowest = max(self.found.slowest, (reply.seconds, case.name))
-            if reply.trouble:
-                self.found.add("breaks", reply.trouble, case, reply.lines)
-            else:
+            if reply.trouble and not (case.gold == "" and not reply.ended):  # an empty gold may be refused
+                self.found.add("breaks", reply.trouble, case, reply.lines, group=reply.trouble)
+            elif not reply.trouble:
                 self._weigh(case, case in right, reply.rewards[0], full_mark, floor)
             if sum(reply.ended for reply in self.answers.values()) == MOST_HANGS:
                 self.found.notes.append(f"stopped after {MOST_HANGS} completions that ended it, before trying the rest")
                 break
         self.found.asked = len(self.answers)
         return self._check_contract(style)
+
+    @property
+    def plain_kind(self) -> str:
+        """Return the kind of a function that judges the answers of the battery in use and nothing else."""
+        return self.battery.answers if self.battery.answers in WORDS else "correctness"
 
     def _judge_programs(self) -> None:
         """Weigh what a reward for programs pays in each shape of a test that it takes, then check its contract.
@@ -154,16 +86,17 @@ class _Judge:
         """
         found = self.found
         found.kind, found.style, self.judges = "code", "python in a fence", "programs"
-        found.rule = self.battery.data["kind"]["code"]["rule"]
+        battery = self.use("code")
+        found.rule = battery.data["kind"]["code"]["rule"]
         for self.worker.messages, as_list in ((True, True), (True, False), (False, True), (False, False)):
-            shapes = self.battery.programs(as_list)
-            first = self._ask(shapes[0][0])
+            shapes = battery.programs(as_list)
+            first = self.ask(shapes[0][0])
             if first.ended or not first.trouble:
                 break
         if first.trouble:
             return found.add("fails on a golden completion", first.trouble, lines=first.lines)
         for right, wrong, *cheats in shapes:
-            asked = {case: self._ask(case) for case in (right, wrong, *cheats)}
+            asked = {case: self.ask(case) for case in (right, wrong, *cheats)}
             found.slowest = max(found.slowest, *((reply.seconds, case.name) for case, reply in asked.items()))
             if asked[right].trouble:  # it does not take this shape, which is no finding
                 found.notes.append(f"takes no test such as {right.gold!r}: {asked[right].trouble}")
@@ -175,24 +108,11 @@ class _Judge:
                 found.add("does not pay, and should", f"{full_mark}, and {floor} for a wrong program", right)
             for case, reply in asked.items():
                 if reply.trouble:
-                    found.add("breaks", reply.trouble, case, reply.lines)
+                    found.add("breaks", reply.trouble, case, reply.lines, group=reply.trouble)
                 elif case is not right and (reply.rewards[0] or 0.0) > (floor or 0.0) + _TINY:
-                    found.add("pays, and should not", f"{reply.rewards[0]} of {full_mark}", case)
+                    found.add("pays, and should not", f"{reply.rewards[0]} of {full_mark}", case, group=case.group)
         found.asked = len(self.answers)
         return self._check_contract(self.battery.styles[0])
-
-    def _ask(self, case: Case) -> Reply:
-        """Ask about one completion, whose reward comes first, together with a longer one where the kind needs it."""
-        cases = [case]
-        if self.beside_longer:
-            cases.append(case._replace(text="word " * 5000))
-        return self.worker.ask(cases, self.limit_s)
-
-    def _reward_of(self, probe: str, style: Style, gold: str | None = None) -> float:
-        """Return what the function pays for a probe in `style`, judged by `gold`; 0.0 for None and for a failure."""
-        case = self.battery.case(probe, style)
-        reply = self._ask(case if gold is None else case._replace(gold=gold))
-        return (reply.rewards[0] or 0.0) if reply.rewards else 0.0
 
     def _settle_kind_and_style(self, kind: str | None, takes_gold: bool) -> tuple[Style, float, float]:
         """Settle the function's kind and the style of completion that it pays, and write both to `found`.
@@ -200,28 +120,32 @@ class _Judge:
         Returns the style, the full mark (what a golden completion earns in it), and the floor (what a wrong one earns,
         or an empty one where answers are not judged). Where no style pays more, adds a finding; the floor then is 0.0.
         """
-        styles, other_gold = self.battery.styles, self.battery.data["problem"][0]["wrong"]
+        styles, other_gold = self.battery.styles, self.battery.first["wrong"]
         # First as a function that judges each completion by itself, unless the kind says otherwise; then as one that
         # compares.
         for self.beside_longer in (kind in _SCALED, kind is None or kind in _SCALED):
-            paid = [(self._reward_of("golden", s), self._reward_of("golden", s, other_gold)) for s in styles]
-            style, full_mark, floor = self._clearest_style(paid)
+            paid = [(self.reward_of("golden", s), self.reward_of("golden", s, other_gold)) for s in styles]
+            style, full_mark, floor = self.clearest_style(paid)
             if full_mark > floor:
                 break
         if kind is None and full_mark > floor:
-            ignores_length = not self.beside_longer and _same(self._reward_of("long", style), full_mark)
-            kind = "correctness" if ignores_length else "scaled"
+            # Reasoning may make a completion longer, and there is none in a style that is bare.
+            ignores_length = not self.beside_longer and (
+                bool(style.get("bare")) or _same(self.reward_of("long", style), full_mark)
+            )
+            kind = self.plain_kind if ignores_length else "scaled"
         elif kind is None and takes_gold:
-            kind = "correctness"
+            kind = self.plain_kind
         if kind == "scaled" and self.by_mathematics:
             kind = "scaled_expression"
         self.beside_longer = kind in _SCALED
         if kind is None or self.battery.data["kind"][kind]["judges"] != "answers":
-            empty = self._reward_of("empty", styles[0])
-            style, full_mark, floor = self._clearest_style([(self._reward_of("golden", s), empty) for s in styles])
+            empty = self.reward_of("empty", styles[0])
+            style, full_mark, floor = self.clearest_style([(self.reward_of("golden", s), empty) for s in styles])
             kind = kind or ("format" if full_mark > floor else "shaping")
         about = self.battery.data["kind"][kind]
         self.judges, self.tolerates = about["judges"], {*about.get("tolerates", ())}
+        self.halfway = bool(about.get("halfway"))
         self.found.kind, self.found.rule = kind, about["rule"]
         self.found.style = "any" if self.judges == "nothing" else style["name"]
         if self.judges != "nothing" and full_mark <= floor:
@@ -229,31 +153,24 @@ class _Judge:
             known = "; ".join(style["name"] for style in self.battery.styles)
             seen = f"{full_mark:g}, and {floor:g} for {low}, in every style that the audit knows ({known})"
             self.found.add("pays no golden completion more", seen)
+            if self.judges == "answers" and not self.examples:
+                self.found.notes.append(
+                    "it may need golds of its own: --golds FILE or --task RECIPE takes them from there"
+                )
             floor = 0.0
-        elif self.judges == "form" and style is styles[-1]:
+        elif self.judges == "form" and style.get("one_line"):
             self.found.add("pays no blocks of several lines", "each block must be one line, or it gets less")
         return style, full_mark, floor
-
-    def _clearest_style(self, paid: Sequence[tuple[float, float]]) -> tuple[Style, float, float]:
-        """Return the first style that tells a golden completion from a poor one about as well as the best style does.
-
-        The style's two rewards follow. `paid` holds, for each style, the rewards of the golden and of the poor
-        completion. A tenth less than the best margin is as good, since some rewards look at the length, too.
-        """
-        margins = [golden - poor for golden, poor in paid]
-        enough = max(margins) - 0.1 * abs(max(margins))
-        index = next(index for index, margin in enumerate(margins) if margin >= enough)
-        return self.battery.styles[index], *paid[index]
 
     def _weigh(self, case: Case, right: bool, reward: float | None, full_mark: float, floor: float) -> None:
         """Add a finding where a right answer earns too little, or a cheat too much.
 
-        What the kind may do wrong goes to `found.tolerated`. None counts as less than any reward. Where the form is
-        judged, only malformed cheats are weighed.
+        What the kind may do wrong goes to `found.tolerated`, and what a function may be strict about to `found.strict`.
+        None counts as less than any reward. Where the form is judged, only malformed cheats are weighed.
         """
         paid = -math.inf if reward is None else reward
         if self.judges == "answers":
-            if self.found.kind in _SCALED or "loose" in case.labels:
+            if self.found.kind in _SCALED or "loose" in case.labels or self.halfway:
                 line = (full_mark + floor) / 2
             else:
                 line = full_mark - _TINY if right else floor + _TINY
@@ -263,9 +180,11 @@ class _Judge:
             bad = malformed and paid > full_mark - _TINY
         if bad and case.labels & self.tolerates:
             self.found.tolerated.append(f"{'not paying for ' if right else ''}{case.name}")
+        elif bad and right and case.strict:
+            self.found.strict.setdefault(case.strict, []).append(case.name)
         elif bad:
             what = "does not pay, and should" if right else "pays, and should not"
-            self.found.add(what, f"{reward} of {full_mark:g}", case)
+            self.found.add(what, f"{reward} of {full_mark:g}", case, group=case.group)
 
     def _check_contract(self, style: Style) -> None:
         """Ask again, in every way in which a trainer may ask, about all that was answered quickly.
@@ -312,10 +231,11 @@ class _Judge:
         changed = sorted({reply.changed for reply in self.answers.values()} - {""})
         if changed:
             found.add("not careful with its input", f"writes to {', '.join(changed)}")
-        reply = self._ask(self.battery.case("golden", style)._replace(gold=None))
-        if self.judges == "answers" and reply.rewards != [None, *reply.rewards[1:]]:
-            gave = reply.trouble or f"pays {reply.rewards[0]}"
-            found.notes.append(f"without a gold it {gave}; None would say that it cannot judge")
+        if self.judges == "answers":
+            reply = self.ask(self.battery.case("golden", style)._replace(gold=None))
+            if reply.rewards != [None, *reply.rewards[1:]]:
+                gave = f"fails ({reply.trouble})" if reply.trouble else f"pays {reply.rewards[0]}"
+                found.notes.append(f"without a gold it {gave}; None would say that it cannot judge")
         return None
 
     def _answered_quickly(self) -> list[Case]:

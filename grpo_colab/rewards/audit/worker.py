@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import inspect
 import multiprocessing
 import os
@@ -15,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any, Final, NamedTuple
@@ -34,13 +35,29 @@ WARM_UP_S: Final = 60.0  # for a process's first call, which may import a whole 
 
 
 class Case(NamedTuple):
-    """One completion, and the problem that it answers. `labels` are battery.toml's."""
+    """One completion, and the problem that it answers. `labels`, `group` and `strict` are battery.toml's."""
 
     name: str
     text: str
     gold: Any  # a string or None; for a reward for programs, a test or a tuple of tests
     prompt: str
     labels: frozenset[str]
+    group: str = ""
+    strict: str = ""
+    problem: int = 0  # its number in the battery
+
+
+class Data(NamedTuple):
+    """What the columns beside the prompt and the completion hold.
+
+    `golds` are the names of those that take the gold, or the prompt where the name says so. `columns` has the other
+    columns of each problem, by its number in the battery. `values` maps the text of a gold to the value that its column
+    has, where that is no text.
+    """
+
+    golds: Sequence[str] = ("answer",)
+    columns: Sequence[Mapping[str, Any]] = ()
+    values: Mapping[str, Any] = {}
 
 
 class Reply(NamedTuple):
@@ -61,17 +78,17 @@ class Reply(NamedTuple):
 class Worker:
     """Ask `function` about cases, in a process that is replaced after it hung or died.
 
-    `columns` are the names of the arguments that take the gold. The first `ask` starts the process. Each new process is
+    `data` says what its columns hold. The first `ask` starts the process. Each new process is
     asked about the cases `warm_up` first, whose time does not count. Raises SettingError on a system without fork.
     """
 
-    def __init__(self, function: Callable[..., Any], columns: Sequence[str], warm_up: Sequence[Case]) -> None:
+    def __init__(self, function: Callable[..., Any], data: Data, warm_up: Sequence[Case]) -> None:
         if not hasattr(os, "fork"):
             raise SettingError(
                 "the audit runs the function in a forked process, and this system has no fork",
                 remedy="run it on Linux or macOS",
             )
-        self.function, self.columns, self.warm_up = function, columns, warm_up
+        self.function, self.data, self.warm_up = function, data, warm_up
         self.messages = True  # a completion is a list of messages, or else a string
         self._process: Any = None
 
@@ -116,7 +133,7 @@ class Worker:
         with `ended`; nothing is raised.
         """
         try:
-            self._pipe.send((cases, how, self.messages))
+            self._pipe.send((cases, how, self.messages, self.data))
             if self._pipe.poll(limit_s):
                 return self._pipe.recv()
             trouble = f"did not end within {limit_s:.3g} s (--time-limit gives it more)"
@@ -138,12 +155,13 @@ class Worker:
             while True:
                 pipe.send(self._answer(*pipe.recv()))
 
-    def _answer(self, cases: Sequence[Case], how: str, messages: bool) -> Reply:
+    def _answer(self, cases: Sequence[Case], how: str, messages: bool, data: Data) -> Reply:
         """Call the function in the way that `how` says, and turn whatever it raises into the reply's `trouble`.
 
         `messages` says that completions are lists of messages. Nothing is raised, not even for SystemExit or
         KeyboardInterrupt.
         """
+        self.data = data
         start = time.perf_counter()
         try:
             if how == "threads":
@@ -197,8 +215,8 @@ class Worker:
         `arguments`; `tool_turns` puts a tool's turns before each answer. Raises RewardError for a function that raises
         or returns no rewards.
         """
-        given = arguments(cases, self.columns, messages, bare)
-        untouched = arguments(cases, self.columns, messages, bare)
+        given = arguments(cases, self.data, messages, bare)
+        untouched = arguments(cases, self.data, messages, bare)
         if tool_turns:
             given["completions"] = untouched["completions"] = [[*TOOL_TURNS, *turns] for turns in given["completions"]]
         start = time.perf_counter()
@@ -210,11 +228,10 @@ class Worker:
         return Reply(rewards, "", changed, seconds)
 
 
-def arguments(cases: Sequence[Case], columns: Sequence[str], messages: bool, bare: bool) -> dict[str, Any]:
-    """Return the arguments that TRL passes for `cases`, as messages or as strings.
+def arguments(cases: Sequence[Case], data: Data, messages: bool, bare: bool) -> dict[str, Any]:
+    """Return the arguments that TRL passes for `cases`, as messages or as strings, with the columns of `data`.
 
-    Each of `columns` holds the golds, or the prompts where its name says so. Unless `bare`, the arguments of newer
-    releases are there, too, and a column that the function does not know.
+    Unless `bare`, the arguments of newer releases are there, too, and a column that the function does not know.
     """
     given: dict[str, Any] = {"prompts": [case.prompt for case in cases], "completions": [case.text for case in cases]}
     if messages:
@@ -222,8 +239,12 @@ def arguments(cases: Sequence[Case], columns: Sequence[str], messages: bool, bar
             given[name] = [[{"role": role, "content": text}] for text in given[name]]
     given["completion_ids"] = [list(case.text[::4].encode()) for case in cases]  # a token for every four characters
     golds = [list(case.gold) if isinstance(case.gold, tuple) else case.gold for case in cases]
-    for column in columns:
-        given[column] = [case.prompt for case in cases] if column in QUESTIONS else list(golds)
+    golds = [data.values.get(gold, gold) if isinstance(gold, str) else gold for gold in golds]
+    for column in data.golds:
+        given[column] = [case.prompt for case in cases] if column in QUESTIONS else copy.deepcopy(golds)
+    columns = [data.columns[case.problem] if case.problem < len(data.columns) else {} for case in cases]
+    for name in {name: None for row in columns for name in row}:
+        given[name] = [copy.deepcopy(row.get(name)) for row in columns]
     if not bare:
         given |= {"trainer_state": None, "log_extra": ignore, "log_metric": ignore, "unknown": ["18"] * len(cases)}
     return given

@@ -22,6 +22,7 @@ from grpo_colab.rewards.audit.battery import Battery
 
 graders = sys.modules[resolve_reward(f"{Path(__file__).with_name('graders.py')}:careful_reward").__module__]
 BATTERY = Battery("answer")
+PROGRAMS = Battery("answer", "code").data["code"]
 TAGGED = [style for style in BATTERY.styles if "</answer>" in style["answer"][1]]
 
 
@@ -121,7 +122,7 @@ def test_our_reward_for_programs_pays_no_program_that_only_says_so() -> None:
     found = audit(rewards.get_code_reward(workers=1), time_limit_s=5)
     assert str(found).endswith("\nok")
     assert found.ok and found.kind == "code" and found.notes == []
-    assert found.asked == len(BATTERY.data["code"]["shape"]) * len(BATTERY.data["code"]["program"]) >= 60
+    assert found.asked == len(PROGRAMS["shape"]) * len(PROGRAMS["program"]) >= 60
     assert {*found.held} >= {"deterministic", "independent of the batch", "blind to other columns", "picklable"}
 
 
@@ -193,7 +194,7 @@ def test_defects_of_graders_in_use(grader: str, pays: str, misses: str) -> None:
 
 
 def test_all_that_the_notebook_pays() -> None:
-    found = audited("notebook_reward")
+    found = audit(graders.notebook_reward, "number", time_limit_s=3)
     assert names(found, "pays, and should not") == {
         "the bare gold",
         "unclosed answer",
@@ -205,7 +206,9 @@ def test_all_that_the_notebook_pays() -> None:
     }
     assert {"dollars", "no comma", "bold", "decimals"} <= names(found, "does not pay, and should")
     assert whats(found) == {"pays, and should not", "does not pay, and should"}
-    assert "  two answers, the gold last, 2.0 of 2: " in str(found)
+    assert "  blocks repeated or nested (5): two answers, the gold last, 2.0 of 2: " in str(found)
+    assert "    a hundred closing tags, 2.0 of 2: " in found.text(every=True)
+    assert len(str(found).splitlines()) < 20 < len(found.text(every=True).splitlines())
 
 
 @pytest.mark.parametrize("name", ["notebook_soft_format_reward", "dotall_soft_format_reward"])
@@ -420,9 +423,9 @@ def test_from_another_thread() -> None:
 def test_the_worker_ends_with_its_parent() -> None:
     code = (
         "import os, signal\nfrom grpo_colab import rewards\nfrom grpo_colab.rewards.audit.battery import Battery\n"
-        "from grpo_colab.rewards.audit.worker import Worker\nbattery = Battery('answer')\n"
+        "from grpo_colab.rewards.audit.worker import Data, Worker\nbattery = Battery('answer')\n"
         "case = battery.case('golden', battery.styles[0])\n"
-        "worker = Worker(rewards.correctness_reward, ['answer'], [case])\n"
+        "worker = Worker(rewards.correctness_reward, Data(), [case])\n"
         "print(worker.ask([case], 9).rewards, worker._process.pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
@@ -439,7 +442,7 @@ def test_the_worker_ends_with_its_parent() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "remedy"),
     [
-        ("kind", "corectness", "did you mean 'correctness'? There are: correctness, "),
+        ("kind", "corectness", "did you mean 'correctness'? There are: number, math, correctness, "),
         ("time_limit_s", 0, "write a number of seconds above 0"),
         ("time_limit_s", float("inf"), "write a number of seconds above 0"),
     ],
