@@ -124,20 +124,22 @@ class Asker:
         return bool(reply.rewards and wrong.rewards and (reply.rewards[0] or 0.0) > (wrong.rewards[0] or 0.0))
 
     def leave_out_refused(self, style: Style) -> None:
-        """Leave out the problems of the battery in use whose gold the function fails on; a note names them.
+        """Leave out the problems of the battery in use whose gold the function fails on or cannot judge by.
 
-        Such a function may know the golds of its own data alone.
+        Such a function may know the golds of its own data alone. A note names them. All stay where none can be judged.
         """
-        trouble = ""
+        troubles = {}
         for gold in self.battery.golds:
             reply = self.ask(self.battery.case("golden", style, gold))
-            if reply.trouble and not reply.ended:
-                self.battery.refused.add(gold)
-                trouble = trouble or reply.trouble
-        if self.battery.refused:
-            refused = ", ".join(sorted(self.battery.refused))
-            note = f"it breaks on the golds {refused}, which were left out: {trouble}"
-            self.found.notes.append(note if self.examples else f"{note}; --golds FILE or --task RECIPE takes yours")
+            if not reply.ended and (reply.trouble or reply.rewards[0] is None):
+                troubles[gold] = reply.trouble or "it pays None"
+        if not troubles or len(troubles) == len(self.battery.golds):
+            return
+        self.battery.refused.update(troubles)
+        note = (
+            f"it cannot judge by the golds {', '.join(troubles)}, which were left out: {next(iter(troubles.values()))}"
+        )
+        self.found.notes.append(note if self.examples else f"{note}; --golds FILE or --task RECIPE takes yours")
 
     def _note_on_numbers(self, style: Style | None) -> None:
         """Note which ways to write a number a function does not pay that pays golds of every kind."""

@@ -124,19 +124,20 @@ class Battery:
                 golds.append(words["gold"])
         return [gold for gold in golds if gold not in self.refused]
 
-    def programs(self, as_list: bool = True) -> list[list[Case]]:
+    def programs(self, as_list: bool = True, style: Style | None = None) -> list[list[Case]]:
         """Return one list of programs per shape of a test: the right program, the wrong one, then the cheats.
 
-        A program is a case whose text is a fenced block and whose `gold` is the test: a tuple with one text, or the
-        text itself where `as_list` is False.
+        A program is a case whose text is a fenced block, alone or as the answer in `style`, and whose `gold` is the
+        test: a tuple with one text, or the text itself where `as_list` is False.
         """
+        before, after = ("", "") if style is None else style["answer"]
         shapes: list[list[Case]] = []
         for shape in self.data["code"]["shape"]:
             tests = (shape["test"],) if as_list else shape["test"]
             programs = []
             for program in self.data["code"]["program"]:
                 name = f"{program['name']}, for {shape['name']}"
-                text = f"```python\n{program['text']}\n```"
+                text = f"{before}```python\n{program['text']}\n```{after}"
                 programs.append(Case(name, text, tests, "", frozenset(), program["name"]))
             shapes.append(programs)
         return shapes

@@ -85,16 +85,12 @@ class Judge(Asker):
         more.
         """
         found = self.found
-        found.kind, found.style, self.judges = "code", "python in a fence", "programs"
         battery = self.use("code")
+        found.kind, self.judges = "code", "programs"
         found.rule = battery.data["kind"]["code"]["rule"]
-        for self.worker.messages, as_list in ((True, True), (True, False), (False, True), (False, False)):
-            shapes = battery.programs(as_list)
-            first = self.ask(shapes[0][0])
-            if first.ended or not first.trouble:
-                break
-        if first.trouble:
-            return found.add("fails on a golden completion", first.trouble, lines=first.lines)
+        shapes, trouble = self._programs_as_taken()
+        if trouble is not None:
+            return found.add("fails on a golden completion", trouble.trouble, lines=trouble.lines)
         for right, wrong, *cheats in shapes:
             asked = {case: self.ask(case) for case in (right, wrong, *cheats)}
             found.slowest = max(found.slowest, *((reply.seconds, case.name) for case, reply in asked.items()))
@@ -113,6 +109,31 @@ class Judge(Asker):
                     found.add("pays, and should not", f"{reply.rewards[0]} of {full_mark}", case, group=case.group)
         found.asked = len(self.answers)
         return self._check_contract(self.battery.styles[0])
+
+    def _programs_as_taken(self) -> tuple[list[list[Case]], Reply | None]:
+        """Return the programs in the form in which the reward pays for the first right one, and write it to the style.
+
+        The forms are messages or texts, a list of tests or one text, and a fence alone or in an answer tag. Where none
+        is paid for, they are in the first form that gives no trouble. Where all give trouble, the reply of the first
+        is returned as well.
+        """
+        taken, trouble = None, None
+        for style in (None, self.battery.styles[0]):
+            self.found.style = "python in a fence" if style is None else f"python in a fence, in {style['name']}"
+            for self.worker.messages, as_list in ((True, True), (True, False), (False, True), (False, False)):
+                shapes = self.battery.programs(as_list, style)
+                right, wrong = (self.ask(case) for case in shapes[0][:2])
+                if right.ended:
+                    return shapes, right
+                if not right.trouble and not wrong.trouble and (right.rewards[0] or 0.0) > (wrong.rewards[0] or 0.0):
+                    return shapes, None
+                trouble = trouble or right
+                if not right.trouble and taken is None:
+                    taken = (shapes, self.worker.messages, self.found.style)
+        if taken is None:
+            return [], trouble
+        shapes, self.worker.messages, self.found.style = taken
+        return shapes, None
 
     def _settle_kind_and_style(self, kind: str | None, takes_gold: bool) -> tuple[Style, float, float]:
         """Settle the function's kind and the style of completion that it pays, and write both to `found`.

@@ -246,6 +246,30 @@ def test_a_reward_that_knows_its_own_golds_alone_needs_them() -> None:
     assert all(re.search("cat|dog|bird|empty gold", finding.seen) for finding in found.findings if finding.case)
 
 
+def test_golds_that_it_cannot_judge_by_are_left_out() -> None:
+    def known_reward(completions: Any, answer: Any, **kwargs: Any) -> list[float | None]:
+        paid = topic_reward(completions, answer)
+        return [None if gold not in ("tool", "no") else one for gold, one in zip(answer, paid, strict=True)]
+
+    found = audit(known_reward, "choice")
+    assert {finding.what for finding in found.findings} == {"not picklable"}
+    assert "it cannot judge by the golds A, spam, positive, which were left out: it pays None" in " ".join(found.notes)
+
+
+def test_programs_in_an_answer_tag() -> None:
+    def tagged_reward(completions: Any, tests: Any, **kwargs: Any) -> list[float]:
+        paid = []
+        for text, row in zip(texts_of(completions), tests, strict=True):
+            program = text.partition("<answer>")[2].partition("</answer>")[0]
+            is_right = isinstance(row, str) and "x * x" in program and "class A" not in program
+            paid.append(float(is_right))
+        return paid
+
+    found = audit(tagged_reward)
+    assert (found.kind, found.style) == ("code", "python in a fence, in <reasoning> and <answer>")
+    assert {finding.what for finding in found.findings} == {"not picklable"}
+
+
 def test_golds_that_are_no_texts_are_passed_as_they_are() -> None:
     examples = [Example("Where?", {"city": city}) for city in ("Oslo", "Rome", "Lima")]
     found = audit(object_reward, examples=examples)
