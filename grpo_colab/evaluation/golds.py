@@ -108,7 +108,7 @@ def examples_in_file(path: Path, columns: Sequence[str] = ("answer",)) -> list[E
     return examples
 
 
-def examples_of_task(name: str) -> tuple[list[Example], dict[str, str]]:
+def examples_of_task(name: str) -> tuple[list[Example], dict[str, Any]]:
     """Return training problems of a preset's or a recipe file's task as examples, and its settings that rewards take.
 
     There are MOST_EXAMPLES examples at most. Raises SettingError for a recipe or for data that cannot be read.
@@ -118,7 +118,7 @@ def examples_of_task(name: str) -> tuple[list[Example], dict[str, str]]:
 
     recipe = Recipe.load(name)
     problems = recipe.load_task().problems("train", MOST_EXAMPLES)
-    grading = {key: str(value) for key, value in recipe.task.items() if key in GRADING}
+    grading = {key: value for key, value in recipe.task.items() if key in GRADING}
     return [Example(problem.question, problem.answer, problem.columns) for problem in problems], grading
 
 
