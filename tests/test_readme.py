@@ -163,6 +163,8 @@ def test_commands_parse(path: Path, workplace: Path) -> None:
             assert set(re.findall(r"\[(\w+)\]", " ".join(words))) <= set(extras)
         elif program == "python":
             assert (ROOT / words[0]).is_file() or words[:2] == ["-m", "grpo_colab.tiny"], words
+        elif program == "eval":
+            assert words == ["$(_GRPO_COLAB_COMPLETE=bash_source grpo-colab)"]  # test_completion.py runs it
         else:
             assert [program, *words] == [".", ".venv/bin/activate"]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from grpo_colab.errors import shown
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE
+from grpo_colab.text import counted
 
 Completions = Sequence[str] | Sequence[Sequence[Mapping[str, Any]]]
 Golds = Sequence[str | float | Fraction | None]  # float stands for int, too
@@ -32,7 +33,7 @@ def graded_pairs(
     texts = texts_of(function, completions)
     _need_list(function, "answer", answer)
     if len(answer) != len(texts):
-        raise ValueError(f"{function}: {len(answer)} answers for {len(texts)} completions")
+        raise ValueError(f"{function}: {counted(len(answer), 'answer')} for {counted(len(texts), 'completion')}")
     golds = [gold if gold is None or isinstance(gold, str) else _as_text(function, gold, locale) for gold in answer]
     return list(zip(texts, golds, strict=True))
 

@@ -18,6 +18,7 @@ from grpo_colab.rewards.grading import REASONING_TAG, after_thoughts, gold_numbe
 from grpo_colab.rewards.languages import SPACELESS
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 from grpo_colab.rewards.parametrised import Parametrised, require
+from grpo_colab.text import counted
 
 if TYPE_CHECKING:
     from grpo_colab.rewards.graders import Grader
@@ -205,7 +206,8 @@ def _length_reward(
     if lengths is None:
         lengths = [len(_words(text)) for text in texts_of("length_reward", completions)]
     if prompts is not None and len(prompts) != len(verdicts):
-        raise ValueError(f"length_reward: {len(prompts)} prompts for {len(verdicts)} completions")
+        said = f"{counted(len(prompts), 'prompt')} for {counted(len(verdicts), 'completion')}"
+        raise ValueError(f"length_reward: {said}")
     keys = [repr(prompt) for prompt in prompts] if prompts is not None else [""] * len(verdicts)
     lengths_of: dict[str, list[int]] = {}  # the lengths of each group
     for key, length in zip(keys, lengths, strict=True):
@@ -367,7 +369,9 @@ def _lengths(function: str, completion_ids: Ids | None, completions: Sequence[An
     if completion_ids is None:
         return None
     if len(completion_ids) != len(completions):
-        raise ValueError(f"{function}: {len(completion_ids)} completion_ids for {len(completions)} completions")
+        raise ValueError(
+            f"{function}: {len(completion_ids)} completion_ids for {counted(len(completions), 'completion')}"
+        )
     return [len(ids) for ids in completion_ids]
 
 

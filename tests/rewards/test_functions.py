@@ -287,7 +287,7 @@ def test_the_shares_of_verdicts_are_logged() -> None:
 @pytest.mark.parametrize("function", OF_THE_ANSWER)
 def test_broken_columns_raise(function) -> None:
     name = function.__name__
-    with pytest.raises(ValueError, match=f"{name}: 1 answers for 2 completions"):
+    with pytest.raises(ValueError, match=f"{name}: 1 answer for 2 completions"):
         function(completions=["a", "b"], answer=["18"])
     for gold in ([18], True, {"value": 18}, b"18"):
         with pytest.raises(TypeError, match=f"{name}: a gold answer is a string, a number or None, got "):

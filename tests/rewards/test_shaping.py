@@ -120,7 +120,7 @@ def test_what_needs_tokens_cannot_judge_without_them() -> None:
     assert get_soft_overlong_punishment_reward(100, 20)(completions=["a", "b"]) == [None, None]
     assert get_cosine_scaled_reward(100)(completions=[RIGHT], answer=["18"]) == [None]
     assert get_cosine_scaled_reward(100)(completions=[RIGHT], answer=[None], completion_ids=ids(3)) == [None]
-    with pytest.raises(ValueError, match="2 completion_ids for 1 completions"):
+    with pytest.raises(ValueError, match="2 completion_ids for 1 completion"):
         get_cosine_scaled_reward(100)(completions=[RIGHT], answer=["18"], completion_ids=ids(1, 2))
 
 
@@ -259,7 +259,7 @@ def test_megabytes_take_no_time_to_speak_of() -> None:
 
 
 def test_what_a_stranger_may_get_wrong_is_named() -> None:
-    with pytest.raises(ValueError, match="length_reward: 1 prompts for 2 completions"):
+    with pytest.raises(ValueError, match="length_reward: 1 prompt for 2 completions"):
         length_reward([RIGHT, WRONG], ["18", "18"], prompts=["a"])
     with refused("grader", ["math"], remedy="'correctness' or 'math'"):
         get_cosine_scaled_reward(100, grader=["math"])

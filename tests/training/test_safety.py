@@ -151,7 +151,8 @@ def test_the_hours_end_in_time_and_what_is_left_is_said(
     assert not run.finished
     assert took < 3200  # a step that was begun in vain would have taken ten minutes more
     said = capsys.readouterr().err
-    assert f"Stopped by budget.max_hours after step {done} of {STEPS}; {STEPS - done} steps are left" in said
+    left = "1 step is" if done == STEPS - 1 else f"{STEPS - done} steps are"
+    assert f"Stopped by budget.max_hours after step {done} of {STEPS}; {left} left" in said
     assert f"grpo-colab train --resume {run.path}" in said
 
 

@@ -296,7 +296,7 @@ def test_what_a_broken_one_is_told() -> None:
     assert {"empty", "a wrong number word", "dollars"} <= names(audited("raising_reward"), "breaks")
     assert {"empty", "a million letters"} <= names(audited("nan_reward"), "breaks")
     assert "raised ValueError: signal only works in main thread" in str(audited("main_thread_reward"))
-    assert "gave 1 rewards for" in str(audited("short_list_reward"))
+    assert "gave 1 reward for" in str(audited("short_list_reward"))
     assert "writes to completions" in str(audited("writing_reward"))
     assert "add **kwargs to its parameters" in str(audited("narrow_reward"))
     assert "takes strings only" in str(audited("strings_reward"))
