@@ -158,16 +158,18 @@ def explained_hub_errors(hub: str) -> Iterator[None]:
 def check(recipe: Recipe) -> Plan | None:
     """Print what the doctor finds, and return the plan, which a notebook displays. Imports Unsloth for the training.
 
-    Where no plan can be made, prints why and returns None. Raises SettingError when the doctor finds something broken.
+    Where no plan can be made, prints why and returns None. Raises SettingError when the doctor finds something broken,
+    and for a run that would take days on a CPU: "Run all" is not to begin that. `train(recipe)` begins it all the same.
     """
     from grpo_colab.doctor.diagnose import doctor, doctor_text
+    from grpo_colab.doctor.fit import OTHER_DEVICE
     from grpo_colab.plan import CannotEstimate, plan
     from grpo_colab.utils.stack import import_unsloth
 
     found = doctor(recipe)
     print(doctor_text(found), flush=True)
     for finding in found:
-        if finding.state == "broken":
+        if finding.state == "broken" or finding.advice == OTHER_DEVICE:
             raise SettingError(finding.found, setting=finding.name, remedy=finding.advice)
     # the plan imports transformers, and this kernel trains later, for which unsloth must have been imported first
     import_unsloth()
