@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from grpo_colab.errors import SettingError
 from grpo_colab.rewards import gold_number
 from grpo_colab.rewards.golds import gold_readers, read_all
+from grpo_colab.rewards.graders import grader_settings
 from grpo_colab.rewards.grading import after_hash
-from grpo_colab.tasks import GRADING
 from grpo_colab.tasks.conversations import last_message, prompt_key, without_system
 from grpo_colab.tasks.jsonl_rows import gold_text, read_jsonl
 
@@ -118,7 +118,7 @@ def examples_of_task(name: str) -> tuple[list[Example], dict[str, Any]]:
 
     recipe = Recipe.load(name)
     problems = recipe.load_task().problems("train", MOST_EXAMPLES)
-    grading = {key: value for key, value in recipe.task.items() if key in GRADING}
+    grading = grader_settings(recipe.task)
     return [Example(problem.question, problem.answer, problem.columns) for problem in problems], grading
 
 

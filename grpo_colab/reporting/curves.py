@@ -16,11 +16,14 @@ from grpo_colab.utils.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, MUTED = "#222222", "#777777"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
 LONGEST: Final = 50  # characters of a line of the legend
+SHORT: Final = 24  # characters of lines of which two have room beside each other
+HEIGHT, LEGEND_ROW = 4.2, 0.2  # inches: of rewards.png without its legends, and of a row of them
 
 Metrics = Sequence[Mapping[str, Any]]  # rows of metrics.jsonl
 
@@ -31,37 +34,59 @@ def draw_rewards(run: Run, evaluation: dict[str, Any] | None = None) -> None:
     `evaluation` is the content of evaluation.json, for a caller that has not written that file yet. Nothing is written
     where no step has a reward. Raises OSError where the file cannot be written.
     """
-    from matplotlib.figure import Figure  # not pyplot: no global state, no window, safe in a notebook
-    from matplotlib.ticker import MaxNLocator
-
     metrics = [row for row in run.metrics() if "reward" in row]
-    evaluation = evaluation or run.evaluation
     if not metrics:
         return
-    figure = Figure(figsize=(12, 4.4), dpi=120, layout="constrained")
-    total, parts, accuracy = figure.subplots(1, 3, width_ratios=(5, 5, 2.6))
-    _plot_reward(total, metrics)
-    _plot_parts(parts, metrics)
-    parts.set(title="Its parts, unweighted", xlabel="step", ylim=(-0.03, 1.05))
-    _plot_accuracy(accuracy, evaluation)
-    for axes in (total, parts):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _add_legend(axes, framealpha=0.85)
-    for axes in (total, parts, accuracy):
-        _style_axes(axes)
-    figure.suptitle(_escape_unprintable(run.recipe.name), fontweight="bold", color=INK, parse_math=False)
+    figure = rewards_figure(metrics, evaluation or run.evaluation)
+    figure.suptitle(_escape_unprintable(run.recipe.name)[:90], fontweight="bold", color=INK, parse_math=False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     write_bytes(run.path / "rewards.png", picture.getvalue())
 
 
+def rewards_figure(metrics: Metrics, evaluation: dict[str, Any] | None) -> Figure:
+    """Return the figure of rewards.png without its title: the reward, its parts and the held-out accuracy.
+
+    Each row of `metrics` has a reward.
+    """
+    from matplotlib.figure import Figure  # not pyplot: no global state, no window, safe in a notebook
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(12, HEIGHT), dpi=120)
+    total, parts, accuracy = figure.subplots(1, 3, width_ratios=(5, 5, 2.6))
+    _plot_reward(total, metrics)
+    _plot_parts(parts, metrics)
+    parts.set(title="Its parts, unweighted", xlabel="step", ylim=(-0.03, 1.05))
+    _plot_accuracy(accuracy, evaluation)
+    # The legends are below the axes, where they can hide no line. The picture is higher where a legend is long.
+    longest = max((len(str(line.get_label())) for line in parts.lines), default=0)
+    columns = 1 if longest > SHORT else 2
+    below = LEGEND_ROW * max(3, -(-len(parts.lines) // columns))
+    figure.set_figheight(HEIGHT + below)
+    figure.subplots_adjust(0.04, (0.62 + below) / (HEIGHT + below), 0.985, 1 - 0.75 / (HEIGHT + below), wspace=0.2)
+    for axes, ncols in ((total, 1), (parts, columns)):
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        anchor = (0, -0.45 / (HEIGHT - 1.37))
+        _add_legend(axes, loc="upper left", bbox_to_anchor=anchor, borderaxespad=0, ncols=ncols)
+    for axes in (total, parts, accuracy):
+        _style_axes(axes)
+    _mark_single_points((total, parts), metrics)
+    return figure
+
+
 def _plot_reward(axes: Axes, metrics: Metrics, brief: bool = False) -> None:
     """Plot the weighted reward and its standard deviation, and, unless `brief`, the best and the worst completion."""
     steps, reward, spread = (series(metrics, key) for key in ("step", "reward", "reward_std"))
+    worst, best = (series(metrics, key) for key in ("reward/min", "reward/max"))
+    low, high = [], []
+    for mean, std, least, most in zip(reward, spread, worst, best, strict=True):
+        # Where the worst and the best completion are known, the band ends there: nothing is beyond.
+        low.append(mean - std if math.isnan(least) else max(mean - std, least))
+        high.append(mean + std if math.isnan(most) else min(mean + std, most))
     axes.fill_between(
         steps,
-        [mean - std for mean, std in zip(reward, spread, strict=True)],
-        [mean + std for mean, std in zip(reward, spread, strict=True)],
+        low,
+        high,
         color=COLOURS[0],
         alpha=0.12,
         linewidth=0,
@@ -143,6 +168,15 @@ def _plot_accuracy(axes: Axes, evaluation: dict[str, Any] | None) -> None:
     axes.set_xlabel(f"n = {evaluation['n']}, bars: 95 % interval")
 
 
+def _mark_single_points(steps_axes: Iterable[Axes], metrics: Metrics) -> None:
+    """Give each line a marker, and the axes one tick, where there is one step alone: its lines could not be seen."""
+    if len(metrics) == 1:
+        for axes in steps_axes:
+            axes.set_xticks(series(metrics, "step"))
+            for line in axes.lines:
+                line.set_marker("o")
+
+
 def _style_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=INK)
@@ -172,10 +206,7 @@ def draw_live(metrics: Metrics, weights: Sequence[float] = ()) -> bytes:
         _style_axes(axes)
         axes.tick_params(labelsize=8)
         _add_legend(axes, 7.5, loc="upper left", bbox_to_anchor=(-0.04, -0.22), ncols=2 if axes is reward else 1)
-    if len(metrics) == 1:  # a line of one point cannot be seen
-        for axes in figure.axes:
-            for line in axes.lines:
-                line.set_marker("o")
+    _mark_single_points(figure.axes, metrics)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()

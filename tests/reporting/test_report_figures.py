@@ -34,7 +34,8 @@ def test_there_are_charts_of_what_has_numbers_and_of_nothing_else(tmp_path: Path
     found = drawn(run_of(tmp_path / "some", [{"loss": 0.5, "kl": 0.1}, {"loss": 0.25, "kl": 0.2}]))
     assert set(found) == {"Loss", "KL divergence from the reference"}
     assert found["Loss"]["table"] == [[1, 0.5], [2, 0.25]]
-    assert "0.5 at step 1, 0.25 at step 2; least 0.25 (step 2), most 0.5 (step 1)." in found["Loss"]["caption"]
+    assert found["Loss"]["caption"].endswith("Falls from 0.5 to 0.25.")
+    assert found["Loss"]["ends"] == [["loss", "0.5 (step 1)", "0.25 (step 2)", "0.25 (step 2)", "0.5 (step 1)"]]
 
 
 def test_steps_that_share_completions_have_gaps_and_not_zeros(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_the_spread_of_each_part_is_a_chart_of_its_own(tmp_path: Path) -> None:
 
 
 def test_seconds_that_a_reward_logged_are_shown(tmp_path: Path) -> None:
-    assert "time/judge_s" in drawn(run_of(tmp_path / "run", [{"time/judge_s": 1.0}] * 3))
+    assert "Time: judge, s" in drawn(run_of(tmp_path / "run", [{"time/judge_s": 1.0}] * 3))
 
 
 def test_what_rewards_logged_and_what_is_always_0_is_for_who_looks_closer(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def test_what_rewards_logged_and_what_is_always_0_is_for_who_looks_closer(tmp_pa
         tmp_path / "run", [{"mine": float(n), "completions/clipped_ratio": 0.0, "loss": 1.0} for n in range(5)]
     )
     found = drawn(run)
-    assert {title for title, chart in found.items() if chart.get("more")} == {"mine", "Cut off at the limit"}
+    assert {title for title, chart in found.items() if chart.get("more")} == {"Mine", "Cut off at the limit"}
     many = run_of(tmp_path / "many", [{f"metric {n}": 1.0 for n in range(500)}])
     assert len(run_charts(read_run(many))) == 24
 

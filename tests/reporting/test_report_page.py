@@ -103,7 +103,8 @@ def finished(run: Run, before: list[dict[str, Any]], after: list[dict[str, Any]]
 def test_a_run_that_has_just_begun_has_a_page_already(run: Run) -> None:
     page = Page(write_report(run))
     assert "Not evaluated yet." in page.text
-    assert "No metrics yet" in page.text
+    assert "No step has ended yet" in page.text
+    assert "went wrong" not in page.text
     assert "0 of 4" in page.text
     assert page.count("img") == 0
     assert (page.data["charts"], page.data["problems"]["rows"], page.data["completions"]["text"]) == ([], [], [])
@@ -393,10 +394,12 @@ def test_a_rewards_name_is_no_secret_and_its_weight_counts(tmp_path: Path) -> No
 def test_one_problem_is_solved_or_not_and_has_no_share(run: Run) -> None:
     side = {"accuracy": 0.0, "ci95": [0.0, 0.79], "lenient_accuracy": 0.0, "rewards": {}}
     evaluation = {"task": "drawing", "n": 1, "before": side, "after": {**side, "accuracy": 1.0}, "step": 7}
-    for solved, says in ((True, "Solved</b> in step 7"), (False, "Not solved"), (None, "Its one problem")):
+    ends = ((True, "Solved</b> in step 7, by one of its sampled"), (False, "Not solved"), (None, "Its one problem"))
+    for solved, says in ends:
         given = {**evaluation, "solved": solved} if solved is not None else evaluation
         page = write_report(run, given).read_text().rpartition("<nav>")[2].partition('<script type="text/plain"')[0]
         assert says in page
-        assert "before wrong, after right" in page
+        told = "answered without sampling: wrong before the training, right after the training."
+        assert told in " ".join(page.split())
         assert "McNemar" not in page
-        assert ("olved" in page.split("answered greedily")[0].rpartition("What it learnt")[2]) == (solved is not None)
+        assert ("olved" in page.split("Its one problem")[0].rpartition("What it learnt")[2]) == (solved is not None)

@@ -15,21 +15,22 @@ from grpo_colab.reporting.page.evaluation_reader import Side
 from grpo_colab.reporting.page.figures import (
     Figure,
     band,
-    describe_values,
+    describe_change,
+    describe_ends,
     figure,
-    first_sentences,
     layer,
     line,
     table_columns,
     with_step_marks,
 )
-from grpo_colab.reporting.page.html import display_text, unique_names
+from grpo_colab.reporting.page.html import format_number, format_percent, readable, short_name, unique_names
 from grpo_colab.reporting.page.metric_rows import (
     VARIANCE,
     Row,
     all_keys,
     downsample,
     reward_keys,
+    spread_band,
     values,
     with_variance_share,
 )
@@ -38,13 +39,17 @@ from grpo_colab.runs.records import reward_of_metric
 from grpo_colab.text import masked
 from grpo_colab.utils.files import number
 
+LONGEST_LABEL: Final = 40  # characters of a line's name: as many as a legend has room for on a phone
 MOST_LINES: Final = 12  # of the charts that have a line per reward or per verdict
 MOST_OTHERS: Final = 24  # charts of metrics that are not known here
 MOST_MARKS: Final = 40  # steps with a warning
 
 
 class Chart(NamedTuple):
-    """A chart of metrics: its lines by their keys, and the area between two more keys as a band."""
+    """A chart of metrics: its lines by their keys, and the area between two more keys as a band.
+
+    With `more` it is shown only to a reader who asks for more.
+    """
 
     title: str
     lines: Mapping[str, str]  # key -> label
@@ -52,11 +57,14 @@ class Chart(NamedTuple):
     band: tuple[str, str, str] | None = None  # lower key, upper key, label
     percent: bool = False
     smooth: bool = True
+    more: bool = False
 
 
 SAME_REWARDS: Final = "A group whose completions all earn the same teaches nothing."
 LENGTHS: Final = ("completions/min_length", "completions/max_length", "shortest to longest")
+ENDED: Final = ("completions/min_terminated_length", "completions/max_terminated_length", "shortest to longest")
 CLIPPED: Final = {"low": "below", "high": "above", "region": "either"}
+CLIPPED_MOST: Final = {"clip_ratio/low_min": "below, the least of a batch", "clip_ratio/high_max": "above, the most"}
 CHARTS: Final = (
     Chart("Groups with variance", {VARIANCE: "share of groups"}, SAME_REWARDS, percent=True),
     Chart("Completion length, tokens", {"completions/mean_length": "mean"}, band=LENGTHS),
@@ -70,6 +78,12 @@ CHARTS: Final = (
     Chart("Memory, GiB", {"memory/peak_gib": "most so far"}, smooth=False),
     Chart("Drawings", {"distinct": "different", "new_samples": "sampled"}, "In one iteration of hindsight."),
     Chart("Learnt from hindsight", {"pairs": "pairs of goal and program", "goal_rows": "rows of the goal"}),
+    Chart("Samples so far", {"samples": "samples"}, smooth=False, more=True),
+    Chart("Tokens so far", {"num_tokens": "tokens"}, "Prompts and completions.", smooth=False, more=True),
+    Chart(
+        "Length of what was not cut off, tokens", {"completions/mean_terminated_length": "mean"}, band=ENDED, more=True
+    ),
+    Chart("Clipped ratios at most", CLIPPED_MOST, "Share of tokens.", more=True),
 )
 STEP_PARTS: Final = {"time/generation_s": "generation", "time/reward_s": "rewards", "time/update_s": "update"}
 # Column of the accuracy chart's table -> field of a Side.
@@ -77,7 +91,7 @@ RATES: Final = {"right": "accuracy", "low": "low", "high": "high", "last number"
 # Metrics with a chart of their own below, and those that say nothing in one.
 KNOWN: Final = re.compile(
     r"step|epoch|reward|reward_std|reward/(max|min)|frac_reward_zero_std|step_time|sample_time|time/(generation|reward|update)_s|verdict/.*"
-    r"|rewards/.*/(mean|std)|completions/m(in|ax)_length"
+    r"|rewards/.*/(mean|std)|completions/m(in|ax)_(terminated_)?length"
 )
 
 
@@ -106,7 +120,15 @@ def reward_label(key: str) -> str:
     """Return how a reward is called on the page, from its key `rewards/NAME/mean` or `rewards/NAME/std`."""
     statistic = "std" if key.endswith("/std") else "mean"
     name = reward_of_metric(masked(key), statistic) or masked(key)
-    return display_text(name.replace("_", " "), 60)
+    return short_name(readable(name), LONGEST_LABEL)
+
+
+def metric_label(key: str) -> str:
+    """Return how a metric without a chart of its own is called: "time/judge_s" is "Time: judge, s"."""
+    unit = ", s" if key.startswith("time/") and key.endswith("_s") else ""
+    name = masked(key)  # as long as it is a key
+    text = short_name(readable(name.removesuffix("_s") if unit else name), 60).replace("/", ": ") + unit
+    return text[:1].upper() + text[1:]
 
 
 def _warning_steps(run: RunData) -> list[float]:
@@ -122,7 +144,7 @@ def _metric_chart(chart: Chart, rows: Sequence[Row], few: Sequence[Row]) -> Figu
     """Return a chart of CHARTS, or None where the run has none of its metrics.
 
     The caption describes `rows`, and the lines draw `few`, which are `rows` downsampled. "more" is true for a chart of
-    zeros only.
+    zeros, too.
     """
     present = {key: label for key, label in chart.lines.items() if values(few, key)[1]}
     if not present:
@@ -130,15 +152,16 @@ def _metric_chart(chart: Chart, rows: Sequence[Row], few: Sequence[Row]) -> Figu
     traces, sentences = [], [chart.about]
     for n, (key, label) in enumerate(present.items()):
         traces += line(few, key, label, n, chart.smooth)
-        described = describe_values(rows, key, chart.percent)
-        sentences.append(f"{label.capitalize()}: {described}" if len(present) > 1 else described)
+        if len(present) == 1:
+            sentences.append(describe_change(rows, key, chart.percent, chart.smooth))
     columns = {label: key for key, label in present.items()}
     around = band(few, *chart.band) if chart.band else []
     if chart.band and around:
         traces = around + traces
         columns |= {"least": chart.band[0], "most": chart.band[1]}
-    drawn = figure(chart.title, traces, sentences, table_columns(few, columns), chart.percent)
-    return {**drawn, "more": not any(any(trace["y"]) for trace in traces)}
+    ends = [describe_ends(rows, key, label, chart.percent) for key, label in present.items()]
+    drawn = figure(chart.title, traces, sentences, table_columns(few, columns), chart.percent, ends)
+    return {**drawn, "more": chart.more or not any(any(trace["y"]) for trace in traces)}
 
 
 def _other_charts(rows: Sequence[Row], few: Sequence[Row]) -> list[Figure]:
@@ -148,13 +171,10 @@ def _other_charts(rows: Sequence[Row], few: Sequence[Row]) -> list[Figure]:
     """
     shown = {key for chart in CHARTS for key in chart.lines}
     others = [key for key in all_keys(rows) if key not in shown and not KNOWN.fullmatch(key)]
-    found = []
-    for key in others[:MOST_OTHERS]:
-        name = display_text(key, 80)
-        chart = _metric_chart(Chart(name, {key: name}), rows, few)
-        if chart:
-            found.append({**chart, "more": True})
-    return found
+    others = others[:MOST_OTHERS]
+    named = zip(others, unique_names(map(metric_label, others)), strict=True)
+    found = [_metric_chart(Chart(name, {key: name}, more=True), rows, few) for key, name in named]
+    return [chart for chart in found if chart]
 
 
 def _reward_chart(rows: Sequence[Row], few: Sequence[Row]) -> Figure | None:
@@ -164,20 +184,18 @@ def _reward_chart(rows: Sequence[Row], few: Sequence[Row]) -> Figure | None:
     """
     if not values(few, "reward")[1]:
         return None
-    spread = [
-        {"step": row["step"], "low": row["reward"] - row["reward_std"], "high": row["reward"] + row["reward_std"]}
-        for row in few
-        if "reward" in row and "reward_std" in row
-    ]
-    traces = band(spread, "low", "high", "± one standard deviation")
+    traces = band(spread_band(few), "low", "high", "± one standard deviation")
     for key, label, dash in (("reward/max", "best", "dashdot"), ("reward/min", "worst", "dot")):
         steps, found = values(few, key)
         if found:
             dotted = {"color": "muted", "dash": dash, "width": 1.3}
-            traces.append({"x": steps, "y": found, "name": f"{label} completion", "mode": "lines", "line": dotted})
+            mode = "lines" if len(steps) > 1 else "markers"
+            trace = {"x": steps, "y": found, "name": f"{label} completion", "mode": mode, "line": dotted}
+            traces.append({**trace, "marker": {"color": "muted", "symbol": "line-ew-open", "size": 12}})
     traces += line(few, "reward", "weighted sum of the rewards", 0)
-    columns = {"mean": "reward", "std": "reward_std", "best": "reward/max", "worst": "reward/min"}
-    return figure("Reward", traces, [describe_values(rows, "reward")], table_columns(few, columns))
+    columns = {"mean": "reward", "deviation": "reward_std", "best": "reward/max", "worst": "reward/min"}
+    ends = [describe_ends(rows, key, label) for label, key in columns.items() if values(rows, key)[1]]
+    return figure("Reward", traces, [describe_change(rows, "reward")], table_columns(few, columns), ends=ends)
 
 
 def _reward_parts_chart(rows: Sequence[Row], few: Sequence[Row], spread: bool = False) -> Figure:
@@ -194,12 +212,15 @@ def _reward_parts_chart(rows: Sequence[Row], few: Sequence[Row], spread: bool = 
     labels = unique_names(" = ".join(map(reward_label, same[:5])) for same in drawn)
     keys = {label: same[0] for label, same in zip(labels, drawn, strict=True)}
     traces = [line(few, key, label, n)[-1] for n, (label, key) in enumerate(keys.items())]
-    sentences = ["The standard deviation over a step's completions."] if spread else []
-    sentences += first_sentences([f"{label}: {describe_values(rows, key)}" for label, key in keys.items()])
+    what = "standard deviation" if spread else "mean"
+    sentences = [f"The {what} over a step's completions, before the weights."]
+    if len(keys) == 1:
+        sentences += [describe_change(rows, key) for key in keys.values()]
     if len(alike) > len(drawn):
         sentences.append(f"{len(alike) - len(drawn)} more are in metrics.jsonl.")
+    ends = [describe_ends(rows, key, label) for label, key in keys.items()]
     title = "Spread of its parts" if spread else "Its parts, unweighted"
-    return figure(title, traces, sentences, table_columns(few, keys))
+    return figure(title, traces, sentences, table_columns(few, keys), ends=ends)
 
 
 def _verdict_chart(rows: Sequence[Row], few: Sequence[Row]) -> Figure:
@@ -211,14 +232,18 @@ def _verdict_chart(rows: Sequence[Row], few: Sequence[Row]) -> Figure:
     keys = [key for key in totals if totals[key]]
     keys.sort(key=lambda key: (key != "verdict/right", -totals[key]))
     keys = keys[:MOST_LINES]
-    labels = unique_names(display_text(masked(key).removeprefix("verdict/").replace("_", " "), 60) for key in keys)
+    words = (readable(masked(key).removeprefix("verdict/")) for key in keys)
+    labels = unique_names(short_name(text, LONGEST_LABEL) for text in words)
     named = dict(zip(labels, keys, strict=True))
     # a step that reuses the completions of the step before has no verdicts of its own
     few = [row for row in few if any(key in row for key in keys)]
     traces = [layer(few, key, label, n, smooth=True) for n, (label, key) in enumerate(named.items())]
-    sentences = first_sentences([f"{label}: {describe_values(rows, key, True)}" for label, key in named.items()])
-    top = {"yaxis": {"range": [0, 1.001]}}
-    return figure("Verdicts", traces, sentences, table_columns(few, named), percent=True, **top)
+    sentences = ["What was found in the completions of a step."]
+    if "verdict/right" in keys:
+        sentences.append(f"Right: {describe_change(rows, 'verdict/right', percent=True).lower()}")
+    ends = [describe_ends(rows, key, label, percent=True) for label, key in named.items()]
+    top: dict[str, Any] = {"yaxis": {"range": [0, 1.001]}}
+    return figure("Verdicts", traces, sentences, table_columns(few, named), percent=True, ends=ends, **top)
 
 
 def _accuracy_chart(run: RunData) -> Figure | None:
@@ -249,30 +274,26 @@ def _accuracy_chart(run: RunData) -> Figure | None:
             "arrayminus": [0 if side.low is None else side.accuracy - side.low for side in sides],
         },
         "mode": "lines+markers",
-        "marker": {"size": 10, "color": "blue"},
+        "marker": {"size": 8, "color": "blue"},
         "line": {"dash": "dot", "color": "blue"},
     }
+    # Around the dot, not behind it: where both are the same, the diamond is seen all the same.
     lenient: dict[str, Any] = {
-        "x": list(points),
-        "y": [side.lenient for side in sides],
+        "x": [step for step, (_, side) in points.items() if side.lenient is not None],
+        "y": [side.lenient for side in sides if side.lenient is not None],
         "name": "by the last number alone",
         "mode": "markers",
-        "marker": {"size": 11, "symbol": "diamond-open", "color": "#d55e00"},
+        "marker": {"size": 19, "symbol": "diamond-open", "color": "#d55e00", "line": {"width": 2}},
     }
-    sentences = [f"{name.capitalize()}, step {step}: {_rate_text(side)}." for step, (name, side) in points.items()]
+    traces = [right, lenient] if lenient["x"] else [right]
+    sentences = [f"{name.capitalize()} {format_percent(side.accuracy)}." for name, side in points.values()]
     columns = {
         name: {step: getattr(side, field) for step, (_, side) in points.items()} for name, field in RATES.items()
     }
+    columns = {name: column for name, column in columns.items() if any(value is not None for value in column.values())}
     end = max(1, run.steps, *points)
-    ranges = {"yaxis": {"range": [-0.03, 1.05]}, "xaxis": {"range": [-0.05 * end, 1.05 * end]}}
-    return figure("Held-out accuracy", [right, lenient], sentences, columns, percent=True, **ranges)
-
-
-def _rate_text(side: Side) -> str:
-    """Return one side's accuracy in per cent, with its 95 % interval where that is known."""
-    if side.low is None or side.high is None:
-        return f"{100 * side.accuracy:.1f} %"
-    return f"{100 * side.accuracy:.1f} % ({100 * side.low:.1f} to {100 * side.high:.1f} %)"
+    ranges: dict[str, Any] = {"yaxis": {"range": [-0.05, 1.08]}, "xaxis": {"range": [-0.08 * end, 1.08 * end]}}
+    return figure("Held-out accuracy", traces, sentences, columns, percent=True, **ranges)
 
 
 def _step_time_chart(rows: Sequence[Row], few: Sequence[Row]) -> Figure | None:
@@ -288,7 +309,7 @@ def _step_time_chart(rows: Sequence[Row], few: Sequence[Row]) -> Figure | None:
     if not parts:
         return _metric_chart(Chart("Step time, s", {"step_time": "step time"}), rows, few)
     traces = [layer(few, key, label, n) for n, (key, label) in enumerate(parts.items())]
-    sentences = [f"Whole: {describe_values(rows, 'step_time')}"] if values(rows, "step_time")[1] else []
-    means = ", ".join(f"{label} {fmean(values(few, key)[1]):.3g}" for key, label in parts.items())
-    columns = {**{label: key for key, label in parts.items()}, "step": "step_time"}
-    return figure("Step time, s", traces, [*sentences, f"On average {means}."], table_columns(few, columns))
+    means = ", ".join(f"{label} {format_number(fmean(values(few, key)[1]))}" for key, label in parts.items())
+    columns = {**{label: key for key, label in parts.items()}, "whole": "step_time"}
+    ends = [describe_ends(few, key, label) for label, key in columns.items() if values(few, key)[1]]
+    return figure("Step time, s", traces, [f"On average {means}."], table_columns(few, columns), ends=ends)

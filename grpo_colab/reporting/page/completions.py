@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from grpo_colab.reporting.page.html import display_text
+from grpo_colab.reporting.page.html import display_text, readable, short_name
 from grpo_colab.reporting.page.run_reader import RunData
 from grpo_colab.tasks.conversations import distinct_parts, distinct_questions, said_in
 from grpo_colab.text import is_secret, masked
@@ -73,6 +74,8 @@ def shorten_middle(value: Any) -> str:
 
     Of a text of more than LONGEST characters both ends are kept, since answers stand at the end.
     """
+    if isinstance(value, dict | list):
+        value = json.dumps(value, ensure_ascii=False, default=str)  # an answer that is JSON is shown as that
     text = value if isinstance(value, str) else "" if value is None else str(value)
     if len(text) > LONGEST:
         text = masked(text)  # before it is cut: a secret that is cut in two is not recognised
@@ -132,9 +135,9 @@ def _completion_columns(runs: Sequence[RunData], groups: Sequence[Group], most: 
     """Return the completions in columns: a list per field, with a value per completion.
 
     "prompts" has each prompt once, and "prompt" a place in it; "asked" has what tells it from the others,
-    None where that is its last message; "names" has the rewards of "parts". Over `most`
-    characters, whole groups are left out, evenly over the steps. Over MOST_REWARDS, the last rewards are left out.
-    "said" tells both.
+    None where that is its last message; "names" has the rewards of "parts". "weights" has what each of
+    them is multiplied by, and "weighted" a place in it. Over `most` characters, whole groups are left out, evenly over
+    the steps. Over MOST_REWARDS, the last rewards are left out. "said" tells both.
     """
     share = min(1.0, most / max(1, sum(group.size for group in groups)))
     kept = [group for n, group in enumerate(groups) if int((n + 1) * share) > int(n * share)]
@@ -149,12 +152,18 @@ def _completion_columns(runs: Sequence[RunData], groups: Sequence[Group], most: 
     if len(names) > MOST_REWARDS:
         said.append(f"{MOST_REWARDS} of {len(names):,} rewards.")
         names = names[:MOST_REWARDS]
+    weights: dict[tuple[float | None, ...], int] = {}
+    weight_numbers = [
+        weights.setdefault(_weights(runs[n], found, names), len(weights))
+        for n, found in zip(run_numbers, rewards, strict=True)
+    ]
     conversations = [[{"role": role, "content": content} for role, content in prompt] for prompt in prompts]
     return {
         "said": " ".join(said),
         "prompts": list(prompts),
         "asked": distinct_questions(conversations),
-        "names": [display_text(name, 80) for name in names],
+        "names": [short_name(readable(name), 40) for name in names],
+        "weights": list(weights),
         "run": run_numbers,
         "step": [number(row.get("step")) for row in rows],
         "group": [n for n, group in enumerate(kept) for _ in group.rows],
@@ -165,11 +174,21 @@ def _completion_columns(runs: Sequence[RunData], groups: Sequence[Group], most: 
             _rounded(runs[n].weighted_reward(found) if found else None)
             for n, found in zip(run_numbers, rewards, strict=True)
         ],
+        "weighted": weight_numbers,
         "parts": [[_rounded(number(found.get(name))) for name in names] for found in rewards],
         "extra": [_extra(row) for row in rows],
         "advantage": [_rounded(number(row.get("advantage"))) for row in rows],
         "verdict": [_verdict(runs[n], row) for n, row in zip(run_numbers, rows, strict=True)],
     }
+
+
+def _weights(run: RunData, rewards: Mapping[str, Any], names: Sequence[str]) -> tuple[float | None, ...]:
+    """Return what each of `names` is multiplied by in a completion's reward, None for a reward that it lacks."""
+    weights = run.reward_weights
+    if len(weights) != len(rewards):  # as `weighted_reward` counts them
+        weights = [1.0] * len(rewards)
+    by_name = dict(zip(rewards, weights, strict=True))
+    return tuple(by_name.get(name) for name in names)
 
 
 def _rounded(value: float | None) -> float | None:

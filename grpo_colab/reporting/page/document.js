@@ -6,6 +6,7 @@
 const COLOURS = ["blue", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#8c6bb1", "#777777"]; // after Okabe and Ito
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid"]; // told apart without colour
 const charts = [];
+const waiting = []; // functions that draw what is not drawn yet, as what is far below
 
 /** Make an element. Properties that are null are left out; children are texts or elements. */
 function make(tag, properties = {}, ...children) {
@@ -33,11 +34,13 @@ function draw(place, traces, layout = {}, config = {}) {
 
 function render({ place, traces, layout, config }) {
   const axis = { gridcolor: cssColour("line"), zerolinecolor: cssColour("line"), linecolor: cssColour("muted"), automargin: true };
+  const paper = document.documentElement.classList.contains("paper");
+  const size = paper ? { width: place.clientWidth, height: place.clientHeight } : {};
   const themed = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: cssColour("ink"), size: 12 },
     margin: { l: 48, r: 12, t: 8, b: 40 }, hovermode: "x unified", legend: { orientation: "h", y: -0.22 },
     hoverlabel: { bgcolor: cssColour("card"), bordercolor: cssColour("line"), font: { color: cssColour("ink") }, align: "left", namelength: 30 },
-    ...layout,
+    ...size, ...layout,
   };
   for (const name of ["xaxis", "yaxis", ...Object.keys(layout).filter((key) => /^[xy]axis\d+$/.test(key))])
     themed[name] = { ...axis, ...layout[name] };
@@ -69,7 +72,44 @@ async function unpack(id) {
   return new Response(stream).text();
 }
 
+/** Return a number as a person writes it: 80,000 and 0.00005, and a power of ten only for what is far from 1. */
+function short(value) {
+  if (value === null || value === undefined) return "–";
+  const size = Math.abs(value);
+  if (size !== 0 && (size >= 1e15 || size < 1e-5)) {
+    const [digits, power] = value.toExponential(2).split("e");
+    return `${Number(digits)}\u00a0×\u00a010${power.replace("+", "").replace(/./g, (sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)])}`;
+  }
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  return value.toLocaleString("en", size >= 1000 ? { maximumFractionDigits: 1 } : { maximumSignificantDigits: 4 });
+}
+
+/** Draw all that waits, and everything in the colours and sizes of paper, or of the screen again. */
+function turnToPaper(paper) {
+  if (document.documentElement.classList.contains("paper") === paper) return;
+  document.documentElement.classList.toggle("paper", paper);
+  if (paper) waiting.splice(0).forEach((show) => show());
+  charts.forEach(render);
+  if (!paper) for (const { place } of charts) if (place.offsetParent) Plotly.relayout(place, { autosize: true });
+}
+
+/** Keep the page loading, so that a program which prints it as soon as it is loaded waits; return what ends that. */
+function keepLoading() {
+  const frame = make("iframe", { hidden: true });
+  document.body.append(frame);
+  frame.contentDocument?.open(); // null in a sandbox
+  return () => {
+    frame.contentDocument?.close();
+    frame.remove();
+  };
+}
+
+addEventListener("beforeprint", () => turnToPaper(true));
+addEventListener("afterprint", () => turnToPaper(false));
+matchMedia("print").addEventListener("change", (event) => turnToPaper(event.matches)); // without a dialogue no other event comes
+
 addEventListener("DOMContentLoaded", async () => {
+  const loaded = keepLoading();
   const state = document.getElementById("state");
   try {
     document.head.append(Object.assign(document.createElement("script"), { textContent: await unpack("library") }));
@@ -85,10 +125,6 @@ addEventListener("DOMContentLoaded", async () => {
     state.textContent = `The charts could not be drawn (${error}); a browser of 2023 or later can.`;
     console.error(error);
   }
+  loaded();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(render));
-  for (const event of ["beforeprint", "afterprint"])
-    addEventListener(event, () => {
-      document.documentElement.classList.toggle("paper", event === "beforeprint");
-      charts.forEach(render);
-    });
 });

@@ -25,7 +25,7 @@ class Side:
     accuracy: float
     low: float | None  # of the 95 % interval
     high: float | None
-    lenient: float | None  # by the last number of the answer alone
+    lenient: float | None  # by the last number of the answer alone; None also where answers are no numbers
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def _side(given: Any, answers: Sequence[Answer], name: str, missing: list[str], 
     """Return one side, None where its accuracy is not known.
 
     `given` is the side's content in evaluation.json; a share that it does not tell is computed from the answers. The
-    names of fields that it lacks are added to `missing`, and of those that are no share from 0 to 1 to `damaged`.
+    names of fields that it lacks are added to `missing`, and of those that are no share from 0 to 1 to `damaged`. The
+    lenient accuracy may lack.
     """
     written = given if isinstance(given, dict) else {}
     interval = written.get("ci95")
@@ -123,6 +124,9 @@ def _side(given: Any, answers: Sequence[Answer], name: str, missing: list[str], 
     rates: dict[str, float | None] = {}
     for key, value in raw.items():
         rates[key] = share(value)
+        if value is None and key == "lenient":  # a task whose answers are texts has none
+            rates[key] = None if "lenient_accuracy" in written else counted.get(key)
+            continue
         if value is None:
             missing.append(f"{name}.{key}")
         elif rates[key] is None:

@@ -125,7 +125,7 @@ class FileReader:
         """Return the metrics, a row of finite numbers per step, in order; of two lines of a step the later one.
 
         Notes say what is left out: lines without a step, values that are no such numbers, and metrics beyond the limit.
-        Without any metrics a note says so; its words depend on `begun`, which tells whether the run has begun.
+        Without any metrics a note says so, if `begun` tells that a step has ended.
         """
         name = "metrics.jsonl"
         read = self.rows(name)
@@ -157,8 +157,8 @@ class FileReader:
             self.notes.append(f"{name}: nor are {len(no_numbers) - MOST_NOTES:,} others.")
         if left_out:
             self.notes.append(f"{name}: {len(left_out):,} metrics beyond the first {most:,} were left out.")
-        if not steps:
-            self.notes.append("No metrics." if begun else "No metrics yet: no step has ended.")
+        if begun and not steps:
+            self.notes.append("No metrics.")
         return [steps[step] for step in sorted(steps)]
 
 

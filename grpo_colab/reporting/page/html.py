@@ -11,6 +11,7 @@ import base64
 import gzip
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -33,6 +34,8 @@ LONGEST: Final = 600  # characters of a foreign text in the page's own text
 CONTROL: Final = re.compile(
     r"[^\t\n\x20-\x7e\x85\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010fffd]"
 )
+SUPERSCRIPT: Final = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
+SMALLEST, BIGGEST = 1e-5, 1e15  # a number beyond them is written with a power of ten
 # In plotly.js: the head of the call whose last argument is a function that holds the whole library.
 PLOTLY_HEAD: Final = 'typeof self !== "undefined" ? self : this, () => {'
 
@@ -80,7 +83,8 @@ def render_page(
 def _environment(folder: Path) -> Environment:
     """Return an environment for the templates in `folder` and those of the report, with the filters of a page."""
     found = environment(folder, TEMPLATES)
-    found.filters |= {"text": display_text, "whole": format_whole, "percent": format_percent}
+    found.filters |= {"text": display_text, "words": readable, "name": short_name, "number": format_number}
+    found.filters |= {"whole": format_whole, "percent": format_percent}
     return found
 
 
@@ -108,6 +112,38 @@ def format_whole(value: float | None) -> str:
 def format_percent(share: float | None) -> str:
     """Return a share as a percentage with one decimal, a dash for None."""
     return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    """Return a number as a person writes it, with `digits` significant digits: 80,000 and 0.00005, never 8e+4.
+
+    Thousands are whole. What is beyond SMALLEST or BIGGEST has a power of ten, as 1.6 × 10⁻⁵⁵. None is a dash.
+    """
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    if not SMALLEST <= abs(value) < BIGGEST:
+        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+        return f"{float(mantissa):g}\u00a0×\u00a010{str(int(exponent)).translate(SUPERSCRIPT)}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def readable(name: Any, longest: int = LONGEST) -> str:
+    """Return a name of a file or a metric in words, as `display_text`: "word_problems" as "word problems"."""
+    shown = display_text(name, longest)
+    return shown.replace("_", " ").strip() or shown
+
+
+def short_name(name: Any, longest: int = 80) -> str:
+    """Return a name as `display_text`; of a long one the beginning and the end, by which names differ."""
+    text = display_text(name)
+    if len(text) <= longest:
+        return text
+    head = 2 * longest // 3
+    return f"{text[:head]}…{text[head + 1 - longest :]}"
 
 
 def unique_names(names: Iterable[str]) -> list[str]:

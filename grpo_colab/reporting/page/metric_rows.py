@@ -26,6 +26,20 @@ def with_variance_share(metrics: Sequence[Row]) -> list[dict[str, float]]:
     ]
 
 
+def spread_band(metrics: Sequence[Row]) -> list[dict[str, float]]:
+    """Return a row per step with a reward and its spread: "low" and "high", the mean less and plus the deviation.
+
+    Neither goes beyond the step's worst and best completion, where these are known: no completion is there.
+    """
+    found = []
+    for row in metrics:
+        if "reward" in row and "reward_std" in row:
+            low, high = row["reward"] - row["reward_std"], row["reward"] + row["reward_std"]
+            low, high = max(low, row.get("reward/min", low)), min(high, row.get("reward/max", high))
+            found.append({"step": row["step"], "low": low, "high": high})
+    return found
+
+
 def downsample(rows: Sequence[Row]) -> list[dict[str, float]]:
     """Return copies of the rows; of more than MOST_POINTS, the means of several at a time, MOST_POINTS at most.
 

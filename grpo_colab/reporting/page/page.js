@@ -28,43 +28,68 @@ function drawCharts(found) {
   if (found.some((chart) => chart.layout.shapes?.length))
     place.prepend(make("p", { class: "muted" }, "Vertical dotted lines: steps with a warning."));
   const seen = main.filter((one) => one.element.getBoundingClientRect().top < innerHeight);
-  const left = main.slice(seen.length);
+  waiting.push(...main.slice(seen.length).map((one) => one.show));
   seen.forEach((one) => one.show());
   const later = window.requestIdleCallback ?? setTimeout;
   const next = () => {
-    left.shift()?.show();
-    if (left.length) later(next);
+    waiting.shift()?.();
+    if (waiting.length) later(next);
     else place.dataset.drawn = "yes";
   };
   later(next);
-  addEventListener("beforeprint", () => left.splice(0).forEach((one) => one.show()));
 }
 
-/** Make the figure of a chart: its title, its caption, and its values as a table that is made when it is opened. */
+/** Make the figure of a chart: its title, its caption, and its values as tables that are made when they are opened. */
 function figure(chart) {
-  const named = chart.layout.showlegend ? chart.traces.filter((trace) => trace.showlegend !== false).length : 0;
-  const style = named > 2 && innerWidth < 560 ? `height: ${14.5 + 1.4 * named}rem` : null; // its legend has a line per name
+  const names = chart.layout.showlegend ? chart.traces.filter((trace) => trace.showlegend !== false).map((trace) => trace.name) : [];
+  const style = `--rows: ${legendRows(names, innerWidth < 960 ? innerWidth - 80 : 430)}; --paper-rows: ${legendRows(names, 290)}`;
   const place = make("div", { class: "chart", role: "img", "aria-label": `Chart: ${chart.title}`, style });
   const values = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Values of ${chart.title}` });
-  const ontoggle = once(() => values.append(table(chart.head, chart.table)));
+  const ontoggle = once(() => {
+    if (chart.ends.length) values.append(table(["", "first", "last", "least", "most"], chart.ends, { class: "ends" }));
+    values.append(table(chart.head, chart.table, { class: "steps" }, chart.percent));
+  });
   const element = make(
     "figure", {}, make("h3", {}, chart.title), place, make("figcaption", {}, chart.caption),
     make("details", { class: "values", ontoggle }, make("summary", {}, "Values"), values),
   );
   const traces = chart.traces.map((trace) => ({ ...trace, name: escapeTags(trace.name) }));
   const touch = matchMedia("(pointer: coarse)").matches; // there a drag scrolls
-  const layout = { ...chart.layout, dragmode: touch ? false : "zoom" };
+  const steps = extent(chart.traces.flatMap((trace) => trace.x));
+  const range = steps[0] === steps[1] ? [steps[0] - 0.6, steps[1] + 0.6] : undefined; // of one step alone
+  const xaxis = { range, ...chart.layout.xaxis };
+  Object.assign(xaxis, stepTicks(...(xaxis.range ?? steps)));
+  const layout = { ...chart.layout, xaxis, dragmode: touch ? false : "zoom" };
   const modeBarButtonsToRemove = ["pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"];
-  return { element, show: () => draw(place, traces, layout, { modeBarButtonsToRemove, displayModeBar: touch ? false : "hover" }) };
+  const show = () => {
+    draw(place, traces, layout, { modeBarButtonsToRemove, displayModeBar: touch ? false : "hover" });
+    place.on("plotly_relayout", () => { // after a zoom, too, the ticks are at whole steps
+      const { range: seen, dtick } = place._fullLayout.xaxis;
+      const ticks = stepTicks(...seen);
+      if (ticks.dtick !== dtick) Plotly.relayout(place, { "xaxis.dtick": ticks.dtick });
+    });
+  };
+  return { element, show };
 }
 
-function table(head, rows) {
-  const cells = (tag, row) => row.map((one) => make(tag, { class: "number", scope: tag === "th" ? "col" : null }, one === null ? "–" : typeof one === "number" ? short(one) : one));
-  return make("table", {}, make("tr", {}, cells("th", head)), rows.map((row) => make("tr", {}, cells("td", row))));
+/** Return how many rows a legend of these names has about, in so many pixels: its columns are as wide as the longest name. */
+function legendRows(names, width) {
+  const columns = Math.max(1, Math.floor(width / (6.6 * Math.max(0, ...names.map((name) => name.length)) + 46)));
+  return Math.ceil(names.length / columns);
 }
 
-function short(value) {
-  return value === null || value === undefined ? "–" : String(Number.isInteger(value) ? value : Number(value.toPrecision(4)));
+/** Return ticks for these steps: seven or so, at whole numbers that are 1, 2 or 5 times a power of ten apart. */
+function stepTicks(low, high) {
+  const apart = Math.max(1, (high - low) / 7);
+  const power = 10 ** Math.floor(Math.log10(apart));
+  return { tick0: 0, dtick: [1, 2, 5, 10].map((times) => times * power).find((one) => one >= apart) };
+}
+
+/** Make a table. Numbers are shown in per cent where `percent` is set, but for those of the first column, the steps. */
+function table(head, rows, properties, percent = false) {
+  const text = (one, nth) => (one === null ? "–" : typeof one !== "number" ? one : percent && nth > 0 ? `${short(100 * one)} %` : short(one));
+  const cells = (tag, row) => row.map((one, nth) => make(tag, { class: "number", scope: tag === "th" ? "col" : null }, text(one, nth)));
+  return make("table", properties, make("tr", {}, cells("th", head)), rows.map((row) => make("tr", {}, cells("td", row))));
 }
 
 function once(work) {
@@ -181,19 +206,25 @@ function completions(data, runs) {
     make("span", { class: "short said", dir: "auto" }, highlight(excerpt(data.text[n], words), words)),
   ];
 
-  const rewardTable = (n) =>
-    make(
-      "table", { class: "parts" },
-      data.names.map((name, at) => data.parts[n][at] !== null && make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "number" }, short(data.parts[n][at])))),
-      [["reward", data.reward[n]], ["advantage", data.advantage[n]]].map(([name, value]) => value !== null && make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "number" }, make("b", {}, short(value))))),
-      data.extra[n].map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", { dir: "auto" }, value))),
-    );
+  /** What each reward gave, times its weight, and what that paid; their sum is the reward. */
+  const rewardTable = (n) => {
+    const cell = (...texts) => make("td", { class: "number" }, texts);
+    const weights = data.weights[data.weighted[n]];
+    const parts = data.names.map((name, at) => {
+      const value = data.parts[n][at];
+      return value !== null && make("tr", {}, make("th", { scope: "row" }, name), cell(`${short(value)} × ${short(weights[at])} =`), cell(short(value * weights[at])));
+    });
+    const sums = [["reward", data.reward[n]], ["advantage", data.advantage[n]]].map(([name, value]) => value !== null && make("tr", {}, make("th", { scope: "row" }, name), cell(), cell(make("b", {}, short(value)))));
+    const extra = data.extra[n].map(([name, value]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", { dir: "auto", colspan: 2 }, value)));
+    return make("table", { class: "parts" }, parts, sums, extra);
+  };
 
   function group(n) {
     const members = [...groups.get(data.group[n])].sort((a, b) => descending(data.reward[a], data.reward[b]));
-    const one = (m) =>
+    const one = (m, nth) =>
       make(
         "article", { class: m === n ? "this" : null },
+        make("div", { class: "said" }, `${nth + 1} of ${members.length}${m === n ? ", the one above" : ""}`),
         make("h4", {}, `reward ${short(data.reward[m])} `, verdicts.length > 0 && verdictMark(data.verdict[m])), rewardTable(m), pre(data.text[m], words),
       );
     return make("div", { class: "group", tabindex: 0, role: "region", "aria-label": `The ${members.length} completions of this prompt` }, members.map(one));
@@ -211,7 +242,7 @@ function completions(data, runs) {
     return [
       data.prompts[data.prompt[n]].map(([role, content]) => [make("div", { class: "said" }, role || "prompt"), pre(content, words)]),
       make("div", { class: "said" }, "completion"), pre(data.text[n], words),
-      data.answer[n] !== null && make("p", { class: "said" }, "right is ", make("b", {}, data.answer[n])), rewardTable(n),
+      data.answer[n] !== null && make("p", { class: "said" }, "right is ", make("b", { class: "right" }, data.answer[n])), rewardTable(n),
       size > 1 && make("p", {}, button), place,
     ];
   }
@@ -221,7 +252,7 @@ function completions(data, runs) {
     make("div", { class: "range", role: "group", "aria-label": "Reward" }, label("Reward from", fields.least), label("to", fields.most)),
     verdicts.length > 0 && label("Verdict", fields.verdict), runs.length > 1 && label("Run", fields.run), label("Sort", fields.sort),
   ];
-  const columns = `${runs.length > 1 ? "minmax(4rem, 8rem) " : ""}4.6rem 3rem ${verdicts.length ? "8.2rem " : ""}minmax(0, 2fr) minmax(0, 3fr)`;
+  const columns = `${runs.length > 1 ? "minmax(4rem, 8rem) " : ""}4.6rem 3.6rem ${verdicts.length ? "8.2rem " : ""}minmax(0, 2fr) minmax(0, 3fr)`;
   showList("completions", { fields, tools, columns, noun: "completions", pick, row, detail });
 }
 
@@ -258,7 +289,7 @@ function problems(data, runs) {
   const detail = (n) => {
     const one = data.rows[n];
     return [
-      pre(one.question, words), make("p", { class: "said" }, "right is ", make("b", {}, one.answer)),
+      pre(one.question, words), make("p", { class: "said" }, "right is ", make("b", { class: "right" }, one.answer)),
       make("div", { class: "sides" }, side("before", one.before, one.before_verdict), side("after", one.after, one.after_verdict)),
     ];
   };

@@ -14,18 +14,22 @@ from typing import Any, Final, NamedTuple
 import tomli_w
 
 from grpo_colab.errors import SettingError
-from grpo_colab.reporting.curves import trend
 from grpo_colab.reporting.page.charts import run_charts
-from grpo_colab.reporting.page.comparison import comparison_charts, differing_settings, distinguishing_names
+from grpo_colab.reporting.page.comparison import (
+    comparison_charts,
+    differing_settings,
+    distinguishing_names,
+    places_by_value,
+)
 from grpo_colab.reporting.page.completions import Sources, build_lists, collect_sources
-from grpo_colab.reporting.page.figures import Figure, line_style
+from grpo_colab.reporting.page.figures import Figure, line_style, smoothed
 from grpo_colab.reporting.page.html import (
     FOLDER,
     TEMPLATES,
-    display_text,
+    format_number,
     format_percent,
-    format_whole,
     render_page,
+    short_name,
     unique_names,
 )
 from grpo_colab.reporting.page.metric_rows import downsample, values
@@ -37,7 +41,9 @@ NAME: Final = "report.html"
 MOST_BYTES: Final = 7_800_000
 MOST_CHARACTERS: Final = 24_000_000  # of completions and answers, before it is known how well they compress
 MOST_WARNINGS: Final = 50  # of a run
+FIRST_WARNINGS: Final = 6  # that are not folded
 MOST_DIFFERENCES: Final = 60  # settings
+MOST_COLUMNS: Final = 4  # runs that have a column each in the table of settings
 PICTURE_TEXTS: Final = {
     "drawing.png": "The image asked for, and the best drawings of it",
     "drawing.gif": "The best drawing of each step",
@@ -129,12 +135,13 @@ def _render(runs: Sequence[RunData], sources: Sources, charts: Sequence[Figure],
         TEMPLATES / "page.html.j2",
         title=f"{len(runs)} runs compared" if several else runs[0].title,
         data={"charts": charts},
-        rest={"runs": unique_names(display_text(run.name, 120) for run in runs), **lists},
+        rest={"runs": unique_names(short_name(run.name, 60) for run in runs), **lists},
         script=FOLDER / "page.js",
         style=FOLDER / "page.css",
         runs=runs,
         lists=lists,
         settings=settings,
+        first_warnings=FIRST_WARNINGS,
         most_warnings=MOST_WARNINGS,
         sections=_sections(runs, charts, lists, settings),
         **(_comparison_values(runs) if several else _run_values(runs[0])),
@@ -182,13 +189,19 @@ def _facts(run: RunData) -> dict[str, str]:
 
     The reward and the accuracy are left out where they are not known.
     """
-    facts = {"Steps": f"{format_whole(run.steps)} of {format_whole(run.max_steps)}", "Training": run.duration}
-    rewards = trend(values(downsample(run.metrics), "reward")[1])
+    facts = {"Steps": run.steps_text}
+    if run.steps:
+        facts["Training"] = run.duration
+    found = values(downsample(run.metrics), "reward")[1]
+    rewards = smoothed(found)
     if rewards:
-        facts["Reward, smoothed"] = f"{rewards[0]:.3g} → {rewards[-1]:.3g}"
+        name = "Reward" if rewards is found else "Reward, smoothed"
+        facts[name] = f"{format_number(rewards[0])} → {format_number(rewards[-1])}"
     before, after = run.evaluation.before, run.evaluation.after
     if before and after and run.evaluation.n != 1:
-        facts["Held-out accuracy"] = f"{format_percent(before.accuracy)} → {format_percent(after.accuracy)}"
+        # no line ends before the sign
+        after_text = format_percent(after.accuracy).replace(" ", "\u00a0")
+        facts["Held-out accuracy"] = f"{100 * before.accuracy:.1f} → {after_text}"
     return facts
 
 
@@ -196,15 +209,16 @@ def _comparison_values(runs: Sequence[RunData]) -> dict[str, Any]:
     """Return what the templates of several runs take."""
     # of a single problem there is no share that is right
     all_single = all(run.evaluation.n in (1, None) for run in runs)
-    rates = ["right before", "95 % interval", "right after", "95 % interval"]
     return {
         "head": "comparison_head.html.j2",
         "models": ", ".join(dict.fromkeys(run.model_name for run in runs)),
+        "drawings": list(dict.fromkeys(run.drawing for run in runs if run.drawing)),
         "all_single": all_single,
-        "columns": ["result"] if all_single else rates,
         "styles": [line_style(n) for n in range(len(runs))],
         "differences": differing_settings(runs),
         "most_differences": MOST_DIFFERENCES,
+        "most_columns": MOST_COLUMNS,
+        "places_by_value": places_by_value,
     }
 
 

@@ -13,6 +13,7 @@ from grpo_colab.errors import SettingError
 from grpo_colab.evaluation.evaluate import AFTER, BEFORE
 from grpo_colab.reporting.page.evaluation_reader import Answer, Evaluation, pair_answers, read_evaluation
 from grpo_colab.reporting.page.file_reader import FileReader, PageShare
+from grpo_colab.reporting.page.html import display_text, format_number, format_whole
 from grpo_colab.runs.folders import DRAW
 from grpo_colab.runs.records import MOST_JSON, is_finished, weighted_reward, with_reward_keys
 from grpo_colab.runs.run import Run
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 MOST_ANSWERS: Final = 50_000  # before and after each, and warnings
 MOST_LISTED: Final = 5000  # names in a draw.json that are looked for
 MOST_RUNS: Final = 100  # of a folder of drawings, on one page
+# How a sentence calls the methods of hindsight.method.
+METHODS: Final = {
+    "grpo": "GRPO",
+    "her": "hindsight experience replay",
+    "both": "GRPO and hindsight experience replay",
+}
 SHARED_FILES: Final = ("metrics.jsonl", "completions.jsonl", "warnings.jsonl", BEFORE, AFTER)
 
 
@@ -59,7 +66,35 @@ class RunData:
 
     @property
     def title(self) -> str:
+        return self.drawing or self.recipe_name
+
+    @property
+    def recipe_name(self) -> str:
         return str(self.recipe.get("name") or self.name)
+
+    @property
+    def drawing(self) -> str:
+        """Return the image that the run draws and its method, as "12-squares, drawn by GRPO"; "" for another task."""
+        image = self.table("task").get("image")
+        if self.table("task").get("name") != "drawing" or not isinstance(image, str):
+            return ""
+        method = METHODS.get(str(self.table("hindsight").get("method", "grpo")), "an unknown method")
+        return f"{display_text(image, 60)}, drawn by {method}"
+
+    @property
+    def so_far(self) -> str:
+        """Say in a sentence what a run is doing that has no step yet, or that goes on; "" for one that has ended."""
+        if self.state == "not begun":
+            return "No step has ended yet: the run was stopped, or has not begun."
+        if self.state != "running":
+            return ""
+        if self.steps > 0:
+            done = self.max_steps is not None and self.steps >= self.max_steps
+            rest = "it answers the held-out problems again" if done else f"step {self.steps + 1:,} is under way"
+            return f"The run goes on: {rest}. This page shows it as it was when it was made."
+        if self.answers["before"]:
+            return "The run has just begun: the held-out problems are answered, and its first step is under way."
+        return "The run has just begun: it answers the held-out problems, before its first step."
 
     @property
     def model_name(self) -> str:
@@ -80,9 +115,17 @@ class RunData:
         return bool(self.notes or self.tripwire or self.reward_failure or self.warnings)
 
     @property
+    def steps_text(self) -> str:
+        """Return how many steps are done, as "5 of 20"; of a run that stops at a reward, "5 of at most 250"."""
+        at_most = "at most " if self.table("budget").get("stop_at_reward") is not None else ""
+        return f"{format_whole(self.steps)} of {at_most}{format_whole(self.max_steps)}"
+
+    @property
     def duration(self) -> str:
-        """Return how long all steps took together, in minutes or hours."""
+        """Return how long all steps took together, in seconds, minutes or hours."""
         seconds = sum(min(max(row.get("step_time", 0.0), 0.0), 1e9) for row in self.metrics)
+        if seconds < 60:
+            return f"{format_number(seconds, 2)} s"
         return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min"
 
     @functools.cached_property
