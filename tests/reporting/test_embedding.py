@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import gzip
+import io
 import json
 import re
 import struct
@@ -11,12 +14,16 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 from refusals import refused
 
 from grpo_colab import Recipe, Run
 from grpo_colab.reporting.embedding import embed, embed_text, points
 from grpo_colab.reporting.embedding.embedding import OURS
+from grpo_colab.reporting.embedding.map import draw_map, remove_overlaps, render_map
 from grpo_colab.utils import files
 
 STORIES = (
@@ -273,6 +280,79 @@ def test_a_run_without_its_evaluation_or_of_another_task(run: Run, tmp_path: Pat
     with refused(problem="so it is no run folder", snapshot=False):
         embed(run=tmp_path, n=5)
     assert not (tmp_path / "other").exists()
+
+
+# --- the map
+
+
+def map_data(page: str) -> dict[str, Any]:
+    """What the map's script gets."""
+    (packed,) = re.findall(r'id="data">([^<]*)<', page)
+    found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(packed)))
+    return found
+
+
+def columns_of(answers: list[str], **more: list[Any]) -> dict[str, dict[str, Any]]:
+    """The columns of a map of problems with these answers, by their names."""
+    count = len(answers)
+    given: dict[str, list[Any]] = {"split": ["train"] * count, "answer": answers, **more}
+    page = render_map("x: y", [], given | {"question": ["?"] * count}, np.zeros((count, 2)), [], [])
+    return {column["name"]: column for column in map_data(page)["columns"]}
+
+
+def test_answers_of_any_kind_have_colours_that_tell_them_apart() -> None:
+    numbers = columns_of([str(n**5) for n in range(50)])["answer"]
+    assert (numbers["kind"], numbers["scale"]["ranked"]) == ("number", True)  # else all but the largest are one colour
+    few = columns_of(["1", "2", "3"] * 9)["answer"]
+    assert few["scale"] == {"colours": "amount", "low": 1, "high": 3, "ranked": False}
+    choices = columns_of(["B", "A", "C", "A"])["answer"]
+    assert (choices["kind"], choices["classes"]) == ("class", ["A", "B", "C"])
+    many = columns_of([f"city {n % 20}" for n in range(45)])["answer"]
+    assert (many["kind"], many["classes"]) == ("class", [f"city {n}" for n in (0, 1, 2, 3, 4, 5)])
+    assert columns_of([f"city {n}" for n in range(45)])["answer"]["kind"] == "text"  # none comes twice
+    assert columns_of(["nan", "inf", "1e999", "7"] * 3)["answer"]["kind"] == "class"
+    assert columns_of(["7"] * 3, change=[-0.5, None, 1.0])["change"]["scale"]["colours"] == "change"
+
+
+def test_the_mouse_is_told_the_answer_and_the_steps(run: Run, tmp_path: Path) -> None:
+    embed(run=run.path, n=20, out=tmp_path / "out")
+    rows, hover = (
+        read(tmp_path / "out" / "metadata.tsv"),
+        map_data((tmp_path / "out" / "map.html").read_text())["hover"],
+    )
+    for row, told in zip(rows, hover, strict=True):
+        text = told.replace("<br>", " ")
+        assert text.startswith(row["question"].split(".")[0])
+        steps = f"{row['steps']} step{'' if row['steps'] == '1' else 's'}"
+        assert f"answer {row['answer']}, {steps}, of {row['split']}" in text
+    assert "right before 25.0 %, right after 75.0 %" in hover[0].replace("<br>", " ")
+
+
+DARK, LIGHT = (0x3B, 0x52, 0x8B), (0xDD, 0xE3, 0x18)
+
+
+def test_the_page_and_the_picture_have_the_same_scale() -> None:
+    """A few steps are dark in both; in the picture, the points with a few are on the left."""
+    columns = {"split": ["train"] * 2, "steps": [1, 8], "answer": ["7"] * 2, "length": [1, 2], "question": ["?"] * 2}
+    picture = Image.open(io.BytesIO(draw_map("x", columns, np.array([[-1.0, 0.0], [1.0, 0.0]]), [])))
+    pixels = np.array(picture.convert("RGB"))
+    few, many = (np.flatnonzero((pixels == colour).all(axis=2).any(axis=0))[0] for colour in (DARK, LIGHT))
+    assert few < many  # the first column of pixels of each: the scale itself is on the right of all points
+    page = render_map("x: y", [], columns, np.zeros((2, 2)), [], [])
+    scale = map_data(page)["scales"]["amount"]
+    assert (scale[0], scale[-1]) == ([0, "#3b528b"], [1, "#dde318"])
+
+
+def test_no_word_of_the_picture_is_written_over_another() -> None:
+    """Of two in one place the first stays: that of more problems."""
+    figure = Figure(figsize=(7, 7))
+    axes = figure.subplots()
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    words = [axes.text(0.5, 0.5 + n / 200, word) for n, word in enumerate(("apples", "pears"))]
+    words.append(axes.text(0.1, 0.1, "plums"))
+    figure.draw_without_rendering()
+    remove_overlaps(words)
+    assert [text.get_text() for text in axes.texts] == ["apples", "plums"]
 
 
 # --- settings

@@ -27,7 +27,7 @@ from grpo_colab.recipe.trust import check_trust
 from grpo_colab.reporting.embedding import map as problem_map
 from grpo_colab.reporting.embedding import points
 from grpo_colab.reporting.embedding.screen import embed_lines, phases
-from grpo_colab.reporting.page.html import display_text
+from grpo_colab.reporting.page.html import display_text, readable
 from grpo_colab.runs.run import Run
 from grpo_colab.tasks import TASKS, Problem, Task, load_task, task_options
 from grpo_colab.tasks.conversations import distinct_parts, prompt_key
@@ -178,8 +178,9 @@ def _contents(
     tensor = {"tensorName": "questions", "tensorShape": list(vectors.shape)}
     config = {"embeddings": [{**tensor, "tensorPath": "vectors.tsv", "metadataPath": "metadata.tsv"}]}
     pairs = {key: [row[key] for row in found.duplicates] for key in ("similarity", "test", "train")}
-    title = f"{found.task}: {sum(found.counts.values()):,} questions"
-    lines = embed_lines(found)
+    name = readable(found.task)
+    title = f"{name}: {sum(found.counts.values()):,} questions"
+    lines = embed_lines(found, name)
     return {
         "projector_config.json": json.dumps(config, indent=2) + "\n",
         "projector_config.pbtxt": PBTXT,

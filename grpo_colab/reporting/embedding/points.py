@@ -126,7 +126,8 @@ def find_topics(places: Any, words: Any, names: Sequence[str]) -> list[tuple[flo
     """Return a topic (x, y, word) per dense place of a map: the middle of its upper edge, and its most telling word.
 
     `words` and `names` are those of `tfidf`. A place without a telling word has no topic, and a word that several
-    places share is given once. The list is empty for fewer than 100 places, and where `names` is empty.
+    places share is given once. The biggest place comes first. The list is empty for fewer than 100 places, and where
+    `names` is empty.
     """
     import numpy as np
     from sklearn.cluster import HDBSCAN
@@ -136,7 +137,8 @@ def find_topics(places: Any, words: Any, names: Sequence[str]) -> list[tuple[flo
     group_of = HDBSCAN(min_cluster_size=max(10, len(places) // 150), min_samples=5, copy=True).fit_predict(places)
     overall = words.mean(axis=0)
     found: dict[str, tuple[float, float, str]] = {}
-    for group in range(group_of.max() + 1):
+    groups, sizes = np.unique(group_of[group_of >= 0], return_counts=True)
+    for group in groups[np.argsort(-sizes, kind="stable")]:  # the biggest first: on a small map it keeps its word
         own = np.asarray(words[group_of == group].mean(axis=0) - overall).ravel()
         (x, _), (_, y) = np.quantile(places[group_of == group], (0.5, 0.95), axis=0)
         if own.max() > TELLING:

@@ -59,14 +59,16 @@ def embed_text(found: Embedding, shown_pairs: int = 10) -> str:
     see = (
         f"In TensorBoard: tensorboard --logdir {on_one_line(quote(found.path))}, then http://localhost:6006/#projector"
     )
-    return printable("\n".join([*embed_lines(found), *pairs, f"In {on_one_line(found.path)}:", *listed, see]))
+    return printable(
+        "\n".join([*embed_lines(found, found.task), *pairs, f"In {on_one_line(found.path)}:", *listed, see])
+    )
 
 
-def embed_lines(found: Embedding) -> list[str]:
-    """Return what was embedded, how, and what was found, a sentence per line."""
-    counts = " and ".join(f"{count:,} {name}" for name, count in found.counts.items())
+def embed_lines(found: Embedding, name: str) -> list[str]:
+    """Return what was embedded, how, and what was found, a sentence per line. `name` is what they call the task."""
+    counts = " and ".join(f"{count:,} {split}" for split, count in found.counts.items())
     lines = [
-        f"{found.task}: {counts} problems in {found.dimensions} dimensions by {found.embedder}.",
+        f"{name}: {counts} problems in {found.dimensions} dimensions by {found.embedder}.",
         f"Laid out in two by {found.layout}: neighbours on the map are alike, distances between groups mean little.",
         f"{len(found.duplicates):,} of the {found.counts['test']:,} test problems nearly repeat a training problem: of "
         f"their runs of three words, numbers aside, half or more are the same (a cosine of {points.ALIKE:g} or more).",
