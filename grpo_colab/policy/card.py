@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.rewards.graders import lenient_words
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.tasks.gsm8k import HUB_NAME
+from grpo_colab.tasks.names import parse_task
 from grpo_colab.text import on_one_line
 from grpo_colab.utils import files, hub
 
@@ -34,7 +36,7 @@ The recipe: {{ description }}.
 {% if sides %}
 {{ asked }}:
 
-| | accuracy | 95 % interval | by the last number alone |
+| | accuracy | 95 % interval | {{ lenient_words }} |
 |---|---|---|---|
 {% for side in sides -%}
 | {{ side.name }} | {{ side.accuracy }} | {{ side.interval }} | {{ side.lenient }} |
@@ -148,6 +150,7 @@ def model_card(recipe: Recipe, evaluation: Mapping[str, Any] | None = None) -> s
         settings=list(_settings(recipe)),
         versions=", ".join(_versions()),
         system_prompt="\n".join(f"    {on_one_line(line)}" for line in system_prompt.splitlines()),
+        lenient_words=lenient_words(recipe.task),
         **_result(evaluation),
     )
     return str(card).rstrip() + "\n"
@@ -178,7 +181,7 @@ def _data(recipe: Recipe) -> str:
     source = f", {_code(Path(str(path)).name)}" if path else ""
     if name == "gsm8k" and not path:
         source = f", [{HUB_NAME}](https://huggingface.co/datasets/{HUB_NAME})"
-    return f"the task {_code(name)}{source}"
+    return f"the task {_code(parse_task(name).label)}{source}"
 
 
 def _settings(recipe: Recipe) -> list[tuple[str, str]]:
@@ -217,7 +220,7 @@ def _result(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
                 "name": name,
                 "accuracy": f"{side['accuracy']:.1%}",
                 "interval": f"{low:.1%} to {high:.1%}",
-                "lenient": f"{side['lenient_accuracy']:.1%}",
+                "lenient": "" if side["lenient_accuracy"] is None else f"{side['lenient_accuracy']:.1%}",
             }
         )
     paired = evaluation["paired"]

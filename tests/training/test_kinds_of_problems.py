@@ -67,6 +67,10 @@ def test_a_kind_of_problems_goes_through_everything(name: str, tmp_path: Path) -
     assert len(logged) == 8
     page = Path(report([str(run.path)])).read_text()
     assert "Held-out accuracy" in page
+    assert task.grader.lenient in page
+    card = (run.adapter / "README.md").read_text()
+    assert task.grader.lenient in card
+    assert str(PROBLEMS) not in card
     # the run's own rewards, by its own task, pay again what they have paid
     scores = score(run.path, default_rewards(run.path))
     assert len(scores.rows) == 8

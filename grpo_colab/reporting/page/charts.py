@@ -87,7 +87,7 @@ CHARTS: Final = (
 )
 STEP_PARTS: Final = {"time/generation_s": "generation", "time/reward_s": "rewards", "time/update_s": "update"}
 # Column of the accuracy chart's table -> field of a Side.
-RATES: Final = {"right": "accuracy", "low": "low", "high": "high", "last number": "lenient"}
+RATES: Final = {"right": "accuracy", "low": "low", "high": "high", "leniently": "lenient"}
 # Metrics with a chart of their own below, and those that say nothing in one.
 KNOWN: Final = re.compile(
     r"step|epoch|reward|reward_std|reward/(max|min)|frac_reward_zero_std|step_time|sample_time|time/(generation|reward|update)_s|verdict/.*"
@@ -281,7 +281,7 @@ def _accuracy_chart(run: RunData) -> Figure | None:
     lenient: dict[str, Any] = {
         "x": [step for step, (_, side) in points.items() if side.lenient is not None],
         "y": [side.lenient for side in sides if side.lenient is not None],
-        "name": "by the last number alone",
+        "name": run.lenient_words,
         "mode": "markers",
         "marker": {"size": 19, "symbol": "diamond-open", "color": "#d55e00", "line": {"width": 2}},
     }

@@ -97,6 +97,13 @@ class RunData:
         return "The run has just begun: it answers the held-out problems, before its first step."
 
     @property
+    def lenient_words(self) -> str:
+        """Return in words what the lenient accuracy looks at, such as "by the last number alone"."""
+        from grpo_colab.rewards.graders import lenient_words
+
+        return lenient_words(self.table("task"))
+
+    @property
     def model_name(self) -> str:
         return str(self.table("model").get("model_name") or "an unknown model")
 

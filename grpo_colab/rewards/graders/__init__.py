@@ -9,6 +9,6 @@ function of the user's. `settings` makes and checks them. To add a kind, write a
 from __future__ import annotations
 
 from grpo_colab.rewards.graders.grader import Grader
-from grpo_colab.rewards.graders.settings import KINDS, grader_settings, make_grader
+from grpo_colab.rewards.graders.settings import KINDS, grader_settings, lenient_words, make_grader
 
-__all__ = ["KINDS", "Grader", "grader_settings", "make_grader"]
+__all__ = ["KINDS", "Grader", "grader_settings", "lenient_words", "make_grader"]

@@ -125,6 +125,12 @@ def grader_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
+def lenient_words(task: Mapping[str, Any]) -> str:
+    """Return in words what the lenient accuracy of a [task] table's answers looks at; "leniently" for unknown kinds."""
+    kind = KINDS.get(str(task.get("answer", "number")))
+    return "leniently" if kind is None or task.get("grader") else kind.lenient
+
+
 def check_tag(setting: str, name: object) -> None:
     """Raise SettingError for what is no name of a tag."""
     good = isinstance(name, str) and re.fullmatch(TAG_NAME, name) is not None
