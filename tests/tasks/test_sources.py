@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from refusals import refused
 
@@ -90,6 +90,8 @@ def test_every_format_holds_the_same_rows(name: str, tmp_path: Path) -> None:
     assert [one.question for one in task.problems("test")] == [one.question for one in reference.problems("test")]
 
 
+# Files are written: nothing may hang on how fast that is.
+UNHURRIED = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False) | WORDS,
@@ -98,6 +100,7 @@ VALUES = st.recursive(
 )
 
 
+@UNHURRIED
 @given(st.lists(st.dictionaries(WORDS, VALUES, max_size=4), min_size=1, max_size=6), st.sampled_from([None, 0, 3]))
 def test_any_rows_in_json_are_what_json_says_and_where_they_stand(rows: list[Any], indent: int | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -112,6 +115,7 @@ def test_any_rows_in_json_are_what_json_says_and_where_they_stand(rows: list[Any
                 assert all(lines[int(place.rpartition(":")[2]) - 1].lstrip().startswith("{") for place, _ in placed)
 
 
+@UNHURRIED
 @given(st.lists(st.tuples(WORDS, WORDS.filter(str.strip)), max_size=6), st.sampled_from(",;\t|"))
 def test_any_table_is_what_its_writer_wrote(cells: list[tuple[str, str]], sign: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
