@@ -11,6 +11,7 @@ from marks import long_but
 from grpo_colab import Recipe, train
 from grpo_colab.evaluation.scoring import default_rewards, score
 from grpo_colab.reporting import report
+from grpo_colab.rewards.audit import Example, audit
 
 pytestmark = pytest.mark.stack
 PROBLEMS = Path(__file__).parents[1] / "data" / "problems"
@@ -71,6 +72,11 @@ def test_a_kind_of_problems_goes_through_everything(name: str, tmp_path: Path) -
     card = (run.adapter / "README.md").read_text()
     assert task.grader.lenient in card
     assert str(PROBLEMS) not in card
+    # its reward is attacked with answers of its own kind
+    correctness = recipe.reward_functions()[0]
+    examples = [Example(problem.question, problem.answer, problem.columns) for problem in task.problems("train")]
+    found = audit(correctness, time_limit_s=10.0, examples=examples)
+    assert found.ok, found.text(True)
     # the run's own rewards, by its own task, pay again what they have paid
     scores = score(run.path, default_rewards(run.path))
     assert len(scores.rows) == 8
