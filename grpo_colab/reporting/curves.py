@@ -100,6 +100,7 @@ def _plot_reward(axes: Axes, metrics: Metrics, brief: bool = False) -> None:
     label = "sum" if brief else "weighted sum of the rewards"
     axes.plot(steps, trend(reward), color=COLOURS[0], linewidth=2.2, label=label)
     axes.set(title="Reward", xlabel="step")
+    axes.ticklabel_format(axis="y", style="plain", useOffset=False)  # a person reads 80000, not 8 and "1e4" above
 
 
 def _plot_parts(axes: Axes, metrics: Metrics, weights: Sequence[float] = ()) -> None:

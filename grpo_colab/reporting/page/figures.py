@@ -181,4 +181,4 @@ def describe_ends(rows: Sequence[Row], key: str, label: str, percent: bool = Fal
 
 
 def _format(value: float, percent: bool) -> str:
-    return f"{format_number(100 * value)} %" if percent else format_number(value)
+    return f"{format_number(100 * value)}\u00a0%" if percent else format_number(value)
