@@ -267,6 +267,8 @@ def _read_as(task: Task, problem: Problem) -> str:
     """Return the gold answer as the evaluation reads it, such as a number, or the letter of a choice."""
     if type(task).grade is not Task.grade:
         return problem.answer
+    if task.grader.kind == "choice":  # whose label is in the prompt only where the row has choices of its own
+        return str(task.grader.golden_answer(problem.answer, problem.columns))
     return str(task.grader.read_gold(problem.answer, problem.columns))
 
 

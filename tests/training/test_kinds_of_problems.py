@@ -75,8 +75,9 @@ def test_a_kind_of_problems_goes_through_everything(name: str, tmp_path: Path) -
     # its reward is attacked with answers of its own kind
     correctness = recipe.reward_functions()[0]
     examples = [Example(problem.question, problem.answer, problem.columns) for problem in task.problems("train")]
-    found = audit(correctness, time_limit_s=10.0, examples=examples)
-    assert found.ok, found.text(True)
+    if task.locale == "en":  # the audit's own numbers are in English
+        found = audit(correctness, time_limit_s=10.0, examples=examples)
+        assert found.ok, found.text(True)
     # the run's own rewards, by its own task, pay again what they have paid
     scores = score(run.path, default_rewards(run.path))
     assert len(scores.rows) == 8

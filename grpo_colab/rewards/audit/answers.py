@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from grpo_colab.rewards.grading import gold_number
+from grpo_colab.rewards.grading import ANSWER_TAG, BOXED, HASH, gold_number
 
 MOST_LABELS: Final = 20  # different golds, beyond which they are no options
 MOST_PROBLEMS: Final = 6  # that are made of examples
@@ -191,6 +191,42 @@ def declared_kind(function: Callable[..., Any]) -> str | None:
     declared += [getattr(one, "kind", None) for one in settings] if isinstance(settings, tuple) else []
     known = {*ANSWERS, *KIND_OF}
     return next((kind for kind in declared if isinstance(kind, str) and kind in known), None)
+
+
+def declared_style(function: Callable[..., Any]) -> dict[str, Any] | None:
+    """Return the style of answers with the tags that a function's settings name; None where they name none.
+
+    A reward of this package has a grader with `answer_in` and `reasoning_tag`, or the four tags of a format.
+    """
+    while isinstance(function, partial):
+        function = function.func
+    settings = getattr(function, "settings", ())
+    for one in settings if isinstance(settings, tuple) else ():
+        tags = one if _are_tags(one) else _tags_of(one)
+        if tags:
+            opened, closed, answer_opened, answer_closed = tags
+            return {
+                "name": f"{opened} and {answer_opened}",
+                "reasoning": [f"{opened}\n", f"\n{closed}\n"],
+                "answer": [f"{answer_opened}\n", f"\n{answer_closed}"],
+            }
+    return None
+
+
+def _are_tags(value: object) -> bool:
+    """Tell whether a setting is four tags."""
+    return (
+        isinstance(value, tuple) and len(value) == 4 and all(isinstance(tag, str) and tag[:1] == "<" for tag in value)
+    )
+
+
+def _tags_of(grader: object) -> tuple[str, str, str, str] | None:
+    """Return the four tags that a grader looks for; None for what is no grader, and for answers in no tag."""
+    place, reasoning = getattr(grader, "answer_in", None), getattr(grader, "reasoning_tag", None)
+    if not isinstance(place, str) or not isinstance(reasoning, str) or place in (BOXED, HASH):
+        return None
+    answer = "answer" if place == ANSWER_TAG else place
+    return f"<{reasoning}>", f"</{reasoning}>", f"<{answer}>", f"</{answer}>"
 
 
 def hinted_kind(function: Callable[..., Any], columns: Sequence[str]) -> str | None:

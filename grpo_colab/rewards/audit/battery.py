@@ -23,17 +23,23 @@ _WORD: Final = re.compile(r"\[(/?[a-z]+)\]")
 class Battery:
     """The cases for one kind of `answers`. `column` is the name of the gold's column, which some cheats quote.
 
-    `data` holds the shared file and the kind's own, and `styles` the styles of both. The cases in it have their group.
-    `examples` are of the person's own data: the problems are made of them where they have two golds or more, but for
-    numbers and code, whose own problems are for every function.
+    `data` holds the shared file and the kind's own, and `styles` the styles of both, after `style`, the function's own.
+    The cases in it have their group. `examples` are of the person's own data: the problems are made of them where they
+    have two golds or more, but for numbers and code, whose own problems are for every function.
     """
 
-    def __init__(self, column: str, answers: str = "number", examples: Sequence[Example] = ()) -> None:
+    def __init__(
+        self, column: str, answers: str = "number", examples: Sequence[Example] = (), style: Style | None = None
+    ) -> None:
         shared, own = _read("battery.toml"), _read(f"answers/{answers}.toml")
         self.data: dict[str, Any] = {**shared, **own}
         for which in ("cheat", "right"):
             self.data[which] = _in_groups([*shared.get(which, ()), *own.get(which, ())])
-        self.styles: list[Style] = [*shared["style"], *own.get("style", ())]
+        known = [*shared["style"], *own.get("style", ())]
+        is_new = style is not None and all(
+            style["answer"] != one["answer"] or style["reasoning"] != one["reasoning"] for one in known
+        )
+        self.styles: list[Style] = [style, *known] if style is not None and is_new else known
         self.column, self.answers = column, answers
         theirs = problems_of(answers, examples)
         if theirs and answers in ("choice", "text", "json"):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from grpo_colab.rewards import get_correctness_reward, get_strict_format_reward
 from grpo_colab.rewards.audit import Audit, Example, audit
 from grpo_colab.rewards.audit.answers import ANSWERS, WORDS, kind_of_golds
 from grpo_colab.rewards.audit.battery import Battery
@@ -336,3 +337,17 @@ def test_golds_that_are_none(arguments: list[str], said: str, tmp_path: Path, cl
     done = cli("audit", "correctness", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [
+        get_correctness_reward("SOLUTION", answer="text", reasoning_tag="thoughts"),
+        get_strict_format_reward("thoughts", "SOLUTION"),
+    ],
+    ids=["an answer", "a format"],
+)
+def test_tags_of_ones_own_are_those_that_a_reward_names(reward: Any) -> None:
+    found = audit(reward, time_limit_s=10.0)
+    assert found.ok, found.text(True)
+    assert found.style == "<thoughts> and <SOLUTION>"
