@@ -192,7 +192,7 @@ def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
 
     The hub's file is downloaded to the hub's cache. An adapter has no config.json. Where `adapters` are allowed, the
     configuration of its base model is returned; an adapter on an adapter is not followed. Raises CannotEstimate where
-    there is no configuration that can be read.
+    there is no configuration that can be read, and SettingError for the path of a folder that does not exist.
     """
     name, folder = recipe.model["model_name"], Path(recipe.model_path)
     file, adapter = folder / "config.json", folder / "adapter_config.json"
@@ -215,7 +215,7 @@ def configuration(recipe: Recipe, adapters: bool = True) -> dict[str, Any]:
         for key, value in read.items():
             if re.fullmatch(COUNTS, key) and isinstance(value, int) and value > MOST_MODULES:
                 raise ValueError(f"{key} = {value} is more than any model has")
-    except CannotEstimate:
+    except SettingError:  # it names the setting itself
         raise
     except (OSError, ValueError, RecursionError) as error:
         if hub.is_gated(error):

@@ -65,6 +65,7 @@ from grpo_colab.tasks.names import parse_task
 from grpo_colab.tasks.own_tasks import columns_of
 from grpo_colab.tasks.sources import RunFiles, run_name, run_text
 from grpo_colab.text import masked
+from grpo_colab.utils.hub import need_folder
 
 __all__ = ["DEFAULT_PRESET", "DRAWING_TABLES", "TABLES", "Recipe", "preset_names"]
 
@@ -133,6 +134,8 @@ class Recipe(Table):
         if Path(source).suffix == ".toml":
             recipe._run_files = Path(source).parent
         recipe._keep_functions(given_rewards(overrides.get("rewards", {})).functions)
+        if Path(source).name != "recipe.toml":  # that of a run is read where its model is gone, too, as for a report
+            need_folder(recipe.model["model_name"])
         recipe._check_across_tables()
         return recipe.with_user_overrides(overrides)
 

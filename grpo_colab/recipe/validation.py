@@ -30,7 +30,6 @@ from grpo_colab.tasks import TASKS, task_class, unpayable_rewards
 from grpo_colab.tasks.names import OTHER_NAMES, parse_task
 from grpo_colab.text import masked
 from grpo_colab.utils.files import check_name, expanded, is_folder, read_bytes
-from grpo_colab.utils.hub import is_local
 
 # Settings that are texts even if they look like a number, as a commit may.
 ALWAYS_TEXT = ("model_name", "revision", "token")
@@ -66,7 +65,9 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
     model, lora, grpo = tables["model"], tables["lora"], tables["grpo"]
     task = checked_task(tables["task"], seed=grpo.setdefault("seed", 42))
     lora.setdefault("random_state", grpo["seed"])
-    model["model_name"] = _checked_model(model["model_name"])
+    folder = expanded(model["model_name"])
+    if is_folder(folder):
+        model["model_name"] = str(folder.absolute())
     if template is not None:
         model[CHAT_TEMPLATE] = _checked_chat_template(template)
     grpo.setdefault("max_completion_length", 512)  # TRL's own default, made visible
@@ -214,24 +215,6 @@ def _checked_chat_template(given: Any) -> str:
         problem = "has what looks like a secret, and a run writes it to its folder"
         raise SettingError(problem, remedy="take that out of the file", **named)
     return text
-
-
-def _checked_model(name: str) -> str:
-    """Return a model's name on the hub unchanged, and the absolute path of its folder where it is one.
-
-    Raises SettingError for the path of a folder that does not exist. The hub would not be asked for it: see `is_local`.
-    """
-    folder = expanded(name)
-    if is_folder(folder):
-        return str(folder.absolute())
-    if is_local(name):
-        raise SettingError(
-            "there is no such folder",
-            setting="model.model_name",
-            value=name,
-            remedy="write a folder with the model's weights and config.json, or a name on the hub, as owner/model",
-        )
-    return name
 
 
 def _check_grpo(grpo: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from grpo_colab.errors import one_line
+from grpo_colab.errors import SettingError, one_line
 from grpo_colab.utils import files
 
 
@@ -16,19 +16,29 @@ def is_local(name: str) -> bool:
     return files.is_folder(name) or name[:1] in (".", "/", "~") or name.count("/") > 1 or "\\" in name
 
 
+def need_folder(name: str) -> None:
+    """Raise SettingError for a model's name that is the path of a folder which does not exist."""
+    if is_local(name) and not files.is_folder(files.expanded(name)):
+        raise SettingError(
+            "there is no such folder",
+            setting="model.model_name",
+            value=name,
+            remedy="write a folder with the model's weights and config.json, or a name on the hub, as owner/model",
+        )
+
+
 def check_hub(name: str) -> None:
     """Ask the hub once for the model `name`, and raise OSError when it does not answer or has an error of its own.
 
     A loader would ask a dozen times and wait a minute each time. Nothing is asked for a folder, for a model whose
     `config.json` is in the hub's cache, or in the hub's offline mode.
 
-    Raises OSError also for the name of a folder that does not exist. The hub is never asked for that: the name may be
+    Raises SettingError for the path of a folder that does not exist. The hub is never asked for that: the name may be
     private, or belong to somebody else's model there. All other refusals of the hub are left to the loader to report.
     """
     from huggingface_hub import try_to_load_from_cache
 
-    if is_local(name) and not files.is_folder(name):
-        raise FileNotFoundError("there is no such folder")
+    need_folder(name)
     if files.is_folder(name) or isinstance(try_to_load_from_cache(name, "config.json"), str):
         return
     ask_hub(name, "config.json")
@@ -61,8 +71,10 @@ def is_gated(error: Exception) -> bool:
 def not_loaded(name: str, error: Exception) -> dict[str, Any]:
     """Return the fields of the SettingError for a model that could not be loaded: problem, setting, value and remedy.
 
-    For a gated model the remedy says how to get access. Nothing is raised.
+    For a gated model the remedy says how to get access. A SettingError says it itself. Nothing is raised.
     """
+    if isinstance(error, SettingError):
+        return {"problem": error.problem, "setting": error.setting, "value": name, "remedy": error.remedy}
     if is_gated(error):
         problem = "is gated"
         remedy = (

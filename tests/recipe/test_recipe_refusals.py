@@ -261,6 +261,19 @@ def test_a_model_s_folder_that_is_not_there(name: str) -> None:
         Recipe.load(model={"model_name": name})
 
 
+def test_a_run_s_own_recipe_is_read_where_its_model_is_gone(tmp_path: Path) -> None:
+    """A report and a map of the problems need no model; to go on with the run is refused by whoever loads it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    text = Recipe.load(model={"model_name": str(folder)}).to_toml()
+    folder.rmdir()
+    for name in ("recipe.toml", "mine.toml"):
+        (tmp_path / name).write_text(text)
+    assert Recipe.load(tmp_path / "recipe.toml").model["model_name"] == str(folder)
+    with refused("model.model_name", str(folder), problem="there is no such folder"):
+        Recipe.load(tmp_path / "mine.toml")
+
+
 def test_a_file_without_a_preset_says_what_to_write(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[budget]\nmax_steps = 5\n")
