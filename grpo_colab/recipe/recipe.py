@@ -127,8 +127,8 @@ class Recipe(Table):
             need_table(table)
         read = read_tables(source)
         tables = merged(read, overrides)
-        if (name := name_with_data(source, read["name"], read["task"], tables["task"])) != read["name"]:
-            tables |= {"name": name, "description": ""}
+        name = name_with_data(source, read["name"], read["task"], tables["task"])
+        tables |= {} if name == read["name"] else {"name": name, "description": ""}
         recipe = cls(**checked_tables(tables))
         recipe._rewards_to_add = dict(tables["rewards"]) if tables.get("own_rewards") else None
         if Path(source).suffix == ".toml":
@@ -385,11 +385,7 @@ class Recipe(Table):
         return tables | {table: without_secrets(tables[table]) for table in PASSED_THROUGH if table in tables}
 
     def without_tokens(self, arguments: Iterable[str]) -> list[str]:
-        """Return a command's arguments as they may be written to a file.
-
-        An argument that has one of this recipe's secrets in it becomes "...". In all others, secrets of known forms are
-        replaced by dots.
-        """
+        """Return a command's arguments as they may be written: "..." for one that has one of this recipe's secrets."""
         tokens = [token for table in PASSED_THROUGH for _, token in secrets_in(getattr(self, table))]
         return ["..." if any(token in argument for token in tokens) else masked(argument) for argument in arguments]
 
