@@ -95,6 +95,10 @@ class Task(ABC):
         "soft_format": 0.5,
         "tag_count": 0.5,
     }
+    # A sentence on the held-out problems that a result on them has to say; empty where there is nothing to say.
+    held_out_note: ClassVar[str] = ""
+    # Held-out splits that are evaluated beside "test": what `problems` calls each, and some words on what is new in it.
+    further_splits: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
         self,
@@ -184,10 +188,10 @@ class Task(ABC):
 
     @abstractmethod
     def problems(self, split: str, n: int | None = None) -> list[Problem]:
-        """Return the first `n` problems of `split`, "train" or "test", in an order that the seed decides.
+        """Return the first `n` problems of `split`, in an order that the seed decides.
 
-        With n = None, return all of them; with fewer than `n`, those that there are. The tasks say which errors they
-        raise.
+        The split is "train", "test", or one of `further_splits`. With n = None, return all of them; with fewer than
+        `n`, those that there are. The tasks say which errors they raise.
         """
 
     def reward_columns(self) -> list[str]:

@@ -1,16 +1,46 @@
 """Word problems: disjoint splits, gold answers that follow from their steps, seeds that have nothing in common."""
 
 import doctest
+import hashlib
+import itertools
 import random
 import re
 from collections import Counter
 
 import pytest
 
-from grpo_colab.tasks import load_task, word_problems
-from grpo_colab.tasks.word_problems import WordProblems, make_problem, split_of
+from grpo_colab.rewards import call_reward, resolve_reward
+from grpo_colab.tasks import Problem, load_task, word_problems
+from grpo_colab.tasks.word_problems import DEFAULT_SIZES, NEW_STORIES, WordProblems, make_problem, split_of
+from grpo_colab.tiny.corpus import answered_problems
 
 SEEDS = (0, 1, 2, 7, 2**40)
+# What differs between two problems of one template.
+FILLED = {
+    "<name>": "|".join(word_problems.NAMES),
+    "<thing>": "|".join(word_problems.THINGS),
+    "<she>": "[Ss]?[Hh]e",
+    "<her>": "her|him",
+    "<number>": r"\d+",
+}
+
+
+def template_of(sentence: str) -> str:
+    """Return a sentence, or a whole question, without its names, things, pronouns and numbers."""
+    for kind, words in FILLED.items():
+        sentence = re.sub(rf"\b(?:{words})(?=s?\b)", kind, sentence)
+    return sentence
+
+
+def sentences_of(problem: Problem) -> list[str]:
+    """Return the templates of a question's sentences."""
+    return [template_of(sentence) for sentence in re.findall(r"[^.?]+[.?]", problem.question)]
+
+
+@pytest.fixture(scope="module")
+def known() -> list[Problem]:
+    """5,000 training problems and 1,000 of the test split, whose templates are all there are."""
+    return [*(make_problem("train", 0, n) for n in range(5000)), *(make_problem("test", 0, n) for n in range(1000))]
 
 
 def test_splits_are_disjoint_whatever_the_seed():
@@ -29,9 +59,10 @@ def test_a_split_does_not_depend_on_case_or_spacing():
     assert split_of("  " + question.upper().replace(" ", "\n\t ")) == "test"
 
 
-def test_the_answer_follows_from_the_steps_and_the_steps_from_the_question():
+@pytest.mark.parametrize("split", ["train", NEW_STORIES])
+def test_the_answer_follows_from_the_steps_and_the_steps_from_the_question(split):
     for index in range(3000):
-        problem = make_problem("train", 3, index)
+        problem = make_problem(split, 3, index)
         assert 1 <= len(problem.steps) <= 3
         value, numbers = None, []
         for step in problem.steps:
@@ -51,20 +82,65 @@ def test_the_example_in_the_header_is_real():
     assert doctest.testmod(word_problems).failed == 0
 
 
-def test_every_template_is_filled():
+@pytest.mark.parametrize("split", DEFAULT_SIZES)
+def test_every_template_is_filled(split):
     for index in range(500):
-        question = make_problem("test", 5, index).question
+        question = make_problem(split, 5, index).question
         assert not re.search(r"[{}]|None|\s\s", question)
         assert question.endswith("?")
 
 
-def test_same_arguments_same_problem():
-    assert make_problem("test", 4, 9) == make_problem("test", 4, 9)
+@pytest.mark.parametrize("split", DEFAULT_SIZES)
+def test_same_arguments_same_problem(split):
+    assert make_problem(split, 4, 9) == make_problem(split, 4, 9)
     random.seed(0)
-    first = WordProblems(seed=4).problems("train", 20)
+    first = WordProblems(seed=4).problems(split, 20)
     random.seed(1)
-    assert WordProblems(seed=4).problems("train", 20) == first
-    assert WordProblems(seed=4).problems("train", 30)[:20] == first
+    assert WordProblems(seed=4).problems(split, 20) == first
+    assert WordProblems(seed=4).problems(split, 30)[:20] == first
+
+
+@pytest.mark.parametrize(
+    ("split", "digest"),
+    [
+        ("train", "9e4748230a6a167e"),
+        ("test", "d10ef9d0a6a79d0f"),
+    ],
+)
+def test_the_problems_are_those_on_which_the_published_numbers_were_measured(split, digest):
+    """The digests are of the code before there was a third split."""
+    texts = [(one.question, one.answer, one.steps, one.source) for one in WordProblems().problems(split)]
+    assert hashlib.sha256(repr(texts).encode()).hexdigest()[:16] == digest
+
+
+def test_no_sentence_of_the_test_problems_is_new_as_their_note_says(known):
+    trained = {sentence for problem in known[:4096] for sentence in sentences_of(problem)}
+    assert all({*sentences_of(problem)} <= trained for problem in WordProblems().problems("test"))
+    assert "No sentence of these problems is new" in WordProblems.held_out_note
+
+
+def test_no_sentence_of_a_new_story_is_in_training_in_pre_training_or_in_the_test_problems(known):
+    pretraining = [problem for problem, _ in itertools.islice(answered_problems(0), 5000)]
+    known_sentences = {sentence for problem in (*known, *pretraining) for sentence in sentences_of(problem)}
+    new = {sentence for n in range(2000) for sentence in sentences_of(make_problem(NEW_STORIES, 0, n))}
+    assert not new & known_sentences
+    # every clause is drawn, so that this is all there is; a closing may have two sentences
+    assert len(new) == sum(len(re.findall(r"[.?]", text)) for made_of in word_problems.NEW for _, text in made_of)
+
+
+def test_new_stories_have_no_word_that_training_has_not(known):
+    """The tiny model has learnt no other words: it would fail for them, and not for the story."""
+    words = {word for problem in known[:5000] for word in re.findall(r"[A-Za-z']+", problem.question)}
+    for index in range(2000):
+        assert {*re.findall(r"[A-Za-z']+", make_problem(NEW_STORIES, 0, index).question)} <= words
+
+
+def test_no_two_splits_share_a_problem_whatever_the_seed():
+    new = {make_problem(NEW_STORIES, seed, index).question for seed in SEEDS for index in range(1000)}
+    assert len(new) > 4900
+    assert not new & {
+        make_problem(split, seed, n).question for split in ("train", "test") for seed in SEEDS for n in range(1000)
+    }
 
 
 @pytest.mark.parametrize("shift", [1, 2, 10])
@@ -86,15 +162,18 @@ def test_the_mix_of_lengths_and_operations():
 
 def test_default_sizes_and_unknown_splits():
     task = load_task("word_problems", seed=2)
-    assert (len(task.problems("train")), len(task.problems("test"))) == (4096, 256)
+    assert [len(task.problems(split)) for split in ("train", "test", NEW_STORIES)] == [4096, 256, 256]
     with pytest.raises(ValueError, match="validation"):
         task.problems("validation")
 
 
-def test_the_golden_completion_is_right_and_a_spoilt_one_wrong():
+@pytest.mark.parametrize("split", ["test", NEW_STORIES])
+def test_the_golden_completion_earns_full_marks_and_a_spoilt_one_is_wrong(split):
     task = WordProblems()
-    for problem in task.problems("test", 50):
+    for problem in task.problems(split, 50):
         golden = task.golden_completion(problem)
         assert task.grade(golden, problem).right
+        for name in task.default_rewards:
+            assert call_reward(resolve_reward(name), ["?"], [golden], [[]], {"answer": [problem.answer]}) == [1.0]
         wrong = golden.replace(f"\n{problem.answer}\n<", f"\n{int(problem.answer) + 1}\n<")
         assert not task.grade(wrong, problem).right
