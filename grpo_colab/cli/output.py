@@ -97,20 +97,25 @@ def json_text(value: Any) -> str:
 
 
 def evaluation_text(evaluation: dict[str, Any]) -> str:
-    """Return the four lines that `train` prints at its end, from the content of evaluation.json.
+    """Return the lines that `train` prints at its end, from the content of evaluation.json.
 
-    They have the task, the accuracy before and after with its 95 % interval, and the paired test. Raises KeyError where
-    `evaluation` lacks one of these.
+    These are the task, the accuracy before and after with its 95 % interval, the paired test, and the task's note; then
+    the same of each further split. Raises KeyError where `evaluation` lacks one of these other than the note.
     """
+    lines = [f"{evaluation['task']}, {counted(evaluation['n'], 'held-out problem')}, greedy:", *_accuracy(evaluation)]
+    if evaluation.get("note"):
+        lines.append(f"  {evaluation['note']}")
+    for split, found in evaluation.get("further", {}).items():
+        lines.append(f"{split}, {counted(found['n'], 'held-out problem')} {found['about']}, greedy:")
+        lines += _accuracy(found)
+    return "\n".join(lines)
 
-    def accuracy(name: str) -> str:
-        values = evaluation[name]
-        low, high = values["ci95"]
-        return f"{name:<7}{values['accuracy']:6.1%}  (95 % interval {low:.1%} to {high:.1%})"
 
-    paired = evaluation["paired"]
-    return (
-        f"{evaluation['task']}, {counted(evaluation['n'], 'held-out problem')}, greedy:\n"
-        f"  {accuracy('before')}\n  {accuracy('after')}\n"
-        f"  gained {paired['gained']}, lost {paired['lost']}, exact McNemar p = {paired['p_value']:.2g}"
-    )
+def _accuracy(found: dict[str, Any]) -> list[str]:
+    """Return three lines on the answers to one split: before, after, and the paired test."""
+    lines = []
+    for name in ("before", "after"):
+        low, high = found[name]["ci95"]
+        lines.append(f"  {name:<7}{found[name]['accuracy']:6.1%}  (95 % interval {low:.1%} to {high:.1%})")
+    paired = found["paired"]
+    return [*lines, f"  gained {paired['gained']}, lost {paired['lost']}, exact McNemar p = {paired['p_value']:.2g}"]

@@ -135,9 +135,9 @@ def describe_data(recipe: Recipe) -> DataSummary:
     SettingError for what is wrong with the data, as the training does.
     """
     task = recipe.load_task()
-    problems = {name: task.problems(name) for name in SPLITS}
+    problems = {name: task.problems(name) for name in (*SPLITS, *task.further_splits)}
     tokenizer = load_tokenizer(recipe, download=False)
-    for name in SPLITS:
+    for name in problems:
         check_prompts(recipe, task, problems[name][:MOST_MEASURED], tokenizer)
     asking = Asking.of(recipe)
 
@@ -176,13 +176,13 @@ def describe_data(recipe: Recipe) -> DataSummary:
 
 
 def data_notes(task: Task) -> list[str]:
-    """Return what a user should know of problems of their own before the training, in sentences; none for other tasks.
+    """Return what a user should know of the problems before the training, in sentences.
 
-    These are columns that were guessed, rows that are left out, and a warning of too few held-out problems. The
-    problems are read.
+    Of problems of their own, these are columns that were guessed, rows that are left out, and a warning of too few
+    held-out problems. The problems are read. Other tasks have a note on their held-out problems at most.
     """
     if not isinstance(task, Dataset):
-        return []
+        return [f"Held out: {task.held_out_note}"] if task.held_out_note else []
     columns = task.splits.columns
     notes = []
     if columns.guessed:

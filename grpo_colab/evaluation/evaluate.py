@@ -4,14 +4,17 @@ Both sides get the same problems, the same prompt and the same parser, and answe
 that are right where task.answer_in looks for them, by the grader of the rewards. `lenient_accuracy` takes the last
 number anywhere, so that a policy that only learns the format cannot pass for one that learns to reason. The intervals
 and the test are in statistics.py.
+
+Beside the recipe's own held-out problems, the policy is asked those of the task's further splits, which are new in
+other respects. Every split has answers, intervals and a test of its own. The recipe's own goes by the name OWN here.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluation.statistics import compare, summary
@@ -33,13 +36,17 @@ if TYPE_CHECKING:
 
 # Each side's answers in the run folder, one row per problem.
 BEFORE, AFTER = "evaluation-before.jsonl", "evaluation-after.jsonl"
+OWN: Final = ""  # the recipe's own held-out problems, among the splits that are evaluated
+
+Answers = Mapping[str, Sequence[AnswerRow]]  # split -> its answers of one side; OWN is always there
 
 
 def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     """Load a run's adapter anew, answer its held-out problems again, and compare with the answers before training.
 
     Returns the content of evaluation.json, and writes nothing to the run folder. Problems without an answer from before
-    training, and those whose prompts are too long, are left out. So is, with a line on stderr, a reward that is a
+    training, and those whose prompts are too long, are left out; in a folder of before, these are all of a further
+    split. So is, with a line on stderr, a reward that is a
     Python function, which the folder does not have. `trust_code` allows other people's code that the
     folder names to run. That code is named on stderr and remembered as trusted. Raises SettingError for a folder that
     is no run or has a link out of it, for a run without an adapter or without answers from before training, for code
@@ -53,7 +60,6 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     run = Run(path)
     check_no_links(run.path)
     recipe = run.recipe
-    answers_before = run.answers(BEFORE)
     if not (run.adapter / "adapter_config.json").is_file():
         raise run.error("there is no adapter in it yet")
     foreign_code = check_trust(recipe, trust_code)
@@ -66,16 +72,18 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     weights = {name: weight for name, weight in recipe.rewards.items() if name not in missing}
     recipe = recipe.model_copy(update={"rewards": weights})
     task = recipe.load_task()
-    # a problem whose line in the file is damaged has no earlier answer to be compared with
-    held_out = evaluation_problems(task, recipe)
-    answered = zip(held_out, find_answers(answers_before, held_out), strict=True)
-    problems = [problem for problem, row in answered if row is not None]
-    if not problems:
-        raise run.error(
-            f"no answers in {BEFORE} to the problems of its recipe, so there is nothing to compare with",
-            "train it from the beginning, with --out",
-        )
-    need_same_problems(run, answers_before, held_out)
+    asked = {}
+    for split, held_out in {OWN: evaluation_problems(task, recipe), **further_problems(task, recipe)}.items():
+        rows = run.answers(answers_file(BEFORE, split))
+        # a problem whose line in the file is damaged has no earlier answer to be compared with
+        answered = zip(held_out, find_answers(rows, held_out), strict=True)
+        asked[split] = [problem for problem, row in answered if row is not None]
+        if not asked[OWN]:
+            raise run.error(
+                f"no answers in {BEFORE} to the problems of its recipe, so there is nothing to compare with",
+                "train it from the beginning, with --out",
+            )
+        need_same_problems(run, rows, held_out)
     if "unsloth" in sys.modules:
         import_unsloth()
     else:
@@ -86,29 +94,68 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     name = recipe.model["model_name"]
     with stage(f"Loading {name} on {device.name}", remember=f"load {name}", ticking=True), library_lines_once():
         policy = load_policy(recipe, device, run.adapter)
-    problems = fitting_problems(policy, recipe, task, problems)
     at_once = answers_at_once(recipe, policy.model.config, device.free_bytes)
     step = (run.evaluation or {}).get("step", run.last_step)
-    before = [row for row in find_answers(answers_before, problems) if row is not None]
-    with stage(f"Answering {len(problems)} held-out problems", ticking=True) as shown:
-        after = answer(policy, recipe, task, problems, at_once, shown.update)
-    return comparison(recipe, before, after, step)
+    before, after = {}, {}
+    for split, answered_before in asked.items():
+        if not answered_before:
+            continue
+        problems = fitting_problems(policy, recipe, task, answered_before)
+        rows = run.answers(answers_file(BEFORE, split))
+        before[split] = [row for row in find_answers(rows, problems) if row is not None]
+        with stage(f"Answering {len(problems)} {held_out_problems(split)}", ticking=True) as shown:
+            after[split] = answer(policy, recipe, task, problems, at_once, shown.update)
+    return comparisons(recipe, task, before, after, step)
+
+
+def comparisons(recipe: Recipe, task: Task, before: Answers, after: Answers, step: int) -> dict[str, Any]:
+    """Return the content of evaluation.json, with the task's note, and its further splits under their names.
+
+    `before` and `after` have the same splits, and in each the same problems in the same order. `step` is that of the
+    adapter that answered after training. Nothing is written.
+    """
+    found = comparison(recipe, before[OWN], after[OWN], step)
+    if task.held_out_note and recipe.evaluation.split == "test":
+        found["note"] = task.held_out_note
+    for split in before:
+        if split != OWN:
+            sides = _compared(before[split], after[split])
+            found.setdefault("further", {})[split] = {"about": task.further_splits[split], **sides}
+    return found
 
 
 def comparison(recipe: Recipe, before: Sequence[AnswerRow], after: Sequence[AnswerRow], step: int) -> dict[str, Any]:
-    """Return the content of evaluation.json; `step` is the step of the adapter that answered after training.
+    """Return the content of evaluation.json for the recipe's own held-out problems.
 
-    `before[i]` and `after[i]` answer the same problem, and there is at least one. Nothing is written.
+    `step` is the step of the adapter that answered after training. `before[i]` and `after[i]` answer the same problem,
+    and there is at least one. Nothing is written.
     """
     return {
         "task": parse_task(recipe.task["name"]).label,
         "split": recipe.evaluation.split,
+        **_compared(before, after),
+        "step": step,
+    }
+
+
+def _compared(before: Sequence[AnswerRow], after: Sequence[AnswerRow]) -> dict[str, Any]:
+    """Return what evaluation.json says of the answers to one split: how many, both sides, and the paired test."""
+    return {
         "n": len(before),
         "before": summary(before),
         "after": summary(after),
         "paired": compare(before, after),
-        "step": step,
     }
+
+
+def answers_file(side: str, split: str = OWN) -> str:
+    """Return the name of the file with the answers of a side, BEFORE or AFTER, to a split."""
+    return side if split == OWN else side.replace(".jsonl", f"-{split}.jsonl")
+
+
+def held_out_problems(split: str) -> str:
+    """Return what the problems of a split are called on the screen."""
+    return "held-out problems" if split == OWN else f"held-out problems of {split}"
 
 
 def evaluation_problems(task: Task, recipe: Recipe) -> list[Problem]:
@@ -122,6 +169,17 @@ def evaluation_problems(task: Task, recipe: Recipe) -> list[Problem]:
             f"the task {task.name!r} has none in it", setting="evaluation.split", value=recipe.evaluation.split
         )
     return problems
+
+
+def further_problems(task: Task, recipe: Recipe) -> dict[str, list[Problem]]:
+    """Return the problems of the task's further splits that are not empty: evaluation.n of each, or all of fewer.
+
+    There are none for a recipe that evaluates on training problems.
+    """
+    if recipe.evaluation.split == "train":
+        return {}
+    found = {split: problems_of(task, split, recipe.evaluation.n) for split in task.further_splits}
+    return {split: problems for split, problems in found.items() if problems}
 
 
 def find_answers(rows: Sequence[AnswerRow], problems: Sequence[Problem]) -> list[AnswerRow | None]:

@@ -42,6 +42,9 @@ The recipe: {{ description }}.
 | {{ side.name }} | {{ side.accuracy }} | {{ side.interval }} | {{ side.lenient }} |
 {% endfor %}
 {{ paired }}
+{% for line in remarks %}
+{{ line }}
+{% endfor %}
 {% else %}
 Not evaluated.
 {% endif %}
@@ -223,6 +226,13 @@ def _result(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
                 "lenient": "" if side["lenient_accuracy"] is None else f"{side['lenient_accuracy']:.1%}",
             }
         )
+    remarks = [_plain(evaluation["note"])] if evaluation.get("note") else []
+    for split, found in evaluation.get("further", {}).items():
+        before, after = (_right(found[side]) for side in ("before", "after"))
+        remarks.append(
+            f"Of {found['n']:,} held-out problems of {_code(split)}, {_plain(found['about'])}: {before} before, "
+            f"{after} after."
+        )
     paired = evaluation["paired"]
     problems = "problem" if evaluation["n"] == 1 else "problems"
     return {
@@ -230,7 +240,14 @@ def _result(evaluation: Mapping[str, Any] | None) -> dict[str, Any]:
         "asked": f"{evaluation['n']:,} held-out {problems} of {_code(evaluation['task'])}, split "
         f"{_code(evaluation['split'])}, answered greedily, with the adapter after step {evaluation['step']}",
         "paired": f"Gained {paired['gained']}, lost {paired['lost']}; exact McNemar p = {paired['p_value']:.2g}.",
+        "remarks": remarks,
     }
+
+
+def _right(side: Mapping[str, Any]) -> str:
+    """Return one side's accuracy with its interval."""
+    low, high = side["ci95"]
+    return f"{side['accuracy']:.1%} ({low:.1%} to {high:.1%})"
 
 
 def _results(recipe: Recipe, evaluation: Mapping[str, Any] | None) -> list[Any] | None:

@@ -46,7 +46,7 @@ class CompletionRow(TypedDict):
 
 
 class AnswerRow(TypedDict):
-    """A line of evaluation-before.jsonl or evaluation-after.jsonl: one held-out problem."""
+    """A line of evaluation-before.jsonl or evaluation-after.jsonl, or of a further split's: one held-out problem."""
 
     question: str
     completion: str
@@ -235,6 +235,9 @@ def sound_evaluation(found: dict[str, Any] | None) -> dict[str, Any] | None:
         "before": _is_side,
         "after": _is_side,
         "paired": _is_test,
+        "note": _is_text,
+        "about": _is_text,
+        "further": _are_further,
     }
     return found if all(fits(found[key]) for key, fits in kinds.items() if key in found) else None
 
@@ -307,6 +310,18 @@ def _is_side(value: Any) -> bool:
     lenient = value.get("lenient_accuracy")
     shares = [value.get("accuracy", 0), 0 if lenient is None else lenient, *interval]
     return all(share(one) is not None for one in shares)
+
+
+def _are_further(value: Any) -> bool:
+    """Tell whether a value is "further" of evaluation.json: for each further split what the file has of its own."""
+    if not isinstance(value, dict):
+        return False
+    inside = [found for found in value.values() if isinstance(found, dict) and "further" not in found]
+    return len(inside) == len(value) and all(sound_evaluation(found) is not None for found in inside)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _is_test(value: Any) -> bool:

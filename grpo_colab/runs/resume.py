@@ -295,7 +295,8 @@ def keep_recipe(run: Run, recipe: Recipe) -> None:
     with writing_to(run):
         then, now = (_evaluation_settings(one) for one in (original, recipe))
         if then != now:
-            (run.path / "evaluation-before.jsonl").unlink(missing_ok=True)
+            for answers in run.path.glob("evaluation-before*.jsonl"):
+                answers.unlink()
         if recipe != original:
             files.write_text(run.path / "recipe.toml", recipe.to_toml())
 

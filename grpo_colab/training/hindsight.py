@@ -74,7 +74,7 @@ class HindsightLearner:
         adapter: `learn` continues from the checkpoint's. Imports Unsloth. Raises SettingError for what cannot work, and
         PretrainingStopped when a signal ended the pre-training.
         """
-        task, _, held_out = problems
+        task, held_out = problems.task, problems.held_out
         device = import_stack(recipe, task, phases)
         check_foreign_rewards(recipe, held_out, held_out)
         check_asking(recipe, device)

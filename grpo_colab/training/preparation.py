@@ -73,13 +73,14 @@ def check(recipe: Recipe) -> Problems:
         )
     task = recipe.load_task()
     problems = training_problems(task, recipe)
-    held_out = evaluate.evaluation_problems(task, recipe)
+    further = evaluate.further_problems(task, recipe)
+    found = Problems(task, problems, evaluate.evaluation_problems(task, recipe), further)
     for note in data_notes(task):
         info(note)
     if recipe.evaluation.split != "train":
-        need_separate_splits(task, problems, held_out)
-    check_data(recipe, task, problems, held_out)
-    return Problems(task, problems, held_out)
+        need_separate_splits(task, problems, found.all_held_out)
+    check_data(recipe, task, problems, found.all_held_out)
+    return found
 
 
 def prepare(
@@ -99,22 +100,24 @@ def prepare(
     it is a `dry_run`. Raises SettingError for what cannot work, PretrainingStopped when a signal ended the
     pre-training, and RewardError for a reward that breaks on a golden completion.
     """
-    task, problems, held_out = found
+    task, problems = found.task, found.training
     device = import_stack(recipe, task, phases)
     with library_lines_once():
         check_arguments(recipe, device)
-    check_foreign_rewards(recipe, problems, held_out)
+    check_foreign_rewards(recipe, problems, found.all_held_out)
 
     recipe, loading, batch_plan, planned = fit_to_device(recipe, device, loaded, resumed=run is not None)
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe, may_run_code=True)
-    check_prompts(recipe, task, [*problems, *held_out], with_chat_template(recipe, tokenizer))
+    check_prompts(recipe, task, [*problems, *found.all_held_out], with_chat_template(recipe, tokenizer))
     adapter = None
     if recipe.pretraining and not (loaded or dry_run):
         phases.begin("pre-training")
         adapter = pretrained(recipe, device, run)
     policy = policy_of(recipe, loading, device, loaded, adapter, phases)
     rows, longest = prompt_rows(policy, task, recipe, problems)
-    held_out = evaluate.fitting_problems(policy, recipe, task, held_out)
+    held_out, further = evaluate.fitting_problems(policy, recipe, task, found.held_out), {}
+    for split, more in found.further.items():
+        further[split] = evaluate.fitting_problems(policy, recipe, task, more)
     check_rewards(policy, task, recipe, problems)
     info(f"{batch_plan}. {coverage(recipe, len(rows), len(problems) - len(rows))}")
 
@@ -124,6 +127,7 @@ def prepare(
         task=task,
         policy=policy,
         held_out=held_out,
+        further=further,
         evaluation_batch=1,
         rows=rows,
         batch_plan=batch_plan,

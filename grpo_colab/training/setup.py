@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from grpo_colab.evaluation.evaluate import OWN
 
 if TYPE_CHECKING:
     from grpo_colab.plan import BatchPlan
@@ -16,19 +21,27 @@ if TYPE_CHECKING:
 class Problems(NamedTuple):
     """The task with its problems, as they are read and checked before anything heavy is imported.
 
-    `training` are the problems to train on, `held_out` those of the evaluation.
+    `training` are the problems to train on, `held_out` those of the evaluation, and `further` those of the task's
+    further splits.
     """
 
     task: Task
     training: list[Problem]
     held_out: list[Problem]
+    further: Mapping[str, list[Problem]] = MappingProxyType({})
+
+    @property
+    def all_held_out(self) -> list[Problem]:
+        """Return the held-out problems of all splits."""
+        return [*self.held_out, *itertools.chain.from_iterable(self.further.values())]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """A checked recipe, the device, and what the recipe names: task, loaded policy and held-out problems.
 
-    `evaluation_batch` is the number of held-out problems that are answered together.
+    `further` are those of the task's further splits. `evaluation_batch` is the number of held-out problems that are
+    answered together.
     """
 
     recipe: Recipe
@@ -36,7 +49,13 @@ class Setup:
     task: Task
     policy: Policy
     held_out: list[Problem]
+    further: Mapping[str, list[Problem]] = field(default_factory=dict)
     evaluation_batch: int
+
+    @property
+    def evaluated(self) -> dict[str, list[Problem]]:
+        """Return the held-out problems of each split, the recipe's own first."""
+        return {OWN: self.held_out, **self.further}
 
     @property
     def kept_recipe(self) -> Recipe:

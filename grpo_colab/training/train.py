@@ -9,13 +9,11 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluation import evaluate
-from grpo_colab.evaluation.statistics import summary
 from grpo_colab.plan import check_disk
 from grpo_colab.policy.card import write_card
 from grpo_colab.recipe.recipe import Recipe
@@ -27,6 +25,7 @@ from grpo_colab.runs.resume import is_first_process, keep_recipe, open_run
 from grpo_colab.runs.run import Run, writing_to
 from grpo_colab.training.distributed import broadcast_from_main, is_main_process
 from grpo_colab.training.grpo import GRPOLearner
+from grpo_colab.training.held_out import answer_held_out, evaluate_baseline, say_accuracy
 from grpo_colab.training.phases import Phases
 from grpo_colab.training.signals import Signals, Stopped
 from grpo_colab.utils.console import info, warn
@@ -35,10 +34,9 @@ from grpo_colab.utils.stack import check_import_order
 from grpo_colab.utils.stage import clock
 
 if TYPE_CHECKING:
+    from grpo_colab.evaluation.evaluate import Answers
     from grpo_colab.policy.policy import Policy
     from grpo_colab.recipe.functions import Rewards
-    from grpo_colab.runs.records import AnswerRow
-    from grpo_colab.tasks import Task
     from grpo_colab.training.checkpointing import CheckpointManager
     from grpo_colab.training.setup import Outcome, Problems, Setup
 
@@ -233,16 +231,15 @@ def learn_and_evaluate(
     try:
         before = evaluate_baseline(setup, run, manager, phases)
         if learner.says_accuracy:
-            info(f"Before: {accuracy_line(before, setup.task)}")
+            say_accuracy("Before:", before, setup.task)
         phases.begin("training")
         outcome = learner.learn(setup, run, manager)
         if outcome.step and broadcast_from_main(manager.signals.count) < 2:
-            with phases.stage("evaluating after", answering(setup, "after training"), ticking=True) as shown:
-                after = answer_held_out(setup, shown.update)
+            after = {split: answer_held_out(setup, split, phases, before=False) for split in before}
             if is_main_process():
-                finish(run, setup.recipe, before, after, outcome)
+                finish(run, setup, before, after, outcome)
             if learner.says_result:
-                info(f"After:  {accuracy_line(after, setup.task)}")
+                say_accuracy("After: ", after, setup.task)
     except Stopped:  # a signal came while there was nothing to save
         manager.stopped_by = manager.stopped_by or "a signal"
     finally:
@@ -318,57 +315,7 @@ def create_run(recipe: Recipe, path: Path, held: contextlib.ExitStack, rename: b
     return Run.create(recipe, path)
 
 
-def evaluate_baseline(setup: Setup, run: Run, manager: CheckpointManager, phases: Phases) -> list[AnswerRow]:
-    """Return the untrained policy's answers to the held-out problems.
-
-    Those in the run folder are returned if they answer the same questions. Otherwise the setup's policy answers now,
-    before a checkpoint is loaded into it, and the answers are written to the folder, with the seconds that they took.
-    Raises SettingError where they cannot be written.
-    """
-    rows = run.answers(evaluate.BEFORE)
-    if evaluate.find_answers(rows, setup.held_out) == rows:
-        return rows
-    if run.last_step:
-        evaluate.need_same_problems(run, rows, setup.held_out)
-    began = time.monotonic()
-    with phases.stage("evaluating before", answering(setup, "before training"), ticking=True) as shown:
-        rows = answer_held_out(setup, shown.update)
-    if is_main_process():
-        with writing_to(run):
-            run.write_lines(evaluate.BEFORE, rows)
-        manager.record_cost(evaluation_s=time.monotonic() - began)
-    return rows
-
-
-def answering(setup: Setup, when: str) -> str:
-    """Return the title of an evaluation; `when` says which of the two it is."""
-    count = len(setup.held_out)
-    return f"Answering {count} held-out problem{'s' * (count != 1)} {when}"
-
-
-def answer_held_out(setup: Setup, on_progress: Callable[[float], None] | None = None) -> list[AnswerRow]:
-    """Return the policy's graded answers to the held-out problems, one dict per problem.
-
-    Every process gets all of them. `on_progress` is called with the share that is done, from 0 to 1.
-    """
-    return evaluate.answer(setup.policy, setup.recipe, setup.task, setup.held_out, setup.evaluation_batch, on_progress)
-
-
-def accuracy_line(rows: list[AnswerRow], task: Task) -> str:
-    """Return a line on how many of the answers to the task's problems are right. There must be at least one."""
-    if len(rows) == 1:  # one image or one example: a percentage would mean nothing
-        return f"answered greedily, {'right' if rows[0]['right'] else 'wrong'} ({rows[0]['verdict']})"
-    side = summary(rows)
-    low, high = side["ci95"]
-    lenient = side["lenient_accuracy"]
-    in_other_form = "" if lenient is None else f"; {lenient:.1%} {task.grader.lenient}"
-    return (
-        f"{side['accuracy']:.1%} of {len(rows)} held-out problems right "
-        f"(95 % interval {low:.1%} to {high:.1%}{in_other_form})"
-    )
-
-
-def finish(run: Run, recipe: Recipe, before: list[AnswerRow], after: list[AnswerRow], outcome: Outcome) -> None:
+def finish(run: Run, setup: Setup, before: Answers, after: Answers, outcome: Outcome) -> None:
     """Write the trained policy's answers, the pictures, the report, the adapter's card, and evaluation.json.
 
     evaluation.json is last, since it marks the run as finished. Raises SettingError where the run folder cannot be
@@ -376,13 +323,14 @@ def finish(run: Run, recipe: Recipe, before: list[AnswerRow], after: list[Answer
     """
     from grpo_colab.reporting import draw_drawings, draw_rewards, write_report
 
-    evaluation = evaluate.comparison(recipe, before, after, outcome.step)
+    evaluation = evaluate.comparisons(setup.recipe, setup.task, before, after, outcome.step)
     if outcome.solved is not None:
         evaluation["solved"] = outcome.solved
     with writing_to(run):
-        run.write_lines(evaluate.AFTER, after)
+        for split, rows in after.items():
+            run.write_lines(evaluate.answers_file(evaluate.AFTER, split), rows)
         draw_rewards(run, evaluation)
         draw_drawings(run)
         write_report(run, evaluation)
-        write_card(run.adapter, recipe, evaluation)
+        write_card(run.adapter, setup.recipe, evaluation)
         run.write_json("evaluation.json", evaluation)  # last: it marks the run as finished

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from grpo_colab.evaluation.statistics import mcnemar_exact, wilson_interval
@@ -13,6 +13,7 @@ from grpo_colab.runs.records import count, share
 
 SIDES: Final = ("before", "after")
 MOST_PAIRS: Final = 2000  # of which the exact test is computed
+MOST_FURTHER: Final = 20  # splits
 
 Answer = dict[str, Any]  # one row of evaluation-before.jsonl or evaluation-after.jsonl, of which nothing is checked
 Answers = Mapping[str, Sequence[Answer]]  # side -> its answers
@@ -41,6 +42,9 @@ class Evaluation:
     gained: float | None
     lost: float | None
     p: float | None
+    note: str = ""  # of the task, on its held-out problems
+    about: str = ""  # what is new in the problems of a further split
+    further: Mapping[str, Evaluation] = field(default_factory=dict)  # further split -> what is known of it
 
     def sides(self) -> dict[str, Side | None]:
         """Return both sides by their names, "before" and "after"; None for one that is not known."""
@@ -81,7 +85,28 @@ def read_evaluation(given: Mapping[str, Any] | None, answers: Answers, notes: li
         gained=gained,
         lost=lost,
         p=p,
+        note=_text(told.get("note")),
+        about=_text(told.get("about")),
+        further=_further(told.get("further")),
     )
+
+
+def _further(given: Any) -> dict[str, Evaluation]:
+    """Return what `given`, "further" of evaluation.json, tells of each further split, of MOST_FURTHER at most.
+
+    Their answers are in files of their own, which the page does not show.
+    """
+    found = {}
+    for split, told in (given if isinstance(given, dict) else {}).items():
+        if isinstance(told, dict) and len(found) < MOST_FURTHER:
+            own = {key: value for key, value in told.items() if key != "further"}
+            found[split] = read_evaluation(own, dict.fromkeys(SIDES, ()), [])
+    return found
+
+
+def _text(value: Any) -> str:
+    """Return a text unchanged, and an empty one for anything else."""
+    return value if isinstance(value, str) else ""
 
 
 def pair_answers(answers: Answers) -> list[tuple[Answer | None, Answer | None]]:
