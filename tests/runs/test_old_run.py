@@ -26,6 +26,7 @@ from grpo_colab.text import printable
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "run-0.1.0.tar.xz"
 REWARDS = ["correctness", "integer", "strict_format", "soft_format", "tag_count"]
+IN_WORDS = [name.replace("_", " ") for name in REWARDS]  # as a page calls them
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_its_state_is_the_same_for_all_who_ask(old: Run) -> None:
 
 def test_a_completions_reward_is_what_the_step_logged(old: Run) -> None:
     completions = lists(report([old.path]))["completions"]
-    assert completions["names"] == REWARDS
+    assert completions["names"] == IN_WORDS
     pairs = list(zip(completions["step"], completions["reward"], strict=True))
     for row in old.metrics():
         earned = [reward for step, reward in pairs if step == row["step"]]
@@ -93,7 +94,7 @@ def test_it_is_compared_with_a_new_one_reward_by_reward(old: Run, tmp_path: Path
     assert json.loads((new.path / "completions.jsonl").read_text().splitlines()[0])["rewards"].keys() == set(REWARDS)
     assert new.completions() == old.completions()
     completions = lists(report([old.path, new.path], tmp_path / "both.html"))["completions"]
-    assert completions["names"] == REWARDS  # and not each twice
+    assert completions["names"] == IN_WORDS  # and not each twice
     rows = list(zip(completions["run"], completions["parts"], strict=True))
     parts = [[part for run, part in rows if run == n] for n in (0, 1)]
     assert parts[0] == parts[1]
@@ -116,4 +117,4 @@ def test_it_goes_on_and_is_evaluated_again(old: Run) -> None:
     written = [json.loads(line) for line in (run.path / "completions.jsonl").read_text().splitlines()]
     assert list(written[-1]["rewards"]) == REWARDS
     assert list(written[0]["rewards"]) == [f"{name}_reward" for name in REWARDS]  # what is written stays
-    assert lists(report([run.path]))["completions"]["names"] == REWARDS
+    assert lists(report([run.path]))["completions"]["names"] == IN_WORDS

@@ -96,7 +96,7 @@ def _further(given: Any) -> dict[str, Evaluation]:
 
     Their answers are in files of their own, which the page does not show.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for split, told in (given if isinstance(given, dict) else {}).items():
         if isinstance(told, dict) and len(found) < MOST_FURTHER:
             own = {key: value for key, value in told.items() if key != "further"}
