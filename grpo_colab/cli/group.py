@@ -8,6 +8,7 @@ EXAMPLES = """\b
   grpo-colab train                                  the default, on a CPU: minutes, no account, no download
   grpo-colab train gsm8k-llama31-8b --grpo.learning-rate 1e-5
   grpo-colab train mine.toml --out runs/mine        your own file: preset = "gsm8k-tiny", then tables
+  grpo-colab init mine                              a folder to start from: recipe, data, reward, tests
   grpo-colab data mine.toml                         what is in my data, and what is wrong with it?
   grpo-colab plan gsm8k-llama31-8b --gpu T4         does it fit, and how long will it take?
   grpo-colab doctor                                 what is wrong with this machine?

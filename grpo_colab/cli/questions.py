@@ -1,4 +1,4 @@
-"""Define the subcommands that ask before a run: recipes, data, plan and doctor."""
+"""Define the subcommands that come before a run: init, recipes, data, plan and doctor."""
 
 from __future__ import annotations
 
@@ -17,6 +17,26 @@ from grpo_colab.cli.output import (
 )
 from grpo_colab.errors import SettingError
 from grpo_colab.text import printable
+
+
+@cli.command(short_help="Write a folder with a recipe, data, a reward and tests, which trains as it is.")
+@click.argument("name")
+@click.option(
+    "--kind",
+    metavar="KIND",
+    default="number",
+    show_default=True,
+    help="What the answers of the sample are: number, choice, text, json, code, or math.",
+)
+def init(name: str, kind: str) -> None:
+    """Write the folder NAME with a recipe, a sample of data, a reward, a test and a README, each a page.
+
+    It trains as it is, on a CPU. Put your own rows in place of the sample's, and change what the recipe's comments
+    point at. Nothing that exists is overwritten.
+    """
+    from grpo_colab.starter import write_starter
+
+    click.echo(printable(write_starter(name, kind).text()))
 
 
 @cli.command(

@@ -12,6 +12,7 @@ from typing import Any
 
 from grpo_colab.errors import SettingError, one_of
 from grpo_colab.recipe.functions import given_rewards
+from grpo_colab.recipe.paths import beside_file
 from grpo_colab.recipe.schema import DERIVED, RENAMED, secrets_in
 from grpo_colab.rewards.resolve import parse_reward, split_settings
 from grpo_colab.tasks import TASKS, task_class
@@ -167,7 +168,7 @@ def _path_of(source: str | Path, based_on_it: tuple[Path, ...]) -> Path:
 def _parse(path: Path, source: str | Path, based_on_it: tuple[Path, ...]) -> dict[str, Any]:
     """Return the content of a recipe's file: the known tables as dicts, everything else as texts.
 
-    A link is followed. `source` and `based_on_it` are for the refusal only. Raises SettingError for a file that cannot
+    The paths of files beside it begin with its folder: see `beside_file`. A link is followed. `source` and `based_on_it` are for the refusal only. Raises SettingError for a file that cannot
     be read or is not TOML, for an unknown table, and for a value of another kind.
     """
     try:
@@ -185,7 +186,7 @@ def _parse(path: Path, source: str | Path, based_on_it: tuple[Path, ...]) -> dic
             raise SettingError("must be a table", setting=key, value=value, place=path.name)
         if key not in tables and not isinstance(value, str):
             raise SettingError("must be a text", setting=key, value=value, place=path.name)
-    return content
+    return content if path.parent == PRESETS else beside_file(content, path.parent)
 
 
 def _unreadable(
