@@ -3,9 +3,8 @@
     python colab/generate.py            write the files
     python colab/generate.py --check    change nothing; print what would change, and exit with status 1 if anything
 
-The sources are colab/grpo_gsm8k.py, colab/reward_workshop.py, colab/drawing_grpo_vs_her.py and colab/explore_gsm8k.py,
-in jupytext's percent format. The address is `[project.urls] Repository` in pyproject.toml. It is written into the
-notebooks, the installer and the README's badges.
+The sources are those of NOTEBOOKS, such as colab/grpo_gsm8k.py, in jupytext's percent format. The address is
+`[project.urls] Repository` in pyproject.toml. It is written into the notebooks, the installer and the README's badges.
 """
 
 from __future__ import annotations
@@ -19,11 +18,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 # A notebook's name, and the accelerator that Colab should offer for it.
-NOTEBOOKS = {"grpo_gsm8k": "GPU", "reward_workshop": None, "drawing_grpo_vs_her": None, "explore_gsm8k": None}
+NOTEBOOKS = {
+    "grpo_gsm8k": "GPU",
+    "your_own_data": None,
+    "reward_workshop": None,
+    "drawing_grpo_vs_her": None,
+    "explore_gsm8k": None,
+}
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 README = """<!-- generated: colab -->
 - [![Train]({badge})]({colab}/colab/grpo_gsm8k.ipynb) Train and evaluate in one click: Llama-3.1-8B with a GPU, the
   small model without one.
+- [![Your data]({badge})]({colab}/colab/your_own_data.ipynb) From a file of yours to a trained model, with a reward of
+  your own. Without a file or a GPU it runs on a sample.
 - [![Rewards]({badge})]({colab}/colab/reward_workshop.ipynb) Write a reward, audit it, and train with it. No GPU needed.
 - [![Draw]({badge})]({colab}/colab/drawing_grpo_vs_her.ipynb) Teach a model to draw one image, with GRPO and with
   hindsight. No GPU needed.

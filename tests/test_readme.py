@@ -22,12 +22,13 @@ from warm import Warm
 from grpo_colab import Recipe, Run
 from grpo_colab.cli import cli
 from grpo_colab.recipe.overrides import parse_overrides, read_recipe
+from grpo_colab.starter import write_starter
 from grpo_colab.tasks import load_task
 
 ROOT = Path(__file__).parents[1]
 WINGS = (
     *("rewards", "tasks", "tasks/drawing", "recipe", "plan", "runs", "reporting", "training", "evaluation"),
-    *("experiments", "doctor", "policy", "sandbox", "utils"),
+    *("experiments", "doctor", "policy", "sandbox", "utils", "starter"),
 )
 FRONT = ROOT / "README.md"
 READMES = (
@@ -72,7 +73,7 @@ def commands(path: Path) -> Iterator[list[str]]:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with what the READMEs take for granted: problems, completions, a reward, two runs."""
+    """An empty folder with what the READMEs take for granted: problems, completions, a starter, two runs."""
     monkeypatch.chdir(tmp_path)
     rows = [{"prompt": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(30)]
     problems = "".join(json.dumps(row) + "\n" for row in rows)
@@ -84,6 +85,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("my/gsm8k").mkdir(parents=True)
     for split in ("train", "test"):
         Path("my/gsm8k", f"{split}.jsonl").write_text('{"question": "What is 3 + 4?", "answer": "7\\n#### 7"}\n')
+    write_starter("mine")
     for name in ("mine", "other"):
         run = Run.create(Recipe.load(), f"runs/{name}")
         run.append("metrics.jsonl", [{"step": 1, "loss": 0.0, "reward": 2.5}])

@@ -168,8 +168,9 @@ def _path_of(source: str | Path, based_on_it: tuple[Path, ...]) -> Path:
 def _parse(path: Path, source: str | Path, based_on_it: tuple[Path, ...]) -> dict[str, Any]:
     """Return the content of a recipe's file: the known tables as dicts, everything else as texts.
 
-    The paths of files beside it begin with its folder: see `beside_file`. A link is followed. `source` and `based_on_it` are for the refusal only. Raises SettingError for a file that cannot
-    be read or is not TOML, for an unknown table, and for a value of another kind.
+    The paths of files beside it begin with its folder: see `beside_file`. A link is followed. `source` and
+    `based_on_it` are for the refusal only. Raises SettingError for a file that cannot be read or is not TOML, for an
+    unknown table, and for a value of another kind.
     """
     try:
         content = read_toml(path, follow=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import string
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from grpo_colab.utils import files
 SAMPLES: Final = Path(__file__).parent / "samples"
 NAME: Final = r"\w[\w.-]*"  # of the folder, which is that of the recipe and of its runs, too
 DEFAULT_KIND: Final = "number"
+WIDTH: Final = 120  # characters of a line
 
 
 class Sample(NamedTuple):
@@ -34,11 +36,12 @@ class Sample(NamedTuple):
     @property
     def audit(self) -> str:
         """Return what the README says about the audit."""
+        first = "`audit` asks what a model could exploit in the reward. "
         if self.audited_as == "scaled":
-            return "`scaled` says that right answers may be paid differently."
+            return f"{first}`scaled` says that right answers may be paid differently."
         return (
-            "Its cheats are answers to questions about numbers, so for this reward it looks at the contract alone, "
-            "`shaping`; the cheats for your data belong into `test_rewards.py`."
+            f"{first}Its cheats are answers to questions about numbers, so here it looks only at how the function can "
+            "be called, `shaping`. The cheats for your data belong into `test_rewards.py`."
         )
 
 
@@ -107,19 +110,17 @@ def write_starter(name: str | Path, kind: str = DEFAULT_KIND) -> Starter:
 def starter_files(name: str, kind: str) -> dict[str, str]:
     """Return the texts of a starter's files by their names, for a recipe called `name`."""
     sample = KINDS[kind]
-    found = {path.name.removesuffix(".txt"): path.read_text("utf-8") for path in sorted((SAMPLES / kind).iterdir())}
+    sources = [path for folder in (kind, "shared") for path in sorted((SAMPLES / folder).iterdir())]
+    found = {path.name.removesuffix(".txt"): path.read_text("utf-8") for path in sources}
     cases = found.pop("cases.py").rstrip()
-    found |= {
-        path.name.removesuffix(".txt"): path.read_text("utf-8") for path in sorted((SAMPLES / "shared").iterdir())
-    }
     words = {
         "name": name,
-        "about": sample.about,
+        "about": f"{sample.about[0].upper()}{sample.about[1:]}.",
         "data": next(file for file in found if file.startswith("data.")),
         "reward": sample.reward,
         "kind": f"--kind {sample.audited_as}",
-        "audit": sample.audit,
-        "small": SMALL[kind == DEFAULT_KIND],
+        "audit": textwrap.fill(sample.audit, WIDTH),
+        "small": textwrap.fill(SMALL[kind == DEFAULT_KIND], WIDTH),
         "cases": cases,
     }
     for file in ("README.md", "recipe.toml", "test_rewards.py"):
@@ -132,7 +133,7 @@ def _checked_folder(name: str | Path) -> Path:
     folder = files.expanded(name)
     given = {"setting": "NAME", "value": str(name)}
     files.check_name("NAME", folder)
-    last = folder.absolute().name if folder.name not in ("", "..") else ""
+    last = folder.absolute().name if str(name) else ""
     if not re.fullmatch(NAME, last) or last.endswith(".toml") or len(last.encode()) > LONGEST_RECIPE_NAME:
         raise SettingError(
             "is no name for a recipe and its folder",

@@ -37,7 +37,7 @@ from grpo_colab.recipe.recipe import preset_names
 ROOT = Path(__file__).parents[2]
 COLAB = ROOT / "colab"
 FAKE = Path(__file__).parent / "fake_colab"
-NAMES = ("grpo_gsm8k", "reward_workshop", "drawing_grpo_vs_her", "explore_gsm8k")
+NAMES = ("grpo_gsm8k", "your_own_data", "reward_workshop", "drawing_grpo_vs_her", "explore_gsm8k")
 SECRET = "hf_not_for_anyones_eyes"
 STEPS = 12
 
@@ -75,6 +75,7 @@ def test_the_repositorys_address_is_one_setting(tmp_path: Path) -> None:
     page = "https://colab.research.google.com/github/someone/elsewhere/blob/main/colab/grpo_gsm8k.ipynb"
     places = {
         "colab/grpo_gsm8k.ipynb": raw,
+        "colab/your_own_data.ipynb": raw,
         "colab/reward_workshop.ipynb": raw,
         "colab/drawing_grpo_vs_her.ipynb": raw,
         "colab/explore_gsm8k.ipynb": raw,
@@ -616,6 +617,30 @@ run = trained(settings("auto", sys.argv[1], drive=True))
 take_home(run, download=False)
 print(run.path)
 """
+
+
+@pytest.mark.long
+def test_your_own_data_from_top_to_bottom_on_the_sample(colab: Colab, tmp_path: Path) -> None:
+    book = colab.run("your_own_data", tmp_path, download="False")
+    read = "".join(o.get("text", "") for o in cell_of(book, "own_recipe(").outputs)
+    assert "held out     50 rows" in read
+    audited = "".join(o.get("text", "") for o in cell_of(book, "look_for_holes(").outputs)
+    assert audited.rstrip().endswith("\nok")
+    (path,) = (tmp_path / "runs").iterdir()
+    run = Run(path)
+    assert run.finished
+    assert "python:brevity_reward" in run.recipe.rewards
+    evaluation = run.evaluation
+    assert evaluation is not None
+    assert evaluation["n"] == 50
+    # what its text promises: that the small model learns the sample
+    assert evaluation["paired"]["p_value"] < 0.01
+    assert evaluation["after"]["accuracy"] > evaluation["before"]["accuracy"]
+    pictures = [o.data for o in cell_of(book, "trained(").outputs if "text/html" in o.get("data", {})]
+    assert any("data:image/png;base64," in data["text/html"] for data in pictures)
+    answers = str(cell_of(book, "ask(").outputs)
+    assert answers.index("before training") < answers.index("after training")
+    assert (tmp_path / f"{path.name}-adapter.zip").is_file()
 
 
 @pytest.mark.long

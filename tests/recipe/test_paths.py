@@ -1,4 +1,4 @@
-"""The files that a recipe's file names are found beside it, from wherever it is used; or else from the current folder."""
+"""The files that a recipe names are found beside its own file, from wherever it is used; or from the current folder."""
 
 from __future__ import annotations
 
