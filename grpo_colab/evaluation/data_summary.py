@@ -171,18 +171,23 @@ def describe_data(recipe: Recipe) -> DataSummary:
         splits=splits,
         max_prompt_tokens=limit,
         samples=samples,
-        notes=[*data_notes(task), *_limit_notes(recipe, len(problems["train"]), len(problems["test"]))],
+        notes=[
+            *data_notes(task),
+            *([f"test: {task.held_out_note}"] if task.held_out_note else []),
+            *(f"{split}: held out, too, {about}." for split, about in task.further_splits.items()),
+            *_limit_notes(recipe, len(problems["train"]), len(problems["test"])),
+        ],
     )
 
 
 def data_notes(task: Task) -> list[str]:
-    """Return what a user should know of the problems before the training, in sentences.
+    """Return what a user should know of problems of their own before the training, in sentences; none for other tasks.
 
-    Of problems of their own, these are columns that were guessed, rows that are left out, and a warning of too few
-    held-out problems. The problems are read. Other tasks have a note on their held-out problems at most.
+    These are columns that were guessed, rows that are left out, and a warning of too few held-out problems. The
+    problems are read.
     """
     if not isinstance(task, Dataset):
-        return [f"Held out: {task.held_out_note}"] if task.held_out_note else []
+        return []
     columns = task.splits.columns
     notes = []
     if columns.guessed:

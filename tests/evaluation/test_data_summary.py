@@ -15,6 +15,7 @@ from refusals import check
 from grpo_colab.evaluation.data_summary import data_notes, describe_data
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.tasks import load_task
+from grpo_colab.tasks.word_problems import WordProblems
 
 KINDS = Path(__file__).parents[1] / "data" / "problems"
 OWN = ("--task.name", "dataset", "--task.path")
@@ -38,6 +39,13 @@ def test_what_is_read_is_shown(cli: Callable[..., Any]) -> None:
     ):
         assert part in shown
     assert shown.count("Respond in the following format") == 3
+
+
+def test_a_tasks_note_and_its_further_splits_are_shown(cli: Callable[..., Any]) -> None:
+    shown = cli("data", "word-problems-tiny").stdout
+    assert "\nnew_stories  256 problems\n" in shown
+    assert f"\ntest: {WordProblems.held_out_note}\n" in shown
+    assert "\nnew_stories: held out, too, in sentences that no training problem has.\n" in shown
 
 
 def test_everything_is_in_the_json(cli: Callable[..., Any]) -> None:

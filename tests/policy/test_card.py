@@ -47,6 +47,17 @@ def test_every_preset_has_a_card_that_the_hub_can_read(preset: str) -> None:
         compile(code, "card", "exec")
 
 
+def test_it_tells_what_the_task_says_of_its_problems_and_the_further_splits() -> None:
+    sides = {side: EVALUATION[side] for side in ("before", "after")}
+    further = {"harder": {"about": "with | and <b>", "n": 64, **sides, "paired": EVALUATION["paired"]}}
+    card = model_card(Recipe.load(), {**EVALUATION, "note": "No problem is new.", "further": further})
+    assert "\nNo problem is new.\n" in card
+    assert (
+        "\nOf 64 held-out problems of `harder`, with \\| and &lt;b>: 25.0% (20.0% to 31.0%) before, "
+        "75.0% (69.0% to 80.0%) after.\n"
+    ) in card
+
+
 def test_it_names_no_path(tmp_path: Path) -> None:
     folder = tmp_path / "someone's model"
     folder.mkdir()

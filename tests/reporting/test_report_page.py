@@ -220,6 +220,17 @@ def test_what_a_model_wrote_is_only_text(case: str, run: Run) -> None:
     assert [readable in re.sub(r"[^ -~]", "", text) for text in shown] == [True] * len(shown)
 
 
+@pytest.mark.parametrize(
+    "further",
+    ["x", [1], {"a": 7}, {"a": {"before": "x", "after": {"accuracy": 7}, "n": -1, "about": [1], "further": {"b": {}}}}],
+    ids=str,
+)
+def test_damage_in_a_further_split_does_not_end_the_page(further: Any, run: Run) -> None:
+    evaluation = finished(run, [answered(False)] * 8, [answered(True)] * 8)
+    run.write_json("evaluation.json", {**evaluation, "note": 7, "further": further})
+    assert "8 held-out problems of word_problems" in Page(write_report(run)).text
+
+
 STRANGER = "<b class=stranger>'\"&</b>"
 
 
@@ -238,7 +249,8 @@ def everywhere(run: Run) -> None:
     run.write_lines(BEFORE, sides[0])
     run.write_lines(AFTER, sides[1])
     rates = {"accuracy": 0.5, "ci95": [0.1, 0.9], "lenient_accuracy": 0.5}
-    run.write_json("evaluation.json", {"task": STRANGER, "n": 2, "step": 1, "before": rates, "after": rates})
+    told = {"task": STRANGER, "n": 2, "step": 1, "before": rates, "after": rates, "note": STRANGER}
+    run.write_json("evaluation.json", {**told, "further": {STRANGER: {**told, "about": STRANGER}}})
 
 
 def test_a_strangers_text_is_escaped_in_every_place(tmp_path: Path) -> None:
@@ -254,6 +266,7 @@ def test_a_strangers_text_is_escaped_in_every_place(tmp_path: Path) -> None:
     told = (
         f"{STRANGER} on {STRANGER}; stopped; run folder {name}",
         f"2 held-out problems of {STRANGER}, answered greedily",
+        f"2 held-out problems of {STRANGER}, {STRANGER}: not on both sides yet.",
         f"Tripwire {STRANGER} at step 3",
         f"A reward broke: {STRANGER}: {STRANGER}, at step 3",
         f"Step {STRANGER}: {STRANGER}",

@@ -107,12 +107,16 @@ def test_it_goes_on_and_is_evaluated_again(old: Run) -> None:
     before = (old.metrics(), old.completions())
     again = evaluate_run(old.path)
     assert again["before"] == old.evaluation["before"]  # type: ignore[index]
+    assert "further" not in again  # it was never asked these problems
     recipe = Recipe.load(old.path / "recipe.toml", budget={"max_steps": 4})
     run = train(recipe, resume=old.path)
     assert run.path == old.path
     assert run.finished
     assert run.metrics()[:3] == before[0]
     assert run.completions()[:6] == before[1]
+    # asked now, before its checkpoint is loaded
+    assert run.evaluation is not None
+    assert run.evaluation["further"]["new_stories"]["n"] == run.evaluation["n"] == 3
     assert [row["step"] for row in run.completions()[6:]] == [4, 4]
     written = [json.loads(line) for line in (run.path / "completions.jsonl").read_text().splitlines()]
     assert list(written[-1]["rewards"]) == REWARDS

@@ -78,6 +78,29 @@ def test_when_a_run_is_finished(evaluation: dict[str, Any] | None, max_steps: fl
     assert records.is_finished(evaluation, max_steps) is finished
 
 
+SIDE = {"accuracy": 0.5, "ci95": [0.1, 0.9], "lenient_accuracy": None, "rewards": {}}
+
+
+@pytest.mark.parametrize(
+    ("further", "sound"),
+    [
+        ({}, True),
+        ({"new_stories": {"about": "new", "n": 8, "before": SIDE, "after": SIDE}}, True),
+        ({"new_stories": {"n": 8}, "other": {"n": -1}}, False),
+        ({"new_stories": {"about": 7}}, False),
+        ({"new_stories": {"after": {**SIDE, "accuracy": 2}}}, False),
+        ({"new_stories": {"further": {}}}, False),  # it would have no end
+        ({"new_stories": 0.5}, False),
+        ("x", False),
+    ],
+    ids=str,
+)
+def test_a_further_split_in_an_evaluation_is_as_sound_as_the_rest(further: Any, sound: bool) -> None:
+    found = {"n": 8, "before": SIDE, "after": SIDE, "note": "a note", "further": further}
+    assert records.sound_evaluation(found) == (found if sound else None)
+    assert records.sound_evaluation({**found, "note": 7}) is None
+
+
 def test_the_last_step_is_the_largest() -> None:
     assert records.last_step([]) == 0
     assert records.last_step([{"step": 1}, {"step": 3}, {"step": 2}]) == 3

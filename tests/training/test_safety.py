@@ -546,6 +546,10 @@ def test_a_run_that_goes_on_is_evaluated_by_the_same_problems_on_both_sides(whol
     sides = [read_lines(run.path / f"evaluation-{side}.jsonl") for side in ("before", "after")]
     assert [row["question"] for row in sides[0]] == [row["question"] for row in sides[1]]
     assert len(sides[0]) == 4
+    # it is evaluated on training problems now, and on no others
+    assert not (run.path / "evaluation-before-new_stories.jsonl").exists()
+    assert run.evaluation is not None
+    assert not {"note", "further"} & set(run.evaluation)
     # the policy before is the untrained one, though it was asked after the training
     problems = {row["question"]: row["completion"] for row in sides[0]}
     fresh = train(small(evaluation={"split": "train", "n": 4}, budget={"max_steps": 1}), out=tmp_path / "fresh")

@@ -17,10 +17,12 @@ from refusals import refused
 from warm import Warm
 
 from grpo_colab import Recipe, Run, train
+from grpo_colab.cli.output import evaluation_text
 from grpo_colab.evaluation.evaluate import evaluate_run
 from grpo_colab.runs.folders import is_free_again
 from grpo_colab.runs.jsonl_repair import rewind
 from grpo_colab.runs.records import repeatable
+from grpo_colab.tasks.word_problems import NEW_STORIES, WordProblems
 
 pytestmark = pytest.mark.stack
 
@@ -66,6 +68,7 @@ def test_a_run_folder_holds_everything(finished: Run) -> None:
     assert {
         "recipe.toml", "environment.json", "metrics.jsonl", "completions.jsonl", "checkpoints", "adapter",
         "evaluation.json", "evaluation-before.jsonl", "evaluation-after.jsonl", "rewards.png",
+        "evaluation-before-new_stories.jsonl", "evaluation-after-new_stories.jsonl",
     } <= names  # fmt: skip
     assert [name for name in names if name.startswith(".") or "tmp" in name] == [".lock"]
     assert (finished.path / "rewards.png").read_bytes().startswith(b"\x89PNG")
@@ -106,15 +109,60 @@ def _problem(answer: str) -> Any:
 def test_evaluation_json_has_the_promised_form(finished: Run) -> None:
     evaluation = finished.evaluation
     assert evaluation is not None
-    assert list(evaluation) == ["task", "split", "n", "before", "after", "paired", "step"]
-    assert (evaluation["task"], evaluation["split"], evaluation["n"]) == ("word_problems", "test", 16)
+    assert list(evaluation) == ["task", "split", "n", "before", "after", "paired", "step", "note", "further"]
+    assert (evaluation["task"], evaluation["split"]) == ("word_problems", "test")
+    assert evaluation["note"] == WordProblems.held_out_note
+    assert list(evaluation["further"]) == [NEW_STORIES]
+    new_stories = evaluation["further"][NEW_STORIES]
+    assert list(new_stories) == ["about", "n", "before", "after", "paired"]
+    for found in (evaluation, new_stories):
+        assert found["n"] == 16
+        for side in ("before", "after"):
+            assert list(found[side]) == ["accuracy", "ci95", "lenient_accuracy", "rewards"]
+            low, high = found[side]["ci95"]
+            assert low <= found[side]["accuracy"] <= high
+            assert set(found[side]["rewards"]) == set(finished.recipe.rewards)
+        change = found["after"]["accuracy"] - found["before"]["accuracy"]
+        assert found["paired"]["gained"] - found["paired"]["lost"] == round(16 * change)
+
+
+def test_a_further_split_has_answers_of_its_own_to_its_own_problems(finished: Run) -> None:
+    problems = WordProblems(seed=finished.recipe.task.get("seed", 0)).problems(NEW_STORIES, 16)
+    assert finished.evaluation is not None
     for side in ("before", "after"):
-        assert list(evaluation[side]) == ["accuracy", "ci95", "lenient_accuracy", "rewards"]
-        low, high = evaluation[side]["ci95"]
-        assert low <= evaluation[side]["accuracy"] <= high
-        assert set(evaluation[side]["rewards"]) == set(finished.recipe.rewards)
-    change = evaluation["after"]["accuracy"] - evaluation["before"]["accuracy"]
-    assert evaluation["paired"]["gained"] - evaluation["paired"]["lost"] == round(16 * change)
+        rows = finished.answers(f"evaluation-{side}-{NEW_STORIES}.jsonl")
+        assert [(row["question"], row["answer"]) for row in rows] == [(one.question, one.answer) for one in problems]
+        told = finished.evaluation["further"][NEW_STORIES][side]
+        assert told["accuracy"] == sum(row["right"] for row in rows) / 16
+
+
+def test_the_result_the_page_and_the_card_tell_both_accuracies_and_what_is_not_new(finished: Run) -> None:
+    assert finished.evaluation is not None
+    both = (finished.evaluation, finished.evaluation["further"][NEW_STORIES])
+    page = (finished.path / "report.html").read_text(encoding="utf-8")
+    card = (finished.adapter / "README.md").read_text(encoding="utf-8")
+    lines = evaluation_text(finished.evaluation).splitlines()
+    assert lines[0] == "word_problems, 16 held-out problems, greedy:"
+    assert lines[4] == f"  {WordProblems.held_out_note}"
+    assert lines[5] == "new_stories, 16 held-out problems in sentences that no training problem has, greedy:"
+    for found, first in zip(both, (1, 6), strict=True):
+        for line, side in zip(lines[first:], ("before", "after"), strict=False):
+            assert line.split()[:2] == [side, f"{found[side]['accuracy']:.1%}"]
+            low, high = found[side]["ci95"]
+            assert f"{found[side]['accuracy']:.1%}" in card
+            assert f"{low:.1%} to {high:.1%}" in card
+            assert f"{100 * low:.1f} to {100 * high:.1f} %" in page
+    for text in (page, card):
+        assert WordProblems.held_out_note in text
+        assert WordProblems.further_splits[NEW_STORIES] in text
+
+
+def test_a_folder_without_answers_to_a_further_split_is_evaluated_without_it(finished: Run, tmp_path: Path) -> None:
+    copy = Run(shutil.copytree(finished.path, tmp_path / "copy"))
+    (copy.path / f"evaluation-before-{NEW_STORIES}.jsonl").unlink()
+    found = evaluate_run(copy.path)
+    assert finished.evaluation == {**found, "further": finished.evaluation["further"]}
+    assert "further" not in found
 
 
 def test_the_saved_adapter_learnt_something_and_answers_as_the_policy_did(finished: Run) -> None:
