@@ -10,6 +10,7 @@
         adapter/            the trained LoRA with its tokenizer
         evaluation.json     before, after, and the paired test
         evaluation-before.jsonl, evaluation-after.jsonl     the answers, one row per problem
+        evaluation-before-*.jsonl, evaluation-after-*.jsonl the same of a task's further held-out splits, by their names
         warnings.jsonl      what looked wrong, and at which step
         reward-failure.json the completion on which a reward failed, if one did
         tripwire.json       which tripwire stopped the run, if one did
