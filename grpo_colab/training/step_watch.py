@@ -69,4 +69,6 @@ class StepWatch:
             self._learned[id(module)] += 1
         elif not self._learned:
             self._generated[id(module)] += 1
+        else:  # between two steps, such as a tripwire that scores a few completions
+            return
         self.on_change(self)
