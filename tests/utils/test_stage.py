@@ -152,7 +152,7 @@ info("after")
 def test_on_a_terminal_a_bar_is_redrawn_and_leaves_no_line(tmp_path: Path) -> None:
     code = BAR.replace('info("")', "shown.refresh()")
     screen = on_terminal(code, tmp_path)
-    assert "50% after 0:00" in screen
+    assert "50% after " in screen
     assert "\ra line of ours\r\n" in screen  # on the line that the bar has left
     assert screen.endswith("\rafter\r\n")
     assert screen.count("Importing ...\r\n") == 1
