@@ -76,7 +76,7 @@ def found(*fields, **settings):
     try:
         return own_recipe(*fields, **settings)
     except SettingError as error:
-        print("found", json.dumps({"setting": error.setting, "place": str(error.place)}))
+        print("found", json.dumps({"setting": error.setting, "place": str(error.place), "text": str(error)}))
 
 
 sample = found(own_file(), held_out="50", steps="7", hours=0.5)
@@ -116,7 +116,7 @@ def test_the_form_is_a_recipe_and_what_was_read_is_shown(warm: Warm, tmp_path: P
     assert answer == ("low", "high")[int(question.split()[1]) % 2]
     numbers, column, steps, share = printed[3:]
     assert "tickets.csv:2" in numbers["place"]
-    assert column["setting"] == "task.prompt_column"
+    assert "'tickets'" in column["text"]
     assert steps["setting"] == "budget.max_steps"
     assert share["setting"] == "task.test_share"
     assert done.stdout.count("held out ") == 2  # what was read, of both that could be

@@ -72,7 +72,7 @@ def test_its_own_tests_pass_and_fail_where_the_reward_is_spoilt(kind: str, here:
     rewards.write_text(rewards.read_text().replace("if not grade(text, gold).right", "if gold not in text"))
     done = subprocess.run(pytest_, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "4 failed" in done.stdout
+    assert "3 failed" in done.stdout  # the three that name 19 and do not answer it
 
 
 @pytest.mark.parametrize("kind", KINDS)
