@@ -294,13 +294,29 @@ def test_a_model_that_cannot_be_had_is_named(tmp_path: Path) -> None:
 
 
 def test_a_reward_that_cannot_be_earned_stops_the_run(tmp_path: Path) -> None:
+    (tmp_path / "terse.py").write_text(
+        "from grpo_colab.tasks.word_problems import WordProblems\n"
+        "class Terse(WordProblems):\n"
+        "    def golden_completion(self, problem):\n"
+        "        return problem.answer\n"
+    )
+    recipe = quick(task={"name": f"{tmp_path / 'terse.py'}:Terse"})
+    with refused(
+        "rewards.correctness", problem="pays 0.0 of 1.0 for a golden completion", remedy="correctness = false"
+    ):
+        train(recipe, out=tmp_path / "run")
+    assert is_free_again(tmp_path / "run")
+
+
+def test_a_reward_for_integers_where_no_answer_is_one_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "two.jsonl").write_text(
         "".join(f'{{"prompt": "half of {i}?", "answer": "{i}/2"}}\n' for i in range(1, 41, 2))
     )
-    recipe = quick("gsm8k-tiny", task={"name": "jsonl", "path": str(tmp_path / "two.jsonl")})
-    with refused("rewards.integer", problem="pays 0.0 of 1.0 for a golden completion", remedy="integer = false"):
-        train(recipe, out=tmp_path / "run")
-    assert is_free_again(tmp_path / "run")
+    recipe = quick("gsm8k-tiny", task={"name": "dataset", "path": str(tmp_path / "two.jsonl")}, budget={"max_steps": 1})
+    assert train(recipe, out=tmp_path / "run").finished
+    assert "write integer = false to take it out" in capsys.readouterr().err
 
 
 def test_long_prompts_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
