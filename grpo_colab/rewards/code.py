@@ -203,7 +203,7 @@ class CodeReward:
         Raises ValueError for a test that cannot judge, as `_need_tests` does, or that hands the program an instance of
         its own class.
         """
-        self._need_tests(tests)
+        self.need_tests(tests)
         last: list[Outcome | None] = [None] * len(programs)
         passed = [0] * len(programs)
         out: set[int] = set()
@@ -232,7 +232,7 @@ class CodeReward:
         """Return the beginning of an error about a test."""
         return f"{self.__name__}: the test {shown(test.source)}"
 
-    def _need_tests(self, rows: Sequence[list[Test]]) -> None:
+    def need_tests(self, rows: Sequence[list[Test]]) -> None:
         """Raise ValueError for a test that cannot judge a program; warn of a row's tests that one answer passes.
 
         Such a test passes without a program, cannot be run, does not end, or expects a value that no program returns. A

@@ -31,3 +31,19 @@ def python_code(text: str) -> str:
     if marked_block is not None:
         return marked_block
     return text if bare_block is None else bare_block
+
+
+def all_python_code(text: str) -> str:
+    """Return all closed code blocks marked as Python, one after the other; without two of them, as `python_code`."""
+    blocks: list[str] = []
+    inside: list[str] | None = None
+    for line in text.split("\n"):
+        fence = line.strip().lower()
+        if inside is None and fence in _FENCES[:-1]:
+            inside = []
+        elif inside is not None and fence == "```":
+            blocks.append("\n".join(inside))
+            inside = None
+        elif inside is not None:
+            inside.append(line)
+    return "\n\n".join(blocks) if len(blocks) > 1 else python_code(text)

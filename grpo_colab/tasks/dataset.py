@@ -20,6 +20,7 @@ from itertools import islice
 from typing import Annotated, Any, Final
 
 from grpo_colab.errors import SettingError
+from grpo_colab.rewards.graders.json_values import is_json
 from grpo_colab.tasks import Message, Problem, Task, seeded_order
 from grpo_colab.tasks.columns import Columns, check_messages, template_columns
 from grpo_colab.tasks.conversations import transcript
@@ -254,7 +255,9 @@ class Dataset(Task):
         others = columns.others(row)
         steps, gold = self._gold(columns.answer_of(row, where), others, where)
         if isinstance(prompt, str) and prompt.strip():
-            return Problem(self.grader.with_choices(prompt, others), gold, where, steps, columns=others)
+            problem = Problem(self.grader.with_choices(prompt, others), gold, where, steps, columns=others)
+            self._check_golden(problem)
+            return problem
         if not isinstance(prompt, list) or not prompt:
             raise SettingError(
                 f"{columns.shown}: the prompt is neither a text nor a list of role/content messages: "
@@ -273,8 +276,9 @@ class Dataset(Task):
         """
         grader = self.grader
         try:
-            text = grader.gold_text(value)
-            steps, gold = split_solution(text) if grader.kind != "code" else ((), text)
+            text = grader.gold_of(value, others)
+            is_whole = grader.kind == "code" or (grader.kind == "json" and is_json(text))
+            steps, gold = ((), text) if is_whole else split_solution(text)
             if grader.kind == "math" and "\\boxed" in gold:
                 steps, gold = split_boxed(gold)
             grader.read_gold(gold, others)
@@ -284,6 +288,20 @@ class Dataset(Task):
             remedy = f"correct it, take the row out, or change task.answer, which is {grader.kind!r}"
             raise SettingError(str(error), remedy=remedy, place=where) from None
         return steps, gold
+
+    def _check_golden(self, problem: Problem) -> None:
+        """Raise SettingError for a gold answer that no completion can state where `answer_in` looks for it.
+
+        A `}` that nothing opens cannot be in a box, for example. Kinds whose golds are numbers, formulas and code are
+        not asked.
+        """
+        golden = self.golden_completion(problem)
+        if self.grader.kind in ("text", "choice", "json") and not self.grade(golden, problem).right:
+            raise SettingError(
+                f"the gold answer cannot be stated with task.answer_in = {self.answer_in!r}: {shown(problem.answer)}",
+                remedy="correct it, take the row out, or change task.answer_in or task.answer_tag",
+                place=problem.source,
+            )
 
     def _same_gold(self, one: str, other: str) -> bool:
         """Tell whether two different texts are the same gold answer, as 1,000 and 1000 are."""

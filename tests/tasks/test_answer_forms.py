@@ -264,3 +264,13 @@ def test_the_english_golds_of_gsm8k_stay_what_they_are(locale: str, tmp_path: Pa
     assert gold_number(problem.answer, locale) == 1234
     assert problem.answer == ("1,234" if locale == "en" else "1234")
     assert task.grade(task.golden_completion(problem), problem).right
+
+
+def test_a_gold_that_its_place_cannot_hold_is_refused_where_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"{n}?", "answer": "a } b" if n == 17 else "Paris"} for n in range(30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = load_task("dataset", path=str(path), answer="text", answer_in="boxed")
+    with refused(problem="cannot be stated with task.answer_in = 'boxed'", place=f"{path}:18", remedy="task.answer_in"):
+        task.problems("train")
+    assert load_task("dataset", path=str(path), answer="text").problems("train")

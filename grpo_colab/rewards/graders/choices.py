@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import re
 import string
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from grpo_colab.errors import shown
 from grpo_colab.rewards.graders.grader import _NO_COLUMNS, NO_ANSWER, Grader, Row, stated
-from grpo_colab.rewards.graders.texts import DEFAULT_IGNORED, bare, normalised
+from grpo_colab.rewards.graders.texts import bare, normalised, without_lead_in
 from grpo_colab.rewards.grading import Reason, Verdict, after_thoughts
 
 COLUMN: Final = "choices"  # of a data set whose problems have choices of their own
 MOST_CHOICES: Final = 1_000
+_TAIL: Final = 20_000  # characters at the end of a completion in which a choice is looked for leniently
 _LEAD_IN: Final = (
-    r"(?:(?:so|thus|therefore),?\s+)?(?:the|my)?\s*(?:final|correct|right|best)?\s*"
-    r"(?:answer|choice|option)\s*(?:is|:|=)?\s*:?\s*"
+    r"(?:(?:so|thus|therefore),?\s+)?(?:i(?:\s+would)?\s+(?:choose|pick|say)|it\s+is|it's)?\s*(?:(?:the|my)\s+)?"
+    r"(?:(?:final|correct|right|best)\s+)?(?:(?:answer|choice|option)\s*(?:is|:|=)?\s*:?\s*)*"
 )
+_TAIL_WORDS: Final = r"\s+is\s+(?:the\s+)?(?:correct|right|best)(?:\s+(?:answer|choice|option|one))?\s*[.!]?\Z"
+_AROUND: Final = " \t\n\r.,;:!()[]{}<>*_#-–—`'\""  # what may stand around a label
 _LABEL: Final = r"[A-Za-z]|[0-9]{1,3}"
 # A label as people write it, `(B)`, `B.`, `B)`, `[B]`, `B:`, and the text that may follow it.
 _LABELLED: Final = rf"[(\[]?({_LABEL})(?:[)\].:]+\s*|\s+[-–—:]\s+|\Z)(.*)"
-# Where a text names another choice as well.
-_ANOTHER: Final = r"(?:^|[\s,;(\[])[(\[]?[A-Z][)\]](?:\s|$)|\b(?:or|and)\s+[(\[]?[A-Z]\b"
+# The words that may follow a label where the choices are not known: no sign, no other label, no doubt.
+_PLAIN_WORDS: Final = r"(?:a|[^\W\d_]{2,})(?:[ '’-]+(?:a|[^\W\d_]{2,}))*"
+_DOUBT: Final = r"(?i)\b(?:not|no|or|maybe|perhaps|wrong|incorrect|but|nor|never|isn|aren|unless|except|either)\b"
 
 Choices = dict[str, str]  # a choice's label -> its text
 
@@ -31,35 +37,66 @@ Choices = dict[str, str]  # a choice's label -> its text
 def choices_of(value: object) -> Choices:
     """Return a row's choices, or those of a setting, by their labels.
 
-    `value` is a list of texts, whose labels are A, B, C, ...; a mapping of labels to texts; or a mapping with two
-    lists, `label` and `text`, as ARC has it. Raises ValueError, which shows the value, for anything else, for fewer
-    than two choices, and for two that are equal.
+    `value` is a list of texts, whose labels are A, B, C, ...; a mapping of labels to texts; a mapping with two lists,
+    `label` and `text`, as ARC has it; a list of such pairs; or the JSON text of one of these, as a cell of a table has
+    it. Choices that are null are left out. A label that a text bears itself, as in "A) tool", is taken off. Raises
+    ValueError, which shows the value, for anything else, for fewer than two choices, and for two that are equal.
     """
-    labels: Sequence[Any]
-    texts: Sequence[Any]
-    if isinstance(value, Mapping) and {"label", "text"} <= set(value):
-        labels, texts = value["label"], value["text"]
-    elif isinstance(value, Mapping):
-        labels, texts = list(value), list(value.values())
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        labels, texts = [_letter(index) for index in range(len(value))], value
-    else:
+    given = value
+    if isinstance(value, str):
+        try:
+            given = json.loads(value)
+        except ValueError:
+            given = None
+    pairs = _pairs(given)
+    if pairs is None:
         raise ValueError(f"is no list of choices, and no mapping of letters to choices: {shown(value)}")
-    if len(labels) != len(texts) or not 2 <= len(texts) <= MOST_CHOICES:
-        raise ValueError(f"has {len(texts)} choices and {len(labels)} labels; write 2 or more: {shown(value)}")
-    choices = {str(label).strip(): str(text).strip() for label, text in zip(labels, texts, strict=True)}
-    if len(choices) < len(texts) or len(set(map(_key, choices.values()))) < len(texts) or not all(choices.values()):
+    choices: Choices = {}
+    for label, text in pairs:
+        if text is not None:
+            choices.setdefault(str(label).strip(_AROUND), str(text).strip())
+    count = sum(text is not None for _, text in pairs)
+    if not 2 <= count <= MOST_CHOICES:
+        raise ValueError(f"has {count} choices; write 2 or more: {shown(value)}")
+    bears = {
+        label: re.fullmatch(rf"[(\[]?{re.escape(label)}[)\].:]+\s*(\S.*)", text) for label, text in choices.items()
+    }
+    if all(bears.values()):
+        choices = {label: found[1] for label, found in bears.items() if found}
+    if len(choices) < count or len(set(choices.values())) < count or not all(choices.values()) or "" in choices:
         raise ValueError(f"has an empty choice, or two that are equal: {shown(value)}")
     return choices
 
 
+def _pairs(value: object) -> list[tuple[Any, Any]] | None:
+    """Return labels and texts as they are given; None for what has none."""
+    if isinstance(value, Mapping) and {"label", "text"} <= set(value):
+        labels, texts = value["label"], value["text"]
+        are_lists = all(isinstance(one, Sequence) and not isinstance(one, str) for one in (labels, texts))
+        return list(zip(labels, texts, strict=False)) if are_lists and len(labels) == len(texts) else None
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return None
+    if value and all(isinstance(one, Mapping) and {"label", "text"} <= set(one) for one in value):
+        return [(one["label"], one["text"]) for one in value]
+    if any(isinstance(one, Mapping | list | tuple) for one in value):
+        return None
+    return [(_letter(index), text) for index, text in enumerate(value)]
+
+
 def _letter(index: int) -> str:
-    """Return the label of the choice at an index: A to Z, then numbers from 27."""
-    return string.ascii_uppercase[index] if index < 26 else str(index + 1)
+    """Return the label of the choice at an index: A to Z, then AA, AB, and so on."""
+    name = ""
+    rest = index + 1
+    while rest:
+        rest, letter = divmod(rest - 1, 26)
+        name = string.ascii_uppercase[letter] + name
+    return name
 
 
 def _key(text: str) -> str:
-    return normalised(text, DEFAULT_IGNORED)
+    return normalised(unicodedata.normalize("NFKC", text))
 
 
 def listed(choices: Choices) -> str:
@@ -80,7 +117,18 @@ class ChoiceGrader(Grader):
     lenient: ClassVar[str] = "by the last choice that is named"
     needs_row: ClassVar[bool] = True
 
+    longest: ClassVar[int] = 4_000
+
     choices: tuple[str, ...] = ()
+
+    def gold_of(self, value: object, row: Row) -> str:
+        """Return a gold answer as text; a whole number is the index of a choice from 0 where the choices are known."""
+        if isinstance(value, int) and not isinstance(value, bool):
+            choices = self._choices(row)
+            label = list(choices)[value] if 0 <= value < len(choices) else ""
+            if label and str(value) not in choices:
+                return choices[label] if self.choices else label
+        return self.gold_text(value)
 
     def _choices(self, row: Row) -> Choices:
         """Return the choices of a row, an empty dict where they are not known. Raises ValueError as `choices_of`."""
@@ -103,7 +151,7 @@ class ChoiceGrader(Grader):
         if not choices:
             labelled = re.fullmatch(_LABELLED, text)
             return labelled[1].upper() if labelled and not labelled[2] else _key(text)
-        label = _read(text, choices)
+        label = _read(text, choices, not self.choices)
         if label in choices:
             return label
         if re.fullmatch("[0-9]{1,3}", text) and int(text) < len(choices):
@@ -112,7 +160,7 @@ class ChoiceGrader(Grader):
 
     def judge(self, response: str, gold: str, row: Row) -> Verdict:
         wanted, choices = self.read_gold(gold, row), self._choices(row)
-        given = _read(response, choices) if choices else _read_unknown(response, wanted)
+        given = _read(response, choices, not self.choices) if choices else _read_unknown(response, wanted)
         if given in ("many_answers", "not_a_choice"):
             return Verdict(given)  # type: ignore[arg-type] # mypy does not narrow a str to the two literals
         return Verdict("right" if given == wanted else "wrong")
@@ -120,17 +168,17 @@ class ChoiceGrader(Grader):
     def lenient_right(self, completion: str, gold: str, row: Row = _NO_COLUMNS) -> bool:
         if self.grade(completion, gold, row).right:
             return True
-        text, choices = after_thoughts(completion, self.reasoning_tag), self._choices(row)
-        wanted = self.read_gold(gold, row)
-        places: dict[str, int] = {}
+        text = after_thoughts(completion, self.reasoning_tag)[-_TAIL:]
+        wanted, choices = self.read_gold(gold, row), self._choices(row)
+        places: dict[str, tuple[int, int]] = {}  # where a choice is named last: its end, and how much is named
         for label, choice in (choices or {wanted: wanted}).items():
-            names = [rf"(?<![\w'’]){re.escape(choice)}(?!\w)"] if len(choice) > 1 else []
-            for pattern in (*names, rf"[(\[]{re.escape(label)}[)\]]|(?<![\w'’]){re.escape(label)}(?=[).:]|\W*\Z)"):
-                flags = re.IGNORECASE if pattern in names else 0
-                ends = [match.end() for match in re.finditer(pattern, text, flags)]
-                places[label] = max([places.get(label, -1), *ends])
+            flags = 0 if len(choice) == 1 else re.IGNORECASE
+            named = [match.span() for match in re.finditer(rf"(?<![\w'’]){re.escape(choice)}(?!\w)", text, flags)]
+            mark = rf"[(\[]{re.escape(label)}[)\]]|(?<![\w'’]){re.escape(label)}(?=[).:]|\W*\Z)"
+            named += [match.span() for match in re.finditer(mark, text)]
+            places[label] = max(((end, end - start) for start, end in named), default=(-1, 0))
         last = max(places, key=lambda label: places[label])
-        return places[last] >= 0 and last == wanted
+        return places[last][0] >= 0 and last == wanted
 
     def golden_answer(self, gold: str, row: Row = _NO_COLUMNS) -> str:
         choices = self._choices(row)
@@ -140,11 +188,12 @@ class ChoiceGrader(Grader):
         return choices[label] if self.choices else label
 
     def with_choices(self, prompt: str, row: Row) -> str:
-        """Return a prompt with the row's own choices below it, one per line, unless it has one of them already."""
+        """Return a prompt with the row's own choices below it, one per line, unless it has all of them already."""
         choices = {} if self.choices else self._choices(row)
-        if not choices or any(choice.casefold() in prompt.casefold() for choice in choices.values()):
-            return prompt
-        return f"{prompt.rstrip()}\n{listed(choices)}"
+        shown_there = [
+            re.search(rf"(?<!\w){re.escape(text)}(?!\w)", prompt, re.IGNORECASE) for text in choices.values()
+        ]
+        return prompt if all(shown_there) else f"{prompt.rstrip()}\n{listed(choices)}"
 
     def request(self) -> str:
         if not self.choices:
@@ -152,27 +201,54 @@ class ChoiceGrader(Grader):
         return f"The answer is one of these, and nothing else: {', '.join(self.choices)}."
 
 
-def _read(answer: str, choices: Choices) -> str:
+def _read(answer: str, choices: Choices, has_labels: bool) -> str:
     """Return the label of the choice that an answer names; "many_answers" or "not_a_choice" where it names no one.
 
-    A label counts in any case. A text that is a label of another choice, such as "A" for vitamin A, counts only behind
-    its own label.
+    With `has_labels` the prompt shows labels, which then come before texts: "A" is the choice A, and no vitamin.
+    Without, texts come first, and a label counts only where no choice has it for its text.
     """
-    text = _without_lead_in(bare(answer))
+    keys = [_key(choice) for choice in choices.values()]
+    by_text = {_key(text): label for label, text in choices.items() if keys.count(_key(text)) == 1}
+    by_text |= {text: label for label, text in choices.items() if keys.count(_key(text)) > 1}  # by their case alone
     labels = {label.casefold(): label for label in choices}
-    texts = {_key(choice): label for label, choice in choices.items() if choice.casefold() not in labels}
-    if _key(text) in texts:
-        return texts[_key(text)]
-    labelled = re.fullmatch(_LABELLED, text, re.DOTALL)
-    label = labels.get(labelled[1].casefold()) if labelled else None
-    if labelled is None or label is None:
-        label, rest = labels.get(text.strip("()[]").casefold()), ""
+    if has_labels:
+        by_text = {text: label for text, label in by_text.items() if text.casefold() not in labels}
     else:
-        rest = labelled[2].strip()
-    if label is not None and (not rest or _key(rest) == _key(choices[label])):
-        return label
+        labels = {key: label for key, label in labels.items() if key not in by_text}
+    for text in _said(answer):
+        for found in (by_text.get(_key(text)), by_text.get(text)):
+            if found is not None:
+                return found
+        label = labels.get(text.strip(_AROUND).casefold())
+        if label is not None:
+            return label
+        for key, one in labels.items():
+            if _key(choices[one]) and _has_both(text, key, _key(choices[one])):
+                return one
+    text = bare(answer)
     named = [one for one, choice in choices.items() if _names(text, one, choice)]
     return "many_answers" if len(named) > 1 else "not_a_choice"
+
+
+def _said(answer: str) -> list[str]:
+    """Return the forms of an answer that are looked up: as it is, and without the words before it and behind it."""
+    whole = unicodedata.normalize("NFKC", bare(answer)).replace("**", "").replace("__", "")
+    whole = bare(whole)
+    short = bare(re.sub(rf"\A{_LEAD_IN}", "", whole, flags=re.IGNORECASE)) or whole
+    shorter = bare(re.sub(_TAIL_WORDS, "", short, flags=re.IGNORECASE)) or short
+    return list(dict.fromkeys([whole, without_lead_in(whole), short, shorter]))
+
+
+def _has_both(text: str, label: str, key: str) -> bool:
+    """Tell whether a text is a label and its choice's text, such as `B) tool`, `B, tool` and `tool (B)`."""
+    text = text.casefold().strip()
+    front = text.lstrip("([{")
+    is_before = front.startswith(label) and not front[len(label) : len(label) + 1].isalnum()
+    if is_before and _key(front[len(label) :].strip(_AROUND)) == key:
+        return True
+    back = text.rstrip(")]}. ")
+    is_behind = back.endswith(label) and back[: -len(label)][-1:] in ("(", "[")
+    return is_behind and _key(back[: -len(label)].strip(_AROUND)) == key
 
 
 def _names(text: str, label: str, choice: str) -> bool:
@@ -184,23 +260,23 @@ def _names(text: str, label: str, choice: str) -> bool:
 def _read_unknown(answer: str, wanted: str) -> str:
     """Return the label or the text that an answer names, where the choices are not known.
 
-    `wanted` is what the gold answer names. Behind a label that is wanted there may be any one text; where a text is
-    wanted, it may stand behind any label.
+    `wanted` is what the gold answer names. Behind a label there may be the words of one choice; where a text is wanted,
+    it may stand behind any label.
     """
-    text = _without_lead_in(bare(answer))
-    if _key(text) == wanted.casefold():
-        return wanted
-    labelled = re.fullmatch(_LABELLED, text, re.DOTALL) or re.fullmatch(rf"({_LABEL})()", text.strip("()[]"))
-    if labelled is None:
-        return "many_answers" if re.search(_ANOTHER, text) else _key(text)
-    label, rest = labelled[1].upper(), labelled[2].strip()
-    if not rest:
-        return label
-    if re.search(_ANOTHER, rest) or "\n" in rest or len(rest) > 200:
+    for text in _said(answer):
+        if _key(text) == wanted.casefold():
+            return wanted
+        label = text.strip(_AROUND)
+        if re.fullmatch(_LABEL, label):
+            return label.upper()
+        labelled = re.fullmatch(_LABELLED, text, re.DOTALL)
+        if labelled is None:
+            continue
+        rest = labelled[2].strip()
+        if _key(rest) == wanted.casefold() and len(rest) > 1:
+            return wanted
+        if re.fullmatch(_PLAIN_WORDS, rest) and not re.search(_DOUBT, rest):
+            return labelled[1].upper()
         return "many_answers"
-    return wanted if _key(rest) == wanted.casefold() else label
-
-
-def _without_lead_in(text: str) -> str:
-    """Return an answer without words such as "The answer is" before it."""
-    return bare(re.sub(rf"\A{_LEAD_IN}", "", text, flags=re.IGNORECASE)) or text
+    several = len(re.findall(r"(?<!\w)[A-Z](?!\w)", bare(answer))) > 1
+    return "many_answers" if several else _key(answer)

@@ -15,7 +15,8 @@ from grpo_colab.rewards.grading import ANSWER_TAG, REASONING_TAG, Reason, Verdic
 from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 
 Row = Mapping[str, Any]  # a problem's other columns
-LONGEST_ANSWER: Final = 20_000  # characters of an answer that is a text, a choice or JSON
+# What the search for boxes says, in the words of the kinds that are no numbers.
+_IN_OTHER_WORDS: Final[Mapping[Reason, Reason]] = {"many_numbers": "many_tags", "not_a_number": "wrong"}
 _NO_COLUMNS: Final[Row] = {}
 # What `answer_block` finds in the place of an answer.
 NO_ANSWER: Final[tuple[Reason, ...]] = ("no_tag", "many_tags", "unclosed")
@@ -28,13 +29,15 @@ class Grader(ABC):
     `answer_in` says where a completion has its answer (None: in its tag, or where the kind looks by itself), and
     `reasoning_tag` names the block that comes before: see `answer_block`. A grader is immutable and picklable. `kind`
     is its name in task.answer, `reasons` are those that its verdicts have, and `lenient` says in words what
-    `lenient_right` looks at. `needs_row` says that it looks at other columns than the gold answer.
+    `lenient_right` looks at. `needs_row` says that it looks at other columns than the gold answer. An answer of
+    more than `longest` characters is none.
     """
 
     kind: ClassVar[str]
     reasons: ClassVar[tuple[Reason, ...]] = ("right", "wrong", *NO_ANSWER, "too_long")
     lenient: ClassVar[str] = ""
     needs_row: ClassVar[bool] = False
+    longest: ClassVar[int] = 20_000
 
     answer_in: str | None = ANSWER_TAG
     reasoning_tag: str = REASONING_TAG
@@ -53,9 +56,12 @@ class Grader(ABC):
         found = []
         for completion, gold, row in zip(completions, golds, rows, strict=True):
             block = self.answer_block(completion)
-            if isinstance(block, str) and len(block) > LONGEST_ANSWER:
-                block = Verdict("too_long")
-            found.append(block if isinstance(block, Verdict) else self.judge(block, gold, row))
+            if isinstance(block, Verdict):
+                found.append(Verdict(_IN_OTHER_WORDS.get(block.reason, block.reason)))
+            elif len(block) > self.longest:
+                found.append(Verdict("too_long"))
+            else:
+                found.append(self.judge(block, gold, row))
         return found
 
     def answer_block(self, completion: str) -> str | Verdict:
@@ -82,6 +88,10 @@ class Grader(ABC):
             return number_text(value, self.locale)
         raise ValueError(f"the gold answer is of type {type(value).__name__}, not a text or a number: {shown(value)}")
 
+    def gold_of(self, value: object, row: Row) -> str:
+        """Return a value of a data set as the text of a gold answer, given the row's other columns: see `gold_text`."""
+        return self.gold_text(value)
+
     def golden_answer(self, gold: str, row: Row = _NO_COLUMNS) -> str | None:
         """Return the text of an answer that is right, as a golden completion has it; None where none is known."""
         return gold.strip()
@@ -102,10 +112,11 @@ class Grader(ABC):
         That is without a gold, and for a gold that cannot be read: a warning names it and the reward, once. `columns`
         are the other columns that TRL passes. Raises TypeError and ValueError as `graded_pairs` does.
         """
+        size = 0 if isinstance(answer, str) else len(answer)
+        rows: Sequence[Row] = rows_of(columns, size) if self.needs_row else [_NO_COLUMNS] * size
         if not isinstance(answer, str):
-            answer = [self._text_or_value(gold) for gold in answer]
+            answer = [self._text_or_value(gold, row) for gold, row in zip(answer, rows, strict=True)]
         pairs = graded_pairs(function, completions, answer, self.locale)
-        rows = rows_of(columns, len(pairs)) if self.needs_row else [_NO_COLUMNS] * len(pairs)
         judged = []
         for index, (_, gold) in enumerate(pairs):
             if gold is not None and self._is_readable(function, gold, rows[index]):
@@ -120,12 +131,12 @@ class Grader(ABC):
             found[index] = None if verdict.reason == "no_judgement" else verdict
         return found
 
-    def _text_or_value(self, gold: Any) -> Any:
+    def _text_or_value(self, gold: Any, row: Row) -> Any:
         """Return a gold of a column as its text where this kind has golds of its type, else as it is."""
-        if gold is None or isinstance(gold, str | int | float):
+        if gold is None or isinstance(gold, str):
             return gold
         try:
-            return self.gold_text(gold)
+            return self.gold_of(gold, row)
         except ValueError:
             return gold  # graded_pairs names its type
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 
@@ -15,7 +16,8 @@ from grpo_colab.rewards.graders.grader import _NO_COLUMNS, NO_ANSWER, Grader, Ro
 from grpo_colab.rewards.grading import Reason, Verdict, after_thoughts
 
 DEEPEST: Final = 64  # levels of nesting
-_FENCED: Final = r"\s*```(?:json|JSON)?[ \t]*\n(.*?)\n?\s*```\s*"
+LARGEST_EXPONENT: Final = 300  # of ten, as a float has it
+MOST_COMPARED: Final = 300  # items of a value whose schema compares them all with each other
 
 
 def read_json(text: str) -> Any:
@@ -24,11 +26,10 @@ def read_json(text: str) -> Any:
     A number with a point is a Decimal. Raises ValueError for what is no JSON by RFC 8259, as NaN is not, for a key that
     an object has twice, and for a value nested deeper than DEEPEST levels.
     """
-    fenced = re.fullmatch(_FENCED, text, re.DOTALL)
     try:
         value = json.loads(
-            fenced[1] if fenced else text,
-            parse_float=Decimal,
+            _without_fence(text),
+            parse_float=_decimal,
             parse_constant=_refuse_constant,
             object_pairs_hook=_object,
         )
@@ -37,6 +38,25 @@ def read_json(text: str) -> Any:
     if not _is_flat(value, DEEPEST):
         raise ValueError(f"nested deeper than {DEEPEST} levels")
     return value
+
+
+def _without_fence(text: str) -> str:
+    """Return what is in the one fenced block that a text consists of, or the text itself."""
+    before, *inside = text.replace("\ufeff", "").strip().split("```")
+    if len(inside) != 2 or before.strip() or inside[1].strip():
+        return text
+    return re.sub(r"\A[ \t]*json[0-9a-z]*\b", "", inside[0], flags=re.IGNORECASE)
+
+
+def _decimal(text: str) -> Decimal:
+    """Return a number with a point or an exponent, exactly. Raises ValueError for one that no float could hold."""
+    try:
+        number = Decimal(text)
+    except ArithmeticError:
+        raise ValueError(f"a number of this size is none: {text[:20]}") from None
+    if number and abs(number.adjusted()) > LARGEST_EXPONENT:
+        raise ValueError(f"a number of this size is none: {text[:20]}")
+    return number
 
 
 def _refuse_constant(name: str) -> Any:
@@ -58,6 +78,15 @@ def _is_flat(value: Any, levels: int) -> bool:
     return levels > 0 and all(_is_flat(one, levels - 1) for one in inner)
 
 
+def is_json(text: str) -> bool:
+    """Tell whether a text is JSON as `read_json` reads it."""
+    try:
+        read_json(text)
+    except ValueError:
+        return False
+    return True
+
+
 def are_equal(one: Any, other: Any, tolerance: float = 0.0) -> bool:
     """Tell whether two values of `read_json` are equal: 1 equals 1.0, and true equals neither 1 nor "true".
 
@@ -69,7 +98,9 @@ def are_equal(one: Any, other: Any, tolerance: float = 0.0) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(lambda a, b: are_equal(a, b, tolerance), one, other))
     if _is_number(one) and _is_number(other):
-        return one == other or (tolerance > 0 and abs(one - other) <= Decimal(tolerance) * abs(other))
+        if one == other or not tolerance:
+            return bool(one == other)
+        return abs(Fraction(one) - Fraction(other)) <= Fraction(tolerance) * abs(Fraction(other))
     return type(one) is type(other) and one == other
 
 
@@ -126,7 +157,7 @@ class JSONGrader(Grader):
             raise ValueError(f"the gold answer is no JSON ({one_line(error)}): {shown(value)}") from None
 
     def read_gold(self, gold: str, row: Row = _NO_COLUMNS) -> Any:
-        value, problem = _read_gold(stated(gold), self.schema)
+        value, problem = _read_gold(gold if is_json(gold) else stated(gold), self.schema)
         if problem:
             raise ValueError(f"{problem}: {shown(gold)}")
         return value
@@ -148,7 +179,8 @@ class JSONGrader(Grader):
         return last is not None and are_equal(last[0], self.read_gold(gold), self.tolerance)
 
     def golden_answer(self, gold: str, row: Row = _NO_COLUMNS) -> str:
-        return stated(gold)
+        text = gold if is_json(gold) else stated(gold)
+        return text if "\n" not in text else json.dumps(json.loads(text), ensure_ascii=False)
 
     def request(self) -> str:
         schema = f" It fits this schema: {self.schema}" if self.schema else ""
@@ -170,10 +202,18 @@ def _fits(value: Any, schema: str) -> bool:
     """Tell whether a value fits a schema. One whose `$ref` leads elsewhere fits nothing."""
     from referencing.exceptions import Unresolvable
 
+    if "uniqueItems" in schema and _count(value) > MOST_COMPARED:
+        return False
     try:
         return bool(_validator(schema).is_valid(_with_floats(value)))
-    except (Unresolvable, RecursionError):
+    except (Unresolvable, RecursionError, ArithmeticError):
         return False
+
+
+def _count(value: Any) -> int:
+    """Return the number of values in a value, itself included."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(_count, inner))
 
 
 def _with_floats(value: Any) -> Any:
@@ -190,7 +230,7 @@ def _last_value(text: str) -> tuple[Any] | None:
 
     Beginnings of an object or a list are tried from the front, and what a value holds is not looked at again.
     """
-    decoder = json.JSONDecoder(parse_float=Decimal)
+    decoder = json.JSONDecoder(parse_float=_decimal)
     last, at = None, 0
     tries = 0
     while (start := re.search(r"[{\[]", text[at:])) and tries < 200:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from grpo_colab.errors import shown
 from grpo_colab.rewards.graders.grader import _NO_COLUMNS, NO_ANSWER, Grader, Row, stated
 from grpo_colab.rewards.grading import Reason, Verdict, after_thoughts
+from grpo_colab.sandbox.code_blocks import all_python_code
 
 if TYPE_CHECKING:
     from grpo_colab.rewards.code import CodeReward
@@ -23,15 +24,15 @@ def _reward() -> CodeReward:
     """Return the reward whose sandbox runs all programs; it is made at the first one."""
     from grpo_colab.rewards.code import get_code_reward
 
-    return get_code_reward()
+    return get_code_reward(extract=all_python_code)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CodeGrader(Grader):
     """Judge a program by whether it passes the gold answer's tests, as `get_code_reward` runs them.
 
-    The gold answer is Python with assertions, or a list of such texts. The program is the last block of Python in the
-    answer, or all of the answer.
+    The gold answer is Python with assertions, or a list of such texts. The program is all blocks of Python in the
+    answer, one after the other, or all of the answer.
     """
 
     kind: ClassVar[str] = "code"
@@ -49,7 +50,7 @@ class CodeGrader(Grader):
         from grpo_colab.rewards.assertions import parse_tests
 
         tests = _tests(gold)
-        parse_tests(tests, "")
+        _reward().need_tests([parse_tests(tests, "")])
         return tests
 
     def judge(self, response: str, gold: str, row: Row) -> Verdict:

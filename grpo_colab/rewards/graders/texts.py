@@ -14,38 +14,57 @@ from grpo_colab.rewards.grading import Verdict, after_thoughts
 # What a comparison may ignore, in the order in which it is taken off. Numbers keep their punctuation.
 IGNORABLE: Final = ("case", "punctuation", "articles", "spaces")
 DEFAULT_IGNORED: Final = ("case", "spaces")
-_ARTICLES: Final = r"\b(?:a|an|the)\b"
-_LATEX: Final = r"\\(?:text|textbf|textit|mathrm|mathbf|boxed)\s*\{([^{}]*)\}"
+_ARTICLES: Final = r"\b(?:a|an|the)\b(?=\s*\S)"  # but not the last word, as in vitamin A
+_KEPT: Final = "#%&@*/\\+"  # punctuation that makes another word: C# is not C
+_LATEX: Final = r"\\(?:text|math)?(?:text|bf|it|rm|sf|tt|boxed|mbox|underline|emph)?\s*\{(.*)\}"
+_HTML: Final = r"</?(?:b|i|u|em|strong|code|p|span)>"
+_INVISIBLE: Final = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
+_SAME_SIGN: Final = str.maketrans("’‘ʼ“”„«»。．", 3 * "'" + 5 * '"' + 2 * ".")
 # Marks around an answer that belong to no answer, with what closes them.
-_PAIRS: Final = (("**", "**"), ("__", "__"), ("*", "*"), ("`", "`"), ("$", "$"), ('"', '"'), ("“", "”"), ("'", "'"))
+_PAIRS: Final = (("***", "***"), ("**", "**"), ("__", "__"), ("*", "*"), ("_", "_"), ("```", "```"), ("`", "`"))
+_QUOTES: Final = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), ('"', '"'), ("'", "'"), ("(", ")"))
+_MOST_MARKS: Final = 12  # around one another
+_LEAD_IN: Final = (
+    r"(?:(?:so|thus|therefore),?\s+)?(?:(?:the|my)\s+)?(?:(?:final|correct|right|best)\s+)?"
+    r"answer(?:\s+is)?\s*(?::|=|(?<=is))\s*"
+)
+_TAIL: Final = 2_000  # characters at the end of a completion in which its last words are
 
 
 def bare(text: str) -> str:
-    """Return a text without Markdown, LaTeX and quotes around it, composed as NFC, and without a full stop at its end.
+    """Return a text without Markdown, LaTeX, HTML and quotes around it, composed as NFC, and without a last full stop.
 
     Only what surrounds the whole text is taken off. A text of such marks alone stays as it is.
     """
-    text = unicodedata.normalize("NFC", text).strip()
-    while True:
-        shorter = text.removesuffix(".").rstrip() if not text.endswith("..") else text
-        latex = re.fullmatch(_LATEX, shorter)
-        shorter = latex[1].strip() if latex else shorter
-        for opening, closing in _PAIRS:
+    text = unicodedata.normalize("NFC", text).translate(_INVISIBLE).translate(_SAME_SIGN)
+    text = re.sub(_HTML, "", text).replace("\\ ", " ").strip()
+    for _ in range(_MOST_MARKS):
+        shorter = text[:-1].rstrip() if text.endswith(".") and not text.endswith("..") else text
+        latex = re.fullmatch(_LATEX, shorter, re.DOTALL)
+        if latex and latex[1].find("}") >= latex[1].find("{"):  # of several commands, not the first alone
+            shorter = latex[1].strip()
+        for opening, closing in (*_PAIRS, *_QUOTES):
             inner = shorter[len(opening) : len(shorter) - len(closing)]
             is_around = shorter.startswith(opening) and shorter.endswith(closing) and len(shorter) > len(opening)
             if is_around and inner.strip() and opening not in inner and closing not in inner:
                 shorter = inner.strip()
                 break
         if shorter == text or not shorter:
-            return text
+            break
         text = shorter
+    return text
+
+
+def without_lead_in(text: str) -> str:
+    """Return an answer without words such as "The answer is" before it."""
+    return bare(re.sub(rf"\A{_LEAD_IN}", "", text, flags=re.IGNORECASE)) or text
 
 
 def normalised(text: str, ignore: tuple[str, ...] = DEFAULT_IGNORED) -> str:
     """Return a text as it is compared, without what `ignore` names: see IGNORABLE.
 
-    `punctuation` is every sign of Unicode's categories P and S, but for one between two digits, as in 1.5, and a minus
-    before one. `articles` are a, an and the. Marks around the whole text never count: see `bare`.
+    `punctuation` is every sign of Unicode's categories P, but for those that make another word (C# is not C) and those
+    of a number, as in 1.5 and -5. `articles` are a, an and the. Marks around the whole text never count: see `bare`.
     """
     text = bare(text)
     if "case" in ignore:
@@ -60,13 +79,17 @@ def normalised(text: str, ignore: tuple[str, ...] = DEFAULT_IGNORED) -> str:
 
 
 def _without_sign(text: str, index: int) -> str:
-    """Return the character at an index, or a space where it is punctuation that does not belong to a number."""
+    """Return the character at an index, or what takes its place where it is punctuation that belongs to no number.
+
+    An apostrophe and a full stop within a word vanish; other signs become a space.
+    """
     character = text[index]
-    if unicodedata.category(character)[0] not in "PS":
+    if unicodedata.category(character)[0] != "P" or character in _KEPT:
         return character
     before, after = text[index - 1 : index] if index else "", text[index + 1 : index + 2]
-    in_number = after.isdigit() and (before.isdigit() or (character in "-−+" and not before.isalnum()))
-    return character if in_number else " "
+    if after.isdigit() and (before.isdigit() or (character in "-−." and not before.isalnum())):
+        return character
+    return "" if character in "'." and before.isalpha() else " "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +98,8 @@ class TextGrader(Grader):
 
     kind: ClassVar[str] = "text"
     lenient: ClassVar[str] = "by the last words alone"
+
+    longest: ClassVar[int] = 4_000
 
     ignore: tuple[str, ...] = DEFAULT_IGNORED
 
@@ -85,14 +110,17 @@ class TextGrader(Grader):
         return text
 
     def judge(self, response: str, gold: str, row: Row) -> Verdict:
-        return Verdict("right" if normalised(response, self.ignore) == self.read_gold(gold) else "wrong")
+        wanted = self.read_gold(gold)
+        said = (response, without_lead_in(bare(response)))
+        return Verdict("right" if any(normalised(text, self.ignore) == wanted for text in said) else "wrong")
 
     def lenient_right(self, completion: str, gold: str, row: Row = _NO_COLUMNS) -> bool:
         if self.grade(completion, gold).right:
             return True
-        text = re.sub(r"</?[A-Za-z_][\w.-]*>", " ", after_thoughts(completion, self.reasoning_tag))
+        last = after_thoughts(completion, self.reasoning_tag)[-_TAIL:]
+        text = re.sub(r"</?[A-Za-z_][\w.-]*>", " ", last)
         words, wanted = normalised(text, self.ignore).split(), self.read_gold(gold).split()
         return words[-len(wanted) :] == wanted
 
     def golden_answer(self, gold: str, row: Row = _NO_COLUMNS) -> str:
-        return stated(gold)
+        return " ".join(stated(gold).split()) if "spaces" in self.ignore else stated(gold)

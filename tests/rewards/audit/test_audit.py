@@ -92,7 +92,7 @@ OURS = [
     (rewards.get_cosine_scaled_reward(max_len=512), "scaled", "<reasoning> and <answer>"),
     (rewards.get_correctness_reward(answer_in="boxed"), "correctness", "\\boxed{}"),
     (rewards.get_correctness_reward(answer_in="hash"), "correctness", "####"),
-    (rewards.get_correctness_reward(answer_in="SOLUTION"), "correctness", "<start_working_out> and <SOLUTION>"),
+    (rewards.get_correctness_reward(answer_in="SOLUTION"), "correctness", "<reasoning> and <SOLUTION>"),
     (rewards.get_length_reward(answer_in="boxed"), "scaled", "\\boxed{}"),
     (rewards.get_repetition_penalty_reward(), "shaping", "any"),
     (rewards.get_soft_overlong_punishment_reward(512, 128), "shaping", "any"),

@@ -133,7 +133,7 @@ def test_all_problems_may_have_the_same_choices(text: str, gold: str, expected: 
         ("NaN", "1", {}, "not_json"),
         ("[" * 100_000, "[]", {}, "too_long"),
         ("[" * 5_000 + "]" * 5_000, "[]", {}, "not_json"),
-        ("1e999999999", "1", {}, "wrong"),
+        ("1e999999999", "1", {}, "not_json"),
         ('{"a": 100.5}', '{"a": 100}', {"tolerance": 0.01}, "right"),
         ('{"a": "x"}', '{"a": 1}', {"schema": '{"properties": {"a": {"type": "number"}}}'}, "off_schema"),
         ('{"a": 2}', '{"a": 1}', {"schema": '{"properties": {"a": {"type": "number"}}}'}, "wrong"),
@@ -176,7 +176,9 @@ def test_math_is_judged_by_the_grader_of_the_math_reward(text: str, gold: str, e
         ("text", " ", {}, "is empty"),
         ("choice", "colour", {"choices": ["tool", "fruit"]}, "is none of the choices"),
         ("choice", "A", {"choices": ["tool"]}, "has 1 choices"),
-        ("choice", "A", {"choices": ["tool", "Tool"]}, "two that are equal"),
+        ("choice", "A", {"choices": ["tool", "tool"]}, "two that are equal"),
+        ("choice", "A", {"choices": {"label": None, "text": None}}, "no list of choices"),
+        ("code", "assert True", {}, "passes without any program"),
         ("choice", "A", {"choices": "tool, fruit"}, "no list of choices"),
         ("json", "{a: 1}", {}, "is no JSON"),
         ("json", "NaN", {}, "is no JSON"),
@@ -187,6 +189,124 @@ def test_math_is_judged_by_the_grader_of_the_math_reward(text: str, gold: str, e
 def test_a_gold_that_cannot_judge_is_named(kind: str, gold: str, row: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem.replace("(", r"\(").replace(")", r"\)")):
         make_grader(kind).grade(answered("x"), gold, row)
+
+
+GRADES = ("F", "D", "C", "B", "A")
+BASES = {"choices": ["T.", "A.", "C.", "G."]}
+INTENTS = tuple(f"intent {number}" for number in range(77))
+
+
+@pytest.mark.parametrize(
+    ("settings", "row", "gold", "answer", "expected"),
+    [
+        ({"choices": GRADES}, {}, "A", "A", "right"),  # no prompt shows letters: the text, and no label
+        ({"choices": GRADES}, {}, "A", "F", "wrong"),
+        ({"choices": INTENTS}, {}, 27, "intent 27", "right"),  # a class of a data set, by its index
+        ({"choices": INTENTS}, {}, 27, "intent 26", "wrong"),
+        ({}, {"choices": ["8", "2", "24", "120"]}, 2, "C", "right"),  # an index, and no text
+        ({}, {"choices": ["8", "2", "24", "120"]}, "2", "B", "right"),
+        ({}, BASES, "A", "T", "right"),  # the letter A is the first choice
+        ({}, BASES, "A", "A.", "right"),
+        ({}, BASES, "A", "B", "wrong"),
+        ({}, {"choices": '["tool", "fruit"]'}, "B", "fruit", "right"),  # a cell of a table
+        ({}, {"choices": [{"label": "A", "text": "tool"}, {"label": "B", "text": "fruit"}]}, "B", "fruit", "right"),
+        ({}, {"choices": {"A": "tool", "B": "fruit", "C": None}}, "B", "B", "right"),
+        ({}, {"choices": ["A) tool", "B) fruit"]}, "B", "fruit", "right"),
+        ({}, {"choices": ["CO", "Co"]}, "B", "Co", "right"),
+        ({}, {"choices": ["CO", "Co"]}, "B", "CO", "wrong"),
+    ],
+)
+def test_golds_and_choices_as_data_sets_have_them(
+    settings: dict[str, Any], row: dict[str, Any], gold: Any, answer: str, expected: str
+) -> None:
+    grader = make_grader("choice", **settings)
+    assert grader.grade(answered(answer), grader.gold_of(gold, row), row).reason == expected
+    columns = {name: [value] for name, value in row.items()}
+    paid = get_correctness_reward(answer="choice", **settings)(completions=[answered(answer)], answer=[gold], **columns)
+    assert paid == [float(expected == "right")]
+
+
+HONEST = (
+    "**B)** fruit", "**(B)** fruit", "**B.** fruit", "**Answer:** B", "B, fruit", "B fruit", "B\nfruit", "B (fruit)",
+    "fruit (B)", "Option B is correct.", "B is correct", "It is B.", "I choose B", "The answer is option B.", "B!",
+    "_B_",
+    "<b>B</b>", "### B", "- B", "Ｂ", "B。", "\\textbf{(B)}", "\\mathbf{\\text{B}}", "\\(B\\)", "$\\boxed{\\text{B}}$",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HONEST)
+def test_a_choice_as_models_write_it(text: str) -> None:
+    assert reason(make_grader("choice"), text, "B", LETTERS) == "right"
+    other = text.replace("B", "C").replace("Ｂ", "Ｃ").replace("fruit", "animal")
+    assert reason(make_grader("choice"), other, "B", LETTERS) == "wrong"
+
+
+HEDGED = (
+    "B: C", "B.C", "B) is wrong, the answer is C", "B: not B, it is C", "B. C. D.", "B: A, C, D", "B) or maybe c",
+    "B)?",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HEDGED)
+@pytest.mark.parametrize("gold", ["B", "C"])
+def test_where_the_choices_are_not_known_one_answer_is_one(text: str, gold: str) -> None:
+    assert reason(make_grader("choice"), text, gold) != "right"
+    assert reason(make_grader("choice"), "3.9", "3") != "right"
+    assert reason(make_grader("choice"), "3) 4", "4") != "right"
+
+
+def test_choices_are_listed_below_a_prompt_that_does_not_show_all_of_them() -> None:
+    grader = make_grader("choice")
+    assert grader.with_choices("What is 12 + 2?", {"choices": ["2", "14"]}) == "What is 12 + 2?\nA) 2\nB) 14"
+    assert grader.with_choices("A tool or a fruit?", {"choices": ["tool", "fruit"]}) == "A tool or a fruit?"
+
+
+@pytest.mark.parametrize("kind", ["text", "choice", "json"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"a": 1e99999999999999999999}', '{"a": 1e999999999}', "```\n" + "\n" * 19_000, " ." * 9_000,
+        "a" + "\u0300\u0316" * 9_000, "[" + "[0]," * 4_000 + "0]", "\ud800", "\x00",
+    ],
+    ids=["no exponent", "a large number", "a fence", "full stops", "combining marks", "many items", "half", "null"],
+)  # fmt: skip
+def test_no_answer_breaks_or_delays_a_grader(kind: str, answer: str) -> None:
+    schema = {"schema": '{"uniqueItems": true, "properties": {"a": {"multipleOf": 0.1}}}'} if kind == "json" else {}
+    gold = '{"a": 1}' if kind == "json" else "A"
+    grader = make_grader(kind, **schema, **({"tolerance": 0.01} if kind == "json" else {}))
+    assert not grader.grade(answered(answer), gold).right
+    assert not grader.lenient_right(answered(answer) * 3, gold)
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "settings", "expected"),
+    [
+        ("it’s", "it's", {}, "right"),
+        ("«Paris»", "Paris", {}, "right"),
+        ("Paris\u200b", "Paris", {}, "right"),
+        ("The answer is Paris", "Paris", {}, "right"),
+        ("<b>Paris</b>", "Paris", {}, "right"),
+        ("<5", ">5", {"ignore": ["punctuation"]}, "wrong"),
+        ("C#", "C++", {"ignore": ["punctuation"]}, "wrong"),
+        ("€5", "$5", {"ignore": ["punctuation"]}, "wrong"),
+        ("5", ".5", {"ignore": ["punctuation"]}, "wrong"),
+        ("U.S.A.", "USA", {"ignore": ["punctuation"]}, "right"),
+        ("vitamin", "Vitamin A", {"ignore": ["case", "articles"]}, "wrong"),
+    ],
+)
+def test_a_text_as_models_write_it(text: str, gold: str, settings: dict[str, Any], expected: str) -> None:
+    assert reason(make_grader("text", **settings), text, gold) == expected
+
+
+def test_what_looks_like_a_mark_in_json_is_none() -> None:
+    grader = make_grader("json")
+    assert grader.grade(answered('{"md": "#### Title"}'), '{"md": "#### Title"}').right
+    assert grader.grade(answered("```JSON\r\n{}\r\n```"), "so it is\n#### {}").right
+
+
+def test_a_program_may_be_in_several_blocks() -> None:
+    text = "```python\ndef double(x):\n    return 2 * x\n```\nTry it:\n```python\nprint(double(2))\n```"
+    assert reason(make_grader("code"), text, DOUBLE) == "right"
 
 
 def test_a_gold_must_fit_the_schema() -> None:
