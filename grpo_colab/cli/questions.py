@@ -10,7 +10,7 @@ import click
 from grpo_colab.cli import completion
 from grpo_colab.cli.completion import RecipeCommand
 from grpo_colab.cli.group import cli
-from grpo_colab.cli.options import PASS_ON, json_option, path_option, words_argument
+from grpo_colab.cli.options import PASS_ON, json_option, path_option, trust_option, words_argument
 from grpo_colab.cli.output import (
     chatter_to_stderr,
     json_text,
@@ -74,15 +74,16 @@ def recipes(words: tuple[str, ...], as_json: bool) -> None:
     "loaded.",
 )
 @words_argument
+@trust_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def data(words: tuple[str, ...], as_json: bool) -> None:
+def data(words: tuple[str, ...], trust_code: bool, as_json: bool) -> None:
     import json
 
     from grpo_colab.evaluation.data_summary import describe_data
     from grpo_colab.recipe.overrides import read_recipe
 
     with chatter_to_stderr():
-        found = describe_data(read_recipe(words))
+        found = describe_data(read_recipe(words), trust_code)
     click.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) if as_json else printable(found.text()))
 
 

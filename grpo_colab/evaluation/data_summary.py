@@ -19,10 +19,13 @@ from grpo_colab.evaluation.statistics import wilson_interval
 from grpo_colab.policy.asking import Asking
 from grpo_colab.policy.templates import check_prompts, load_tokenizer
 from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.recipe.trust import TASK_CODE, check_trust
 from grpo_colab.tasks import Problem, Task
 from grpo_colab.tasks.conversations import transcript
 from grpo_colab.tasks.dataset import Dataset
 from grpo_colab.tasks.duplicates import count_repeated, identity
+from grpo_colab.tasks.own_tasks import problems_of
+from grpo_colab.utils.console import info
 
 SPLITS: Final = ("train", "test")
 FEW_HELD_OUT: Final = 50  # problems; of fewer, an interval is wider than 27 points
@@ -128,14 +131,19 @@ def _answer_line(split: Split) -> str:
     return f"{_count(split.different_answers, 'different answer')}; {common}"
 
 
-def describe_data(recipe: Recipe) -> DataSummary:
+def describe_data(recipe: Recipe, trust_code: bool = False) -> DataSummary:
     """Read the problems of a recipe, and return what a user should know before the training.
 
     The problems may be downloaded. Nothing else is: the tokenizer is used where it is on this machine already. Raises
-    SettingError for what is wrong with the data, as the training does.
+    SettingError for what is wrong with the data, as the training does. A task or a grader of others runs its code: it
+    is named on stderr, and refused where a file names it and the user has not trusted it, unless `trust_code`.
     """
+    announced = check_trust(recipe, trust_code, only=TASK_CODE)
+    if announced:
+        info(announced)
+    recipe = recipe.completed_by_task()
     task = recipe.load_task()
-    problems = {name: task.problems(name) for name in (*SPLITS, *task.further_splits)}
+    problems = {name: problems_of(task, name) for name in (*SPLITS, *task.further_splits)}
     tokenizer = load_tokenizer(recipe, download=False)
     for name in problems:
         check_prompts(recipe, task, problems[name][:MOST_MEASURED], tokenizer)

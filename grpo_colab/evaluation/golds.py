@@ -114,9 +114,12 @@ def examples_of_task(name: str) -> tuple[list[Example], dict[str, Any]]:
     There are MOST_EXAMPLES examples at most. Raises SettingError for a recipe or for data that cannot be read.
     """
     from grpo_colab.recipe.recipe import Recipe
+    from grpo_colab.recipe.trust import TASK_CODE, check_trust
     from grpo_colab.rewards.audit import Example
 
     recipe = Recipe.load(name)
+    check_trust(recipe, only=TASK_CODE)
+    recipe = recipe.completed_by_task()
     problems = recipe.load_task().problems("train", MOST_EXAMPLES)
     grading = grader_settings(recipe.task)
     return [Example(problem.question, problem.answer, problem.columns) for problem in problems], grading

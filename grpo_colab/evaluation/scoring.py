@@ -22,10 +22,12 @@ from grpo_colab.evaluation.score_rows import Batch, Logged, Row, checked_rows, c
 from grpo_colab.recipe.trust import check_trust_of_rewards
 from grpo_colab.rewards import resolve_reward, reward_name
 from grpo_colab.rewards.graders import grader_settings
+from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.rewards.static_check import need_function
 from grpo_colab.runs.records import given_columns, with_reward_keys
 from grpo_colab.tasks.jsonl_rows import read_jsonl
 from grpo_colab.text import on_one_line
+from grpo_colab.utils.console import info
 from grpo_colab.utils.files import check_name, is_folder, lines, open_to_read, unwritable_refused, write_out
 
 DEFAULT = ("correctness", "strict_format")  # the rewards for a file that is no run's
@@ -250,6 +252,12 @@ def default_rewards(source: str | Path, trust_code: bool = False) -> list[str]:
     remedy = "name the rewards, such as --rewards correctness"
     if not names:
         raise run.error("its recipe names no reward that can be read", remedy)
+    given = [name for name in names if parse_reward(name).given]
+    for name in given:
+        info(f"{name} is left out: it is a Python function, which no file keeps.")
+    names = [name for name in names if name not in given]
+    if not names:
+        raise run.error("all its rewards are Python functions, which no file keeps", remedy)
     check_trust_of_rewards(names, f"run {str(folder)!r}", trust_code)
     return names
 

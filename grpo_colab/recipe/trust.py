@@ -28,6 +28,9 @@ from grpo_colab.utils import files
 _remembered: Final[set[str]] = set()
 
 
+TASK_CODE: Final = ("task.name", "task.grader")  # the settings whose code runs when the problems are read
+
+
 def check_trust(recipe: Recipe, trust_code: bool = False, only: Collection[str] | None = None) -> str | None:
     """Return a line that says which code from outside this package the recipe runs, None if it runs none.
 

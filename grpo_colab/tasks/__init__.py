@@ -140,6 +140,9 @@ class Task(ABC):
         }
         try:
             check_tag("answer_tag", answer_tag)
+            if answer_tag in ("think", REASONING_TAG, reasoning_tag):
+                remedy = "write another name than that of the reasoning"
+                raise SettingError("is around the reasoning", setting="answer_tag", value=answer_tag, remedy=remedy)
             settings = grader_settings(given)
             self.grading = {key: value for key, value in settings.items() if value != _DEFAULTS[key]}
             self.answer_tag: str = settings.pop("answer_tag")

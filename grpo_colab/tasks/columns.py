@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from grpo_colab.errors import SettingError
+from grpo_colab.errors import SettingError, nearest
 from grpo_colab.rewards.arguments import number_text
 from grpo_colab.rewards.resolve import ALWAYS_PASSED, NOT_PASSED
 from grpo_colab.tasks.jsonl_rows import Row, names, shown
@@ -170,8 +170,11 @@ def value_of(row: Row, name: str, where: str, setting: str) -> Any:
     missing = object()
     value = lookup(row, name, missing)
     if value is missing:
+        near = nearest(name, row) if "." not in name else ""
         raise SettingError(
-            f"there is no column {name!r}; it has {_names(row, name)}", remedy=f"set {setting}", place=where
+            f"there is no column {name!r}; it has {_names(row, name)}",
+            remedy=f"set {setting}; {near}" if near else f"set {setting}",
+            place=where,
         )
     trouble = None
     if value is None:

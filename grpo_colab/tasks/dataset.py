@@ -22,6 +22,7 @@ from typing import Annotated, Any, Final
 from grpo_colab.errors import SettingError
 from grpo_colab.rewards.graders.json_values import is_json
 from grpo_colab.tasks import Message, Problem, Task, seeded_order
+from grpo_colab.tasks.choice_lists import unknown_choices
 from grpo_colab.tasks.columns import Columns, check_messages, template_columns
 from grpo_colab.tasks.conversations import transcript
 from grpo_colab.tasks.duplicates import Duplicates, identity, without_duplicates
@@ -175,6 +176,8 @@ class Dataset(Task):
                 problem = f"has no row left for {split!r}, of the {len(problems):,} that it had"
                 remedy = "correct the rows, or give others as task.test_path"
                 raise SettingError(problem, setting="task.path", value=self.path, remedy=remedy)
+        if self.grader.kind == "choice":
+            left_out = [*left_out, *unknown_choices([*train, *held_out], self.grader)]
         examples, train = self._examples(train, held_out)
         return Splits(train, held_out, examples, columns, tuple(left_out))
 

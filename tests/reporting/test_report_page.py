@@ -228,7 +228,7 @@ def test_what_a_model_wrote_is_only_text(case: str, run: Run) -> None:
 def test_damage_in_a_further_split_does_not_end_the_page(further: Any, run: Run) -> None:
     evaluation = finished(run, [answered(False)] * 8, [answered(True)] * 8)
     run.write_json("evaluation.json", {**evaluation, "note": 7, "further": further})
-    assert "8 held-out problems of word_problems" in Page(write_report(run)).text
+    assert "8 held-out problems of word problems" in Page(write_report(run)).text
 
 
 STRANGER = "<b class=stranger>'\"&</b>"

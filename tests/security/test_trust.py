@@ -20,7 +20,9 @@ from grpo_colab.cli import main
 from grpo_colab.doctor.findings import Probe
 from grpo_colab.doctor.template import check_template
 from grpo_colab.errors import SettingError
+from grpo_colab.evaluation.data_summary import describe_data
 from grpo_colab.evaluation.evaluate import evaluate_run
+from grpo_colab.evaluation.golds import examples_of_task
 from grpo_colab.experiments.sweep import variants
 from grpo_colab.plan import plan
 from grpo_colab.plan.disk import adapter_bytes
@@ -157,6 +159,19 @@ class Own(Task):
     def problems(self, split, n=None):
         return [Problem(f"{{split}} {{number}} + 1?", str(number + 1)) for number in range(40)][:n]
 """
+
+
+def test_data_runs_a_task_of_others_only_where_it_is_trusted(tmp_path: Path, mark: Path) -> None:
+    (tmp_path / "own.py").write_text(TASK.format(mark=str(mark)))
+    path = tmp_path / "mine.toml"
+    path.write_text(f'preset = "word-problems-tiny"\n[task]\nname = "{tmp_path / "own.py"}:Own"\n')
+    with refused(problem="runs code that is not grpo_colab's", remedy="--trust-code", snapshot=False):
+        describe_data(Recipe.load(path))
+    with refused(problem="runs code that is not grpo_colab's", snapshot=False):
+        examples_of_task(str(path))
+    assert not mark.exists()
+    assert describe_data(Recipe.load(path), trust_code=True).splits["train"].problems == 40
+    assert mark.exists()
 
 
 def test_no_command_that_looks_runs_a_task_either(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from refusals import refused
 
+from grpo_colab.evaluation.data_summary import data_notes
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.rewards import gold_number
 from grpo_colab.rewards.grading import LOCALES
@@ -274,3 +275,25 @@ def test_a_gold_that_its_place_cannot_hold_is_refused_where_it_stands(tmp_path: 
     with refused(problem="cannot be stated with task.answer_in = 'boxed'", place=f"{path}:18", remedy="task.answer_in"):
         task.problems("train")
     assert load_task("dataset", path=str(path), answer="text").problems("train")
+
+
+def reviews(path: Path, answers: list[str], prompt: str = "review {}") -> str:
+    rows = [{"prompt": prompt.format(n), "answer": answers[n % len(answers)]} for n in range(40)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_choices_that_nothing_names_are_refused_or_said(tmp_path: Path) -> None:
+    words = load_task("dataset", path=reviews(tmp_path / "a.jsonl", ["good", "bad"]), answer="choice")
+    with refused("task.choices", problem="nothing says what the choices are", remedy="task.choices = ['bad', 'good']"):
+        words.problems("train")
+    letters = load_task("dataset", path=reviews(tmp_path / "b.jsonl", ["A", "B"]), answer="choice")
+    assert letters.problems("train")
+    assert "does not show the choices" in " ".join(data_notes(letters))
+    shown = reviews(tmp_path / "c.jsonl", ["A", "B"], "review {}\nA) good\nB) bad")
+    assert "does not show" not in " ".join(data_notes(load_task("dataset", path=shown, answer="choice")))
+
+
+def test_the_answer_is_in_no_tag_of_the_reasoning() -> None:
+    with refused("task.answer_tag", "reasoning", problem="is around the reasoning"):
+        load_task("word_problems", answer_tag="reasoning")

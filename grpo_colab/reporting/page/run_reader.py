@@ -254,8 +254,9 @@ def read_run(
     files = FileReader(run.path, share)
     recipe = files.recipe()
     told = status(run.path)
-    # A run that was refused or killed before its first step has none of the files whose absence is worth a note.
-    begun = told["state"] != "not begun" and not (told["phase"] and not told["step"])
+    # Nothing is missing of a run without a step: one that has just begun, was refused, or was killed before.
+    has_step = bool(told["step"]) or (told["state"] != "running" and not told["phase"])
+    begun = told["state"] != "not begun" and has_step
     metrics = files.metrics(begun)
     rows = files.rows("completions.jsonl", if_missing="No completions yet." if begun else "")
     completions = [with_reward_keys(row) for row in rows]
