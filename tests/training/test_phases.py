@@ -64,7 +64,9 @@ def test_the_folder_tells_each_phase_while_the_lock_is_held(
     assert said == [
         "Loading tiny on CPU ...",
         "Answering 8 held-out problems before training ...",
+        "Answering 8 held-out problems of new_stories before training ...",
         "Answering 8 held-out problems after training ...",
+        "Answering 8 held-out problems of new_stories after training ...",
     ]
 
 
