@@ -121,7 +121,10 @@ def test_what_looks_at_such_a_run_needs_no_function(
     after = whole.evaluation["after"]
     kept = {name: value for name, value in after["rewards"].items() if name in again["after"]["rewards"]}
     assert {*after["rewards"]} - {*kept} == {"even", "short", "Striking"}
-    assert again == {**whole.evaluation, "after": {**after, "rewards": kept}}
+    further, new = whole.evaluation["further"]["new_stories"], again["further"]["new_stories"]
+    assert new["after"]["accuracy"] == further["after"]["accuracy"]
+    assert {*new["after"]["rewards"]} == {*kept}
+    assert again == {**whole.evaluation, "after": {**after, "rewards": kept}, "further": again["further"]}
     assert status(whole.path)["step"] == 4
     page = report([str(whole.path)], str(tmp_path / "report.html"))
     assert "python:even_reward" in page.read_text()

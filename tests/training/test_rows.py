@@ -129,7 +129,7 @@ def test_a_run_is_scored_by_its_own_rewards_as_it_was_paid(tmp_path: Path) -> No
     path = write(tmp_path / "rows.jsonl", rows)
     own = {f"{tmp_path}/own.py:{name}_reward": 1.0 for name in ("named", "taken")}
     recipe = Recipe.load(
-        task={"name": "jsonl", "path": path, "test_path": path, "max_prompt_tokens": 400},
+        task={"name": "jsonl", "path": path, "test_path": path, "duplicates": "keep", "max_prompt_tokens": 400},
         rewards={**own, "cosine_scaled(max_len=64)": 1.0},
         grpo={"num_generations": 2, "max_completion_length": 24},
         budget={"max_steps": 2, "prompts_per_step": 2, "rehearsal": False},
