@@ -76,7 +76,7 @@ def test_the_lines_that_led_to_it_are_the_persons_own(own: Any) -> None:
     error = broken(own("thin"), ["one", "two"])
     assert error.place == "own.py:6"
     assert str(error).splitlines() == [
-        "own.py:6: rewards.thin_reward: raised ZeroDivisionError: division by zero "
+        "own.py:6: rewards.thin: raised ZeroDivisionError: division by zero "
         "(outside of training, on completion 2 of 2: 'two')",
         "  own.py:11, in thin_reward",
         "    return [share(text) for text in texts]",
@@ -155,7 +155,7 @@ def test_score_and_audit_tell_it_alike(tmp_path: Path, command: Command) -> None
     scored = command("score", "c.jsonl", "--rewards", "own.py:thin_reward")
     assert scored.returncode == 2
     assert scored.stderr.splitlines()[-5] == (
-        "grpo-colab: own.py:6: rewards.thin_reward: raised ZeroDivisionError: division by zero "
+        "grpo-colab: own.py:6: rewards.thin: raised ZeroDivisionError: division by zero "
         "(c.jsonl:2, on completion 2 of 3: 'two')"
     )
     assert [line.strip() for line in scored.stderr.splitlines()[-4:-1]] == lines
