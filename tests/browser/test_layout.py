@@ -103,7 +103,7 @@ def test_nothing_of_a_comparison_is_cut_off(size: str, count: int, open_page: Op
     """Names and values as long as they come, and the accuracy is there, on a phone, too."""
     runs = []
     for n in range(count):
-        image = f"hub/{'x' * 60}/{n}"
+        image = f"hub/{'x' * 60}{n}"
         runs.append(evaluated(tmp_path / f"{'2026-11-21-word-problems-' * 5}{n}", model={"model_name": image}))
     width = SCREENS[size]["width"]
     page = open_page(report([run.path for run in runs], tmp_path / "page.html").as_uri(), **SCREENS[size])
