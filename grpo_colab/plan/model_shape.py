@@ -251,7 +251,12 @@ def _from_hub(recipe: Recipe) -> dict[str, Any]:
     """
     try:
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            GatedRepoError,
+            LocalEntryNotFoundError,
+            RepositoryNotFoundError,
+        )
     except ModuleNotFoundError as error:
         raise SettingError(
             f"{error.name} is not installed, and the configuration of {recipe.model_path!r} is on the hub",
@@ -270,6 +275,10 @@ def _from_hub(recipe: Recipe) -> dict[str, Any]:
                 raise FileNotFoundError(problem) from error
             except EntryNotFoundError:
                 continue
+            except GatedRepoError:  # which is a missing one, too, by its class
+                raise
+            except RepositoryNotFoundError as error:  # whose words speak of gated ones
+                raise FileNotFoundError("the hub has no model of this name, or a private one") from error
         return json.loads(read_bytes(Path(found), MOST_READ, follow=True))
     raise FileNotFoundError("the hub has no config.json of it")
 
