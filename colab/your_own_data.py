@@ -86,8 +86,7 @@ def brevity_reward(completions, answer, **kwargs):
 
 # %% [markdown]
 # What could a model exploit in it? The audit tries completions that cheat, and right answers in all the ways in which
-# people write them. The last line should be `ok`. Its cases are about numbers: for other kinds of answers it looks only
-# at how the function can be called.
+# people write them. The last line should be `ok`.
 
 # %%
 from grpo_colab.starter.own_data import look_for_holes

@@ -16,6 +16,7 @@ from grpo_colab.tasks.conversations import last_message, prompt_key, without_sys
 from grpo_colab.tasks.jsonl_rows import gold_text, read_jsonl
 
 if TYPE_CHECKING:
+    from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.rewards.audit import Example
 
 PROMPTS: Final = ("prompt", "question")  # the columns that may hold a prompt
@@ -115,14 +116,22 @@ def examples_of_task(name: str) -> tuple[list[Example], dict[str, Any]]:
     """
     from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.recipe.trust import TASK_CODE, check_trust
-    from grpo_colab.rewards.audit import Example
 
     recipe = Recipe.load(name)
     check_trust(recipe, only=TASK_CODE)
     recipe = recipe.completed_by_task()
+    return examples_in_task(recipe), grader_settings(recipe.task)
+
+
+def examples_in_task(recipe: Recipe) -> list[Example]:
+    """Return training problems of a recipe's task as examples for an audit, MOST_EXAMPLES at most.
+
+    Raises SettingError for data that cannot be read.
+    """
+    from grpo_colab.rewards.audit import Example
+
     problems = recipe.load_task().problems("train", MOST_EXAMPLES)
-    grading = grader_settings(recipe.task)
-    return [Example(problem.question, problem.answer, problem.columns) for problem in problems], grading
+    return [Example(problem.question, problem.answer, problem.columns) for problem in problems]
 
 
 def _are_equal(one: str, other: str) -> bool:

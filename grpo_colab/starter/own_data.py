@@ -23,6 +23,8 @@ SAMPLE = "sample.jsonl"
 # The small model was made with this prompt, and begins to learn at once with it.
 SMALL_PROMPT = "Think in <reasoning>, then give the number in <answer>."
 SMALL_PROMPT_TOKENS = 256  # of the small model's context, which has 512
+# Kinds of answers of which a reward may pay right answers differently, by the kind of audit that allows that.
+AUDITED_AS = {"number": "scaled", "math": "scaled_expression"}
 
 
 def own_file(path: str = "", upload: bool = False) -> str:
@@ -106,11 +108,12 @@ def own_recipe(
 
 
 def look_for_holes(reward: Callable[..., Any], recipe: Recipe) -> None:
-    """Print what a model could exploit in a reward, as `grpo-colab audit` does.
+    """Print what a model could exploit in a reward for the recipe's answers, as `grpo-colab audit` does.
 
-    The audit's cheats answer questions about numbers. For a recipe with other answers only the contract is looked at.
+    What it tries is made of the recipe's own problems where their answers are a choice, a text or JSON.
     """
+    from grpo_colab.evaluation.golds import examples_in_task
     from grpo_colab.rewards.audit import audit
 
-    kind = "scaled" if recipe.task.get("answer", DEFAULT_KIND) == DEFAULT_KIND else "shaping"
-    print(audit(reward, kind))
+    answers = recipe.task.get("answer", DEFAULT_KIND)
+    print(audit(reward, AUDITED_AS.get(answers, answers), examples=examples_in_task(recipe)))

@@ -31,27 +31,26 @@ class Sample(NamedTuple):
 
     about: str
     reward: str
-    audited_as: str = "shaping"
-
-    @property
-    def audit(self) -> str:
-        """Return what the README says about the audit."""
-        first = "`audit` asks what a model could exploit in the reward. "
-        if self.audited_as == "scaled":
-            return f"{first}`scaled` says that right answers may be paid differently."
-        return (
-            f"{first}Its cheats are answers to questions about numbers, so here it looks only at how the function can "
-            "be called, `shaping`. The cheats for your data belong into `test_rewards.py`."
-        )
+    audited_as: str
 
 
 KINDS: Final[Mapping[str, Sample]] = {
     "number": Sample("word problems of one to three steps", "shown_work_reward", "scaled"),
-    "choice": Sample("tickets of a help desk, and how urgent each is", "near_miss_reward"),
-    "text": Sample("invoices and letters, and the company in each", "quoted_reward"),
-    "json": Sample("orders in plain words, to be written as JSON", "right_fields_reward"),
-    "code": Sample("small functions to write in Python, with tests", "plain_code_reward"),
-    "math": Sample("fractions in LaTeX", "lowest_terms_reward"),
+    "choice": Sample("tickets of a help desk, and how urgent each is", "near_miss_reward", "choice"),
+    "text": Sample("invoices and letters, and the company in each", "quoted_reward", "text"),
+    "json": Sample("orders in plain words, to be written as JSON", "right_fields_reward", "json"),
+    "code": Sample("small functions to write in Python, with tests", "plain_code_reward", "shaping"),
+    "math": Sample("fractions in LaTeX", "lowest_terms_reward", "shaping"),
+}
+MADE_OF_ROWS: Final = "It makes its cheats of your rows."
+# What the README says of the audit.
+AUDITS: Final = {
+    "scaled": "`scaled` says that right answers may be paid differently.",
+    "choice": MADE_OF_ROWS,
+    "text": MADE_OF_ROWS,
+    "json": MADE_OF_ROWS,
+    "shaping": "This one pays for the form of an answer, right or wrong, so only how it can be called is looked at, "
+    "`shaping`.",
 }
 
 
@@ -119,8 +118,10 @@ def starter_files(name: str, kind: str) -> dict[str, str]:
         "about": f"{sample.about[0].upper()}{sample.about[1:]}.",
         "data": next(file for file in found if file.startswith("data.")),
         "reward": sample.reward,
-        "kind": f"--kind {sample.audited_as}",
-        "audit": textwrap.fill(sample.audit, WIDTH),
+        "kind": sample.audited_as,
+        "audit": textwrap.fill(
+            f"`audit` asks what a model could exploit in the reward. {AUDITS[sample.audited_as]}", WIDTH
+        ),
         "small": textwrap.fill(SMALL[kind == DEFAULT_KIND], WIDTH),
         "cases": cases,
     }
@@ -155,7 +156,7 @@ def _commands(folder: Path, sample: Sample) -> tuple[str, ...]:
     name = folder.absolute().name
     return (
         f"grpo-colab data {recipe}",
-        f"grpo-colab audit {rewards}:{sample.reward} --kind {sample.audited_as}",
+        f"grpo-colab audit {rewards}:{sample.reward} --kind {sample.audited_as} --task {recipe}",
         f"grpo-colab train {recipe} --dry-run",
         f"grpo-colab train {recipe}",
         f"grpo-colab report runs/*-{name}",

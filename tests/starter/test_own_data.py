@@ -10,20 +10,26 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from refusals import refused
 from warm import Warm
 
-from grpo_colab.starter.own_data import own_file
+from grpo_colab import Recipe
+from grpo_colab.starter import KINDS, write_starter
+from grpo_colab.starter.own_data import look_for_holes, own_file
 
 ROOT = Path(__file__).parents[2]
 FAKE = ROOT / "tests" / "colab" / "fake_colab"
 UPLOAD = """
 import json
 from grpo_colab.errors import SettingError
-from grpo_colab.starter.own_data import own_file
+from grpo_colab import Recipe
+from grpo_colab.starter import KINDS, write_starter
+from grpo_colab.starter.own_data import look_for_holes, own_file
 try:
     print(json.dumps(["file", own_file(upload=True)]))
 except SettingError as error:
@@ -120,6 +126,33 @@ def test_the_form_is_a_recipe_and_what_was_read_is_shown(warm: Warm, tmp_path: P
     assert steps["setting"] == "budget.max_steps"
     assert share["setting"] == "task.test_share"
     assert done.stdout.count("held out ") == 2  # what was read, of both that could be
-    holes, contract = done.stdout.split("holed_reward: ")[1:]
-    assert "pays, and should not" in holes
-    assert contract.rstrip().endswith("\nok")
+    numbers, choices = done.stdout.split("holed_reward: ")[1:]
+    assert "kind scaled" in numbers
+    assert "kind choice" in choices
+    assert "for low" in choices  # a case made of these rows
+    assert numbers.count("pays, and should not") == choices.count("pays, and should not") == 1
+
+
+def brevity_reward(is_right: Any, completions: Any, answer: Any, **kwargs: Any) -> list[float | None]:
+    """The reward of the notebook, of which `is_right` is the recipe's."""
+    paid = is_right(completions=completions, answer=answer, **kwargs)
+    lengths = [len(completion[0]["content"]) for completion in completions]
+    return [right and right * min(1.0, 400 / max(1, length)) for right, length in zip(paid, lengths, strict=True)]
+
+
+def eager_reward(completions: Any, answer: Any, **kwargs: Any) -> list[float]:
+    return [1.0 * ("<answer>" in completion[0]["content"]) for completion in completions]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_audit_knows_what_a_right_answer_is(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The notebook's own reward has no hole for any kind of answers, and one that pays every answer has."""
+    monkeypatch.chdir(tmp_path)
+    write_starter("mine", kind)
+    recipe = Recipe.load("mine/recipe.toml")
+    look_for_holes(partial(brevity_reward, recipe.own_reward_functions()["correctness"]), recipe)
+    assert capsys.readouterr().out.rstrip().endswith("\nok")
+    look_for_holes(eager_reward, recipe)
+    assert capsys.readouterr().out.rstrip().endswith(" found to be wrong")

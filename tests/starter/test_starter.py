@@ -107,6 +107,7 @@ def test_the_name_may_be_a_path_and_the_commands_are_for_it(here: Path) -> None:
     assert [command[1] for command in words] == ["data", "audit", "train", "train", "report"]
     assert words[0][2] == "a b/deep/my-tickets/recipe.toml"
     assert words[1][2] == "a b/deep/my-tickets/rewards.py:near_miss_reward"
+    assert words[1][3:] == ["--kind", "choice", "--task", "a b/deep/my-tickets/recipe.toml"]
     assert words[4][2] == "runs/*-my-tickets"
 
 
