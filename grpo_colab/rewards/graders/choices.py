@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from grpo_colab.errors import shown
-from grpo_colab.rewards.graders.grader import _NO_COLUMNS, NO_ANSWER, Grader, Row, stated
+from grpo_colab.rewards.graders.grader import NO_ANSWER, NO_COLUMNS, Grader, Row, stated
 from grpo_colab.rewards.graders.texts import bare, normalised, without_lead_in
 from grpo_colab.rewards.grading import Reason, Verdict, after_thoughts
 
@@ -142,7 +142,7 @@ class ChoiceGrader(Grader):
         except ValueError as error:
             raise ValueError(f"the column {COLUMN!r} {error}") from None
 
-    def read_gold(self, gold: str, row: Row = _NO_COLUMNS) -> str:
+    def read_gold(self, gold: str, row: Row = NO_COLUMNS) -> str:
         """Return the label of the gold choice, or its text where the choices are not known.
 
         Where the choices are known, the gold is a label, a text, `B) tool`, or the index of a choice from 0.
@@ -165,7 +165,7 @@ class ChoiceGrader(Grader):
             return Verdict(given)  # type: ignore[arg-type] # mypy does not narrow a str to the two literals
         return Verdict("right" if given == wanted else "wrong")
 
-    def lenient_right(self, completion: str, gold: str, row: Row = _NO_COLUMNS) -> bool:
+    def lenient_right(self, completion: str, gold: str, row: Row = NO_COLUMNS) -> bool:
         if self.grade(completion, gold, row).right:
             return True
         text = after_thoughts(completion, self.reasoning_tag)[-_TAIL:]
@@ -180,7 +180,7 @@ class ChoiceGrader(Grader):
         last = max(places, key=lambda label: places[label])
         return places[last][0] >= 0 and last == wanted
 
-    def golden_answer(self, gold: str, row: Row = _NO_COLUMNS) -> str:
+    def golden_answer(self, gold: str, row: Row = NO_COLUMNS) -> str:
         choices = self._choices(row)
         if not choices:
             return stated(gold)

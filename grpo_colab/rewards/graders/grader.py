@@ -17,7 +17,7 @@ from grpo_colab.rewards.numerals import DEFAULT_LOCALE
 Row = Mapping[str, Any]  # a problem's other columns
 # What the search for boxes says, in the words of the kinds that are no numbers.
 _IN_OTHER_WORDS: Final[Mapping[Reason, Reason]] = {"many_numbers": "many_tags", "not_a_number": "wrong"}
-_NO_COLUMNS: Final[Row] = {}
+NO_COLUMNS: Final[Row] = {}
 # What `answer_block` finds in the place of an answer.
 NO_ANSWER: Final[tuple[Reason, ...]] = ("no_tag", "many_tags", "unclosed")
 
@@ -48,7 +48,7 @@ class Grader(ABC):
         """Return the verdict on an answer's text, `response`, given the gold answer and the row's other columns."""
 
     @abstractmethod
-    def read_gold(self, gold: str, row: Row = _NO_COLUMNS) -> object:
+    def read_gold(self, gold: str, row: Row = NO_COLUMNS) -> object:
         """Return what a gold answer states; raise ValueError, whose words show it, for one that cannot judge."""
 
     def verdicts(self, completions: Sequence[str], golds: Sequence[str], rows: Sequence[Row]) -> list[Verdict]:
@@ -68,12 +68,12 @@ class Grader(ABC):
         """Return the text of the one answer of a completion, or the verdict that says why there is none."""
         return answer_block(completion, self.answer_in or ANSWER_TAG, self.reasoning_tag)
 
-    def grade(self, completion: str, gold: str, row: Row = _NO_COLUMNS) -> Verdict:
+    def grade(self, completion: str, gold: str, row: Row = NO_COLUMNS) -> Verdict:
         """Return the verdict on one completion. Raises ValueError for a gold answer that cannot be read."""
         self.read_gold(gold, row)
         return self.verdicts([completion], [gold], [row])[0]
 
-    def lenient_right(self, completion: str, gold: str, row: Row = _NO_COLUMNS) -> bool | None:
+    def lenient_right(self, completion: str, gold: str, row: Row = NO_COLUMNS) -> bool | None:
         """Tell whether a completion states the gold answer in any form; None where only the strict form can be read.
 
         What `grade` calls right is right here, too.
@@ -92,7 +92,7 @@ class Grader(ABC):
         """Return a value of a data set as the text of a gold answer, given the row's other columns: see `gold_text`."""
         return self.gold_text(value)
 
-    def golden_answer(self, gold: str, row: Row = _NO_COLUMNS) -> str | None:
+    def golden_answer(self, gold: str, row: Row = NO_COLUMNS) -> str | None:
         """Return the text of an answer that is right, as a golden completion has it; None where none is known."""
         return gold.strip()
 
@@ -113,7 +113,7 @@ class Grader(ABC):
         are the other columns that TRL passes. Raises TypeError and ValueError as `graded_pairs` does.
         """
         size = 0 if isinstance(answer, str) else len(answer)
-        rows: Sequence[Row] = rows_of(columns, size) if self.needs_row else [_NO_COLUMNS] * size
+        rows: Sequence[Row] = rows_of(columns, size) if self.needs_row else [NO_COLUMNS] * size
         if not isinstance(answer, str):
             answer = [self._text_or_value(gold, row) for gold, row in zip(answer, rows, strict=True)]
         pairs = graded_pairs(function, completions, answer, self.locale)
@@ -142,12 +142,12 @@ class Grader(ABC):
 
     def _is_readable(self, function: str, gold: str, row: Row) -> bool:
         """Tell whether a gold answer can be read; warn, in the name of the reward called `function`, where not."""
-        return _warns_once(self, function, gold) if row is _NO_COLUMNS else _can_read(self, function, gold, row)
+        return _warns_once(self, function, gold) if row is NO_COLUMNS else _can_read(self, function, gold, row)
 
 
 @lru_cache(maxsize=4096)  # so that a gold is warned of once, and read once
 def _warns_once(grader: Grader, function: str, gold: str) -> bool:
-    return _can_read(grader, function, gold, _NO_COLUMNS)
+    return _can_read(grader, function, gold, NO_COLUMNS)
 
 
 def _can_read(grader: Grader, function: str, gold: str, row: Row) -> bool:

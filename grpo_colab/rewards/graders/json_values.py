@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 from grpo_colab.errors import SettingError, one_line, shown
-from grpo_colab.rewards.graders.grader import _NO_COLUMNS, NO_ANSWER, Grader, Row, stated
+from grpo_colab.rewards.graders.grader import NO_ANSWER, NO_COLUMNS, Grader, Row, stated
 from grpo_colab.rewards.grading import Reason, Verdict, after_thoughts
 
 DEEPEST: Final = 64  # levels of nesting
@@ -156,7 +156,7 @@ class JSONGrader(Grader):
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"the gold answer is no JSON ({one_line(error)}): {shown(value)}") from None
 
-    def read_gold(self, gold: str, row: Row = _NO_COLUMNS) -> Any:
+    def read_gold(self, gold: str, row: Row = NO_COLUMNS) -> Any:
         value, problem = _read_gold(gold if is_json(gold) else stated(gold), self.schema)
         if problem:
             raise ValueError(f"{problem}: {shown(gold)}")
@@ -171,14 +171,14 @@ class JSONGrader(Grader):
             return Verdict("right")
         return Verdict("off_schema" if self.schema and not _fits(value, self.schema) else "wrong")
 
-    def lenient_right(self, completion: str, gold: str, row: Row = _NO_COLUMNS) -> bool:
+    def lenient_right(self, completion: str, gold: str, row: Row = NO_COLUMNS) -> bool:
         if self.grade(completion, gold).right:
             return True
         text = after_thoughts(completion, self.reasoning_tag)
         last = _last_value(text)
         return last is not None and are_equal(last[0], self.read_gold(gold), self.tolerance)
 
-    def golden_answer(self, gold: str, row: Row = _NO_COLUMNS) -> str:
+    def golden_answer(self, gold: str, row: Row = NO_COLUMNS) -> str:
         text = gold if is_json(gold) else stated(gold)
         return text if "\n" not in text else json.dumps(json.loads(text), ensure_ascii=False)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from grpo_colab.rewards.graders.grader import _NO_COLUMNS, Grader, Row
+from grpo_colab.rewards.graders.grader import NO_COLUMNS, Grader, Row
 from grpo_colab.rewards.grading import ANSWER_TAG, REASONS, Reason, Verdict, gold_number, grade, lenient_grade
 
 
@@ -26,8 +26,8 @@ class NumberGrader(Grader):
     def judge(self, response: str, gold: str, row: Row) -> Verdict:
         return self._grade(f"<answer>{response}</answer>", gold)
 
-    def _grade(self, completion: str, gold: str) -> Verdict:
-        return grade(
+    def _grade(self, completion: str, gold: str, by: Callable[..., Verdict] = grade) -> Verdict:
+        return by(
             completion,
             gold,
             answer_in=self.answer_in or ANSWER_TAG,
@@ -36,19 +36,11 @@ class NumberGrader(Grader):
             reasoning_tag=self.reasoning_tag,
         )
 
-    def read_gold(self, gold: str, row: Row = _NO_COLUMNS) -> object:
+    def read_gold(self, gold: str, row: Row = NO_COLUMNS) -> object:
         return gold_number(gold, self.locale)
 
-    def lenient_right(self, completion: str, gold: str, row: Row = _NO_COLUMNS) -> bool:
-        verdict = lenient_grade(
-            completion,
-            gold,
-            answer_in=self.answer_in or ANSWER_TAG,
-            locale=self.locale,
-            tolerance=self.tolerance,
-            reasoning_tag=self.reasoning_tag,
-        )
-        return verdict.right
+    def lenient_right(self, completion: str, gold: str, row: Row = NO_COLUMNS) -> bool:
+        return self._grade(completion, gold, by=lenient_grade).right
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +67,12 @@ class MathGrader(NumberGrader):
         )
         return [Verdict(reason or "wrong") for reason in reasons]
 
-    def read_gold(self, gold: str, row: Row = _NO_COLUMNS) -> object:
+    def read_gold(self, gold: str, row: Row = NO_COLUMNS) -> object:
         from grpo_colab.rewards.latex import read_math_gold
 
         return read_math_gold(gold, self.locale)
 
-    def lenient_right(self, completion: str, gold: str, row: Row = _NO_COLUMNS) -> bool:
+    def lenient_right(self, completion: str, gold: str, row: Row = NO_COLUMNS) -> bool:
         if any(self._judged([completion], [gold], place)[0].right for place in (self.answer_in, None)):
             return True
         try:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 from grpo_colab.errors import SettingError, shown
-from grpo_colab.rewards.graders.grader import _NO_COLUMNS, NO_ANSWER, Grader, Row
+from grpo_colab.rewards.graders.grader import NO_ANSWER, NO_COLUMNS, Grader, Row
 from grpo_colab.rewards.grading import Reason, Verdict
 
 # What a grader is called with beside the columns of the row.
@@ -33,7 +33,7 @@ class OwnGrader(Grader):
 
     function: str
 
-    def read_gold(self, gold: str, row: Row = _NO_COLUMNS) -> str:
+    def read_gold(self, gold: str, row: Row = NO_COLUMNS) -> str:
         return gold
 
     def judge(self, response: str, gold: str, row: Row) -> Verdict:

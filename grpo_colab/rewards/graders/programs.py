@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from grpo_colab.errors import shown
-from grpo_colab.rewards.graders.grader import _NO_COLUMNS, NO_ANSWER, Grader, Row, stated
+from grpo_colab.rewards.graders.grader import NO_ANSWER, NO_COLUMNS, Grader, Row, stated
 from grpo_colab.rewards.grading import Reason, Verdict, after_thoughts
 from grpo_colab.sandbox.code_blocks import all_python_code
 
@@ -46,7 +46,7 @@ class CodeGrader(Grader):
             return json.dumps(value, ensure_ascii=False)
         raise ValueError(f"the tests are no text and no list of texts: {shown(value)}")
 
-    def read_gold(self, gold: str, row: Row = _NO_COLUMNS) -> list[str]:
+    def read_gold(self, gold: str, row: Row = NO_COLUMNS) -> list[str]:
         from grpo_colab.rewards.assertions import parse_tests
 
         tests = _tests(gold)
@@ -70,12 +70,12 @@ class CodeGrader(Grader):
                 verdicts[index] = Verdict("right")
         return verdicts
 
-    def lenient_right(self, completion: str, gold: str, row: Row = _NO_COLUMNS) -> bool:
+    def lenient_right(self, completion: str, gold: str, row: Row = NO_COLUMNS) -> bool:
         if self.grade(completion, gold).right:
             return True
         return self.judge(after_thoughts(completion, self.reasoning_tag), gold, row).right
 
-    def golden_answer(self, gold: str, row: Row = _NO_COLUMNS) -> str | None:
+    def golden_answer(self, gold: str, row: Row = NO_COLUMNS) -> str | None:
         solution = row.get(SOLUTION)
         return f"```python\n{solution.strip()}\n```" if isinstance(solution, str) and solution.strip() else None
 

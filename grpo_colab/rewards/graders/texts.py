@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from grpo_colab.errors import shown
-from grpo_colab.rewards.graders.grader import _NO_COLUMNS, Grader, Row, stated
+from grpo_colab.rewards.graders.grader import NO_COLUMNS, Grader, Row, stated
 from grpo_colab.rewards.grading import Verdict, after_thoughts
 
 # What a comparison may ignore, in the order in which it is taken off. Numbers keep their punctuation.
@@ -103,7 +103,7 @@ class TextGrader(Grader):
 
     ignore: tuple[str, ...] = DEFAULT_IGNORED
 
-    def read_gold(self, gold: str, row: Row = _NO_COLUMNS) -> str:
+    def read_gold(self, gold: str, row: Row = NO_COLUMNS) -> str:
         text = normalised(stated(gold), self.ignore)
         if not text:
             raise ValueError(f"nothing is left of the gold answer {shown(gold)} without {', '.join(self.ignore)}")
@@ -114,7 +114,7 @@ class TextGrader(Grader):
         said = (response, without_lead_in(bare(response)))
         return Verdict("right" if any(normalised(text, self.ignore) == wanted for text in said) else "wrong")
 
-    def lenient_right(self, completion: str, gold: str, row: Row = _NO_COLUMNS) -> bool:
+    def lenient_right(self, completion: str, gold: str, row: Row = NO_COLUMNS) -> bool:
         if self.grade(completion, gold).right:
             return True
         last = after_thoughts(completion, self.reasoning_tag)[-_TAIL:]
@@ -122,5 +122,5 @@ class TextGrader(Grader):
         words, wanted = normalised(text, self.ignore).split(), self.read_gold(gold).split()
         return words[-len(wanted) :] == wanted
 
-    def golden_answer(self, gold: str, row: Row = _NO_COLUMNS) -> str:
+    def golden_answer(self, gold: str, row: Row = NO_COLUMNS) -> str:
         return " ".join(stated(gold).split()) if "spaces" in self.ignore else stated(gold)
