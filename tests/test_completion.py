@@ -15,6 +15,7 @@ from grpo_colab import Recipe, Run
 from grpo_colab.plan.devices import GPUS
 from grpo_colab.recipe.recipe import preset_names
 from grpo_colab.recipe.schema import Budget
+from grpo_colab.rewards.graders.settings import KINDS
 from grpo_colab.rewards.resolve import SHORT_NAMES
 
 COMMAND = """
@@ -69,6 +70,8 @@ def completed(words: str, folder: Path) -> list[str]:
         ("report ", ["plain,runs/2026-02-02-b", "plain,runs/2026-01-01-a"]),
         ("train --resume runs/2026-01", ["plain,runs/2026-01-01-a"]),
         ("status other/", ["dir,other/"]),
+        ("init mine --kind ", [f"plain,{name}" for name in KINDS]),
+        ("train --task.answer js", ["plain,json"]),
     ],
 )
 def test_a_word_is_completed(words: str, expected: list[str], tmp_path: Path) -> None:
@@ -76,6 +79,12 @@ def test_a_word_is_completed(words: str, expected: list[str], tmp_path: Path) ->
         Run.create(Recipe.load(), tmp_path / "runs" / name)
     (tmp_path / "runs" / "no run").mkdir()
     assert completed(words, tmp_path) == expected
+
+
+def test_the_runs_of_a_comparison_of_drawings_are_among_them(tmp_path: Path) -> None:
+    Run.create(Recipe.load(), tmp_path / "runs" / "chick" / "grpo-seed-0")
+    (tmp_path / "runs" / "chick" / "draw.json").write_text('{"runs": ["grpo-seed-0"]}')
+    assert completed("report runs/ch", tmp_path) == ["plain,runs/chick/grpo-seed-0"]
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")

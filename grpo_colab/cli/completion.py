@@ -6,6 +6,7 @@ imported, and nothing that a recipe names is run, since a person waits for the a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,12 +56,21 @@ def images(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> I
 
 
 def runs(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
-    """Return the run folders in runs/, the newest first, or else folders."""
-    from grpo_colab.runs.folders import RUNS
+    """Return the run folders in runs/ as `grpo-colab runs` lists them, the newest first, or else folders."""
+    from grpo_colab.errors import SettingError
+    from grpo_colab.runs.listing import run_folders
 
-    found = [folder for folder in RUNS.iterdir() if (folder / "recipe.toml").is_file()] if RUNS.is_dir() else []
-    names = (str(folder) for folder in sorted(found, reverse=True) if folder.name.isprintable())
-    return _matching(names, incomplete) or [CompletionItem(incomplete, type="dir")]
+    found = []
+    with contextlib.suppress(SettingError):  # there is no runs/
+        found = [str(folder) for folder in run_folders()]
+    return _matching(filter(str.isprintable, found), incomplete) or [CompletionItem(incomplete, type="dir")]
+
+
+def kinds(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Return the kinds of answers."""
+    from grpo_colab.rewards.graders.settings import KINDS
+
+    return _matching(KINDS, incomplete)
 
 
 def rewards(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
@@ -91,10 +101,13 @@ def _values(table: str, key: str) -> list[str]:
     """Return the texts that a setting may be; an empty list for numbers, for paths, and for an unknown setting."""
     from grpo_colab.recipe import library_signatures
     from grpo_colab.recipe.known_settings import OWN_TABLES
+    from grpo_colab.rewards.graders.settings import KINDS
     from grpo_colab.tasks import TASKS
 
     if (table, key) == ("task", "name"):
         return list(TASKS)
+    if (table, key) == ("task", "answer"):
+        return list(KINDS)
     if (table, key) == ("model", "model_name"):
         return ["tiny", "tiny-drawing"]
     if table == "grpo" and (known := library_signatures.known_values(key)):

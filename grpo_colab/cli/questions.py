@@ -11,10 +11,7 @@ from grpo_colab.cli import completion
 from grpo_colab.cli.completion import RecipeCommand
 from grpo_colab.cli.group import cli
 from grpo_colab.cli.options import PASS_ON, json_option, path_option, trust_option, words_argument
-from grpo_colab.cli.output import (
-    chatter_to_stderr,
-    json_text,
-)
+from grpo_colab.cli.output import chatter_to_stderr, json_text
 from grpo_colab.errors import SettingError
 from grpo_colab.text import printable
 
@@ -27,6 +24,7 @@ from grpo_colab.text import printable
     default="number",
     show_default=True,
     help="What the answers of the sample are: number, choice, text, json, code, or math.",
+    shell_complete=completion.kinds,
 )
 def init(name: str, kind: str) -> None:
     """Write the folder NAME with a recipe, a sample of data, a reward, a test and a README, each a page.
