@@ -191,7 +191,7 @@ def audit(
     time_limit: float,
     every: bool,
 ) -> None:
-    """Attack a reward: my_rewards.py:my_reward, package.module.function, or a built-in name.
+    """Attack a reward or a grader: my_rewards.py:my_reward, package.module.function, or a built-in name.
 
     For a file without a function, it lists the functions that could be rewards, and runs nothing.
 
@@ -206,15 +206,18 @@ def audit(
     from grpo_colab.rewards import resolve_reward
     from grpo_colab.rewards.audit import audit as audit_reward
     from grpo_colab.rewards.audit import gold_columns
+    from grpo_colab.rewards.graders.own import is_grader
     from grpo_colab.rewards.static_check import need_function
 
     if golds and task:
         raise SettingError("is given beside --task", setting="--golds", value=golds, remedy="leave one of them out")
     examples, grading = examples_of_task(task) if task else ([], {})
     try:
-        need_function(reward, "grpo-colab audit")
+        need_function(reward, "grpo-colab audit", ("reward", "grader"))
         announce_foreign_code([reward])
         function = resolve_reward(reward, grading)
+        if is_grader(function):
+            function = resolve_reward(f"correctness(grader={reward!r})", grading)
     except SettingError as error:
         raise as_option_error("audit", reward, error) from None
     if golds:

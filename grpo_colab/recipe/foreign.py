@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.reading import PASSED_THROUGH
 from grpo_colab.recipe.schema import brings_code
-from grpo_colab.recipe.validation import of_reward
+from grpo_colab.recipe.validation import checked_reward, of_reward
 from grpo_colab.rewards import check_signature, resolve_reward
+from grpo_colab.rewards.graders.own import OwnGrader
+from grpo_colab.rewards.parametrised import settings_of
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.tasks.names import parse_task
 
@@ -45,6 +47,26 @@ def named_function(name: str, grading: Mapping[str, Any]) -> Callable[..., Any]:
         raise of_reward(name, error) from None
 
 
+def check_unimported(
+    rewards: Iterable[str],
+    functions: Mapping[str, Callable[..., Any]],
+    grader: str | None,
+    columns: Collection[str] | None,
+) -> None:
+    """Raise SettingError for a reward or the task's own grader that surely cannot be called with these columns.
+
+    `functions` are those that Python code gave. Nothing of others is imported: what a file defines is looked at as
+    source text. Columns that are None are not known yet.
+    """
+    for name in rewards:
+        if name in functions:
+            check_function(name, functions[name], columns)
+        else:
+            checked_reward(name, columns)
+    if grader:
+        OwnGrader(function=grader).check_source(columns)
+
+
 def check_function(name: str, function: Callable[..., Any], columns: Collection[str] | None) -> None:
     """Raise SettingError, which names the reward's setting, unless TRL can call its function; see `check_signature`.
 
@@ -56,3 +78,16 @@ def check_function(name: str, function: Callable[..., Any], columns: Collection[
         check_signature(function, columns)
     except SettingError as error:
         raise of_reward(name, error) from None
+
+
+def check_grader(name: str, function: Callable[..., Any], columns: Collection[str]) -> None:
+    """Raise SettingError for a reward whose grader is a function of the user's that these columns do not suit.
+
+    That function is imported.
+    """
+    for setting in settings_of(function):
+        if isinstance(setting, OwnGrader):
+            try:
+                setting.check(columns)
+            except SettingError as error:
+                raise of_reward(name, error) from None

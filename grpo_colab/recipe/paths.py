@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from grpo_colab.rewards.resolve import split_settings
+from grpo_colab.rewards.resolve import with_paths
 from grpo_colab.utils.files import expanded, is_file, is_folder
 
 # The settings that may name a file or a folder to read, and those that may name a function in a file. What a run
@@ -53,8 +53,7 @@ def _path(value: Any, folder: Path) -> Any:
 def _function(value: Any, folder: Path) -> Any:
     """Return the name of a function in a file, `my.py:grade`, with the path that `_path` gives to the file.
 
-    Settings in brackets stay behind it. Any other value is returned as it is.
+    Settings in brackets stay behind it, and a grader among them gets its path, too. Any other value is returned as it
+    is.
     """
-    name, settings = split_settings(value) if isinstance(value, str) else ("", "")
-    file, colon, function = name.rpartition(":")
-    return f"{_path(file, folder)}:{function}{settings}" if colon and file.endswith(".py") else value
+    return with_paths(value, lambda path: str(_path(path, folder))) if isinstance(value, str) else value

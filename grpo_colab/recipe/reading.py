@@ -14,7 +14,7 @@ from grpo_colab.errors import SettingError, one_of
 from grpo_colab.recipe.functions import given_rewards
 from grpo_colab.recipe.paths import beside_file
 from grpo_colab.recipe.schema import DERIVED, RENAMED, secrets_in
-from grpo_colab.rewards.resolve import parse_reward, split_settings
+from grpo_colab.rewards.resolve import parse_reward, split_settings, with_paths
 from grpo_colab.tasks import TASKS, task_class
 from grpo_colab.tasks.names import canonical_task, parse_task
 from grpo_colab.utils.files import check_name, expanded
@@ -177,7 +177,7 @@ def _parse(path: Path, source: str | Path, based_on_it: tuple[Path, ...]) -> dic
     except OSError as error:
         raise _unreadable(f"cannot read it ({error.strerror})", source, based_on_it) from None
     except ValueError as error:
-        raise _unreadable(f"not TOML: {error}", source, based_on_it) from None
+        raise _unreadable(f"not TOML: {error}", source, based_on_it, getattr(error, "remedy", None)) from None
     tables = (*TABLES, *DRAWING_TABLES)
     known = ("preset", "name", "description", *tables)
     for key, value in content.items():
@@ -253,14 +253,11 @@ def _default_rewards(task: Mapping[str, Any]) -> dict[str, Any]:
 def _canonical_name(name: str) -> str:
     """Return the one spelling of a reward's name, so that two spellings of a reward are one key.
 
-    A short name loses its suffix `_reward`. The file of a reward gets its absolute path.
+    A short name loses its suffix `_reward`. The file of a reward or a grader gets its absolute path.
     """
     if parse_reward(name).given:
         return name
-    name, settings = split_settings(name)
-    file, colon, function = name.rpartition(":")
-    if colon and file.endswith(".py"):
-        return f"{expanded(file).absolute()}:{function}{settings}"
+    name, settings = split_settings(with_paths(name, lambda path: str(expanded(path).absolute())))
     if "." not in name:
         name = name.removesuffix("_reward")
     return name + settings

@@ -22,7 +22,7 @@ import tomli_w
 from pydantic import PrivateAttr
 
 from grpo_colab.errors import SettingError
-from grpo_colab.recipe.foreign import check_function, foreign_settings, named_function
+from grpo_colab.recipe.foreign import check_function, check_grader, check_unimported, foreign_settings, named_function
 from grpo_colab.recipe.functions import Rewards, comment, given_rewards, missing_functions, need_given, own_name
 from grpo_colab.recipe.own_task import completed_tables
 from grpo_colab.recipe.reading import (
@@ -50,7 +50,6 @@ from grpo_colab.recipe.schema import (
 )
 from grpo_colab.recipe.task_table import own_options, with_given_rows
 from grpo_colab.recipe.validation import (
-    checked_reward,
     checked_tables,
     checked_weights,
     need_new_metric,
@@ -209,15 +208,11 @@ class Recipe(Table):
         task.check_model(self.model["model_name"], self.model_path)
         need_payable_rewards(self.rewards, self.task)
         columns = columns_of(task) if getattr(task, "columns_known", True) else None
-        for name in self.rewards:
-            try:
-                if name in self._functions:
-                    check_function(name, self._functions[name], columns)
-                else:
-                    checked_reward(name, columns)
-            except MissingColumn as error:
-                place = task.columns_place()
-                raise (error.at(place) if place else error) from None
+        try:
+            self.check_unimported(columns)
+        except MissingColumn as error:
+            place = task.columns_place()
+            raise (error.at(place) if place else error) from None
 
     @property
     def completions_per_step(self) -> int:
@@ -348,6 +343,10 @@ class Recipe(Table):
         """Return the task's settings that its rewards take, too; none where a class of one's own has left them out."""
         return getattr(self.load_task(), "grading", {})
 
+    def check_unimported(self, columns: Collection[str] | None) -> None:
+        """Check the rewards and task.grader as far as that needs nobody else's code; see `foreign.check_unimported`."""
+        check_unimported(self.rewards, self._functions, self.task.get("grader"), columns)
+
     def check_rewards(self, columns: Collection[str]) -> None:
         """Import the rewards, and raise SettingError unless TRL can call each for a data set with `columns`.
 
@@ -358,6 +357,7 @@ class Recipe(Table):
         metrics: dict[str, str] = {}
         for name, function in zip(self.rewards, self.reward_functions(), strict=True):
             check_function(name, function, columns)
+            check_grader(name, function, columns)
             need_new_metric(name, reward_name(function), metrics)
 
     def repeats(self, other: Recipe) -> bool:

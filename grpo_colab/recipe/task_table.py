@@ -9,7 +9,8 @@ from typing import Any
 
 from grpo_colab.errors import SettingError, one_line, one_of
 from grpo_colab.recipe.schema import Prompts, own_table, typed
-from grpo_colab.rewards.static_check import check_without_import
+from grpo_colab.rewards.resolve import with_paths
+from grpo_colab.rewards.static_check import check_without_import, need_function
 from grpo_colab.tasks import task_class, task_options
 from grpo_colab.tasks.dataset import Dataset
 from grpo_colab.tasks.drawing.images import image_text, load_image
@@ -36,8 +37,9 @@ def checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
         if isinstance(chosen.get(key), str) and not is_fixed(chosen[key]):
             chosen[key] = str(expanded(chosen[key]).absolute())
     if chosen.get("grader"):
-        chosen["grader"] = _absolute_function(chosen["grader"])
+        chosen["grader"] = with_paths(chosen["grader"], lambda path: str(expanded(path).absolute()))
         try:
+            need_function(chosen["grader"], wanted=("grader",))
             check_without_import(chosen["grader"])
         except SettingError as error:
             raise error.replace(setting="task.grader", value=chosen["grader"]) from None
@@ -50,12 +52,6 @@ def checked_task(values: dict[str, Any], seed: int) -> dict[str, Any]:
     if not name.is_own:  # whose class need not have one
         chosen.setdefault("seed", seed)
     return common.model_dump(exclude_none=True) | chosen
-
-
-def _absolute_function(name: str) -> str:
-    """Return the name of a function of a file, `my.py:grade`, with its absolute path; any other name as it is."""
-    file, colon, function = name.rpartition(":")
-    return f"{expanded(file).absolute()}:{function}" if colon and file.endswith(".py") else name
 
 
 def _schema_text(schema: Mapping[str, Any] | str) -> str:

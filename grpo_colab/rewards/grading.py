@@ -9,12 +9,13 @@ learns to think past the end of its budget. Both are known to pay under graders 
 
 from __future__ import annotations
 
+import difflib
 import re
 from fractions import Fraction
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, get_args
 
-from grpo_colab.errors import shown
+from grpo_colab.errors import SettingError, shown
 from grpo_colab.rewards import languages
 from grpo_colab.rewards.markup import BOX
 from grpo_colab.rewards.number_parser import first_number, last_number, read_number
@@ -28,6 +29,8 @@ _THOUGHTS: Final = ("think", REASONING_TAG)  # the blocks after which an answer 
 
 # Where the answer is. Any other value is the name of a tag.
 ANSWER_TAG, BOXED, HASH = "answer_tag", "boxed", "hash"
+_PLACES: Final = (ANSWER_TAG, BOXED, HASH)
+_NEARLY: Final = 0.85  # how similar to one of those a name is that must be misspelt: a letter of six is wrong
 TAG_NAME: Final = r"[A-Za-z_][\w.-]*"
 _MARK: Final = {BOXED: "\\boxed", HASH: "####"}
 MOST_BOXES: Final = 20  # different ones
@@ -169,6 +172,11 @@ def check_grading(answer_in: str | None, locale: str, tolerance: float) -> None:
     require(
         bool(known), "answer_in", answer_in, "'answer_tag', 'boxed', 'hash', or the name of a tag, as in 'SOLUTION'"
     )
+    if isinstance(answer_in, str) and answer_in not in _PLACES:
+        for near in difflib.get_close_matches(answer_in.casefold().replace("-", "_"), _PLACES, n=1, cutoff=_NEARLY):
+            problem = f"would be the tag <{answer_in}>, and is nearly {near!r}"
+            remedy = f"write {near!r}, or call the tag otherwise"
+            raise SettingError(problem, setting="answer_in", value=answer_in, remedy=remedy)
     require(isinstance(locale, str) and locale in LOCALES, "locale", locale, f"one of {', '.join(map(repr, LOCALES))}")
     number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool) and 0 <= tolerance < 1
     require(number, "tolerance", tolerance, "a share of the gold number, from 0 to below 1, as in 0.0001")

@@ -38,6 +38,14 @@ class Parametrised:
         return inspect.signature(functools.partial(self.function, *self.settings))
 
 
+def settings_of(function: Callable[..., Any]) -> tuple[Any, ...]:
+    """Return the settings that a reward of this package was made with; none for any other function."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    settings = getattr(function, "settings", ())
+    return settings if isinstance(settings, tuple) else ()
+
+
 def require(condition: bool, setting: str, value: object, instead: str) -> None:
     """Raise SettingError unless `condition` holds; the error says what to write `instead`."""
     if not condition:

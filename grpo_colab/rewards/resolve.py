@@ -222,6 +222,20 @@ def split_settings(name: str) -> tuple[str, str]:
     return (found[1], found[2]) if found else (name, "")
 
 
+def with_paths(name: str, path: Callable[[str], str]) -> str:
+    """Return a reward's name with `path` applied to the path of its file, and to that of a grader in its brackets.
+
+    The name may be a file without its function, which others refuse.
+    """
+    head, settings = split_settings(name)
+    grader = re.search(r"""\bgrader\s*=\s*(?P<named>"[^"]+"|'[^']+')""", settings)
+    if grader is not None:
+        named = with_paths(grader["named"][1:-1], path)
+        settings = f"{settings[: grader.start('named')]}{named!r}{settings[grader.end('named') :]}"
+    file, colon, function = head.rpartition(":") if not head.endswith(".py") else (head, "", "")
+    return f"{path(file)}{colon}{function}{settings}" if file.endswith(".py") else head + settings
+
+
 def _settings(name: str) -> tuple[str, dict[str, Any] | None]:
     """Return the name and the settings of `cosine_scaled(max_len=512)`; None for a name without brackets.
 

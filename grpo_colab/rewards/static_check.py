@@ -11,11 +11,12 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.rewards.graders.own import OwnGrader
 from grpo_colab.rewards.resolve import (
     FACTORY_NAME,
     RewardName,
@@ -29,18 +30,29 @@ from grpo_colab.rewards.resolve import (
 from grpo_colab.utils.files import expanded, read_bytes
 
 MOST_SOURCE: Final = 1 << 22  # bytes of a file with rewards
+Wanted = Literal["reward", "grader"]  # what a function of a file is to be
+# What such a function takes, and an example.
+SHAPES: Final[Mapping[Wanted, tuple[str, str]]] = {
+    "reward": ("completions", "my_reward(completions, **kwargs)"),
+    "grader": ("a completion or a response", "grade(response, answer)"),
+}
 
 
 def check_without_import(name: str, columns: Collection[str] | None = None) -> str | None:
     """Check what can be checked of a reward without running it; return its key, or None where that cannot be told.
 
-    This package's own rewards are imported and checked fully. Of a file, the check is whether it parses and defines the
-    function, and, given the data set's `columns`, whether TRL can call it. Of a dotted path, it is whether the package
-    exists. Of a function that Python code gives, nothing is checked. The key is None for a name with settings that is
-    not this package's. Raises SettingError, of one line, for what is wrong.
+    This package's own rewards are imported and checked fully, and a grader in the brackets as its file shows it. Of a
+    file, the check is whether it parses and defines the function, and, given the data set's `columns`, whether TRL can
+    call it. Of a dotted path, it is whether the package exists. Of a function that Python code gives, nothing is
+    checked. The key is None for a name with settings that is not this package's. Raises SettingError, of one line, for
+    what is wrong.
     """
     need_function(name)
     parsed = parse_reward(name)
+    if parsed.grader is not None:
+        need_function(parsed.grader, wanted=("grader",))
+        check_without_import(parsed.grader)
+        OwnGrader(function=parsed.grader).check_source(columns)
     if parsed.ours:
         function = resolve_reward(name)
         if columns is not None:
@@ -55,8 +67,8 @@ def check_without_import(name: str, columns: Collection[str] | None = None) -> s
     return None if parsed.settings is not None else reward_key(parsed.attribute)
 
 
-def need_function(name: str, command: str = "") -> None:
-    """Raise SettingError for a name that is a file and no function in it, with the functions that could be rewards.
+def need_function(name: str, command: str = "", wanted: Sequence[Wanted] = ("reward",)) -> None:
+    """Raise SettingError for a name that is a file and no function in it, with the functions that could be `wanted`.
 
     Each is shown with the `command` that names it, such as "grpo-colab audit". Nothing is imported or run. Raises
     SettingError also for such a file that cannot be read or does not parse.
@@ -64,44 +76,53 @@ def need_function(name: str, command: str = "") -> None:
     file = name.removesuffix(":")
     if not file.endswith(".py"):
         return
-    found = rewards_in_file(file)
-    problem = "is a file, and a reward is a function in it"
+    found = functions_in_file(file, wanted)
+    problem = f"is a file, and a {' or a '.join(wanted)} is a function in it"
     if not found:
-        remedy = (
-            "write one, such as def my_reward(completions, **kwargs), and put its name behind the file, after a colon"
-        )
-        raise SettingError(f"{problem}; none of its functions takes completions", remedy=remedy)
+        takes, example = SHAPES[wanted[0]]
+        remedy = f"write one, such as def {example}, and put its name behind the file, after a colon"
+        raise SettingError(f"{problem}; none of its functions takes {takes}", remedy=remedy)
     lines = [f"\n  {command} {shlex.quote(reward)}" if command else f"\n  {reward}" for reward in found]
     raise SettingError(problem, remedy=f"write one of:{''.join(lines)}")
 
 
-def rewards_in_file(file: str) -> list[str]:
-    """Return the names, as `file.py:function`, of what a file defines that could be a reward, in the file's order.
+def functions_in_file(file: str, wanted: Sequence[Wanted] = ("reward",)) -> list[str]:
+    """Return the names, as `file.py:function`, of what a file defines that could be `wanted`, in the file's order.
 
-    It is a function with a parameter `completions` or `completion_ids`, or whose name ends in `_reward` and that takes
-    `**kwargs`; a factory, with its required settings to be filled in; or a variable whose name ends in `_reward`.
-    Private names are left out. Nothing is run. Raises SettingError for a file that cannot be read or does not parse.
+    A reward is a function with a parameter `completions` or `completion_ids`, or whose name ends in `_reward` and that
+    takes `**kwargs`; a factory, with its required settings to be filled in; or a variable whose name ends in `_reward`.
+    A grader is a function with a parameter `completion` or `response`. Private names are left out. Nothing is run.
+    Raises SettingError for a file that cannot be read or does not parse.
     """
+    rewards = "reward" in wanted
     found: dict[str, None] = {}
     for node in _parsed(file).body:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) if not name.startswith("_"):
-                settings = _as_factory(node)
+                settings = _as_factory(node) if rewards else None
                 if settings is not None:
                     found[f"{file}:{name}({settings})"] = None
-                elif _could_be_reward(node):
+                elif (rewards and _could_be_reward(node)) or ("grader" in wanted and _could_be_grader(node)):
                     found[f"{file}:{name}"] = None
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-                if name.endswith("_reward") and not name.startswith("_"):
+                if rewards and name.endswith("_reward") and not name.startswith("_"):
                     found[f"{file}:{name}"] = None
     return list(found)
 
 
 def _could_be_reward(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    by_name = node.name.endswith("_reward") and node.args.kwarg is not None
+    return by_name or bool(_parameters(node) & {"completions", "completion_ids"})
+
+
+def _could_be_grader(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return bool(_parameters(node) & {"completion", "response"})
+
+
+def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """Return the names of a function's parameters."""
     arguments = node.args
-    names = {argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
-    by_name = node.name.endswith("_reward") and arguments.kwarg is not None
-    return by_name or bool(names & {"completions", "completion_ids"})
+    return {argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
 
 
 def _as_factory(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str | None:

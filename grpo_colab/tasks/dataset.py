@@ -47,7 +47,7 @@ class Splits:
     """The problems of a data set in its own order, and the examples that are shown before each prompt.
 
     `columns` says where the rows to train on have their prompt and their answer. `left_out` has a sentence on each kind
-    of rows that was left out.
+    of rows and files that was left out.
     """
 
     train: list[Problem]
@@ -179,7 +179,7 @@ class Dataset(Task):
         if self.grader.kind == "choice":
             left_out = [*left_out, *unknown_choices([*train, *held_out], self.grader)]
         examples, train = self._examples(train, held_out)
-        return Splits(train, held_out, examples, columns, tuple(left_out))
+        return Splits(train, held_out, examples, columns, (*self._source.notes, *left_out))
 
     @property
     def held_out_by(self) -> str:
@@ -321,6 +321,9 @@ class Dataset(Task):
         """
         share = TEST_SHARE if self.test_share is None else self.test_share
         places = {key: _place(key) for key in map(identity, problems)}
+        if share >= len(problems) > 1:
+            problem, remedy = f"is all of the {len(problems):,} rows there are, or more", "hold out fewer, such as 0.2"
+            raise SettingError(problem, setting="task.test_share", value=int(share), remedy=remedy)
         if share < 1:
             bound = share
         else:

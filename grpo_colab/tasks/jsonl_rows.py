@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TextIO
@@ -45,10 +47,13 @@ def read_jsonl(path: Path, opened: Opened = lambda path: path.open("rb")) -> Ite
     except OSError as error:
         raise SettingError(f"cannot read it ({error.strerror})", place=path) from None
     with file:
-        for number, line in enumerate(_lines(file, path), 1):
-            if line.strip():
-                where = f"{path}:{number}"
-                yield where, _parse_row(line, where)
+        try:
+            for number, line in enumerate(_lines(file, path), 1):
+                if line.strip():
+                    where = f"{path}:{number}"
+                    yield where, _parse_row(line, where)
+        except UnicodeDecodeError:
+            raise not_utf8(path, opened) from None
 
 
 def _parse_row(line: str, where: str) -> Row:
@@ -96,18 +101,34 @@ def _brackets(written: str) -> int:
 
 
 def _lines(file: TextIO, path: Path) -> Iterator[str]:
-    """Yield the lines of a file with their line ends.
+    """Yield the lines of a file with their line ends. Raises SettingError for one of more than LONGEST_LINE characters.
 
-    Raises SettingError for a line of more than LONGEST_LINE characters, and for bytes that are not UTF-8.
+    Bytes that are not UTF-8 raise UnicodeDecodeError.
     """
-    try:
-        while line := file.readline(LONGEST_LINE + 1):
-            if len(line) > LONGEST_LINE:
-                problem = f"has a line of more than {LONGEST_LINE:,} characters, so it holds no rows"
-                raise SettingError(problem, place=path)
-            yield line
-    except UnicodeDecodeError as error:
-        raise SettingError(f"not UTF-8 ({error.reason} at byte {error.start})", place=path) from None
+    while line := file.readline(LONGEST_LINE + 1):
+        if len(line) > LONGEST_LINE:
+            problem = f"has a line of more than {LONGEST_LINE:,} characters, so it holds no rows"
+            raise SettingError(problem, place=path)
+        yield line
+
+
+def not_utf8(path: Path, opened: Opened) -> SettingError:
+    """Return the refusal of a text file that is not UTF-8. Its place is the first line that is not, counted from 1."""
+    remedy = f'save the file as UTF-8: a spreadsheet calls it "CSV UTF-8"; or run iconv -f {{}} -t UTF-8 {path.name}'
+    decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
+    with opened(path) as file:
+        for chunk in iter(partial(file.read, 1 << 20), b""):
+            if line == 1 and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                return SettingError("is UTF-16, not UTF-8", remedy=remedy.format("UTF-16"), place=path)
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].count(b"\n")
+                byte = error.object[error.start]
+                problem = f"is not UTF-8 (it has the byte {byte:#04x})"
+                return SettingError(problem, remedy=remedy.format("WINDOWS-1252"), place=f"{path}:{line}")
+            line += chunk.count(b"\n")
+    return SettingError("is not UTF-8 (it ends within a character)", remedy="restore the file", place=f"{path}:{line}")
 
 
 def checked_gold(text: str, where: str, locale: str = DEFAULT_LOCALE) -> str:

@@ -43,6 +43,7 @@ REPOSITORY: Final = re.compile(
 )
 # Files by which `save_to_disk` marks a folder.
 SAVED: Final = ("dataset_dict.json", "state.json")
+ABOUT: Final = ("dataset_infos.json", "dataset_info.json")  # describe a data set, and have none of its rows
 
 
 RunFiles = Path | Mapping[str, str] | None
@@ -51,10 +52,14 @@ Rows = Callable[[], Iterable[Placed]]  # reads the rows of a split from the begi
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of a source by the name of their split, read when they are asked for; an empty name for an only one."""
+    """The rows of a source by the name of their split, read when they are asked for; an empty name for an only one.
+
+    `notes` has a sentence on files of a folder that are not read.
+    """
 
     place: str
     splits: Mapping[str, Rows]
+    notes: tuple[str, ...] = ()
 
 
 def is_remote(path: object) -> bool:
@@ -107,7 +112,8 @@ def find_source(path: str, setting: str, run_files: RunFiles = None) -> Source:
     if _is_saved(place):
         return Source(str(place), _saved_splits(place, fields))
     files = _folder_splits(place, fields)
-    return Source(str(place), {name: partial(_rows_of_files, paths) for name, paths in files.items()})
+    rows = {name: partial(_rows_of_files, paths) for name, paths in files.items()}
+    return Source(str(place), rows, _unread(next(iter(files.values()))[0].parent, files))
 
 
 def run_name(path: str) -> str:
@@ -198,6 +204,16 @@ def _folder_splits(folder: Path, fields: Mapping[str, Any]) -> dict[str, list[Pa
             problem = f"has {name!r} in two formats: {_listed(path.name for path in paths)}"
             raise SettingError(problem, remedy="take one of them out, or name a file as task.path", **fields)
     return splits
+
+
+def _unread(folder: Path, splits: Mapping[str, list[Path]]) -> tuple[str, ...]:
+    """Return words on the data files of a folder that belong to none of its splits; nothing where all do."""
+    taken = {path for paths in splits.values() for path in paths}
+    data = [path for path in sorted(folder.iterdir()) if is_file(path) and format_of(path)[0] in IN_FOLDERS]
+    unread = [path.name for path in data if path not in taken and path.name not in ABOUT]
+    if not unread:
+        return ()
+    return (f"Not read: {_listed(unread)} of {folder}. A split's file is called train, or {', '.join(HELD_OUT)}",)
 
 
 def _saved_splits(folder: Path, fields: Mapping[str, Any]) -> dict[str, Rows]:

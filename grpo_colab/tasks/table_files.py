@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final, cast
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.tasks.json_file import read_json
-from grpo_colab.tasks.jsonl_rows import Opened, Placed, names, read_jsonl, shown
+from grpo_colab.tasks.jsonl_rows import Opened, Placed, names, not_utf8, read_jsonl, shown
 
 JSON_LINES: Final = (".jsonl", ".ndjson", ".jl", ".txt", "")  # a file without a suffix counts as JSON lines
 SUFFIXES: Final = (*JSON_LINES, ".json", ".csv", ".tsv", ".parquet")
@@ -80,9 +80,8 @@ def readable(path: Path) -> Iterator[None]:
     """Turn an error of the block that reads the file `path` into a SettingError that names the file."""
     try:
         yield
-    except UnicodeDecodeError as error:
-        problem = f"not UTF-8 ({error.reason} at byte {error.start})"
-        raise SettingError(problem, remedy="save it as UTF-8", place=path) from None
+    except UnicodeDecodeError:
+        raise not_utf8(path, _opener(format_of(path)[1])) from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         why = getattr(error, "strerror", None) or one_line(error)
         raise SettingError(f"cannot read it ({why})", place=path) from None
@@ -110,7 +109,8 @@ def _open_zst(path: Path) -> BinaryIO:
 def _read_csv(path: Path, opened: Opened, delimiter: str | None) -> Iterator[Placed]:
     """Yield the rows of a CSV file whose first line names the columns. Every value is a text.
 
-    Without a `delimiter` it is the one of DELIMITERS that cuts the first line into the most columns. A column without a
+    Without a `delimiter` it is the one of DELIMITERS that cuts the first line into the most columns. Where a space
+    follows each delimiter of the first line, the spaces that follow one are no part of the values. A column without a
     name, such as the index that pandas writes, is left out. A row's place is the line that it begins in.
     """
     with io.TextIOWrapper(opened(path), encoding="utf-8-sig", newline="") as file:
@@ -118,13 +118,14 @@ def _read_csv(path: Path, opened: Opened, delimiter: str | None) -> Iterator[Pla
         delimiter = delimiter or max(
             DELIMITERS, key=lambda sign: len(next(csv.reader([first_line], delimiter=sign), ()))
         )
-        reader = csv.reader(itertools.chain([first_line], file), delimiter=delimiter, strict=True)
-        header = next(_csv_records(reader, path), (0, []))[1]
+        spaced = all(name.startswith(" ") for name in first_line.split(delimiter)[1:])
+        records = _csv_records(itertools.chain([first_line], file), path, delimiter, spaced)
+        header = [name.strip() for name in next(records, (0, []))[1]]
         repeated = next((name for name in header if name and header.count(name) > 1), None)
         if repeated is not None:
             problem = f"two columns have the name {shown(repeated)}"
             raise SettingError(problem, remedy="rename one of them", place=f"{path}:1")
-        for line, cells in _csv_records(reader, path):
+        for line, cells in records:
             where = f"{path}:{line}"
             if len(cells) != len(header):
                 raise SettingError(
@@ -135,10 +136,17 @@ def _read_csv(path: Path, opened: Opened, delimiter: str | None) -> Iterator[Pla
             yield where, {name: cell for name, cell in zip(header, cells, strict=True) if name}
 
 
-def _csv_records(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the first line and the values of each record of a csv.reader, without those of blank lines."""
+def _csv_records(lines: Iterable[str], path: Path, delimiter: str, spaced: bool) -> Iterator[tuple[int, list[str]]]:
+    """Yield the first line and the values of each record of a CSV file, without those of blank lines.
+
+    With `spaced`, the spaces after a delimiter are skipped. Raises SettingError for what is no CSV. Without `spaced`,
+    that is also a quote after a space, which `csv` takes for a part of the value.
+    """
+    read: list[str] = []  # the lines of the record that is being read
+    reader = csv.reader(_kept(lines, read), delimiter=delimiter, strict=True, skipinitialspace=spaced)
     while True:
         line = reader.line_num + 1
+        read.clear()
         try:
             cells = next(reader)
         except StopIteration:
@@ -146,8 +154,19 @@ def _csv_records(reader: Any, path: Path) -> Iterator[tuple[int, list[str]]]:
         except csv.Error as error:
             remedy = 'close the quotes, and write a quote inside of them twice: ""'
             raise SettingError(f"not CSV ({error})", remedy=remedy, place=f"{path}:{line}") from None
+        opening = f'{delimiter} "'
+        if any(cell.startswith(' "') for cell in cells) and opening in "".join(read):
+            problem = f"has a space between a {delimiter!r} and a quote, so that the quote is a part of the value"
+            raise SettingError(problem, remedy=f'take the space out: {delimiter}"..."', place=f"{path}:{line}")
         if any(cell.strip() for cell in cells):
             yield line, cells
+
+
+def _kept(lines: Iterable[str], into: list[str]) -> Iterator[str]:
+    """Yield lines, and append each to `into` before."""
+    for line in lines:
+        into.append(line)
+        yield line
 
 
 def _read_parquet(path: Path) -> Iterator[Placed]:

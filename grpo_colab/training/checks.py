@@ -14,7 +14,6 @@ from grpo_colab.errors import SettingError, one_line
 from grpo_colab.plan import plan_batch
 from grpo_colab.policy.asking import check_asking
 from grpo_colab.recipe.recipe import Recipe
-from grpo_colab.recipe.validation import checked_reward
 from grpo_colab.rewards.golds import gold_readers, read_all
 from grpo_colab.tasks import Task
 from grpo_colab.training.tracking import check_trackers
@@ -111,7 +110,7 @@ def check_data(recipe: Recipe, task: Task, problems: Sequence[Problem], held_out
     The rewards of others are looked at as source text. `check_columns` and `check_golds` do the rest once they are
     imported. Raises SettingError, with the row's place, for what is wrong.
     """
-    check_columns(recipe, [*problems, *held_out], check_columns_unimported)
+    check_columns(recipe, [*problems, *held_out], Recipe.check_unimported)
     check_golds(recipe.own_reward_functions(), problems, held_out)
     check_evaluation_golds(task, held_out)
 
@@ -125,12 +124,6 @@ def check_foreign_rewards(recipe: Recipe, problems: Sequence[Problem], held_out:
     own = recipe.own_reward_functions()
     functions = dict(zip(recipe.rewards, recipe.reward_functions(), strict=True))
     check_golds({name: function for name, function in functions.items() if name not in own}, problems, held_out)
-
-
-def check_columns_unimported(recipe: Recipe, columns: Collection[str]) -> None:
-    """Raise SettingError for a reward that surely cannot be called with these columns. Others' code is not imported."""
-    for name in recipe.rewards:
-        checked_reward(name, columns)
 
 
 def check_columns(

@@ -31,6 +31,21 @@ _ENDS: Final = {
     "#": re.compile(r"\n"),
 }
 
+# A line that sets a value which begins like no value of TOML, or goes on where it should end; and where the parser says
+# that it stopped.
+_BARE: Final = re.compile(r"\s*(?P<key>[\w.\"-]+)\s*=\s*(?P<value>[^\s#\"'\[{][^#\"'\[\]{}]*?)\s*(?:#.*)?")
+_LINE: Final = re.compile(r"at line (\d+)")
+_CURLY: Final = "\u201c\u201d\u201e\u2018\u2019"
+_NULLS: Final = ("none", "null", "nil")
+
+
+class NotToml(ValueError):
+    """The text is no TOML. `remedy` says what to write instead, and is None where that is not plain."""
+
+    def __init__(self, problem: str, remedy: str | None) -> None:
+        super().__init__(problem)
+        self.remedy = remedy
+
 
 def read_toml(path: Path, most: int = MOST_BYTES, follow: bool = False) -> dict[str, Any]:
     """Return the tables of a TOML file.
@@ -48,10 +63,12 @@ def read_toml(path: Path, most: int = MOST_BYTES, follow: bool = False) -> dict[
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return the tables of a TOML text; raise ValueError as `read_toml` does."""
+    """Return the tables of a TOML text; raise ValueError as `read_toml` does, of the class NotToml for a wrong text."""
     check_depth(text)
     try:
         tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise NotToml(str(error), _remedy(str(error), text)) from None
     except RecursionError:
         raise ValueError(f"it is nested deeper than {MOST_LEVELS} levels") from None
     # Walk down level by level.
@@ -66,6 +83,25 @@ def parse_toml(text: str) -> dict[str, Any]:
     if level:
         raise ValueError(f"it is nested deeper than {MOST_LEVELS} levels")
     return tables
+
+
+def _remedy(problem: str, text: str) -> str | None:
+    """Return what to write for a value that tomllib refuses in the line that `problem` names; None if not plain."""
+    found = _LINE.search(problem)
+    line = text.split("\n")[int(found[1]) - 1].rstrip("\r") if found else ""
+    if "\\" in line and ("Unescaped" in problem or "hex value" in problem):
+        return "put a text that has a backslash into single quotes: 'C:\\data'"
+    bare = _BARE.fullmatch(line)
+    if bare is None:
+        return None
+    key, value = bare["key"], bare["value"].strip(_CURLY)
+    if value.lower() in ("true", "false"):
+        return f"write {key} = {value.lower()}"
+    if value.lower() in _NULLS:
+        return "take the line out: what no line sets has its default"
+    if not value.strip("0123456789.,"):
+        return "write a number as 18 or 0.5"
+    return f'write {key} = "{value}"'
 
 
 def check_depth(text: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from refusals import refused
 
 from grpo_colab import Recipe
+from grpo_colab.rewards.resolve import parse_reward
 
 PROBLEMS = "".join(json.dumps({"prompt": f"What is {n} + 4?", "answer": str(n + 4)}) + "\n" for n in range(60))
 REWARD = "def brief_reward(completions, **kwargs):\n    return [1.0 for _ in completions]\n"
@@ -107,6 +108,44 @@ def test_every_other_path_is_found_there_too(setting: str, mine: Path) -> None:
     path = value.rpartition(":")[0] or value
     assert Path(path).is_absolute()
     assert Path(path).resolve().parent == mine.resolve()
+
+
+def test_a_grader_in_brackets_is_found_there_too(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (mine / "it's own.py").write_text("def grade(response, answer):\n    return True\n")
+    (mine / "part.toml").write_text(
+        'preset = "recipe.toml"\n[rewards]\ncorrectness = false\n"correctness(grader=\\"it\'s own.py:grade\\")" = 1.0\n'
+    )
+    recipe = Recipe.load("../mine/part.toml")
+    (name,) = [name for name in recipe.rewards if name.startswith("correctness")]
+    grader = parse_reward(name).grader
+    assert grader is not None
+    assert Path(grader.removesuffix(":grade")).samefile(mine / "it's own.py")
+    # a run keeps the name, and is resumed from anywhere
+    monkeypatch.chdir("/")
+    resumed = Recipe.model_validate(recipe.model_dump())
+    assert resumed.rewards == recipe.rewards
+    (reward,) = [one for one in resumed.reward_functions() if one.__name__ == "correctness_reward"]
+    assert reward(completions=["<answer>x</answer>"], answer=["y"]) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("grader", "problem"),
+    [
+        ("own.py", "is a file, and a grader is a function in it"),
+        ("own.py:judge", "has no 'judge'"),
+        ("own.py:asks", "needs 'colour'"),
+        ("nowhere.py:grade", "does not import: FileNotFoundError"),
+    ],
+)
+def test_a_grader_in_brackets_is_looked_at_with_the_recipe(grader: str, problem: str, mine: Path) -> None:
+    (mine / "own.py").write_text("def asks(response, colour):\n    return True\n")
+    name = f"correctness(grader='{grader}')"
+    (mine / "part.toml").write_text(f'preset = "recipe.toml"\n[rewards]\ncorrectness = false\n"{name}" = 1.0\n')
+    with refused(problem=problem):
+        Recipe.load("../mine/part.toml")
+    (mine / "part.toml").write_text(f'preset = "recipe.toml"\n[task]\ngrader = "{grader}"\n')
+    with refused("task.grader", problem=problem):
+        Recipe.load("../mine/part.toml")
 
 
 def test_the_content_of_a_file_is_found_there_too(mine: Path) -> None:

@@ -84,6 +84,12 @@ MAKERS = [
         ("answer_in", "<answer>", "'answer_tag', 'boxed', 'hash', or the name of a tag"),
         ("answer_in", "two words", "the name of a tag"),
         ("answer_in", 3, "the name of a tag"),
+        ("answer_in", "boxd", "write 'boxed'"),
+        ("answer_in", "Boxed", "write 'boxed'"),
+        ("answer_in", "boxxed", "write 'boxed'"),
+        ("answer_in", "HASH", "write 'hash'"),
+        ("answer_in", "answer-tag", "write 'answer_tag'"),
+        ("answer_in", "answertag", "write 'answer_tag'"),
         ("answer_in", "think", "the name of a tag"),  # after which the answer is looked for
         ("answer_in", "reasoning", "the name of a tag"),
         ("locale", "xx", "one of 'en'"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from refusals import refused
 
-from grpo_colab.rewards.static_check import need_function, rewards_in_file
+from grpo_colab.rewards.static_check import functions_in_file, need_function
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 OWN = """
@@ -46,6 +46,19 @@ class Judge:
     def __call__(self, completions, **kwargs):
         pass
 """
+GRADERS = """
+def grade(response, answer):
+    return response == answer
+
+def compare(completion, *, size=1):
+    return True
+
+def _private(response):
+    pass
+
+def paid(completions, **kwargs):
+    return [0.0] * len(completions)
+"""
 FOUND = ["good", "judged", "any_reward", "get_near_reward(low=..., high=...)", "make()", "both_reward"]
 
 
@@ -53,10 +66,15 @@ FOUND = ["good", "judged", "any_reward", "get_near_reward(low=..., high=...)", "
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(OWN)
+    Path("graders.py").write_text(GRADERS)
 
 
 def test_what_could_be_a_reward() -> None:
-    assert rewards_in_file("own.py") == [f"own.py:{name}" for name in FOUND]
+    assert functions_in_file("own.py") == [f"own.py:{name}" for name in FOUND]
+    assert functions_in_file("graders.py", ("grader",)) == ["graders.py:grade", "graders.py:compare"]
+    assert functions_in_file("graders.py", ("reward", "grader")) == [
+        f"graders.py:{name}" for name in ("grade", "compare", "paid")
+    ]
     need_function("own.py:good", "grpo-colab audit")
     need_function("correctness", "grpo-colab audit")
 
@@ -74,7 +92,8 @@ def test_each_is_listed_with_its_command(arguments: list[str], begins: str, comm
     done = command(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     said = done.stderr.splitlines()
-    assert said[0].endswith("is a file, and a reward is a function in it; write one of:")
+    kinds = "a reward or a grader" if arguments[0] == "audit" else "a reward"
+    assert said[0].endswith(f"is a file, and {kinds} is a function in it; write one of:")
     assert said[1:4] == [f"  {begins}own.py:{name}" for name in FOUND[:3]]
     assert said[4] == f"  {begins}'own.py:get_near_reward(low=..., high=...)'"
     assert len(said) == 7

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from grpo_colab.recipe.reading import PRESETS
-from grpo_colab.utils.toml_reading import MOST_LEVELS, MOST_PARTS, parse_toml, read_toml
+from grpo_colab.utils.toml_reading import MOST_LEVELS, MOST_PARTS, NotToml, parse_toml, read_toml
 
 WITHIN_S = 10.0  # what takes minutes is over it on any machine, what is linear far below
 ALLOWED = ".".join("a" * MOST_PARTS)
@@ -133,3 +133,31 @@ def test_a_file_is_regular_bounded_and_a_text(tmp_path: Path) -> None:
     assert read_toml(tmp_path / "link.toml", follow=True) == {"x": 1}
     with pytest.raises(OSError, match="no regular file"):
         read_toml(tmp_path / "zero.toml", follow=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("answer = text", 'write answer = "text"'),
+        ("answer = text # the kind", 'write answer = "text"'),
+        ("path = my data/ok.jsonl", 'write path = "my data/ok.jsonl"'),
+        ("path = hf://owner/name", 'write path = "hf://owner/name"'),
+        ("answer = \u201ctext\u201d", 'write answer = "text"'),
+        ("system_prompt = 5 apples", 'write system_prompt = "5 apples"'),
+        ("load_in_4bit = True", "write load_in_4bit = true"),
+        ("limit = None", "take the line out: what no line sets has its default"),
+        ("beta = .5", "write a number as 18 or 0.5"),
+        ("beta = 0,5", "write a number as 18 or 0.5"),
+        ('path = "C:\\data\\ok.jsonl"', "put a text that has a backslash into single quotes: 'C:\\data'"),
+        ('path = "C:\\Users\\ok.jsonl"', "put a text that has a backslash into single quotes: 'C:\\data'"),
+        ("examples = [a, b]", None),
+        ("answer: 5", None),
+        ('path = "unclosed', None),
+    ],
+)
+def test_a_value_that_is_no_toml_is_told_how_to_write_it(line: str, remedy: str | None) -> None:
+    with pytest.raises(NotToml, match=r"line 2|end of document") as caught:
+        parse_toml(f"[task]\n{line}")
+    assert caught.value.remedy == remedy
+    if remedy is not None and remedy.startswith("write ") and " = " in remedy:
+        assert parse_toml(remedy.removeprefix("write "))

@@ -171,7 +171,7 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
 def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_bytes(b'{"prompt": "\xff\xfe"}')
     path = tmp_path / "rows.jsonl"
-    with refused(None, problem="not UTF-8 (invalid start byte at byte 12)", place=path):
+    with refused(None, problem="is not UTF-8 (it has the byte 0xff)", remedy="as UTF-8", place=f"{path}:1"):
         JSONL(path=str(path)).problems("train")
 
 

@@ -261,54 +261,22 @@ def test_a_solution_at_the_end_of_a_conversation_has_steps() -> None:
     assert [message["role"] for message in problem.messages] == ["system", "user", "assistant", "user"]
 
 
-HEAD = "question,answer\n"
-BAD: dict[str, tuple[str, str, str, str | None]] = {  # name: file name, its text, problem with its line, remedy
-    "a cell too many": ("a.csv", f"{HEAD}1+1?,2\n1,1?,2\n", ":3|has 3 values, and there are 2 columns", "into quotes"),
-    "a cell too few": ("a.tsv", "question\tanswer\n\n1+1?\n", ":3|has 1 values", "into quotes"),
-    "an open quote": ("a.csv", f'{HEAD}1+1?,2\n"1+1?,2\n3+3?,6\n', ":3|not CSV (unexpected end of data)", "close the"),
-    "an empty gold": ("a.csv", f"{HEAD}1+1?,2\n\n1+2?, \n", ":4|column 'answer': is empty", "take the row out"),
-    "after a long cell": ("a.csv", f'{HEAD}"1\n+\n1?",2\n1+2?,two or three\n', ":5|not one number: 'two or", None),
-    "one name twice": ("a.csv", "question,x,x,answer\n1+1?,1,1,2\n", ":1|two columns have the name 'x'", "rename"),
-    "only a header": ("a.csv", HEAD, "|the data set is empty", None),
-    "an empty CSV": ("a.csv", "", "|the data set is empty", None),
-    "a number in a list": (
-        "a.json",
-        '[\n{"question": "1+1?", "answer": 2},\n5\n]',
-        ":3|must be a JSON object, not int",
-        None,
-    ),
-    "a comma too few": ("a.json", '[\n{"question": "?", "answer": 2}\n{"question": "?"}]', ":3|expected ','", None),
-    "a broken row": (
-        "a.json",
-        '[\n{"question": "?", "answer": 2},\n{"question": ?}]',
-        ":3|not JSON (Expecting value",
-        None,
-    ),
-    "a cut file": ("a.json", '[\n{"question": "?", "answer": 2},\n', ":3|not JSON (Expecting value", None),
-    "text after the list": ("a.json", "[] x", ":1|has text after its list: 'x'", None),
-    "a list per column": (
-        "a.json",
-        '{"question": ["?"], "answer": [2]}',
-        "|without a list of rows",
-        'orient="records"',
-    ),
-    "a text": ("a.json", '"x"', "|is no list of rows", "write a list of rows"),
-    "a null in a list": (
-        "a.json",
-        '[{"question": "?", "answer": 2},\n{"question": "!", "answer": null}]',
-        ":2|is null",
-        None,
-    ),
-}
+def test_a_table_with_a_space_after_each_delimiter_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('question, answer\n"1, then 1?", "2 "\n3+3?, 6\n')
+    (found,) = read_tables(tmp_path / "a.csv").values()
+    assert [row for _, row in found] == [
+        {"question": "1, then 1?", "answer": "2 "},
+        {"question": "3+3?", "answer": "6"},
+    ]
 
 
-@pytest.mark.parametrize("kind", BAD)
-def test_what_cannot_be_read_is_named_with_its_line(kind: str, tmp_path: Path) -> None:
-    name, content, expected, remedy = BAD[kind]
-    (tmp_path / name).write_text(content)
-    place, problem = expected.split("|")
-    with refused(place=f"{tmp_path / name}{place}", problem=problem, remedy=remedy):
-        Dataset(path=str(tmp_path / name)).problems("train")
+def test_a_file_of_a_folder_that_is_no_split_is_said(tmp_path: Path) -> None:
+    one_file(tmp_path)
+    (tmp_path / "dataset_infos.json").write_text("{}")
+    assert Dataset(path=str(tmp_path)).splits.left_out == ()
+    (tmp_path / "tests.csv").write_text("question,answer\n1+1?,2\n")
+    (said,) = Dataset(path=str(tmp_path)).splits.left_out
+    assert said.startswith(f"Not read: 'tests.csv' of {tmp_path}. A split's file is called train, or test")
 
 
 def test_a_row_of_a_binary_file_is_named_by_its_number(tmp_path: Path) -> None:
@@ -338,16 +306,6 @@ def test_a_file_that_is_not_read_is_refused_with_the_recipe(name: str, tmp_path:
         task = {"path": str(tmp_path / "good.jsonl"), setting: str(tmp_path / name)}
         with refused(f"task.{setting}", str(tmp_path / name), problem=problem, remedy=remedy):
             Recipe.load(task={"name": "dataset", **task})
-
-
-DAMAGED = {"a.jsonl.gz": b"x", "b.csv.bz2": b"x", "c.json.xz": b"x", "d.parquet": b"PAR1", "e.csv": b"question\n\xff\n"}
-
-
-@pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(DAMAGED[name])
-    with refused(place=tmp_path / name, snapshot=False):
-        Dataset(path=str(tmp_path / name)).problems("train")
 
 
 def test_splits_that_are_not_clear_are_refused(tmp_path: Path) -> None:

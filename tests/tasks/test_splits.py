@@ -70,8 +70,9 @@ def test_a_share_that_has_no_use_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "test.jsonl", ROWS[3:5])
     with refused("task.test_share", 0.5, problem="has held-out rows, 'test'", remedy="name the file to train on"):
         Dataset(path=str(tmp_path), test_share=0.5).problems("train")
-    with refused("task.path", path, problem="has too few rows to hold any out for 'train'", remedy="task.test_path"):
-        Dataset(path=path, test_share=3).problems("train")
+    for share in (3, 50):
+        with refused("task.test_share", share, problem="is all of the 3 rows there are, or more", remedy="fewer"):
+            Dataset(path=path, test_share=share).problems("train")
 
 
 def both(tmp_path: Path, train: list[dict[str, Any]], test: list[dict[str, Any]], **settings: Any) -> Dataset:

@@ -63,6 +63,18 @@ WRONG: dict[str, tuple[dict[str, str], list[str], str]] = {
         [],
         "test.jsonl:31",
     ),
+    "a grader that is not there": (
+        {"own.py": OWN + "def grade(response, answer):\n    return True\n"},
+        ["--task.grader", "own.py:judge"],
+        "has no 'judge'",
+    ),
+    "a grader that asks for what there is not": (
+        {"own.py": OWN + "def grade(completion, gold):\n    return True\n"},
+        ["--task.grader", "own.py:grade"],
+        "needs 'gold'; take what it needs of completion, response, answer, level",
+    ),
+    "a reward in the place of a grader": ({}, ["--task.grader", "own.py:level_reward"], "needs 'completions'"),
+    "a file without its grader": ({}, ["--task.grader", "own.py"], "is a file, and a grader is a function in it"),
     "a step that does not divide": ({}, ["--budget.micro-batch", "3"], "budget.micro_batch = 3"),
     "a folder that holds a run": ({"run/recipe.toml": 'name = "x"\n'}, [], "holds a run already"),
 }

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from grpo_colab.rewards.grading import ANSWER_TAG, BOXED, HASH, gold_number
+from grpo_colab.rewards.parametrised import settings_of
 
 MOST_LABELS: Final = 20  # different golds, beyond which they are no options
 MOST_PROBLEMS: Final = 6  # that are made of examples
@@ -186,9 +187,8 @@ def declared_kind(function: Callable[..., Any]) -> str | None:
     """
     while isinstance(function, partial):
         function = function.func
-    settings = getattr(function, "settings", ())
     declared = [getattr(function, "answer_kind", None)]
-    declared += [getattr(one, "kind", None) for one in settings] if isinstance(settings, tuple) else []
+    declared += [getattr(one, "kind", None) for one in settings_of(function)]
     known = {*ANSWERS, *KIND_OF}
     return next((kind for kind in declared if isinstance(kind, str) and kind in known), None)
 
@@ -198,10 +198,7 @@ def declared_style(function: Callable[..., Any]) -> dict[str, Any] | None:
 
     A reward of this package has a grader with `answer_in` and `reasoning_tag`, or the four tags of a format.
     """
-    while isinstance(function, partial):
-        function = function.func
-    settings = getattr(function, "settings", ())
-    for one in settings if isinstance(settings, tuple) else ():
+    for one in settings_of(function):
         tags = one if _are_tags(one) else _tags_of(one)
         if tags:
             opened, closed, answer_opened, answer_closed = tags

@@ -14,6 +14,10 @@ from grpo_colab.rewards.audit.battery import Battery
 from grpo_colab.rewards.audit.findings import Audit
 from grpo_colab.rewards.audit.judge import Judge
 from grpo_colab.rewards.audit.worker import Data, Worker, arguments
+from grpo_colab.rewards.golds import gold_readers
+from grpo_colab.rewards.graders.own import OwnGrader
+from grpo_colab.rewards.grading import gold_number
+from grpo_colab.rewards.parametrised import settings_of
 from grpo_colab.rewards.resolve import callable_name, check_signature
 
 GOLD_NAMES: Final = ("answer", "solution", "gold", "ground_truth", "target", "label", "reference", "final_answer")
@@ -58,13 +62,20 @@ def audit(
         remedy = "write a number of seconds above 0"
         raise SettingError("is no time limit", setting="time_limit_s", value=time_limit_s, remedy=remedy)
     data = _data(named, examples)
+    columns = [*data.golds, *{name for row in data.columns for name in row}]
     try:
-        check_signature(function, [*data.golds, *{name for row in data.columns for name in row}])
+        check_signature(function, columns)
+        for setting in settings_of(function):
+            if isinstance(setting, OwnGrader):
+                setting.check(columns)
+                found.name = setting.function
     except ValueError as error:
         found.add("TRL cannot call it", str(error))
         return found
     is_ours = getattr(function, "__module__", "").startswith("grpo_colab.rewards.")
     declared = declared_kind(function)
+    if kind is not None and kinds[kind]["judges"] == "answers":
+        found.notes += _notes_on_kind(function, kind)
     if kind is None and (column == TESTS or declared == "code"):
         kind = "code"
     elif kind is None and declared == "math" and (not is_ours or found.name == "correctness_reward"):
@@ -84,6 +95,17 @@ def audit(
         judge.hint = hinted_kind(function, named)
         judge.judge(kind, bool(named))
     return found
+
+
+def _notes_on_kind(function: Callable[..., Any], kind: str) -> list[str]:
+    """Return a sentence where a function says that it judges answers of another kind than it is asked for."""
+    judges_numbers = gold_number in gold_readers(function)
+    own = "number" if judges_numbers else declared_kind(function)
+    asked_for = kind if kind in WORDS else "number"
+    if own not in ("number", *WORDS) or own == asked_for:
+        return []
+    instead = f"; correctness(answer={asked_for!r}) judges this kind" if asked_for in WORDS else ""
+    return [f"it says that it judges the kind {own}, and is asked about the kind {asked_for}{instead}"]
 
 
 def gold_columns(function: Callable[..., Any], examples: Sequence[Example] = ()) -> list[str]:

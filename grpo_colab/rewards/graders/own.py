@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -64,16 +64,47 @@ class OwnGrader(Grader):
             raise TypeError(f"{self.function} returned {shown(said)}: write True, False, None, or a number from 0 to 1")
         return Verdict("right") if number == 1 else Verdict("wrong", None, number)
 
-    def check(self, columns: Any) -> None:
+    def check(self, columns: Collection[str]) -> None:
         """Import the function; raise SettingError unless it can be called for a data set with these columns."""
-        parameters = _parameters(self.function)
-        signature = inspect.signature(_function(self.function)).parameters
-        for name in parameters or ():
-            if name not in (*_PASSED, *columns) and signature[name].default is inspect.Parameter.empty:
-                known = ", ".join(dict.fromkeys((*_PASSED, *columns)))
-                raise SettingError(
-                    f"needs {name!r}", setting="task.grader", value=self.function, remedy=f"there are: {known}"
+        self._need_columns(_function(self.function), columns)
+
+    def check_source(self, columns: Collection[str] | None) -> None:
+        """Raise SettingError if the function surely cannot be called, as far as its source text tells.
+
+        Columns that are None are not known yet, and nothing is checked.
+        """
+        if columns is None:
+            return
+        from grpo_colab.rewards.resolve import parse_reward
+        from grpo_colab.rewards.static_check import function_in_file
+
+        named = parse_reward(self.function)
+        described = function_in_file(named.origin, named.attribute) if named.in_file else None
+        if described is not None:
+            self._need_columns(described, columns)
+
+    def _need_columns(self, function: Callable[..., Any], columns: Collection[str]) -> None:
+        """Raise MissingColumn for a required parameter of the function that nothing fills."""
+        from grpo_colab.rewards.resolve import MissingColumn
+
+        known = list(dict.fromkeys((*_PASSED, *sorted(columns))))
+        by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(function).parameters.values():
+            is_required = parameter.kind in by_name and parameter.default is parameter.empty
+            if is_required and parameter.name not in known:
+                remedy = f"take what it needs of {', '.join(known)}, as in def grade(response, answer)"
+                raise MissingColumn(
+                    f"needs {parameter.name!r}", setting="task.grader", value=self.function, remedy=remedy
                 )
+
+
+def is_grader(function: Callable[..., Any]) -> bool:
+    """Tell by its signature whether a function judges one completion, as a grader does; a reward judges several."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (ValueError, TypeError):
+        return False
+    return "completions" not in parameters and bool({"completion", "response"} & set(parameters))
 
 
 @lru_cache(maxsize=64)
