@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 
-def long_but(kept: Iterable[str], names: Iterable[str]) -> list[Any]:
+def long_but(kept: Iterable[Any], names: Iterable[Any]) -> list[Any]:
     """Return all names as parameters, of which those that are not kept are marked `long`."""
-    kept = {*kept}
+    kept = [*kept]
     return [name if name in kept else pytest.param(name, marks=pytest.mark.long) for name in names]

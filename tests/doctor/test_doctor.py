@@ -395,6 +395,7 @@ def test_another_run(patient: Callable[..., Patient]) -> None:
         holder.kill()
 
 
+@pytest.mark.long
 def test_a_card_and_a_torch_for_the_cpu(patient: Callable[..., Patient]) -> None:
     """With the real torch, which has no CUDA where these tests run; elsewhere there is nothing to see."""
     it = patient(torch=True)
@@ -446,6 +447,7 @@ def test_an_nvidia_smi_that_fails(patient: Callable[..., Patient]) -> None:
 STATES = {"yes": "ok", "tight": "warning", "no": "broken"}
 
 
+@pytest.mark.long
 def test_it_judges_as_the_plan_does(patient: Callable[..., Patient], cli: Callable[..., Any]) -> None:
     """`train` refuses what the plan says does not fit, and nothing else: the doctor says the same."""
     it = patient(torch=True)
@@ -469,6 +471,7 @@ def test_it_judges_as_the_plan_does(patient: Callable[..., Patient], cli: Callab
     seen(it.ask("gsm8k-qwen25-1.5b", model={"full_finetuning": True})["fit"], "ok", "not known", "cannot be planned")
 
 
+@pytest.mark.long
 def test_what_needs_transformers_is_planned_in_another_process(patient: Callable[..., Patient], tmp_path: Path) -> None:
     """A model that no arithmetic is known for: it is built there, so that unsloth can still come first here."""
     folder = tmp_path / "model"

@@ -174,6 +174,7 @@ def test_a_table_counts_the_seeds_that_are_finished() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_ctrl_c_says_how_to_go_on_and_it_does(tmp_path: Path, warm: Warm) -> None:
     settings = ["--hindsight.samples", "16", "--budget.max-steps", "250", "--out", "runs"]
     words = ["draw", "chick", "--method", "her", "--seeds", "2"]

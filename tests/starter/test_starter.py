@@ -198,7 +198,7 @@ def test_the_audit_finds_nothing_in_its_reward(kind: str, cli: Any) -> None:
     assert ended.stdout.rstrip().endswith("\nok")
 
 
-@pytest.mark.parametrize("kind", long_but(["number", "choice"], KINDS))
+@pytest.mark.parametrize("kind", long_but(["number"], KINDS))
 def test_the_commands_run_one_after_the_other(
     kind: str, command: Callable[..., subprocess.CompletedProcess[str]], here: Path
 ) -> None:

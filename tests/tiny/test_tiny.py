@@ -130,6 +130,7 @@ def test_the_weights_are_small(model):
     assert model.dtype == torch.float32
 
 
+@pytest.mark.long
 def test_it_starts_low_and_can_reach_high(model, tokenizer):
     import torch
 

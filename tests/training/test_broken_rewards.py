@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from marks import long_but
 from refusals import refused
 
 from grpo_colab import Recipe, train
@@ -54,10 +55,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(recipe(folder / "own.py"), out=folder / "run")
 
 
-@pytest.mark.parametrize(("breaks", "problem"), BROKEN.items(), ids=list(BROKEN))
+@pytest.mark.parametrize("breaks", long_but(["raise ValueError('no such file')"], BROKEN))
 def test_it_stops_with_everything_safe_and_goes_on_as_if_nothing_had_happened(
-    breaks: str, problem: str, whole: Run, tmp_path: Path
+    breaks: str, whole: Run, tmp_path: Path
 ) -> None:
+    problem = BROKEN[breaks]
     (tmp_path / "own.py").write_text(FRAGILE.replace("BREAK", breaks))
     out = tmp_path / "run"
     # a completion stands in the sentence, which differs from machine to machine

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import long_but
 from refusals import refused
 from small_device import Small
 from warm import Warm
@@ -104,7 +105,7 @@ def test_in_the_middle_of_a_run_it_goes_on_from_the_last_step(undisturbed: Run, 
         assert ours["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-3)
 
 
-@pytest.mark.parametrize("loss", ["dapo", "grpo", "dr_grpo"])
+@pytest.mark.parametrize("loss", long_but(["dapo"], ["dapo", "grpo", "dr_grpo"]))
 def test_every_micro_batch_has_the_same_gradient(loss: str, tmp_path: Path) -> None:
     """One step of plain gradient descent at rate 1 from B = 0 makes B the gradient, with its sign turned."""
     from safetensors.torch import load_file

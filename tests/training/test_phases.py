@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import long_but
 from refusals import refused
 from warm import Warm
 
@@ -131,7 +132,7 @@ def in_phase(run: Path, name: str) -> bool:
     return phase is not None and phase.name == name
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", long_but([signal.SIGINT], [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]))
 def test_one_that_is_ended_in_its_first_evaluation_says_so_and_goes_on(number: int, warm: Warm, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = warm.start("-m", "grpo_colab", *LONG, cwd=tmp_path)

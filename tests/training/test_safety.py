@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import long_but
 from refusals import refused
 from warm import Warm
 
@@ -282,10 +283,15 @@ def test_lines_that_the_disk_lost_come_back_from_the_checkpoint(whole: Run, tmp_
     "settings",
     [
         {"grpo": {"beta": 0.04}},  # a second adapter in each checkpoint, the reference
-        {"task": {"limit": 4}},  # two steps an epoch, each with an order of its own; a checkpoint at its end
-        {"task": {"limit": 6}},  # three, and a checkpoint in the middle
-        {"budget": {"micro_batch": 4}},
-        {"grpo": {"num_iterations": 2}},
+        *long_but(
+            [],
+            [
+                {"task": {"limit": 4}},  # two steps an epoch, each with an order of its own; a checkpoint at its end
+                {"task": {"limit": 6}},  # three, and a checkpoint in the middle
+                {"budget": {"micro_batch": 4}},
+                {"grpo": {"num_iterations": 2}},
+            ],
+        ),
     ],
     ids=str,
 )
