@@ -16,13 +16,19 @@ IGNORABLE: Final = ("case", "punctuation", "articles", "spaces")
 DEFAULT_IGNORED: Final = ("case", "spaces")
 _ARTICLES: Final = r"\b(?:a|an|the)\b(?=\s*\S)"  # but not the last word, as in vitamin A
 _KEPT: Final = "#%&@*/\\+"  # punctuation that makes another word: C# is not C
+_SHORT_NAME: Final = r"[^\W\d_]{1,2}"
 _LATEX: Final = r"\\(?:text|math)?(?:text|bf|it|rm|sf|tt|boxed|mbox|underline|emph)?\s*\{(.*)\}"
 _HTML: Final = r"</?(?:b|i|u|em|strong|code|p|span)>"
 _INVISIBLE: Final = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
-_SAME_SIGN: Final = str.maketrans("’‘ʼ“”„«»。．", 3 * "'" + 5 * '"' + 2 * ".")
+_SAME_SIGN: Final = str.maketrans("’‘ʼ‚＇“”„«»＂。．（）−", 5 * "'" + 6 * '"' + 2 * "." + "()-")
 # Marks around an answer that belong to no answer, with what closes them.
 _PAIRS: Final = (("***", "***"), ("**", "**"), ("__", "__"), ("*", "*"), ("_", "_"), ("```", "```"), ("`", "`"))
-_QUOTES: Final = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), ('"', '"'), ("'", "'"), ("(", ")"))
+_QUOTES: Final = (
+    ("$$", "$$"),
+    ("$", "$"),
+    (r"\(", r"\)"),
+    *map(tuple, ('""', "''", "()", "「」", "『』", "【】", "《》", "‹›")),
+)
 _MOST_MARKS: Final = 12  # around one another
 _LEAD_IN: Final = (
     r"(?:(?:so|thus|therefore),?\s+)?(?:(?:the|my)\s+)?(?:(?:final|correct|right|best)\s+)?"
@@ -63,8 +69,9 @@ def without_lead_in(text: str) -> str:
 def normalised(text: str, ignore: tuple[str, ...] = DEFAULT_IGNORED) -> str:
     """Return a text as it is compared, without what `ignore` names: see IGNORABLE.
 
-    `punctuation` is every sign of Unicode's categories P, but for those that make another word (C# is not C) and those
-    of a number, as in 1.5 and -5. `articles` are a, an and the. Marks around the whole text never count: see `bare`.
+    `punctuation` is every sign of Unicode's categories P, but for those that make another word (C# is not C), those of
+    a number, as in 1.5 and -5, and the minus of a short name, as in -x and AB-. `articles` are a, an and the. Marks
+    around the whole text never count: see `bare`.
     """
     text = bare(text)
     if "case" in ignore:
@@ -87,9 +94,19 @@ def _without_sign(text: str, index: int) -> str:
     if unicodedata.category(character)[0] != "P" or character in _KEPT:
         return character
     before, after = text[index - 1 : index] if index else "", text[index + 1 : index + 2]
-    if after.isdigit() and (before.isdigit() or (character in "-−." and not before.isalnum())):
+    if character in "-–" and _is_sign_of_name(text, index):
+        return "-"
+    if after.isdigit() and (before.isdigit() or (character in "-." and not before.isalnum())):
         return character
     return "" if character in "'." and before.isalpha() else " "
+
+
+def _is_sign_of_name(text: str, index: int) -> bool:
+    """Tell whether the minus at an index stands before or behind a name of one or two letters, as in -x and AB-."""
+    before, after = text[max(0, index - 3) : index], text[index + 1 : index + 4]
+    if before[-1:].isalnum() == after[:1].isalnum():
+        return False
+    return bool(re.match(rf"{_SHORT_NAME}(?!\w)", after) or re.search(rf"(?:\A|\W){_SHORT_NAME}\Z", before))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,19 @@ def reason(grader: Grader, text: str, gold: str, row: dict[str, Any] | None = No
         ("Paris or London", "Paris", {}, "wrong"),
         ("not Paris", "Paris", {}, "wrong"),
         ("Paris, Texas", "Paris", {}, "wrong"),
+        *(
+            (f"{opening}Paris{closing}", "Paris", {}, "right")
+            for opening, closing in ("「」", "『』", "【】", "《》", "（）", "‚‘")
+        ),
+        ("「東京」", "東京", {}, "right"),
+        ("「東京」と「京都」", "東京", {}, "wrong"),
         ("C", "C++", {}, "wrong"),
+        *((sign, "x", {"ignore": ["case", "punctuation"]}, "wrong") for sign in ("-x", "−x", "–X", "x-")),
+        ("−x", "-x", {"ignore": ["punctuation"]}, "right"),
+        ("AB-", "AB", {"ignore": ["punctuation"]}, "wrong"),
+        ("(AB-)", "AB-", {"ignore": ["punctuation"]}, "right"),
+        ("- Paris -", "Paris", {"ignore": ["punctuation", "spaces"]}, "right"),
+        ("e-mail", "e mail", {"ignore": ["punctuation"]}, "right"),
         ("-5", "5", {}, "wrong"),
         ("Paris", "paris", {"ignore": []}, "wrong"),
         ("the U.S.A.", "USA", {"ignore": ["case", "articles"]}, "wrong"),
