@@ -15,7 +15,7 @@ from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.trust import check_trust
 from grpo_colab.runs import checkpoints, mirror
 from grpo_colab.runs.folders import RUNS, check_free, free_path, quote
-from grpo_colab.runs.lock import locked
+from grpo_colab.runs.lock import holder, locked
 from grpo_colab.runs.run import Run, writing_to
 from grpo_colab.tasks.names import parse_task
 from grpo_colab.utils import files
@@ -100,7 +100,20 @@ def _open(
         if unfinished_run is not None:
             recipe = _with_length_of(unfinished_run, recipe)
             return unfinished_run, _recipe_to_resume(unfinished_run, recipe), unfinished_run.path
+    elif resume is None and is_first_process():
+        _tell_of_unfinished(recipe)
     return None, recipe, _new_path(recipe, out)
+
+
+def _tell_of_unfinished(recipe: Recipe) -> None:
+    """Say which run of the recipe in runs/ was cut last, if any, and how to go on with it in place of a new run."""
+    for path in unfinished(recipe, _local_folders()):
+        run = Run(path)
+        checkpoint = run.last_checkpoint()
+        if checkpoint is not None and not holder(path).running:
+            step = f"step {checkpoints.step_of(checkpoint)} of {run.recipe.budget.max_steps}"
+            info(f"{path} is an unfinished run of this recipe, at {step}. To go on with that one: {run.resume_command}")
+            return
 
 
 def _with_length_of(run: Run, recipe: Recipe) -> Recipe:

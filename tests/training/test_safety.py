@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -23,7 +24,7 @@ from grpo_colab import Recipe, Run, train
 from grpo_colab.runs import checkpoints, mirror
 from grpo_colab.runs.lock import LOCK, locked
 from grpo_colab.runs.records import repeatable
-from grpo_colab.runs.resume import restore_run
+from grpo_colab.runs.resume import open_run, restore_run
 from grpo_colab.utils.files import read_lines
 
 pytestmark = pytest.mark.stack
@@ -401,8 +402,31 @@ def test_an_unfinished_run_of_the_same_recipe_is_found(
     assert train(small(budget={"max_hours": 9.0}), resume=True).path == Path("runs/cut")
     assert "Resuming runs/cut, an unfinished run of this recipe" in capsys.readouterr().err
     assert_same(run, whole)
+    assert "To go on with that one" not in capsys.readouterr().err
     # what is finished is not gone on with, nor is what another process trains
     assert train(small(budget={"max_steps": 1}), resume=True).path not in (Path("runs/cut"), other.path)
+
+
+def test_a_new_run_names_an_unfinished_one_of_its_recipe(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    cut_copy(whole, tmp_path / "runs" / "cut", 6)
+    command = "grpo-colab train --resume runs/cut"
+    said = f"runs/cut is an unfinished run of this recipe, at step 6 of 8. To go on with that one: {command}\n"
+    for recipe, resume, is_said in (
+        (small(), None, True),
+        (small(), False, False),
+        (small(grpo={"seed": 7}), None, False),
+    ):
+        with contextlib.ExitStack() as held:
+            run, _, path = open_run(recipe, None, resume, held)
+        assert run is None and path != Path("runs/cut")
+        assert (said in capsys.readouterr().err) == is_said
+    with locked(tmp_path / "runs" / "cut"), contextlib.ExitStack() as held:
+        open_run(small(), None, None, held)
+    assert said not in capsys.readouterr().err
 
 
 def test_a_notebook_goes_on_by_itself(whole: Run, tmp_path: Path, kernel: Any) -> None:
