@@ -258,6 +258,7 @@ class Tripwires(TrainerCallback):
         suggestion = suggest_fix(finding.wire, self.trainer.args)
         record = {
             "wire": setting,
+            "what": finding.description,
             "threshold": limit,
             "step": step,
             "last_good_step": finding.last_good_step,

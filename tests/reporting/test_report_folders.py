@@ -262,10 +262,12 @@ def test_a_run_says_what_it_does_and_what_it_failed_of(run: Run) -> None:
 
 
 def test_what_stopped_it_is_said(run: Run) -> None:
-    run.write_json("tripwire.json", {"wire": "tripwires.max_kl", "step": 10})
+    told = {"what": "the KL was 9", "suggestion": "lower grpo.learning_rate"}
+    run.write_json("tripwire.json", {"wire": "tripwires.max_kl", "step": 10, **told})
     run.write_json("reward-failure.json", {"reward": "<b>mine", "what": "raised", "step": 11})
     text = seen(report([run.path]))
-    assert "Tripwire tripwires.max_kl at step 10" in text
+    assert "The tripwire tripwires.max_kl stopped the run at step 10: the KL was 9." in text
+    assert "To change: lower grpo.learning_rate. See tripwire.json." in text
     assert "A reward broke: <b>mine: raised, at step 11" in text
 
 

@@ -240,7 +240,7 @@ def everywhere(run: Run) -> None:
     recipe |= {"rewards": {STRANGER: 1.0}, "table": {STRANGER: STRANGER}, "budget": {"max_steps": 4}}
     (run.path / "recipe.toml").write_text(tomli_w.dumps(recipe))
     run.write_json("environment.json", {"device": {"name": STRANGER}, STRANGER: STRANGER})
-    run.write_json("tripwire.json", {"wire": STRANGER, "step": 3})
+    run.write_json("tripwire.json", {"wire": STRANGER, "step": 3, "what": STRANGER, "suggestion": STRANGER})
     run.write_json("reward-failure.json", {"reward": STRANGER, "what": STRANGER, "step": 3})
     run.append("metrics.jsonl", [{"step": n, STRANGER: "no number", f"verdict/{STRANGER}": 0.5} for n in (1, 2)])
     run.append("warnings.jsonl", [{"step": STRANGER, "text": STRANGER}])
@@ -267,7 +267,7 @@ def test_a_strangers_text_is_escaped_in_every_place(tmp_path: Path) -> None:
         f"{STRANGER} on {STRANGER}; stopped; run folder {name}",
         f"2 held-out problems of {STRANGER}, answered greedily",
         f"2 held-out problems of {STRANGER}, {STRANGER}: not on both sides yet.",
-        f"Tripwire {STRANGER} at step 3",
+        f"The tripwire {STRANGER} stopped the run at step 3: {STRANGER}. To change: {STRANGER}. See",
         f"A reward broke: {STRANGER}: {STRANGER}, at step 3",
         f"Step {STRANGER}: {STRANGER}",
     )

@@ -78,7 +78,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(tmp_path: Path) -> None:
     text, record = tripped(recipe(), tmp_path / "run")
     assert "at step 3 the gradient was nan; the policy wrote '" in text
-    assert record["wire"] == "tripwires.non_finite"
+    assert (record["wire"], record["what"]) == ("tripwires.non_finite", "the gradient was nan")
     assert record["suggestion"].startswith("lower grpo.learning_rate (now 0.0004), say to 0.0001")
     assert f"; {record['suggestion']}; tripwires.non_finite = false turns this off" in text
     assert (record["step"], record["last_good_step"], record["seen"]) == (3, 2, {"largest_gradient": "nan"})
