@@ -69,7 +69,7 @@ def status(path: str | Path) -> dict[str, Any]:
         "best": _best(checkpoints, greater_is_better(run.table("grpo"))),
         "mirror": _mirror(run, step),
         # What stopped the run is shown until the run has passed that step.
-        "tripwire": _select(run.tripwire(step), ("wire", "step")),
+        "tripwire": _select(run.tripwire(step), ("wire", "step", "what", "suggestion")),
         "reward_failure": _select(run.reward_failure(step), ("reward", "step", "what")),
         "evaluation": evaluation,
     }
@@ -147,15 +147,18 @@ def status_text(found: Mapping[str, Any]) -> str:
         error = f"; {mirror['error']}" if mirror.get("error") else ""
         lines.append(("mirror", f"{mirror.get('destination')}, {behind}{error}"))
     if tripwire:
-        lines.append(("tripwire", f"{tripwire['wire']} at step {tripwire['step']}; see tripwire.json"))
+        what = f": {tripwire['what']}" if tripwire["what"] else ""
+        lines.append(("tripwire", f"{tripwire['wire']} at step {tripwire['step']}{what}; see tripwire.json"))
     if failure:
         what = f"{failure['reward']} {failure['what']} at step {failure['step']}"
         lines.append(("reward failure", f"{what}; see reward-failure.json"))
     with contextlib.suppress(KeyError, TypeError, ValueError):  # an evaluation that lacks these keys
         evaluation = found["evaluation"]
-        before, after = evaluation["before"]["accuracy"], evaluation["after"]["accuracy"]
+        accuracies = _accuracies(evaluation)
         solved = "solved; " if evaluation.get("solved") is True else ""
-        lines.append(("evaluation", f"{solved}{before:.1%} right before, {after:.1%} after"))
+        lines.append(("evaluation", f"{solved}{accuracies}"))
+        for name, further in evaluation.get("further", {}).items():
+            lines.append(("", f"{name}: {_accuracies(further)}"))
 
     warnings = found["warnings"]
     last = [f"step {row.get('step')}: {row.get('text')}" for row in warnings[-3:]] or ["none"]
@@ -205,6 +208,11 @@ def _checkpoint_text(found: Mapping[str, Any]) -> str:
         return "none yet"
     about_best = f"; best {best['name']} ({best['metric']} {best['value']:.3f})" if best else ""
     return f"{checkpoint['name']}, saved {_ago(checkpoint['age_s'])}{about_best}"
+
+
+def _accuracies(evaluation: Mapping[str, Any]) -> str:
+    """Return the accuracies of an evaluation in words. Raises what reading another value raises."""
+    return f"{evaluation['before']['accuracy']:.1%} right before, {evaluation['after']['accuracy']:.1%} after"
 
 
 def _select(record: Mapping[str, Any] | None, keys: Sequence[str]) -> dict[str, Any] | None:

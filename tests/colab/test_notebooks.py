@@ -698,7 +698,7 @@ def test_the_notebook_that_looks_from_top_to_bottom(colab: Colab, gsm8k: Path, t
     for words, page in (
         ('explore("gsm8k"', "gsm8k: 300 questions"),
         ("show(", "held-out problems"),
-        ("explore(run=", "word_problems: 4,352 questions"),
+        ("explore(run=", "word problems: 4,352 questions"),
     ):
         (shown,) = [o.data["text/html"] for o in cell_of(book, words).outputs if "text/html" in o.get("data", {})]
         assert "<iframe srcdoc=" in shown, words

@@ -143,6 +143,11 @@ def test_finished_is_when_the_last_adapter_is_evaluated(run: Run) -> None:
     assert (found["state"], found["left_s"]) == ("finished", 0)
     assert found["evaluation"] == evaluation | {"step": 40}
     assert shown(run)["evaluation"] == "10.0% right before, 45.0% after"
+    further = {"new_stories": {"before": {"accuracy": 0.0}, "after": {"accuracy": 0.25}}}
+    files.write_json(run.path / "evaluation.json", evaluation | {"step": 40, "further": further})
+    lines = status_text(status(run.path)).splitlines()
+    (place,) = [n for n, line in enumerate(lines) if line.startswith("evaluation")]
+    assert lines[place + 1] == f"{'':16}new_stories: 0.0% right before, 25.0% after"
     del evaluation["step"]  # as an earlier version wrote it, at the end alone
     files.write_json(run.path / "evaluation.json", evaluation)
     assert status(run.path)["state"] == "finished"
@@ -171,13 +176,13 @@ def test_the_mirror_and_how_far_it_is_behind(tmp_path: Path) -> None:
 
 def test_what_stopped_a_run_is_told_until_it_has_gone_on(run: Run) -> None:
     steps(run, 12)
-    files.write_json(run.path / "tripwire.json", {"wire": "max_kl", "step": 12, "seen": [1e9], "completions": ["x"]})
+    files.write_json(run.path / "tripwire.json", {"wire": "max_kl", "step": 12, "seen": [1e9], "what": "the KL was 9"})
     run.save_failure({"reward": "own", "step": 13, "what": "gave nan", "index": None, "columns": {}})
     found = status(run.path)
-    assert found["tripwire"] == {"wire": "max_kl", "step": 12}
+    assert found["tripwire"] == {"wire": "max_kl", "step": 12, "what": "the KL was 9", "suggestion": None}
     assert found["reward_failure"] == {"reward": "own", "step": 13, "what": "gave nan"}
     lines = shown(run)
-    assert lines["tripwire"] == "max_kl at step 12; see tripwire.json"
+    assert lines["tripwire"] == "max_kl at step 12: the KL was 9; see tripwire.json"
     assert lines["reward failure"] == "own gave nan at step 13; see reward-failure.json"
     files.append(run.path / "metrics.jsonl", files.lines([{"step": 13}]))
     found = status(run.path)

@@ -187,7 +187,7 @@ def _run_values(run: RunData) -> dict[str, Any]:
 def _facts(run: RunData) -> dict[str, str]:
     """Return the figures at the top of a run's page as texts, by their names.
 
-    The reward and the accuracy are left out where they are not known.
+    The reward and the accuracies, of the further held-out splits, too, are left out where they are not known.
     """
     facts = {"Steps": run.steps_text}
     if run.steps:
@@ -197,11 +197,14 @@ def _facts(run: RunData) -> dict[str, str]:
     if rewards:
         name = "Reward" if rewards is found else "Reward, smoothed"
         facts[name] = f"{format_number(rewards[0])} → {format_number(rewards[-1])}"
-    before, after = run.evaluation.before, run.evaluation.after
-    if before and after and run.evaluation.n != 1:
-        # no line ends before the sign
-        after_text = format_percent(after.accuracy).replace(" ", "\u00a0")
-        facts["Held-out accuracy"] = f"{100 * before.accuracy:.1f} → {after_text}"
+    evaluated = {"Held-out accuracy": run.evaluation}
+    evaluated |= {f"Of {name.replace('_', ' ')}": further for name, further in run.evaluation.further.items()}
+    for name, evaluation in evaluated.items():
+        before, after = evaluation.before, evaluation.after
+        if before and after and evaluation.n != 1:
+            # no line ends before the sign
+            after_text = format_percent(after.accuracy).replace(" ", "\u00a0")
+            facts[name] = f"{100 * before.accuracy:.1f} → {after_text}"
     return facts
 
 
