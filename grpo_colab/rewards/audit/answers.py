@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from grpo_colab.rewards.grading import ANSWER_TAG, BOXED, HASH, gold_number
+from grpo_colab.rewards.numerals import DEFAULT_LOCALE, LOCALES
 from grpo_colab.rewards.parametrised import settings_of
 
 MOST_LABELS: Final = 20  # different golds, beyond which they are no options
@@ -208,6 +209,12 @@ def declared_style(function: Callable[..., Any]) -> dict[str, Any] | None:
                 "answer": [f"{answer_opened}\n", f"\n{answer_closed}"],
             }
     return None
+
+
+def declared_locale(function: Callable[..., Any]) -> str:
+    """Return the notation of numbers, one of LOCALES, that a function's settings name; DEFAULT_LOCALE for none."""
+    named = [one if isinstance(one, str) else getattr(one, "locale", None) for one in settings_of(function)]
+    return next((locale for locale in named if locale in LOCALES and locale != DEFAULT_LOCALE), DEFAULT_LOCALE)
 
 
 def _are_tags(value: object) -> bool:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from grpo_colab.rewards.audit.answers import Example, declared_style
+from grpo_colab.rewards.audit.answers import Example, declared_locale, declared_style
 from grpo_colab.rewards.audit.battery import Battery, Style
 from grpo_colab.rewards.audit.findings import Audit
 from grpo_colab.rewards.audit.worker import Case, Reply, Worker
@@ -44,8 +44,9 @@ class Asker:
     def use(self, answers: str) -> Battery:
         """Ask by the battery of this kind of answer from now on, with the columns of its problems; return it."""
         if answers not in self._batteries:
-            own_style = declared_style(self.worker.function)
-            self._batteries[answers] = Battery(self.column, answers, self.examples, own_style)
+            function = self.worker.function
+            style, locale = declared_style(function), declared_locale(function)
+            self._batteries[answers] = Battery(self.column, answers, self.examples, style, locale)
         self.battery = self._batteries[answers]
         has_choices = answers == "choice" and not self.examples and _accepts(self.worker.function, CHOICES)
         usual = self.examples[0].columns if self.examples else {}

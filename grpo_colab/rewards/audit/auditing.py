@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from grpo_colab.errors import SettingError, one_of
-from grpo_colab.rewards.audit.answers import KIND_OF, WORDS, Example, declared_kind, hinted_kind
+from grpo_colab.rewards.audit.answers import KIND_OF, WORDS, Example, declared_kind, declared_locale, hinted_kind
 from grpo_colab.rewards.audit.battery import Battery
 from grpo_colab.rewards.audit.findings import Audit
 from grpo_colab.rewards.audit.judge import Judge
@@ -52,7 +52,7 @@ def audit(
     found = Audit(callable_name(function))
     named = [answer_column] if answer_column else gold_columns(function, examples)
     column = named[0] if named else "answer"
-    numbers = Battery(column, "number", examples)
+    numbers = Battery(column, "number", examples, locale=declared_locale(function))
     kinds = numbers.data["kind"]
     kind = KIND_OF.get(kind or "", kind)
     if kind is not None and kind not in kinds:

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from grpo_colab.rewards.audit.answers import ANSWERS, Example, problems_of
 from grpo_colab.rewards.audit.worker import Case
+from grpo_colab.rewards.numerals import DEFAULT_LOCALE, LOCALES
 
 # Labels of cheats whose form is wrong; each label names the part at fault.
 MALFORMED: Final = frozenset({"form", "answer", "reasoning", "blank", "order"})
 HEAVY: Final = "megabytes"  # the group of completions that are megabytes long
+GROUP_SIGNS: Final = {"ch": "'"}  # between groups of digits, where that is neither a comma nor a point
 LONG: Final = 9999  # characters above which a completion is too long to compare or to ask about twice
 Style = Mapping[str, Any]  # how a completion marks its reasoning and its answer
 _WORD: Final = re.compile(r"\[(/?[a-z]+)\]")
@@ -24,17 +26,26 @@ class Battery:
     """The cases for one kind of `answers`. `column` is the name of the gold's column, which some cheats quote.
 
     `data` holds the shared file and the kind's own, and `styles` the styles of both, after `style`, the function's own.
-    The cases in it have their group. `examples` are of the person's own data: the problems are made of them where they
-    have two golds or more, but for numbers and code, whose own problems are for every function.
+    The cases in it have their group, and numbers in the notation of `locale`, one of LOCALES. `examples` are of the
+    person's own data: the problems are made of them where they have two golds or more, but for numbers and code, whose
+    own problems are for every function.
     """
 
     def __init__(
-        self, column: str, answers: str = "number", examples: Sequence[Example] = (), style: Style | None = None
+        self,
+        column: str,
+        answers: str = "number",
+        examples: Sequence[Example] = (),
+        style: Style | None = None,
+        locale: str = DEFAULT_LOCALE,
     ) -> None:
         shared, own = _read("battery.toml"), _read(f"answers/{answers}.toml")
         self.data: dict[str, Any] = {**shared, **own}
         for which in ("cheat", "right"):
             self.data[which] = _in_groups([*shared.get(which, ()), *own.get(which, ())])
+        if answers == "number":
+            for part in ("problem", "probe", "cheat", "right"):
+                self.data[part] = _in_notation(self.data[part], locale)
         known = [*shared["style"], *own.get("style", ())]
         is_new = style is not None and all(
             style["answer"] != one["answer"] or style["reasoning"] != one["reasoning"] for one in known
@@ -168,6 +179,23 @@ def _in_groups(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         cases += [{**case, "group": group["group"]} for case in group["cases"]]
     last = by_name.pop(HEAVY, [])  # what hangs or ends the process may end the audit before its end
     return [case for cases in [*by_name.values(), last] for case in cases]
+
+
+def _in_notation(value: Any, locale: str) -> Any:
+    """Return a value of the battery with the numbers in its texts as `locale` writes them, but for its names.
+
+    A comma before a digit becomes the sign between groups of digits, a point before one the decimal sign.
+    """
+    if isinstance(value, Mapping):
+        kept = ("name", "group", "strict", "labels")
+        return {key: one if key in kept else _in_notation(one, locale) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_in_notation(one, locale) for one in value]
+    if not isinstance(value, str) or locale == DEFAULT_LOCALE:
+        return value
+    decimal = LOCALES[locale].decimal
+    signs = {",": GROUP_SIGNS.get(locale, "." if decimal == "," else ","), ".": decimal}
+    return re.sub(r"(\{,\}|[.,])(?=[0-9])", lambda sign: signs[sign[0].strip("{}")], value)
 
 
 def _template(entry: Mapping[str, Any]) -> str:
