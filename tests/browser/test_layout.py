@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import long_but
 
 from grpo_colab import Recipe, Run
 from grpo_colab.evaluation.evaluate import AFTER, BEFORE
@@ -20,7 +21,7 @@ Open = Callable[..., Any]
 Box = dict[str, float]
 PHONE = {"width": 390, "height": 844, "has_touch": True, "is_mobile": True}
 SCREENS = {"screen": {"width": 1400}, "phone": PHONE}
-SIZES = pytest.mark.parametrize("size", SCREENS)
+SIZES = pytest.mark.parametrize("size", long_but(["phone"], SCREENS))
 
 
 def boxes(page: Any, selector: str) -> list[Box]:

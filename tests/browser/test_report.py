@@ -404,6 +404,7 @@ def test_what_is_printed_of_a_dark_page_is_black_on_white(open_page: Open, tmp_p
     assert set(page.evaluate(f"() => {fills}")) == set(light)  # and is dark again
 
 
+@pytest.mark.long
 def test_names_that_are_javascripts_own_and_runs_of_two_tasks(open_page: Open, tmp_path: Path) -> None:
     own = ("__proto__", "constructor", "toString", "hasOwnProperty", "length")
     first = Run.create(Recipe.load(), tmp_path / "__proto__")
@@ -455,6 +456,7 @@ def test_the_page_of_completions_is_turned_by_keyboard(open_page: Open, tmp_path
     assert said(page, "completions") == "1 to 25 of 30 completions"
 
 
+@pytest.mark.long
 def test_250_steps_of_8_completions_of_768_tokens_are_under_8_mb_and_can_be_searched(
     open_page: Open, tmp_path: Path
 ) -> None:

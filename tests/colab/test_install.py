@@ -180,6 +180,7 @@ def test_without_the_restart_it_says_again_that_one_is_needed(runtime: Runtime) 
     assert "restart" not in "".join(after)
 
 
+@pytest.mark.long
 def test_another_wheel_of_the_same_version_is_installed(runtime: Runtime) -> None:
     runtime.run()
     wheels.write_wheel(runtime.folder, "grpo_colab", "0.1.0", ["neighboury"])
@@ -250,6 +251,7 @@ def test_offline_is_one_line(runtime: Runtime, index: wheels.Index) -> None:
     assert runtime.files() == files
 
 
+@pytest.mark.long
 def test_a_private_uv_is_fetched_once_where_there_is_none(runtime: Runtime, index: wheels.Index) -> None:
     real = f'#!/bin/sh\nexec {resolve.UV} "$@"\n'
     wheels.write_wheel(index.folder, "uv", resolve.INSTALL.UV, script=real)
@@ -259,6 +261,7 @@ def test_a_private_uv_is_fetched_once_where_there_is_none(runtime: Runtime, inde
     assert len([path for path in index.requests if path == f"/uv-{resolve.INSTALL.UV}-py3-none-any.whl"]) == 1
 
 
+@pytest.mark.long
 def test_an_install_that_was_killed_is_done_again(runtime: Runtime, index: wheels.Index) -> None:
     """As a kill between two files leaves it: the packages seem to be there, and one has no code."""
     assert runtime.run().returncode == 0

@@ -75,6 +75,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[resolve.Case
         return resolve.resolve_all(), dict(zip(TRAPS, trapped, strict=True))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", resolve.CASES, ids="-".join)
 def test_the_resolution_is_the_committed_one(case: resolve.Case, answers: Any) -> None:
     committed, now, _ = answers[0][case]
@@ -84,6 +85,7 @@ def test_the_resolution_is_the_committed_one(case: resolve.Case, answers: Any) -
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", resolve.CASES, ids="-".join)
 def test_the_installer_plans_what_is_committed_and_expects_it(case: resolve.Case, answers: Any) -> None:
     committed, _, planned = answers[0][case]
@@ -117,6 +119,7 @@ def test_what_is_brought_is_what_the_cpu_default_is_tested_with() -> None:
     assert not set(resolve.INSTALL.MATRIX["cpu"].without) & locked.keys()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trap", TRAPS)
 def test_a_known_trap_is_a_surprise(trap: str, answers: Any) -> None:
     _, row, sprung, named = TRAPS[trap]

@@ -318,6 +318,7 @@ def test_what_the_hub_answers(patient: Callable[..., Patient], monkeypatch: pyte
     seen(found, "broken", "no such model", "check its name")
 
 
+@pytest.mark.long
 def test_where_the_problems_are(patient: Callable[..., Patient], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parents[1])
     from hub_server import Hub
@@ -429,6 +430,7 @@ def test_a_card_and_a_torch_for_the_cpu(patient: Callable[..., Patient]) -> None
         )
 
 
+@pytest.mark.long
 def test_an_nvidia_smi_that_fails(patient: Callable[..., Patient]) -> None:
     it = patient()
     for script, words in {

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from marks import long_but
 from refusals import refused
 
 from grpo_colab import Recipe, Run, train
@@ -121,7 +122,9 @@ def test_a_template_s_setting_reaches_the_evaluation(thinking_model: Path, tmp_p
     assert before["completion"] == asked
 
 
-@pytest.mark.parametrize("key", ["suppress_tokens", "min_new_tokens", "repetition_penalty"])
+@pytest.mark.parametrize(
+    "key", long_but(["suppress_tokens"], ["suppress_tokens", "min_new_tokens", "repetition_penalty"])
+)
 def test_what_decides_an_answer_reaches_training_and_evaluation(key: str, tmp_path: Path) -> None:
     plain = policy_of(Recipe.load(**SHORT))
     tag, *_ = plain.tokenizer("<reasoning>", add_special_tokens=False)["input_ids"]

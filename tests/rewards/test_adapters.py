@@ -239,6 +239,7 @@ def test_a_rubric_of_verifiers(reported) -> None:
     assert "the gold answer is not one number (many_numbers): '18 or 19'" in said
 
 
+@pytest.mark.long
 def test_a_task_of_verifiers_v1(reported) -> None:
     given, _ = reported("task", folders=("verifiers",))
     assert given["version"] == "0.4.0"

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from marks import long_but
 
 pytest.importorskip("math_verify", reason="needs grpo_colab[math]")
 
@@ -53,7 +54,7 @@ def _worker() -> int:
     return process.pid
 
 
-@pytest.mark.parametrize("victim", ["worker", "fork", "both"])
+@pytest.mark.parametrize("victim", long_but(["worker"], ["worker", "fork", "both"]))
 def test_what_is_killed_from_outside_comes_back(victim: str) -> None:
     latex_process.WORKERS.setdefault(os.getpid(), latex_process.Worker()).stop()
     assert _pays(r"\sqrt{8}", r"2\sqrt{2}") == 1.0
@@ -115,7 +116,9 @@ print(latex_process.WORKERS[os.getpid()].process.pid, flush=True)
 """
 
 
-@pytest.mark.parametrize("end", ["it exits", "it is killed", "it is killed at work"])
+@pytest.mark.parametrize(
+    "end", long_but(["it is killed at work"], ["it exits", "it is killed", "it is killed at work"])
+)
 def test_no_process_outlives_the_trainer(end: str) -> None:
     work = {
         "it exits": "",

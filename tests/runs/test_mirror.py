@@ -296,7 +296,7 @@ def test_a_folder_that_hangs_never_holds_the_run(run: Path, tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("failure", "said"),
     [
-        ("hang", "ReadTimeout"),
+        pytest.param("hang", "ReadTimeout", marks=pytest.mark.long),
         ("500", "500 Internal Server Error"),
         ("reset", "reset by peer"),
         ("401", "set HF_TOKEN or run `hf auth login`"),

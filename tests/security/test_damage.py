@@ -262,7 +262,7 @@ def test_what_is_set_aside_overwrites_nothing(stopped: Run) -> None:
     assert (stopped.path / "damaged-metrics.jsonl").read_text() == "theirs"
 
 
-@pytest.mark.parametrize("damage", long_but(["a bad byte"], ["a bad byte", "numbers for texts", "a pipe"]))
+@pytest.mark.parametrize("damage", long_but([], ["a bad byte", "numbers for texts", "a pipe"]))
 def test_an_embedding_of_damaged_files_is_made(damage: str, whole: Run, tmp_path: Path) -> None:
     path = tmp_path / "run"
     shutil.copytree(whole.path, path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import long_but
 from refusals import refused
 
 from grpo_colab import Recipe, Run, notebook
@@ -299,7 +300,7 @@ def test_a_plan_reads_a_models_configuration_and_not_its_code(
 
 
 @pytest.mark.stack
-@pytest.mark.parametrize("trusts", ["true", "false", None])
+@pytest.mark.parametrize("trusts", long_but(["false"], ["true", "false", None]))
 def test_the_doctor_reads_a_models_tokenizer_and_runs_none_of_its_code(
     trusts: str | None, received: Callable[..., Path], mark: Path, tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def test_a_folder_is_a_page_each_and_holds_together(kind: str, here: Path) -> No
     assert len(task.problems("train")) >= 60
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", long_but(["number", "choice"], KINDS))
 def test_its_own_tests_pass_and_fail_where_the_reward_is_spoilt(kind: str, here: Path) -> None:
     write_starter("mine", kind)
     pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "mine"]

@@ -158,6 +158,7 @@ def test_a_run_of_it_is_found_and_resumed(write: Write, tmp_path: Path) -> None:
             open_run(Recipe.load(path), None, run.path, held)
 
 
+@pytest.mark.long
 def test_a_task_that_imports_what_unsloth_must_precede_is_told_so(write: Write) -> None:
     """In a process of its own, since this one may have imported unsloth."""
     code = SUMS.replace("rng = random", "import peft\n        rng = random").replace("import random", "")

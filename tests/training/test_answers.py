@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import long_but
 from refusals import refused
 
 from grpo_colab import Recipe, train
@@ -26,8 +27,12 @@ QUICK: dict[str, dict[str, Any]] = {
 NOWHERE = {"model_name": "nobody/no-such-model"}  # loading it would be the first to fail
 
 
-@pytest.mark.parametrize(("answer_in", "mark"), [("boxed", "\\boxed{}"), ("hash", "####"), ("SOLUTION", "<SOLUTION>")])
-def test_a_run_asks_grades_and_evaluates_by_the_tasks_form(answer_in: str, mark: str, tmp_path: Path) -> None:
+MARKS = {"boxed": "\\boxed{}", "hash": "####", "SOLUTION": "<SOLUTION>"}
+
+
+@pytest.mark.parametrize("answer_in", long_but(["boxed"], MARKS))
+def test_a_run_asks_grades_and_evaluates_by_the_tasks_form(answer_in: str, tmp_path: Path) -> None:
+    mark = MARKS[answer_in]
     recipe = Recipe.load(task={"answer_in": answer_in, "limit": 64}, rewards={"exact_answer": 0.5, **NO_TAGS}, **QUICK)
     run = train(recipe, out=tmp_path / "run")
     assert run.finished

@@ -33,6 +33,8 @@ pytest.importorskip("tensorboard")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from wandb_server import WandbServer
 
+pytestmark = pytest.mark.long  # test_tracking.py has the rest of the trackers, and is quicker
+
 TOKEN = "hf_thisIsNobodysToken"
 # Nothing outside answers: whoever asks for more than this machine gets an error, and the tests see that none did.
 ALONE = {

@@ -56,7 +56,7 @@ def strikes(completions, **kwargs):
 # the signal that its service process gets in the middle of training
 STRUCK = {"killed": "9", "stopped": "19"}
 LATER = ("no-key", *FAILURES, *STRUCK)
-USUAL = ("online", "no-key", "refuse", "killed")  # the others fail in the same places, and take longer
+USUAL = ("online", "refuse")  # the others fail in the same places, and take longer
 SYNCED = [name for name in LATER if name not in ("nonsense", *STRUCK)]  # wandb writes every 15 s, and at the end
 
 

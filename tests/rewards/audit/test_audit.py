@@ -225,6 +225,7 @@ def test_soft_formats_of_regular_expressions(name: str) -> None:
 math_verify = pytest.mark.skipif(not importlib.util.find_spec("math_verify"), reason="needs math-verify")
 
 
+@pytest.mark.long
 @math_verify
 def test_math_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "MOST_HANGS", 2)  # each costs another import of sympy, too
