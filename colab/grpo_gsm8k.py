@@ -27,7 +27,7 @@
 # %% cellView="form"
 # @title 2. What to train { display-mode: "form" }
 # @markdown A few seconds: this form becomes a recipe. `auto` chooses the recipe that suits this machine.
-recipe = "auto"  # @param ["auto", "gsm8k-llama31-8b", "gsm8k-llama31-8b-study", "gsm8k-qwen25-1.5b", "gsm8k-tiny", "one-example-qwen25-math-1.5b", "rockets-qwen25-7b", "word-problems-tiny"] {"allow-input": true}
+recipe = "auto"  # @param ["auto", "gsm8k-llama31-8b", "gsm8k-llama31-8b-study", "gsm8k-qwen25-0.5b", "gsm8k-qwen25-1.5b", "gsm8k-tiny", "one-example-qwen25-math-1.5b", "rockets-qwen25-7b", "word-problems-tiny"] {"allow-input": true}
 steps = ""  # @param {"type": "string", "placeholder": "the recipe's own, 60 to 250"}
 # @markdown How many hours you have. The training stops in time to evaluate and save, and Run all continues it another day:
 hours = ""  # @param {"type": "string", "placeholder": "no limit"}

@@ -70,7 +70,8 @@ def merged(tables: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any
 
     Other keys of `layer` are left out. Rewards that are a list are all that there are. Rewards are for a task: where
     the layer names another task, and either is not this package's, the new task's own rewards take the place of those
-    below. Raises SettingError for whatever `renamed` refuses.
+    below. A budget.min_completion_length of below is lowered to a smaller grpo.max_completion_length. Raises
+    SettingError for whatever `renamed` refuses.
     """
     result = dict(tables)
     before = result.get("task", {}).get("name")
@@ -87,7 +88,20 @@ def merged(tables: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any
             names = [name for name in (before, after) if isinstance(name, str)]
             if before != after and len(names) == 2 and any(parse_task(name).runs_code for name in names):
                 result |= _default_rewards(result["task"])
-    return result
+    return result | {"budget": _with_shortest(result, layer)} if "budget" in result else result
+
+
+def _with_shortest(tables: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table [budget], whose min_completion_length is no more than a grpo.max_completion_length of `layer`.
+
+    What the layer says itself is left as it is.
+    """
+    budget, longest = tables["budget"], layer.get("grpo", {}).get("max_completion_length")
+    shortest = budget.get("min_completion_length")
+    is_below = isinstance(longest, int) and isinstance(shortest, int) and longest < shortest
+    if is_below and "min_completion_length" not in layer.get("budget", {}):
+        return {**budget, "min_completion_length": longest}
+    return dict(budget)
 
 
 def name_with_data(source: str | Path, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

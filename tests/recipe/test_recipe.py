@@ -21,6 +21,7 @@ PRESET_NAMES = {
     "gsm8k-tiny",
     "gsm8k-llama31-8b",
     "gsm8k-llama31-8b-study",
+    "gsm8k-qwen25-0.5b",
     "gsm8k-qwen25-1.5b",
     "one-example-qwen25-math-1.5b",
     "rockets-qwen25-7b",
@@ -280,3 +281,15 @@ def test_the_same_data_from_elsewhere_keeps_the_preset_s_name(tmp_path: Path) ->
     assert Recipe.load("gsm8k-tiny", task={"path": str(tmp_path)}).name == "gsm8k-tiny"
     assert Recipe.load("word-problems-tiny", task={"limit": 8, "seed": 3}).name == "word-problems-tiny"
     assert Recipe.load("gsm8k-tiny", task={"name": "word_problems"}).name == "gsm8k-tiny-word_problems"
+
+
+def test_shorter_completions_than_a_preset_allows_need_no_second_setting(tmp_path: Path) -> None:
+    """A preset's own budget.min_completion_length gives way; what the same person wrote is compared."""
+    assert Recipe.load("gsm8k-qwen25-1.5b").budget.min_completion_length == 512
+    shorter = Recipe.load("gsm8k-qwen25-1.5b", grpo={"max_completion_length": 200})
+    assert shorter.budget.min_completion_length == 200
+    (tmp_path / "mine.toml").write_text('preset = "gsm8k-qwen25-1.5b"\n[grpo]\nmax_completion_length = 100\n')
+    assert Recipe.load(tmp_path / "mine.toml").budget.min_completion_length == 100
+    assert Recipe.load(tmp_path / "mine.toml", grpo={"max_completion_length": 300}).budget.min_completion_length == 100
+    with refused("budget.min_completion_length", 512, problem="more than grpo.max_completion_length = 200"):
+        Recipe.load("gsm8k-tiny", grpo={"max_completion_length": 200}, budget={"min_completion_length": 512})
