@@ -97,9 +97,10 @@ class Updates:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Restore the `state` of a checkpoint."""
+        """Restore the `state` of a checkpoint. That of a scaler is empty where there was none, as in bfloat16."""
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
 
 
 def weighted_log_probability(policy: Policy, rows: Sequence[Row]) -> torch.Tensor:

@@ -24,7 +24,7 @@ from grpo_colab.rewards import call_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.tasks import column_values
 from grpo_colab.tasks.own_tasks import columns_of, need_separate_splits, problems_of
-from grpo_colab.text import counted
+from grpo_colab.text import counted, duration
 from grpo_colab.training.checks import check_arguments, check_data, check_foreign_rewards
 from grpo_colab.training.distributed import broadcast_from_main, join_processes
 from grpo_colab.training.pretraining import pretrained
@@ -32,6 +32,7 @@ from grpo_colab.training.setup import GRPOSetup, Problems
 from grpo_colab.utils.console import info, warn
 from grpo_colab.utils.device import Device, current_device, process_count
 from grpo_colab.utils.library_output import library_lines_once
+from grpo_colab.utils.memory import free_memory
 from grpo_colab.utils.stack import import_unsloth
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ PAYS_GOLDEN = [
 ]
 # Times the planned memory that a CPU has free where the longest step need not be tried.
 SPARE = 2
+# Hours of a plan from which a run on a CPU needs a limit of its own: nobody wants to begin one by accident.
+MOST_CPU_HOURS = 72
 # Beginnings of the names of format rewards, which should pay a golden completion something.
 FORMAT_REWARDS = ("think_format", "strict_format", "soft_format", "tag_count")
 
@@ -143,7 +146,7 @@ def prepare(
             from grpo_colab.training.memory_fit import dry_run_longest_step
 
             setup = dry_run_longest_step(setup, longest, phases)
-    # Measure after the dry run: it leaves less memory free.
+    free_memory()  # what the dry run left in torch's cache would not count as free
     at_once = broadcast_from_main(answers_at_once(recipe, policy.model.config, device.free_bytes))
     return dataclasses.replace(setup, evaluation_batch=at_once)
 
@@ -235,6 +238,14 @@ def fit_to_device(
             setting="model.model_name",
             value=recipe.model["model_name"],
             remedy=f"make it fit by {'; or '.join(planned.advice)}",
+        )
+    if planned.kind == "cpu" and planned.hours > MOST_CPU_HOURS and not recipe.budget.max_hours:
+        raise SettingError(
+            f"would take about {duration(3600 * planned.hours)} on {planned.device}, by `grpo-colab plan`",
+            setting="model.model_name",
+            value=recipe.model["model_name"],
+            remedy="train it on a GPU, take a smaller model (`grpo-colab recipes` lists the presets), or write "
+            "budget.max_hours = the hours after which it may stop",
         )
     tight = "; it may not fit, and is cut further if it does not" if planned.fits == "tight" else ""
     info(f"It takes about {needs}{tight}; {planned.time}.")

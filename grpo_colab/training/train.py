@@ -29,7 +29,9 @@ from grpo_colab.training.held_out import answer_held_out, evaluate_baseline, say
 from grpo_colab.training.phases import Phases
 from grpo_colab.training.signals import Signals, Stopped
 from grpo_colab.utils.console import info, warn
+from grpo_colab.utils.device import in_notebook
 from grpo_colab.utils.files import unwritable_refused
+from grpo_colab.utils.memory import forget_frames
 from grpo_colab.utils.stack import check_import_order
 from grpo_colab.utils.stage import clock
 
@@ -161,7 +163,12 @@ def train(
     if dry_run:
         try_out(learner, recipe, rewards=rewards, out=out, resume=resume, loaded=loaded, trust_code=trust_code)
         return None
-    return run_with(learner, recipe, rewards=rewards, out=out, resume=resume, loaded=loaded, trust_code=trust_code)
+    try:
+        return run_with(learner, recipe, rewards=rewards, out=out, resume=resume, loaded=loaded, trust_code=trust_code)
+    except BaseException as error:
+        if in_notebook():
+            forget_frames(error)  # which would keep the model on the GPU, where the next try loads a second one
+        raise
 
 
 def run_with(

@@ -73,6 +73,11 @@ class CheckpointMixin(Trainer):
         # transformers does not load the policy's adapter when there is a reference adapter as well.
         self.trained_policy.load_adapter(Path(path))
 
+    def _load_scaler(self, checkpoint: Any) -> None:
+        # A checkpoint of a T4, in float16, has the state of a loss scaler; bfloat16 has no scaler to take it.
+        if getattr(self.accelerator, "scaler", None) is not None:
+            super()._load_scaler(checkpoint)
+
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         self.checkpoint_manager.sampler = super()._get_train_sampler(*args, **kwargs)
         return self.checkpoint_manager.sampler

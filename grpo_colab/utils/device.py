@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
+import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -68,6 +70,20 @@ def current_device() -> Device:
         # bfloat16 needs Ampere (8.0). Earlier GPUs such as the T4 (7.5) emulate it slowly, or not at all.
         return Device("cuda", device.name, capability, bf16=capability >= (8, 0), processes=processes)
     return Device("cpu", "CPU", None, bf16=False, processes=processes)
+
+
+def lowest_capability() -> tuple[int, int] | None:
+    """Return the lowest compute capability of this machine's GPUs as nvidia-smi tells it; None where it tells none.
+
+    torch is not asked, since it would start CUDA, before which Unsloth has to say how memory is allocated.
+    """
+    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = [(int(major), int(minor)) for major, minor in re.findall(r"^\s*(\d+)\.(\d+)\s*$", told, re.MULTILINE)]
+    return min(found, default=None)
 
 
 def process_count() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Final
 
 OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed")
@@ -13,6 +14,21 @@ def out_of_memory(error: BaseException) -> bool:
     accelerate's should_reduce_batch_size knows fewer of them, and takes an unsupported cuDNN call for one.
     """
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
+
+
+def forget_frames(error: BaseException) -> None:
+    """Clear the local variables of the calls that an error and its causes have ended, so that none keeps a model alive.
+
+    A notebook keeps the last error with all of its frames. Calls that still run keep their variables.
+    """
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            waiting += [one.__cause__, one.__context__]
 
 
 def free_memory() -> None:

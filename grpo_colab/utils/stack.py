@@ -13,22 +13,26 @@ from typing import Any, Final
 
 from grpo_colab.errors import SettingError
 from grpo_colab.utils import files
+from grpo_colab.utils.device import lowest_capability
 
+PREFIX_GROUPER: Final = "UNSLOTH_GRPO_PREFIX_GROUPER"
 MUST_COME_AFTER_UNSLOTH: Final = ("trl", "transformers", "peft")
 
 
 def import_unsloth() -> Any:
     """Import unsloth, which patches trl, transformers and peft, and return the module.
 
-    Before that, UNSLOTH_COMPILE_LOCATION is set to a folder in the user's cache unless it has a value, and noisy
-    loggers are quieted. Raises SettingError when unsloth is not installed, and when it is too late to import it: see
-    `check_import_order`. Raises ModuleNotFoundError when a library that unsloth needs is missing.
+    Before that, UNSLOTH_COMPILE_LOCATION is set to a folder in the user's cache unless it has a value, noisy loggers
+    are quieted, and what a GPU like the T4 cannot compile is left out. Raises SettingError when unsloth is not
+    installed, and when it is too late to import it: see `check_import_order`. Raises ModuleNotFoundError when a library
+    that unsloth needs is missing.
     """
     check_import_order()
     # Unsloth writes compiled code into this folder and imports it from there. Its default is a folder in the current
     # one, which would come before all libraries on the path.
     cache = files.expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "grpo_colab" / "unsloth_compiled_cache"
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache))
+    leave_out_what_cannot_compile()
     # On a CPU these warn at every import, and a person can do nothing about it.
     for name in ("torch.utils._pytree", "torchao.kernel.intmm", "bitsandbytes.backends.cpu.ops"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -41,6 +45,16 @@ def import_unsloth() -> Any:
             "unsloth is not installed", remedy="run `pip install grpo_colab[train]`, or `make setup`"
         ) from None
     return unsloth
+
+
+def leave_out_what_cannot_compile() -> None:
+    """Switch off, by PREFIX_GROUPER in the environment, what Unsloth cannot compile for a GPU such as the T4.
+
+    Below compute capability 8.0 its attention over the shared prompts of a group asks for more shared memory than a
+    block has, 96 of 64 KiB. It would be compiled in vain at every step. A value that is set already stays.
+    """
+    if PREFIX_GROUPER not in os.environ and (lowest_capability() or (8, 0)) < (8, 0):
+        os.environ[PREFIX_GROUPER] = "0"
 
 
 def check_import_order() -> None:
