@@ -98,8 +98,13 @@ def _with_shortest(tables: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[
     """
     budget, longest = tables["budget"], layer.get("grpo", {}).get("max_completion_length")
     shortest = budget.get("min_completion_length")
-    is_below = isinstance(longest, int) and isinstance(shortest, int) and longest < shortest
-    if is_below and "min_completion_length" not in layer.get("budget", {}):
+    # From a command line they are texts. What is no number is for others to refuse.
+    are_numbers = all(str(length).isdecimal() for length in (longest, shortest))
+    if (
+        are_numbers
+        and int(str(longest)) < int(str(shortest))
+        and "min_completion_length" not in layer.get("budget", {})
+    ):
         return {**budget, "min_completion_length": longest}
     return dict(budget)
 

@@ -288,6 +288,8 @@ def test_shorter_completions_than_a_preset_allows_need_no_second_setting(tmp_pat
     assert Recipe.load("gsm8k-qwen25-1.5b").budget.min_completion_length == 512
     shorter = Recipe.load("gsm8k-qwen25-1.5b", grpo={"max_completion_length": 200})
     assert shorter.budget.min_completion_length == 200
+    by_command = Recipe.load("gsm8k-qwen25-1.5b", grpo={"max_completion_length": Text("200")})
+    assert by_command.budget.min_completion_length == 200
     (tmp_path / "mine.toml").write_text('preset = "gsm8k-qwen25-1.5b"\n[grpo]\nmax_completion_length = 100\n')
     assert Recipe.load(tmp_path / "mine.toml").budget.min_completion_length == 100
     assert Recipe.load(tmp_path / "mine.toml", grpo={"max_completion_length": 300}).budget.min_completion_length == 100
