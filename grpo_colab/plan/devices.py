@@ -31,6 +31,7 @@ class DeviceSpec:
     capability: tuple[int, int] = (0, 0)
     vllm: bool = False
     processes: int = 1
+    bf16: bool = True  # whether it computes in bfloat16; asked of a CPU alone
 
 
 def _gpu(name: str, gib: float, bandwidth_gb: float, tflops: float, capability: tuple[int, int]) -> DeviceSpec:
@@ -65,7 +66,7 @@ GPUS = {
     )
 }
 # Two shared server cores, measured: 8 to 11 GB/s of a sum, 100 to 118 GFLOPS of a float32 product of 1,024 rows.
-CPU = DeviceSpec("Colab's CPU", "cpu", int(CPU_GIB * GIB), int(CPU_GIB * GIB), 1e10, 1e11)
+CPU = DeviceSpec("Colab's CPU", "cpu", int(CPU_GIB * GIB), int(CPU_GIB * GIB), 1e10, 1e11, bf16=False)
 
 
 def device_for(gpu: str | None, vram_gib: float | None) -> DeviceSpec:
@@ -144,7 +145,7 @@ def _this_device() -> DeviceSpec:
             remedy="run `pip install grpo_colab[train]`, or name a device, such as --gpu T4",
         ) from None
     if device.kind == "cpu":
-        return replace(CPU, name="this CPU", total=total, free=free, processes=device.processes)
+        return replace(CPU, name="this CPU", total=total, free=free, processes=device.processes, bf16=device.bf16)
     return replace(
         _nearest_gpu(total, device.capability),
         name=device.name,

@@ -83,11 +83,16 @@ def int8_bytes(inputs: int, outputs: int) -> int:
 
 
 def unquantised_bytes(recipe: Recipe, device: DeviceSpec) -> int:
-    """Return the bytes of one unquantised number: 2 on a GPU.
+    """Return the bytes of one unquantised number: 2 on a GPU, and 2 or 4 on a CPU.
 
-    On a CPU it is 4 unless the recipe asks for bfloat16: Unsloth takes float32 where the CPU has no bfloat16.
+    On a CPU the recipe's dtype decides. Without one Unsloth takes bfloat16 where the CPU computes in it, but for the
+    models that the package brings, which are loaded in float32.
     """
-    return 4 if device.kind == "cpu" and recipe.model.get("dtype") != "bfloat16" else 2
+    if device.kind != "cpu":
+        return 2
+    dtype = recipe.model.get("dtype")
+    in_bfloat16 = dtype == "bfloat16" if dtype else device.bf16 and not recipe.brings_model
+    return 2 if in_bfloat16 else 4
 
 
 def weight_bytes(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> int:

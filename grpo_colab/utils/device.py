@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Device:
     kind: str  # "cuda" or "cpu"
     name: str
     capability: tuple[int, int] | None  # CUDA's compute capability; None on a CPU
-    bf16: bool  # whether the GPU computes in bfloat16
+    bf16: bool  # whether it computes in bfloat16, and does not only emulate it
     processes: int  # torchrun's world size, or 1
 
     @property
@@ -61,7 +62,7 @@ def current_device() -> Device:
     """
     processes = process_count()
     if "torch" not in sys.modules and _torch_is_for_the_cpu():
-        return Device("cpu", "CPU", None, bf16=False, processes=processes)
+        return Device("cpu", "CPU", None, bf16=cpu_has_bfloat16(), processes=processes)
     import torch
 
     if torch.cuda.is_available():
@@ -69,7 +70,24 @@ def current_device() -> Device:
         capability = (device.major, device.minor)
         # bfloat16 needs Ampere (8.0). Earlier GPUs such as the T4 (7.5) emulate it slowly, or not at all.
         return Device("cuda", device.name, capability, bf16=capability >= (8, 0), processes=processes)
-    return Device("cpu", "CPU", None, bf16=False, processes=processes)
+    return Device("cpu", "CPU", None, bf16=cpu_has_bfloat16(), processes=processes)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Tell whether Unsloth loads a model in bfloat16 on this CPU, because it computes in it.
+
+    UNSLOTH_CPU_BF16 decides where it is set, and otherwise what Linux says of the processor; without that it is False,
+    where Unsloth would measure it.
+    """
+    wish = os.environ.get("UNSLOTH_CPU_BF16", "").strip().lower()
+    if wish in ("0", "false", "no", "off", "1", "true", "yes", "on"):
+        return wish in ("1", "true", "yes", "on")
+    try:
+        told = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    flags = re.search(r"^(?:flags|Features)\s*:(.*)$", told, re.MULTILINE)
+    return flags is not None and bool({"amx_bf16", "avx512_bf16", "bf16"} & set(flags[1].split()))
 
 
 def lowest_capability() -> tuple[int, int] | None:
