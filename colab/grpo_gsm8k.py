@@ -4,7 +4,7 @@
 # %% [markdown]
 # # Teach a language model to reason, in one click
 #
-# Press **Runtime > Run all**. At the end you have a small adapter that makes a model better at word problems, its
+# Press **Runtime > Run all**, and once more if the runtime restarts after the installation. At the end you have a small adapter that makes a model better at word problems, its
 # accuracy before and after training with confidence intervals, and a report. You are asked nothing on the way, unless
 # you tick *drive*: then Colab asks once for access to your Drive.
 #

@@ -12,6 +12,7 @@ As a program it trains the tiny model by our `train`, resumes a cut copy, and pr
 # ruff: noqa: E402 - torch's decorators are changed before unsloth uses them
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -120,6 +121,8 @@ def answer_for_cuda() -> None:
     cache.get_cached = lambda self, seq_len=None, device_index=None: get(self, seq_len, device_index or 0)
 
 
+from trl.trainer.grpo_config import GRPOConfig as StockConfig
+
 # As on a GPU: TRL's trainer becomes Unsloth's; not all twelve trainers, which would take half a minute.
 rl.patch_trl_rl_trainers = lambda: rl._patch_trl_rl_trainers("grpo_trainer")
 rl.PatchFastRL(FastLanguageModel=FastLlamaModel)
@@ -133,7 +136,10 @@ def main(out: Path) -> dict[str, object]:
     from safetensors.torch import load_file
 
     from grpo_colab import Recipe, Run, train
+    from grpo_colab.plan import plan_batch
     from grpo_colab.runs.records import repeatable
+    from grpo_colab.training.trainer import grpo_arguments
+    from grpo_colab.utils.device import current_device
 
     plain = {
         "use_gradient_checkpointing": True
@@ -153,7 +159,18 @@ def main(out: Path) -> dict[str, object]:
     (cut.path / "evaluation.json").unlink()
     train(resume=cut.path)
     weights = [load_file(one.adapter / "adapter_model.safetensors") for one in (run, cut)]
+    # A recipe that says next to nothing: what decides the rest?
+    path = out.with_name("short.toml")
+    path.write_text('[task]\nname = "word_problems"\n[model]\nmodel_name = "tiny"\n[grpo]\nnum_generations = 4\n')
+    short = Recipe.load(path)
+    arguments = grpo_arguments(short, out, plan_batch(short, 1), current_device())
+    by_both = [config(**arguments) for config in (StockConfig, trl.GRPOConfig)]
     return {
+        "differ": {
+            field.name: [repr(getattr(config, field.name)) for config in by_both]
+            for field in dataclasses.fields(StockConfig)
+            if getattr(by_both[0], field.name) != getattr(by_both[1], field.name)
+        },
         "trainer": trl.GRPOTrainer.__name__,
         "loader": FastLanguageModel.__module__,
         "steps": [row["step"] for row in run.metrics()],

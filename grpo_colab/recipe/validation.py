@@ -38,6 +38,20 @@ COMPARED = ("loss_type", "scale_rewards", "importance_sampling_level", "multi_ob
 # The setting of [model] that is ours and not the loader's, and the most bytes of the file that it names.
 CHAT_TEMPLATE = "chat_template"
 MOST_TEMPLATE = 1 << 16
+# What TRL takes for settings of [grpo] that a recipe leaves out, made visible. On a GPU Unsloth's trainer would take
+# something else for all but the first, and the recipe would learn otherwise there than on a CPU. Its vLLM samples by
+# the weights that are trained, so that there is nothing to correct.
+TRLS_DEFAULTS: dict[str, Any] = {
+    "max_completion_length": 512,
+    "learning_rate": 1e-6,
+    "warmup_steps": 0,
+    "weight_decay": 0.0,
+    "optim": "adamw_torch_fused",
+    "beta": 0.0,
+    "loss_type": "dapo",
+    "mask_truncated_completions": False,
+    "vllm_importance_sampling_correction": False,
+}
 # Settings that every recipe must have -> what to write if one is missing.
 REQUIRED = {
     "task.name": f"name a task: {', '.join(TASKS)}, {OTHER_NAMES}",
@@ -50,7 +64,7 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tables of a recipe checked, typed and complete, as the fields of `Recipe`.
 
     `read` is what `read_tables` returns, with overrides; it is not changed. Settings that are None are left out. The
-    seeds and grpo.max_completion_length get their defaults. Paths become absolute, and our own tables become instances
+    seeds and TRLS_DEFAULTS are filled in. Paths become absolute, and our own tables become instances
     of their classes. Raises SettingError for the first setting that cannot work.
     """
     # In Python, None leaves a setting to the library's default. TOML has no None.
@@ -70,7 +84,11 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
         model["model_name"] = str(folder.absolute())
     if template is not None:
         model[CHAT_TEMPLATE] = _checked_chat_template(template)
-    grpo.setdefault("max_completion_length", 512)  # TRL's own default, made visible
+    accepted = library_signatures.accepted_arguments("grpo")
+    upper_bound = {"epsilon_high": grpo.get("epsilon", 0.2)}  # which Unsloth would raise to 0.28 for some losses
+    for key, value in {**TRLS_DEFAULTS, **upper_bound}.items():
+        if accepted is None or key in accepted:
+            grpo.setdefault(key, value)
     _check_grpo(grpo)
     _check_lengths(task, model, grpo)
     # Of the rewards that nobody has written, those go that could not pay this task's answers.

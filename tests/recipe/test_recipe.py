@@ -295,3 +295,20 @@ def test_shorter_completions_than_a_preset_allows_need_no_second_setting(tmp_pat
     assert Recipe.load(tmp_path / "mine.toml", grpo={"max_completion_length": 300}).budget.min_completion_length == 100
     with refused("budget.min_completion_length", 512, problem="more than grpo.max_completion_length = 200"):
         Recipe.load("gsm8k-tiny", grpo={"max_completion_length": 200}, budget={"min_completion_length": 512})
+
+
+def test_what_trl_takes_for_what_is_left_out_is_written(tmp_path: Path) -> None:
+    """Else Unsloth's trainer would take something else on a GPU. Whatever a recipe says stays."""
+    (tmp_path / "short.toml").write_text(
+        '[task]\nname = "word_problems"\n[model]\nmodel_name = "tiny"\n[grpo]\nnum_generations = 4\nepsilon = 0.3\n'
+    )
+    short = Recipe.load(tmp_path / "short.toml")
+    assert {
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+        "loss_type": "dapo",
+        "epsilon_high": 0.3,
+    }.items() <= short.grpo.items()
+    own = Recipe.load(tmp_path / "short.toml", grpo={"weight_decay": 0.5, "epsilon_high": 0.28})
+    assert (own.grpo["weight_decay"], own.grpo["epsilon_high"]) == (0.5, 0.28)
+    assert "warmup_steps = 0" in short.to_toml()

@@ -61,6 +61,23 @@ def test_unsloths_gpu_loader_trains_saves_proves_and_resumes(by_the_gpu_loader: 
     assert [row for row in found["warnings"] if row["kind"] == "adapter"] == []
 
 
+# What the two configurations still differ in: memory, logs, what no run of ours asks of TRL, models with experts.
+HARMLESS = {
+    "eval_accumulation_steps",
+    "generation_kwargs",
+    "gradient_checkpointing_kwargs",
+    "include_num_input_tokens_seen",
+    "per_device_eval_batch_size",
+    "router_aux_loss_coef",
+    "torch_empty_cache_steps",
+}
+
+
+def test_a_recipe_learns_by_the_same_settings_on_a_gpu(by_the_gpu_loader: dict[str, Any]) -> None:
+    """Unsloth's configuration has defaults of its own, for whatever a recipe leaves out."""
+    assert set(by_the_gpu_loader["differ"]) <= HARMLESS, by_the_gpu_loader["differ"]
+
+
 def test_a_run_that_began_in_float16_goes_on_where_nothing_is_scaled(tmp_path: Path) -> None:
     """As from a T4 to an L4: the checkpoint has the state of a loss scaler, and bfloat16 has no scaler."""
     import torch
