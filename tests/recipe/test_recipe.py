@@ -195,9 +195,12 @@ def test_one_reward_under_two_spellings_is_one_reward(tmp_path: Path) -> None:
 
 
 def test_none_leaves_a_setting_to_the_library() -> None:
-    recipe = Recipe.load(model={"dtype": None}, grpo={"epsilon_high": None}, task={"system_prompt": None})
+    recipe = Recipe.load(
+        model={"dtype": None}, grpo={"top_p": None, "epsilon_high": None}, task={"system_prompt": None}
+    )
     assert "dtype" not in recipe.model
-    assert "epsilon_high" not in recipe.grpo
+    assert "top_p" not in recipe.grpo
+    assert recipe.grpo["epsilon_high"] == 0.2  # TRL's own, which Unsloth's trainer would not take
 
 
 def test_a_weight_of_nought_is_logged_without_rewarding() -> None:

@@ -194,7 +194,9 @@ def test_what_a_t4_cannot_compile_is_left_out(
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '{told}\\n'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv(PREFIX_GROUPER, before) if before else monkeypatch.delenv(PREFIX_GROUPER, raising=False)
+    monkeypatch.setenv(PREFIX_GROUPER, before or "")  # what is set from here on is undone at the end
+    if before is None:
+        monkeypatch.delenv(PREFIX_GROUPER)
     leave_out_what_cannot_compile()
     assert os.environ.get(PREFIX_GROUPER) == after
 
