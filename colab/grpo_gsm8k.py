@@ -29,8 +29,8 @@
 # @markdown A few seconds: this form becomes a recipe. `auto` chooses the recipe that suits this machine.
 recipe = "auto"  # @param ["auto", "gsm8k-llama31-8b", "gsm8k-llama31-8b-study", "gsm8k-qwen25-0.5b", "gsm8k-qwen25-1.5b", "gsm8k-tiny", "one-example-qwen25-math-1.5b", "rockets-qwen25-7b", "word-problems-tiny"] {"allow-input": true}
 steps = ""  # @param {"type": "string", "placeholder": "the recipe's own, 60 to 250"}
-# @markdown How many hours you have. The training stops in time to evaluate and save, and Run all continues it another day:
-hours = ""  # @param {"type": "string", "placeholder": "no limit"}
+# @markdown How many hours you have. The training stops in time to evaluate and save, and Run all continues it another day. `auto` is what a free session on a T4 allows, and no limit on other GPUs:
+hours = "auto"  # @param {"type": "string", "placeholder": "no limit"}
 # @markdown Log to Weights & Biases. Without a key the log stays on this machine and can be uploaded later:
 wandb = False  # @param {"type": "boolean"}
 # @markdown Copy the run to your Drive every few minutes. Colab asks for access to it:

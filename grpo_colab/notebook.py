@@ -15,13 +15,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import io
-import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grpo_colab.errors import SettingError, one_line
+from grpo_colab.colab import drive_folder, hours_that_fit, keys, what_a_session_keeps
+from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import DEFAULT_PRESET, Recipe
 from grpo_colab.recipe.schema import Text
 from grpo_colab.recipe.trust import check_trust
@@ -52,12 +52,14 @@ def settings(
     """Return the recipe that the notebook's form describes, and print its name, steps and description.
 
     "auto" chooses the recipe that suits the GPU. `steps` and `hours` are budget.max_steps and budget.max_hours; an
-    empty field keeps the recipe's own value. `drive` mounts Drive and keeps a copy of the run there. `hub` is the
-    repository that the adapter is pushed to, made if missing; without Drive it keeps the copy, too. Keys are copied
-    from Colab's secrets into the environment. Raises SettingError, as the command line does, for what cannot work, and
-    for a missing key.
+    empty field keeps the recipe's own value, and "auto" hours are those that a free session of Colab allows. `drive`
+    mounts Drive and keeps a copy of the run there. `hub` is the repository that the adapter is pushed to, made if
+    missing; without Drive it keeps the copy, too. Keys are copied from Colab's secrets into the environment. Raises
+    SettingError, as the command line does, for what cannot work, and for a missing key.
     """
     hub = hub.strip()
+    if str(hours).strip() == "auto":
+        hours = hours_that_fit()
     keys("HF_TOKEN")
     if wandb:
         keys("WANDB_API_KEY")
@@ -75,23 +77,6 @@ def settings(
     return chosen
 
 
-def keys(*names: str) -> None:
-    """Copy these keys from Colab's secrets into the environment, as far as they exist and the notebook may read them.
-
-    A secret replaces a value that is there already. Nothing is asked for or printed, and nothing is raised.
-    """
-    try:
-        from google.colab import userdata
-    except ImportError:
-        return
-    for name in names:
-        # no secret, no access, no browser: each has an exception class of its own, and not every release has all
-        with contextlib.suppress(Exception):
-            secret = userdata.get(name)
-            if secret:
-                os.environ[name] = secret
-
-
 def preset_for_this_gpu() -> str:
     """Return the name of the preset that suits this machine's GPU, or its CPU where there is none.
 
@@ -103,27 +88,6 @@ def preset_for_this_gpu() -> str:
         return DEFAULT_PRESET
     large = torch.cuda.get_device_properties(0).total_memory >= LARGE_GPU_BYTES
     return "gsm8k-llama31-8b" if large else "gsm8k-qwen25-1.5b"
-
-
-def drive_folder() -> str:
-    """Mount Drive at ./drive, and return its folder for runs. Raises SettingError outside Colab, or if that fails."""
-    try:
-        from google.colab import drive
-    except ImportError:
-        raise SettingError(
-            "there is no Drive outside Colab", setting="drive", value=True, remedy="untick it, and keep the run folder"
-        ) from None
-    place = Path("drive").absolute()
-    try:
-        drive.mount(str(place))
-    except Exception as error:  # Colab raises many classes: for a closed dialogue, a full Drive, a lost connection
-        raise SettingError(
-            f"Drive was not mounted ({one_line(error)})",
-            setting="drive",
-            value=True,
-            remedy="run the cell again, or untick it",
-        ) from error
-    return str(place / "MyDrive" / "grpo_colab")
 
 
 def open_repository(hub: str) -> None:
@@ -158,6 +122,8 @@ def explained_hub_errors(hub: str) -> Iterator[None]:
 def check(recipe: Recipe) -> Plan | None:
     """Print what the doctor finds, and return the plan, which a notebook displays. Imports Unsloth for the training.
 
+    In Colab it also says what its session keeps of the run.
+
     Where no plan can be made, prints why and returns None. Raises SettingError when the doctor finds something broken,
     and for a run that would take days on a CPU: "Run all" is not to begin that. `train(recipe)` begins it all the same.
     """
@@ -174,7 +140,10 @@ def check(recipe: Recipe) -> Plan | None:
     # the plan imports transformers, and this kernel trains later, for which unsloth must have been imported first
     import_unsloth()
     try:
-        return plan(recipe)
+        planned = plan(recipe)
+        for line in what_a_session_keeps(recipe, planned):
+            print(line)
+        return planned
     except CannotEstimate as error:  # the recipe can still be trained
         print(error)
         return None
