@@ -18,6 +18,7 @@ MOST_BYTES: Final = 1 << 20
 MOST_PARTS: Final = 20
 MOST_DEEP: Final = 20_000  # parts beyond the third of a key, in the whole text: each is a table or two in memory
 MOST_LEVELS: Final = 60  # of nested brackets, and of nested tables
+LONGEST_SETTING: Final = 300  # characters of a line that is written anew for a person
 MOST_BITS: Final = 4096  # of an integer: Python refuses to write the digits of a longer one
 
 # What begins or ends something outside of strings and comments. Three quotes come before one, to be matched first.
@@ -36,6 +37,7 @@ _ENDS: Final = {
 _BARE: Final = re.compile(r"\s*(?P<key>[\w.\"-]+)\s*=\s*(?P<value>[^\s#\"'\[{][^#\"'\[\]{}]*?)\s*(?:#.*)?")
 _LINE: Final = re.compile(r"at line (\d+)")
 _CURLY: Final = "\u201c\u201d\u201e\u2018\u2019"
+_SECRET: Final = re.compile(r"(?i)token|key|secret|password")  # whose value is shown to nobody
 _NULLS: Final = ("none", "null", "nil")
 
 
@@ -91,7 +93,7 @@ def _remedy(problem: str, text: str) -> str | None:
     line = text.split("\n")[int(found[1]) - 1].rstrip("\r") if found else ""
     if "\\" in line and ("Unescaped" in problem or "hex value" in problem):
         return "put a text that has a backslash into single quotes: 'C:\\data'"
-    bare = _BARE.fullmatch(line)
+    bare = _BARE.fullmatch(line) if len(line) <= LONGEST_SETTING else None
     if bare is None:
         return None
     key, value = bare["key"], bare["value"].strip(_CURLY)
@@ -101,7 +103,7 @@ def _remedy(problem: str, text: str) -> str | None:
         return "take the line out: what no line sets has its default"
     if not value.strip("0123456789.,"):
         return "write a number as 18 or 0.5"
-    return f'write {key} = "{value}"'
+    return f'write {key} = "{"..." if _SECRET.search(key) else value}"'
 
 
 def check_depth(text: str) -> None:

@@ -135,10 +135,21 @@ def test_a_file_is_regular_bounded_and_a_text(tmp_path: Path) -> None:
         read_toml(tmp_path / "zero.toml", follow=True)
 
 
+def test_what_to_write_takes_no_time_to_find() -> None:
+    """A line of a stranger's, on which a pattern of two repetitions would walk back and forth."""
+    began = time.process_time()
+    with pytest.raises(NotToml) as caught:
+        parse_toml(f'x = a{" " * 200_000}"')
+    assert time.process_time() - began < 5
+    assert caught.value.remedy is None
+
+
 @pytest.mark.parametrize(
     ("line", "remedy"),
     [
         ("answer = text", 'write answer = "text"'),
+        ("hub_token = abcdef123456", 'write hub_token = "..."'),
+        ("WANDB_API_KEY = abcdef123456", 'write WANDB_API_KEY = "..."'),
         ("answer = text # the kind", 'write answer = "text"'),
         ("path = my data/ok.jsonl", 'write path = "my data/ok.jsonl"'),
         ("path = hf://owner/name", 'write path = "hf://owner/name"'),
