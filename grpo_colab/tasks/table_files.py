@@ -118,7 +118,8 @@ def _read_csv(path: Path, opened: Opened, delimiter: str | None) -> Iterator[Pla
         delimiter = delimiter or max(
             DELIMITERS, key=lambda sign: len(next(csv.reader([first_line], delimiter=sign), ()))
         )
-        spaced = all(name.startswith(" ") for name in first_line.split(delimiter)[1:])
+        later = first_line.split(delimiter)[1:]
+        spaced = bool(later) and all(name.startswith(" ") for name in later)
         records = _csv_records(itertools.chain([first_line], file), path, delimiter, spaced)
         header = [name.strip() for name in next(records, (0, []))[1]]
         repeated = next((name for name in header if name and header.count(name) > 1), None)
@@ -155,7 +156,7 @@ def _csv_records(lines: Iterable[str], path: Path, delimiter: str, spaced: bool)
             remedy = 'close the quotes, and write a quote inside of them twice: ""'
             raise SettingError(f"not CSV ({error})", remedy=remedy, place=f"{path}:{line}") from None
         opening = f'{delimiter} "'
-        if any(cell.startswith(' "') for cell in cells) and opening in "".join(read):
+        if not spaced and any(cell.startswith(' "') for cell in cells) and opening in "".join(read):
             problem = f"has a space between a {delimiter!r} and a quote, so that the quote is a part of the value"
             raise SettingError(problem, remedy=f'take the space out: {delimiter}"..."', place=f"{path}:{line}")
         if any(cell.strip() for cell in cells):

@@ -268,6 +268,9 @@ def test_a_table_with_a_space_after_each_delimiter_is_read(tmp_path: Path) -> No
         {"question": "1, then 1?", "answer": "2 "},
         {"question": "3+3?", "answer": "6"},
     ]
+    (tmp_path / "b.csv").write_text('question, answer\n1?, " ""2"""\n')
+    (found,) = read_tables(tmp_path / "b.csv").values()
+    assert [row["answer"] for _, row in found] == [' "2"']  # as its quotes say
 
 
 def test_a_file_of_a_folder_that_is_no_split_is_said(tmp_path: Path) -> None:
