@@ -123,8 +123,8 @@ def check(recipe: Recipe) -> Plan | None:
     """Print what the doctor finds, and return the plan, which a notebook displays. Imports Unsloth for the training.
 
     In Colab it also prints what the session keeps of the run. Where no plan can be made, prints why and returns None.
-    Raises SettingError when the doctor finds something broken,
-    and for a run that would take days on a CPU: "Run all" is not to begin that. `train(recipe)` begins it all the same.
+    Raises SettingError when the doctor finds something broken, and for a run that would take days on a CPU: "Run all"
+    is not to begin that. `train(recipe)` begins it, beyond three days only where budget.max_hours limits it.
     """
     from grpo_colab.doctor.diagnose import doctor, doctor_text
     from grpo_colab.doctor.fit import OTHER_DEVICE
