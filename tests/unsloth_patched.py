@@ -42,6 +42,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from grpo_colab import Recipe, Run, train
 from grpo_colab.plan import plan_batch
 from grpo_colab.policy.policy import Policy
+from grpo_colab.policy.turns import end_answers
 from grpo_colab.recipe.recipe import preset_names
 from grpo_colab.rewards import RewardError
 from grpo_colab.training.trainer import grpo_arguments
@@ -162,6 +163,23 @@ def solve(folder: Path) -> dict[str, object]:
     }
 
 
+def name_another_end(folder: Path) -> dict[str, object]:
+    """Two runs, of the tiny model as it is, and with another end token that `end_answers` has to mend."""
+    recipe = Recipe.load(
+        task={"limit": 32},
+        budget={"max_steps": 2, "prompts_per_step": 1, "rehearsal": False},
+        grpo={"max_completion_length": 64},
+        evaluation={"n": 4, "max_completion_tokens": 64},
+    )
+    right = train(recipe, out=folder / "right", loaded=fresh_policy(recipe))
+    policy = fresh_policy(recipe)
+    policy.tokenizer.eos_token = policy.tokenizer.pad_token = "<|end_of_text|>"
+    policy.model.config.eos_token_id = policy.model.generation_config.eos_token_id = policy.tokenizer.eos_token_id
+    said = end_answers(policy.model, policy.tokenizer, policy.asking)
+    wrong = train(recipe, out=folder / "wrong", loaded=policy)
+    return {"said": said, "right": right.metrics(), "wrong": wrong.metrics()}
+
+
 def run_out_of_memory(folder: Path) -> dict[str, object]:
     """A backward pass has room for 4 of 16: that run, one cut to 4 from the start, and a whole one."""
     runs, seen = {}, {}
@@ -232,7 +250,12 @@ def train_the_tiny_model(out: Path) -> dict[str, object]:
 
 
 def train_variants(folder: Path) -> dict[str, object]:
-    return {"broken_reward": break_a_reward(folder), "memory": run_out_of_memory(folder), "solved": solve(folder)}
+    return {
+        "broken_reward": break_a_reward(folder),
+        "memory": run_out_of_memory(folder),
+        "solved": solve(folder),
+        "another_end": name_another_end(folder),
+    }
 
 
 if __name__ == "__main__":

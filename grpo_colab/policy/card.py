@@ -81,6 +81,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({{ loaded_from }}), "adapter")
 tokenizer = AutoTokenizer.from_pretrained("adapter")
+model.generation_config.eos_token_id = tokenizer.eos_token_id  # what ended an answer in training
 ```
 
 With grpo_colab, in the run folder, where recipe.toml is:

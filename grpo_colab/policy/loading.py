@@ -15,7 +15,9 @@ from grpo_colab.errors import SettingError, one_line
 from grpo_colab.policy.asking import Asking
 from grpo_colab.policy.policy import Policy
 from grpo_colab.policy.templates import with_chat_template
+from grpo_colab.policy.turns import end_answers
 from grpo_colab.recipe.validation import CHAT_TEMPLATE
+from grpo_colab.utils.console import info
 from grpo_colab.utils.hub import check_hub, not_loaded
 from grpo_colab.utils.memory import out_of_memory
 from grpo_colab.utils.stack import import_unsloth
@@ -65,7 +67,11 @@ def load_policy(recipe: Recipe, device: Device, adapter: Path | None = None) -> 
             remedy="write settings that PEFT takes for this model, such as the names of its own modules in "
             "lora.target_modules",
         ) from error
-    policy = Policy(model, with_chat_template(recipe, tokenizer), Asking.of(recipe))
+    tokenizer, asking = with_chat_template(recipe, tokenizer), Asking.of(recipe)
+    said = end_answers(model, tokenizer, asking)
+    if said:
+        info(said)
+    policy = Policy(model, tokenizer, asking)
     if adapter is not None:
         policy.load_adapter(adapter)
     return policy

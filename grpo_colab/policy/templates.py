@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.policy.asking import Asking
+from grpo_colab.policy.turns import check_end_of_turn, ends_of_turn, text_tokenizer
 from grpo_colab.recipe.validation import CHAT_TEMPLATE
 from grpo_colab.tasks.conversations import without_system
 from grpo_colab.utils.hub import check_hub
@@ -48,9 +49,7 @@ def with_chat_template(recipe: Recipe, tokenizer: Any) -> Any:
     """
     template = recipe.model.get(CHAT_TEMPLATE)
     if template is not None and tokenizer is not None:
-        tokenizer.chat_template = template
-        if hasattr(tokenizer, "tokenizer"):  # of a processor
-            tokenizer.tokenizer.chat_template = template
+        tokenizer.chat_template = text_tokenizer(tokenizer).chat_template = template
     return tokenizer
 
 
@@ -85,10 +84,10 @@ def check_prompts(recipe: Recipe, task: Task, problems: Sequence[Problem], token
 
 
 def check_tokenizer(recipe: Recipe, tokenizer: Any) -> None:
-    """Raise SettingError for a tokenizer without a chat template or without an end token.
+    """Raise SettingError for a tokenizer without a chat template or without an end token, also one of its template.
 
-    Also raises it for a recipe's own chat template that is no Jinja, or that writes no prompt: neither the user's
-    message alone nor one with a system message before it.
+    Also raises it for turns that end in what is no token, and for a recipe's own chat template that is no Jinja, or
+    that writes no prompt: neither the user's message alone nor one with a system message before it.
     """
     named: dict[str, Any] = {"setting": "model.model_name", "value": recipe.model["model_name"]}
     if not getattr(tokenizer, "chat_template", None):
@@ -99,7 +98,9 @@ def check_tokenizer(recipe: Recipe, tokenizer: Any) -> None:
         )
     if CHAT_TEMPLATE in recipe.model:
         _check_own_template(recipe, tokenizer)
-    if tokenizer.eos_token_id is None:
+    asking = Asking.of(recipe)
+    check_end_of_turn(recipe, tokenizer, asking)
+    if text_tokenizer(tokenizer).eos_token_id is None and not ends_of_turn(tokenizer, asking):
         raise SettingError(
             "its tokenizer has no end token, so that no answer could end",
             remedy=f"{INSTRUCT}, or write eos_token into its tokenizer_config.json",

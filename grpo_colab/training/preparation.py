@@ -20,6 +20,7 @@ from grpo_colab.policy.asking import Asking
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
 from grpo_colab.policy.templates import check_prompts, load_tokenizer, with_chat_template
+from grpo_colab.policy.turns import opened_tag
 from grpo_colab.rewards import call_reward
 from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.tasks import column_values
@@ -112,6 +113,7 @@ def prepare(
     recipe, loading, batch_plan, planned = fit_to_device(recipe, device, loaded, resumed=run is not None)
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe, may_run_code=True)
     check_prompts(recipe, task, [*problems, *found.all_held_out], with_chat_template(recipe, tokenizer))
+    _say_opened_tag(recipe, tokenizer)
     adapter = None
     if recipe.pretraining and not (loaded or dry_run):
         phases.begin("pre-training")
@@ -149,6 +151,17 @@ def prepare(
     free_memory()  # what the dry run left in torch's cache would not count as free
     at_once = broadcast_from_main(answers_at_once(recipe, policy.model.config, device.free_bytes))
     return dataclasses.replace(setup, evaluation_batch=at_once)
+
+
+def _say_opened_tag(recipe: Recipe, tokenizer: Any) -> None:
+    """Say that the chat template begins the reasoning itself, which a reward for the format does not see."""
+    tag = opened_tag(tokenizer, Asking.of(recipe)) if tokenizer is not None else None
+    if tag is not None:
+        info(
+            f"The chat template opens {tag} itself, so that an answer begins inside it, and no reward sees the opening "
+            "tag. For answers that begin with the format's own tags, write grpo.chat_template_kwargs = "
+            "{ enable_thinking = false } where the template knows it, or model.chat_template, one without it."
+        )
 
 
 def training_problems(task: Task, recipe: Recipe) -> list[Problem]:

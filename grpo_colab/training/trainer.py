@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from grpo_colab.errors import one_line
 from grpo_colab.plan import GIB
 from grpo_colab.policy.policy import Policy
+from grpo_colab.policy.turns import end_tokens
 from grpo_colab.recipe.schema import without_secrets
 from grpo_colab.rewards import guard
 from grpo_colab.training.tracking import table_arguments
@@ -240,9 +241,7 @@ class ChunkedGenerationMixin(Trainer):
             self._say_chunks(len(prompt_ids))
 
     def _say_chunks(self, completions: int) -> None:
-        from grpo_colab.utils.console import info
-
-        info(
+        console.info(
             f"Out of memory: {self.generation_batch} of a step's {completions} completions are generated together "
             "from now on.",
             every_process=True,
@@ -316,7 +315,7 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
         model=setup.policy.model,
         processing_class=setup.policy.tokenizer,
         reward_funcs=[guard(function, run.save_failure) for function in rewards],
-        args=trl.GRPOConfig(**grpo_arguments(recipe, run.checkpoints, setup.batch_plan, setup.device)),
+        args=trl.GRPOConfig(**_arguments(setup, run.checkpoints)),
         train_dataset=Dataset.from_dict(index_column(rows)),
         callbacks=[log, Alarms(run), UntilSolved(recipe.budget.stop_at_reward), Progress(run)],
     )
@@ -343,7 +342,7 @@ def build_dry_run(setup: GRPOSetup, longest: dict[str, Any], folder: Path) -> An
         generation_batch = setup.generation_batch
 
     arguments = {
-        **grpo_arguments(setup.recipe, folder, setup.batch_plan, setup.device),
+        **_arguments(setup, folder),
         "report_to": "none",
         "log_completions": False,
         "save_strategy": "no",
@@ -359,6 +358,16 @@ def build_dry_run(setup: GRPOSetup, longest: dict[str, Any], folder: Path) -> An
 
 def _no_reward(completions: list[Any], **columns: Any) -> list[float]:
     return [0.0] * len(completions)
+
+
+def _arguments(setup: GRPOSetup, output: Path) -> dict[str, Any]:
+    """Return `grpo_arguments` of a setup. vLLM is told what ends an answer; elsewhere TRL reads it from the model."""
+    arguments = grpo_arguments(setup.recipe, output, setup.batch_plan, setup.device)
+    policy = setup.policy
+    if getattr(policy.model, "vllm_engine", None) is not None:
+        ends = {"stop_token_ids": end_tokens(policy.model, policy.tokenizer)}
+        arguments["generation_kwargs"] = {**(arguments.get("generation_kwargs") or {}), **ends}
+    return arguments
 
 
 def grpo_arguments(recipe: Recipe, output: Path, batch_plan: BatchPlan, device: Device) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,18 @@ def library_lines_once(drop: bool = False) -> Iterator[None]:
                 stream.release()
                 if getattr(sys, name) is stream:  # else a library has put its own filter before it, which stays
                     setattr(sys, name, stream.inner)
+
+
+@contextlib.contextmanager
+def without_warnings_of(name: str) -> Iterator[None]:
+    """Let the logger `name` of a library say nothing but errors while the block runs."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class _Caught(io.TextIOBase):

@@ -103,6 +103,14 @@ def test_a_step_that_does_not_fit_is_cut_and_learns_the_same_under_unsloths_trai
 
 
 @pytest.mark.long
+def test_an_answer_ends_as_the_templates_turns_do_under_unsloths_trainer(variants: dict[str, Any]) -> None:
+    ends = variants["another_end"]
+    assert "<|eot_id|>, as the turns of the chat template do; the tokenizer named <|end_of_text|>" in ends["said"]
+    assert repeatable(ends["wrong"]) == repeatable(ends["right"])
+    assert ends["right"][0]["completions/clipped_ratio"] < 1
+
+
+@pytest.mark.long
 def test_a_run_stops_when_solved_under_unsloths_trainer(variants: dict[str, Any]) -> None:
     solved = variants["solved"]
     assert [row["step"] for row in solved["metrics"]] == [1, 2]
