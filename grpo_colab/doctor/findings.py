@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from grpo_colab.errors import SettingError
+from grpo_colab.plan.model_shape import bits
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.text import masked, on_one_line
 from grpo_colab.utils import hub
@@ -54,6 +55,11 @@ class Probe:
     def model(self, key: str) -> Any:
         """Return a setting of the recipe's [model] table, or None."""
         return self.recipe.model.get(key) if self.recipe else None
+
+    @property
+    def in_4_bits(self) -> bool:
+        """Tell whether the recipe's model is loaded in 4 bits on a GPU, as Unsloth does unless it is told otherwise."""
+        return self.recipe is not None and bits(self.recipe) == 4
 
     @property
     def hub_name(self) -> str:

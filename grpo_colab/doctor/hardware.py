@@ -123,7 +123,7 @@ def check_capability(probe: Probe) -> Answer:
     built = re.findall(r"(sm|compute)_(\d+)(\d)", architectures)
     if card and built and not any(_runs_on(card, *architecture) for architecture in built):
         return broken(f"{found}, for which this torch has no kernels", "take a newer card, or an older torch")
-    if () < card < (6, 0) and probe.model("load_in_4bit"):
+    if () < card < (6, 0) and probe.in_4_bits:
         return broken(f"{found}; bitsandbytes needs 6.0", "take a newer card, or write model.load_in_4bit = false")
     if () < card < (7, 5) and probe.wants_vllm and version_of("vllm"):
         return broken(f"{found}; vLLM needs 7.5", "write model.fast_inference = false")
@@ -204,7 +204,7 @@ def check_model_cache(probe: Probe) -> Answer:
     if size is None or is_cached(name):
         return ok(found)
     # Unsloth has 4-bit copies of its own models, with embeddings in 16 bits. All others are downloaded in 16 bits.
-    four_bit_copy = probe.model("load_in_4bit") and name.startswith("unsloth/")
+    four_bit_copy = probe.in_4_bits and name.startswith("unsloth/")
     need = float(size[1]) * 1e9 * (0.75 if four_bit_copy else 2)
     found += f"; the model takes about {need / plan.GIB:.0f}"
     return ok(found) if free > need else broken(found, "free some, or set HF_HOME to a folder on a larger disk")

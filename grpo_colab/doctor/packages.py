@@ -195,7 +195,7 @@ def _check_vllm_version(probe: Probe, version: str, supported: Any) -> Answer:
     if supported and not supported.contains(plain, True):
         return warning(f"{found}; TRL supports {supported}", f'`pip install "vllm{supported}"`')
     # From 0.28 on vLLM needs a plugin for the 4-bit models of bitsandbytes.
-    loads_model = version_of("vllm-bnb-plugin") or numbers(plain) < (0, 28) or not probe.model("load_in_4bit")
+    loads_model = version_of("vllm-bnb-plugin") or numbers(plain) < (0, 28) or not probe.in_4_bits
     if probe.wants_vllm and not loads_model:
         return broken(f"{found} loads 4-bit models with vllm-bnb-plugin alone", "`pip install vllm-bnb-plugin`")
     return ok(found)

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from grpo_colab.plan.batch import plan_batch
-from grpo_colab.plan.devices import device_for
+from grpo_colab.plan.devices import DeviceSpec, device_for
 from grpo_colab.plan.duration import run_hours, step_s
 from grpo_colab.plan.memory import answers_with_room, kv_bytes, unquantised_bytes
-from grpo_colab.plan.model_shape import CONFIGURATIONS, ModelShape, shape_of
+from grpo_colab.plan.model_shape import CONFIGURATIONS, CannotEstimate, ModelShape, shape_of
 from grpo_colab.plan.result import Plan
 from grpo_colab.plan.search import (
     FITS,
@@ -24,14 +26,17 @@ from grpo_colab.plan.search import (
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.text import duration
 
+# Settings of [model] that say in how many bits its weights are loaded.
+BITS: Final = ("load_in_4bit", "load_in_8bit", "load_in_16bit", "load_in_fp8", "full_finetuning", "quantization_config")
+
 
 def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) -> Plan:
     """Fit `recipe` to this machine, or to the device named `gpu`, with `vram_gib` GiB of memory if that is given.
 
-    The plan chooses what the recipe leaves open: the micro-batch, vLLM's share of the memory, and the length of
-    completions between budget.min_completion_length and grpo.max_completion_length. A recipe that does not fit has a
-    plan as well, which says so. The model's config.json may be downloaded. Few models need transformers to be counted:
-    see `model_shape`.
+    The plan chooses what the recipe leaves open: the bits per weight, the micro-batch, vLLM's share of the memory, and
+    the length of completions between budget.min_completion_length and grpo.max_completion_length. A recipe that does
+    not fit has a plan as well, which says so. The model's config.json may be downloaded. Few models need transformers
+    to be counted: see `model_shape`.
 
     Raises SettingError for an unknown device, for a memory that no device has, for a step that does not divide, and
     where a library that is needed is not installed. Raises CannotEstimate for a model whose configuration cannot be
@@ -39,9 +44,10 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
     """
     device = device_for(gpu, vram_gib)
     plan_batch(recipe, device.processes)  # raises where the step does not divide at all
+    recipe, unpacked = with_bits(recipe, device)
     shape = shape_of(recipe)
     candidate = best_candidate(shape, recipe, device)
-    chosen = explain_choices(recipe, candidate, device)
+    chosen = [*unpacked, *explain_choices(recipe, candidate, device)]
     fitted = candidate.recipe
     for setting, value, _ in chosen:
         table, key = setting.split(".", 1)
@@ -84,6 +90,27 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
         hours=hours,
         advice=advice,
     )
+
+
+def with_bits(recipe: Recipe, device: DeviceSpec) -> tuple[Recipe, list[tuple[str, Any, str]]]:
+    """Return the recipe with model.load_in_4bit, and what was chosen, as (setting, value, reason).
+
+    A recipe that leaves the setting open gets what Unsloth takes, 4 bits; but on a CPU 16, where they fit: a CPU has to
+    unpack 4 bits for every product, which takes it twice as long. A recipe that has the setting, or another number of
+    bits, is returned as it is. So is one that cannot be planned, with 4 bits.
+    """
+    if any(key in recipe.model for key in BITS):
+        return recipe, []
+    packed = with_setting(recipe, "model", "load_in_4bit", True)
+    if device.kind != "cpu":
+        return packed, []
+    unpacked = with_setting(recipe, "model", "load_in_4bit", False)
+    try:
+        if best_candidate(shape_of(unpacked), unpacked, device).ratio > FITS:
+            return packed, []
+    except CannotEstimate:  # such as weights that are packed on the disk already
+        return packed, []
+    return unpacked, [("model.load_in_4bit", False, "16 bits fit, and a CPU is quicker with them")]
 
 
 def smaller_models(shape: ModelShape) -> dict[str, ModelShape]:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.evaluation import evaluate
 from grpo_colab.plan import answers_at_once
+from grpo_colab.plan.devices import device_for
+from grpo_colab.plan.planner import with_bits
 from grpo_colab.policy.asking import check_asking
 from grpo_colab.policy.card import model_card
 from grpo_colab.policy.policy import Policy
@@ -78,6 +80,10 @@ class HindsightLearner:
         device = import_stack(recipe, task, phases)
         check_foreign_rewards(recipe, held_out, held_out)
         check_asking(recipe, device)
+        if not loaded:
+            recipe, chosen = with_bits(recipe, device_for(None, None))
+            for setting, value, why in chosen:
+                info(f"Chosen: {setting} = {value} ({why})")
         tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe, may_run_code=True)
         check_prompts(recipe, task, held_out, with_chat_template(recipe, tokenizer))
         # `newest_whole` would set damaged ones aside here, and `learn` could not say so.

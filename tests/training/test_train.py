@@ -203,6 +203,19 @@ def test_four_bit_trains_the_adapter_and_leaves_the_base_alone(tmp_path: Path) -
     assert changed == {name for name in before if "lora_" in name}
 
 
+def test_bits_that_were_left_open_are_kept_as_they_were_chosen(tmp_path: Path) -> None:
+    """So an adapter is evaluated, resumed and asked on the weights that it was trained on."""
+    from grpo_colab.policy.loading import load_policy
+    from grpo_colab.utils.device import current_device
+
+    recipe = quick(model={"load_in_4bit": None})
+    assert "load_in_4bit" not in recipe.model
+    run = train(recipe, out=tmp_path / "open")
+    assert run.recipe.model["load_in_4bit"] is False
+    again = load_policy(run.recipe, current_device(), run.adapter)
+    assert not any(type(module).__name__ == "Linear4bit" for module in again.model.modules())
+
+
 @pytest.mark.long
 def test_real_gsm8k_goes_through_the_command(
     gsm8k: Path, tmp_path: Path, command: Callable[..., subprocess.CompletedProcess[str]]
