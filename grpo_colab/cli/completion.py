@@ -25,10 +25,10 @@ class RecipeCommand(click.Command):
         if not incomplete.startswith("-"):
             return items
         from grpo_colab.recipe.known_settings import known_settings, option
-        from grpo_colab.recipe.reading import DRAWING_TABLES, TABLES
+        from grpo_colab.recipe.reading import OPTIONAL_TABLES, TABLES
 
         table, dot, _ = incomplete.lstrip("-").partition(".")
-        allowed = ("task",) if self.name == "embed" else (*TABLES, *DRAWING_TABLES)
+        allowed = ("task",) if self.name == "embed" else (*TABLES, *OPTIONAL_TABLES)
         tables = [name for name in allowed if name == table or not dot]  # the libraries' tables take longest
         return items + _matching((option(name, key) for name in tables for key in known_settings(name)), incomplete)
 

@@ -139,13 +139,6 @@ def _check_template_arguments(recipe: Recipe) -> None:
                 value=value,
                 remedy="write variables of the model's own chat template, such as enable_thinking = false",
             )
-    if template and recipe.pretraining:
-        raise SettingError(
-            "does not reach the pre-training, whose prompts TRL's SFTTrainer renders",
-            setting="grpo.chat_template_kwargs",
-            value=template,
-            remedy="take it out, or [pretraining]",
-        )
 
 
 def _check_generation(recipe: Recipe, given: Mapping[str, Any]) -> None:

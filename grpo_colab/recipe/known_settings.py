@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from grpo_colab.recipe import library_signatures
-from grpo_colab.recipe.reading import DRAWING_TABLES, PASSED_THROUGH, TABLES
+from grpo_colab.recipe.reading import OPTIONAL_TABLES, PASSED_THROUGH, TABLES
 from grpo_colab.recipe.schema import (
     DERIVED,
     RENAMED,
@@ -56,7 +56,7 @@ def options_for(setting: str) -> list[str]:
     """
     key = setting.replace("-", "_")
     found = []
-    for table in (*TABLES, *DRAWING_TABLES):
+    for table in (*TABLES, *OPTIONAL_TABLES):
         today = RENAMED.get(f"{table}.{key}")
         if today:
             found.append(option(*today.split(".", 1)))

@@ -12,7 +12,7 @@ from typing import Any
 
 from grpo_colab.errors import SettingError, nearest
 from grpo_colab.recipe.known_settings import options_for
-from grpo_colab.recipe.recipe import DEFAULT_PRESET, DRAWING_TABLES, TABLES, Recipe
+from grpo_colab.recipe.recipe import DEFAULT_PRESET, OPTIONAL_TABLES, TABLES, Recipe
 from grpo_colab.recipe.schema import Text
 
 
@@ -55,7 +55,7 @@ def parse_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict
             continue
         setting, equals, value = _split_at_equals(argument)
         table, dot, key = setting.partition(".")
-        if not dot or table not in (*TABLES, *DRAWING_TABLES):
+        if not dot or table not in (*TABLES, *OPTIONAL_TABLES):
             raise _no_such_option(argument, setting)
         if not equals:
             try:
@@ -87,7 +87,7 @@ def _no_such_option(argument: str, setting: str) -> SettingError:
 
     For a setting without its table, the remedy names the option in every table that has it.
     """
-    tables = (*TABLES, *DRAWING_TABLES)
+    tables = (*TABLES, *OPTIONAL_TABLES)
     table, dot, _ = setting.partition(".")
     if not dot and (options := options_for(setting)):
         return SettingError("no such option", setting=argument, remedy=f"write {' or '.join(options)}")

@@ -25,7 +25,8 @@ DEFAULT_PRESET = "word-problems-tiny"
 # In bytes. The name of a run folder also has the date, and for a drawing the image and the method.
 LONGEST_RECIPE_NAME = 150
 TABLES = ("task", "model", "lora", "grpo", "rewards", "budget", "tripwires", "evaluation")
-DRAWING_TABLES = ("hindsight", "pretraining", "sweep")  # optional, and for drawing tasks only
+OPTIONAL_TABLES = ("hindsight", "pretraining", "sweep")
+DRAWING_TABLES = ("hindsight", "sweep")  # of these, for drawing tasks only
 DATASET_TASKS = ("dataset", "jsonl")  # whose problems are those of task.path
 PASSED_THROUGH = ("model", "lora", "grpo")  # arguments of the libraries, under their own names
 
@@ -39,7 +40,7 @@ def read_tables(source: str | Path, based_on_it: tuple[Path, ...] = ()) -> dict[
     """Return the tables of `source`, a preset or a TOML file, merged into those of the preset that it starts from.
 
     Beside the tables, the result has the recipe's "name" and "description", and as "first" the name of the user's file
-    at the start of the chain if that has no `preset`, else an empty text. It has each of DRAWING_TABLES only where a
+    at the start of the chain if that has no `preset`, else an empty text. It has each of OPTIONAL_TABLES only where a
     file has it. A file without `preset` and without [rewards] gets the rewards of its task; for a class of somebody's
     own, these come later, and "own_rewards" says so. `based_on_it` is the chain of files that led here, each of which
     starts from the next. Values are not checked. Raises SettingError for an unknown preset, for a file that cannot be
@@ -75,7 +76,7 @@ def merged(tables: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any
     """
     result = dict(tables)
     before = result.get("task", {}).get("name")
-    for table in (*TABLES, *DRAWING_TABLES):
+    for table in (*TABLES, *OPTIONAL_TABLES):
         if table not in layer:
             continue
         written = renamed(table, layer[table])
@@ -130,7 +131,7 @@ def name_with_data(source: str | Path, name: str, before: Mapping[str, Any], aft
 
 def need_table(table: str) -> None:
     """Raise SettingError unless a recipe may have a table of this name."""
-    known = (*TABLES, *DRAWING_TABLES)
+    known = (*TABLES, *OPTIONAL_TABLES)
     if table not in known:
         raise SettingError("no such table", setting=table, remedy=one_of(table, known))
 
@@ -197,7 +198,7 @@ def _parse(path: Path, source: str | Path, based_on_it: tuple[Path, ...]) -> dic
         raise _unreadable(f"cannot read it ({error.strerror})", source, based_on_it) from None
     except ValueError as error:
         raise _unreadable(f"not TOML: {error}", source, based_on_it, getattr(error, "remedy", None)) from None
-    tables = (*TABLES, *DRAWING_TABLES)
+    tables = (*TABLES, *OPTIONAL_TABLES)
     known = ("preset", "name", "description", *tables)
     for key, value in content.items():
         if key not in known:

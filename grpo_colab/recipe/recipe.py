@@ -27,7 +27,7 @@ from grpo_colab.recipe.functions import Rewards, comment, given_rewards, missing
 from grpo_colab.recipe.own_task import completed_tables
 from grpo_colab.recipe.reading import (
     DEFAULT_PRESET,
-    DRAWING_TABLES,
+    OPTIONAL_TABLES,
     PASSED_THROUGH,
     TABLES,
     merged,
@@ -66,7 +66,7 @@ from grpo_colab.tasks.sources import RunFiles, run_name, run_text
 from grpo_colab.text import masked
 from grpo_colab.utils.hub import need_folder
 
-__all__ = ["DEFAULT_PRESET", "DRAWING_TABLES", "TABLES", "Recipe", "preset_names"]
+__all__ = ["DEFAULT_PRESET", "OPTIONAL_TABLES", "TABLES", "Recipe", "preset_names"]
 
 TINY_MODEL: Path = Path(__file__).parents[1] / "tiny" / "word-problems"
 OWN_MODELS = {"tiny": TINY_MODEL, "tiny-drawing": TINY_MODEL.with_name("drawing")}

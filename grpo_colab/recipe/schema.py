@@ -163,11 +163,17 @@ class Hindsight(Table):
 
 
 class Pretraining(Table):
-    """Supervised training on random drawings before any image is learnt. The result is kept and used again."""
+    """Supervised training before the reinforcement learning, kept and used again.
 
-    steps: int = Field(6000, ge=0, description="optimiser steps; 0: none")
-    batch_size: int = Field(16, ge=1, description="drawings per optimiser step; none comes twice")
-    micro_batch: int = Field(8, ge=1, description="drawings per backward pass; must divide batch_size")
+    It is on random drawings for a drawing, none of which comes twice, and on the golden completions of the training
+    problems for every other task.
+    """
+
+    steps: int = Field(6000, ge=0, description="optimiser steps; 32 where nothing is drawn; 0: none")
+    batch_size: int = Field(16, ge=1, description="examples per optimiser step; 8 where nothing is drawn")
+    micro_batch: int = Field(
+        8, ge=1, description="examples per backward pass; must divide batch_size; 4 where nothing is drawn"
+    )
     learning_rate: float = Field(1e-4, gt=0, description="peak learning rate")
     lr_scheduler_type: str = Field("cosine", description="name of a schedule of transformers")
     warmup_steps: float = Field(0.03, ge=0, description="steps of warmup; below 1: a share of all steps")

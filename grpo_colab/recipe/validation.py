@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 from grpo_colab.errors import SettingError, nearest, one_line, one_of
 from grpo_colab.recipe import library_signatures
-from grpo_colab.recipe.reading import DEFAULT_PRESET, DRAWING_TABLES, PASSED_THROUGH, TABLES
+from grpo_colab.recipe.reading import DEFAULT_PRESET, DRAWING_TABLES, OPTIONAL_TABLES, PASSED_THROUGH, TABLES
 from grpo_colab.recipe.schema import (
     Budget,
     Evaluation,
@@ -106,7 +106,7 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
         "budget": budget,
         "tripwires": own_table(Tripwires, "tripwires", tables["tripwires"]),
         "evaluation": own_table(Evaluation, "evaluation", tables["evaluation"]),
-        **_checked_drawing_tables(read, task),
+        **_checked_optional_tables(read, task),
     }
 
 
@@ -341,23 +341,29 @@ def checked_weights(rewards: Mapping[str, Any], may_be_none: bool = False) -> di
     return weights
 
 
-def _checked_drawing_tables(read: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tables of DRAWING_TABLES that `read` has, checked; an empty dict where it has none.
+# What [pretraining] has where nothing is drawn, and it does not say: 256 golden completions.
+WARM_UP: Final = {"steps": 32, "batch_size": 8, "micro_batch": 4}
 
-    Raises SettingError for such a table beside a task that draws nothing, and for a setting that does not fit.
+
+def _checked_optional_tables(read: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of OPTIONAL_TABLES that `read` has, checked; an empty dict where it has none.
+
+    A task that draws nothing has other defaults in [pretraining]. Raises SettingError for a table of DRAWING_TABLES
+    beside such a task, and for a setting that does not fit.
     """
     checked: dict[str, Any] = {}
-    for table in DRAWING_TABLES:
+    for table in OPTIONAL_TABLES:
         if table not in read:
             continue
-        if task["name"] != "drawing":
+        draws = task["name"] == "drawing"
+        if table in DRAWING_TABLES and not draws:
             remedy = 'take it out, or write task.name = "drawing"'
             raise SettingError("is for drawing tasks", setting=f"[{table}]", remedy=remedy)
         values = {key: value for key, value in read[table].items() if value is not None}
         if table == "hindsight":
             checked[table] = own_table(Hindsight, table, values)
         elif table == "pretraining":
-            checked[table] = own_table(Pretraining, table, values)
+            checked[table] = own_table(Pretraining, table, values if draws else {**WARM_UP, **values})
         else:
             checked[table] = {setting: _checked_sweep(setting, given) for setting, given in values.items()}
     return checked

@@ -5,7 +5,7 @@ Checkpoints are in checkpointing.py, the live display in progress.py, trackers i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
@@ -33,6 +33,16 @@ class StepLog(TrainerCallback):
     ) -> None:
         if logs is not None and is_step_row(logs):
             self.run.append("metrics.jsonl", [{"step": state.global_step, **logs}])
+
+
+class Share(TrainerCallback):
+    """Tell after each step which share of the steps is done, from 0 to 1."""
+
+    def __init__(self, on_progress: Callable[[float], None]) -> None:
+        self.on_progress = on_progress
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.on_progress(state.global_step / state.max_steps)
 
 
 class RunLog(TrainerCallback):

@@ -32,15 +32,15 @@ class Alert(NamedTuple):
 class MetricMonitor:
     """Read each step's row of metrics.jsonl, in order, and return the warnings that this row completes.
 
-    The `kind` of a warning is `constant`, `no_variance`, `hacking` or `cut_off`. The same
-    warning comes again after `WINDOW` steps at the earliest. A constant reward has to change before it is reported
-    again.
+    The `kind` of a warning is `constant`, `no_variance`, `no_reward`, `hacking` or `cut_off`. The same warning comes
+    again after `WINDOW` steps at the earliest. A constant reward has to change before it is reported again.
     """
 
     def __init__(self) -> None:
         self.rows: deque[Mapping[str, Any]] = deque(maxlen=WINDOW)
         self.constant: dict[str, tuple[float, float]] = {}  # by reward: its value, and the step since which it has it
         self.steps_without_variance = 0  # consecutive
+        self.ever_paid = False  # whether any completion has earned anything from a reward
         self.last_warned: dict[str, int] = {}  # step of the last warning, by kind and reward
 
     def update(self, row: Mapping[str, Any]) -> list[WarningRow]:
@@ -87,13 +87,24 @@ class MetricMonitor:
     def _no_variance(self, row: Mapping[str, Any]) -> Iterator[Alert]:
         """Yield an alert at the NO_VARIANCE-th consecutive step in which all completions of each group earn the same.
 
-        Their advantages are then zero, so that the step has no gradient.
+        Their advantages are then zero, so that the step has no gradient. It is another alert, which comes again, while
+        no reward has ever paid anything.
         """
+        rewards = _reward_metrics(row).values()
+        self.ever_paid = self.ever_paid or not rewards or any(row[f"{metric}/mean"] for metric in rewards)
         if row.get("frac_reward_zero_std") == 1:
             self.steps_without_variance += 1
         else:
             self.steps_without_variance = 0
-        if self.steps_without_variance == NO_VARIANCE:
+        if not self.ever_paid and self.steps_without_variance >= NO_VARIANCE:
+            text = (
+                f"no completion has earned anything from any reward in {self.steps_without_variance} steps, so nothing "
+                "is learned: the model does not write what is asked for. completions.jsonl has what it writes. Show it "
+                "first: [pretraining] teaches it the golden completions of the training problems (--pretraining.steps "
+                "32); or take a larger or an instruct model, or easier problems"
+            )
+            yield Alert("no_reward", text)
+        elif self.steps_without_variance == NO_VARIANCE:
             text = (
                 f"no group had any variance in reward for {NO_VARIANCE} steps, so nothing was learned: use more "
                 "completions per prompt (grpo.num_generations), more prompts per step (budget.prompts_per_step), or "

@@ -117,7 +117,8 @@ def prepare(
     adapter = None
     if recipe.pretraining and not (loaded or dry_run):
         phases.begin("pre-training")
-        adapter = pretrained(recipe, device, run)
+        adapter = pretrained(recipe, device, run, problems)
+        info("What is measured before the training has been pre-trained already.")
     policy = policy_of(recipe, loading, device, loaded, adapter, phases)
     rows, longest = prompt_rows(policy, task, recipe, problems)
     held_out, further = evaluate.fitting_problems(policy, recipe, task, found.held_out), {}

@@ -1,15 +1,18 @@
-"""Pre-train a model on random drawings, supervised, so that it can draw before hindsight asks it for an image.
+"""Show a model what is asked for, supervised, before it learns by rewards: a model that earns none learns nothing.
 
-TRL's SFTTrainer gets prompts with the programs that answer them, and computes the loss on the programs only. The
-adapter is kept in a run folder of its own, runs/<recipe>-pretraining, where each draw with the same recipe finds it.
+For a drawing it is random drawings with their programs, before hindsight asks for an image. For every other task it is
+the golden completions of its training problems. TRL's SFTTrainer gets the prompts as the policy is asked them, and
+computes the loss on the completions only. The adapter is kept in a run folder of its own, runs/<recipe>-pretraining,
+where each run of the same recipe finds it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError
 from grpo_colab.policy.card import model_card
@@ -23,26 +26,29 @@ from grpo_colab.runs.lock import locked
 from grpo_colab.runs.resume import rewind_to_checkpoint
 from grpo_colab.runs.run import Run, writing_to
 from grpo_colab.training.endings import PretrainingStopped
-from grpo_colab.utils.console import info
 from grpo_colab.utils.device import Device
 from grpo_colab.utils.memory import free_memory
+from grpo_colab.utils.stage import stage
 
 if TYPE_CHECKING:
+    from grpo_colab.tasks import Problem
     from grpo_colab.training.signals import Signals
 
 # Settings of [grpo] that the pre-training uses as well. Those of the optimiser change what the adapter learns.
 OPTIMISER = ("optim", "weight_decay", "max_grad_norm")
+NOT_LEARNT: Final = -100  # the label of a token that the loss leaves out
 SHARED = (*OPTIMISER, "gradient_checkpointing", "seed")
 
 
-def pretrained(recipe: Recipe, device: Device, run_for: Run | None) -> Path | None:
+def pretrained(recipe: Recipe, device: Device, run_for: Run | None, problems: Sequence[Problem] = ()) -> Path | None:
     """Return the folder of the recipe's pre-trained adapter, and train it first if it is missing.
 
     Return None when the recipe has no [pretraining], or one of 0 steps. `run_for` is the run that needs the adapter, if
-    there is one already. The training is a run of its own, in runs/<recipe>-pretraining, and continues there if it was
-    stopped. Raises SettingError when the folder holds the adapter of another model, task or pre-training, when another
-    process trains in it, and when the adapter is missing under torchrun with several processes. Raises
-    PretrainingStopped when a signal ended the training.
+    there is one already. `problems` are those to train on, for a task that draws nothing. The training is a run of its
+    own, in runs/<recipe>-pretraining, and continues there if it was stopped. Raises SettingError when the folder holds
+    the adapter of another model, task or pre-training, when another process trains in it, when the adapter is missing
+    under torchrun with several processes, and where no golden completion is known. Raises PretrainingStopped when a
+    signal ended the training.
     """
     if recipe.pretraining is None or not recipe.pretraining.steps:
         return None
@@ -63,11 +69,12 @@ def pretrained(recipe: Recipe, device: Device, run_for: Run | None) -> Path | No
         run = Run(path) if (path / "recipe.toml").is_file() else Run.create(wanted, path)
         from grpo_colab.training.signals import Signals, Stopped  # needs transformers, which unsloth must precede
 
-        info(f"Pre-training {recipe.model['model_name']} on random drawings, once, in {path} ...")
+        what = "random drawings" if _draws(recipe) else "golden completions"
         keep_environment(run, wanted, device)
-        policy = load_policy(wanted, device)
-        with Signals() as signals, contextlib.suppress(Stopped), writing_to(run):
-            if supervise(policy, run, wanted, device, signals):
+        title = f"Pre-training {recipe.model['model_name']} on {what}, once, in {path}"
+        with Signals() as signals, contextlib.suppress(Stopped), writing_to(run), stage(title) as shown:
+            policy = load_policy(wanted, device)
+            if supervise(policy, run, wanted, device, signals, problems, shown.update):
                 policy.save(run.adapter, model_card(wanted))
                 run.write_json("evaluation.json", {"step": wanted.budget.max_steps})  # marks the run as finished
         del policy
@@ -100,7 +107,7 @@ def _existing_adapter(path: Path, wanted: Recipe) -> Path | None:
 
 
 def pretraining_recipe(recipe: Recipe) -> Recipe:
-    """Return the recipe of the pre-training's run folder: same model and adapter, but random drawings as the task.
+    """Return the recipe of the pre-training's run folder: same model and adapter, for a drawing with random ones.
 
     Its steps are those of [pretraining]. It has no [hindsight], no [sweep], no mirror and no reward to stop at.
     """
@@ -109,7 +116,7 @@ def pretraining_recipe(recipe: Recipe) -> Recipe:
     return recipe.model_copy(
         update={
             "name": f"{recipe.name}-pretraining",
-            "task": {**recipe.task, "image": "random"},
+            "task": {**recipe.task, "image": "random"} if _draws(recipe) else recipe.task,
             "model": {**recipe.model, "fast_inference": False},  # nothing is sampled
             "budget": recipe.budget.model_copy(update=budget),
             "hindsight": None,
@@ -118,17 +125,27 @@ def pretraining_recipe(recipe: Recipe) -> Recipe:
     )
 
 
-def supervise(policy: Policy, run: Run, recipe: Recipe, device: Device, signals: Signals) -> bool:
+def supervise(
+    policy: Policy,
+    run: Run,
+    recipe: Recipe,
+    device: Device,
+    signals: Signals,
+    problems: Sequence[Problem] = (),
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> bool:
     """Train the policy in place, from the newest whole checkpoint or from the start. Return whether all steps are done.
 
-    Metrics and checkpoints go to the run folder; the caller saves the adapter. A signal that waits for the end of the
-    step makes this return False. A signal that breaks off a step raises Stopped. Raises SettingError where the run
-    folder cannot be rewound to the checkpoint.
+    `problems` are those of a task that draws nothing. Metrics and checkpoints go to the run folder; the caller saves
+    the adapter. `on_progress` gets the share of the steps that are done. A signal that waits for the end of the step
+    makes this return False. A signal that breaks off a step raises Stopped. Raises SettingError where no golden
+    completion is known, and where the run folder cannot be rewound to the checkpoint.
     """
     import trl
     from datasets import Dataset
+    from transformers.trainer_callback import PrinterCallback
 
-    from grpo_colab.training.callbacks import StepLog
+    from grpo_colab.training.callbacks import Share, StepLog
     from grpo_colab.training.checkpointing import CheckpointManager
     from grpo_colab.training.trainer import CheckpointMixin
 
@@ -140,24 +157,49 @@ def supervise(policy: Policy, run: Run, recipe: Recipe, device: Device, signals:
         checkpoint_manager = manager
         trained_policy = policy
 
-    settings, task = _settings(recipe), recipe.load_task()
-    rows = []
-    for problem in task.problems("train", settings.steps * settings.batch_size):
-        program = {"role": "assistant", "content": task.golden_completion(problem)}
-        rows.append({"prompt": task.messages(problem), "completion": [program]})
     arguments = trl.SFTConfig(**sft_arguments(recipe, run.checkpoints, device))
     arguments.num_iterations = 1  # GRPOConfig has this argument, and the checkpoint manager reads it
     trainer = SFTTrainer(
         model=policy.model,
         processing_class=policy.tokenizer,
         args=arguments,
-        train_dataset=Dataset.from_list(rows),
-        callbacks=[StepLog(run), manager],
+        train_dataset=Dataset.from_list(_examples(policy, recipe, problems)),
+        callbacks=[StepLog(run), Share(on_progress), manager],
     )
+    trainer.remove_callback(PrinterCallback)
     checkpoint = rewind_to_checkpoint(run)
     with signals.in_training():
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return manager.stopped_by is None
+
+
+def _examples(policy: Policy, recipe: Recipe, problems: Sequence[Problem]) -> list[dict[str, list[int]]]:
+    """Return a row of `input_ids` and `labels` for each example: a prompt, and the completion that is learnt.
+
+    The prompt is the policy's own, and the completion ends with the end token, as in the training that follows. Rows
+    that are longer than max_seq_length are cut.
+    """
+    settings, task = _settings(recipe), recipe.load_task()
+    wanted = settings.steps * settings.batch_size
+    chosen = task.problems("train", wanted) if _draws(recipe) else problems[:wanted]
+    longest = recipe.model.get("max_seq_length", recipe.prompts.max_prompt_tokens + 768)
+    rows = []
+    for problem in chosen:
+        golden = task.golden_completion(problem)
+        if not _draws(recipe):
+            golden = golden.rstrip()  # an answer ends with its last tag, as the rewards allow
+        if not golden:
+            raise SettingError(
+                "has nothing to show: no right completion is known of this problem",
+                setting="[pretraining]",
+                remedy="take the table out, or add solutions to the data",
+                place=problem.source or None,
+            )
+        prompt = policy.prompt_ids(task.messages(problem))
+        completion = policy.tokenizer(golden, add_special_tokens=False)["input_ids"] + [policy.tokenizer.eos_token_id]
+        labels = [NOT_LEARNT] * len(prompt) + completion
+        rows.append({"input_ids": (prompt + completion)[:longest], "labels": labels[:longest]})
+    return rows
 
 
 def sft_arguments(recipe: Recipe, output: Path, device: Device) -> dict[str, Any]:
@@ -172,8 +214,7 @@ def sft_arguments(recipe: Recipe, output: Path, device: Device) -> dict[str, Any
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": settings.lr_scheduler_type,
         "warmup_steps": settings.warmup_steps,
-        "max_length": recipe.model.get("max_seq_length", recipe.prompts.max_prompt_tokens + 768),
-        "completion_only_loss": True,
+        "max_length": None,  # the rows are cut already
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "metric_for_best_model": "loss",
@@ -181,11 +222,17 @@ def sft_arguments(recipe: Recipe, output: Path, device: Device) -> dict[str, Any
         "save_steps": 500,
         "save_total_limit": 1,
         "report_to": "none",
+        "disable_tqdm": True,
         # With neither of the two, Unsloth's trainer uses the precision of the model that it loaded.
         "bf16": False,
         "fp16": False,
         "use_cpu": device.kind == "cpu",
     }
+
+
+def _draws(recipe: Recipe) -> bool:
+    """Tell whether the task is a drawing."""
+    return recipe.task["name"] == "drawing"
 
 
 def _settings(recipe: Recipe) -> Pretraining:
@@ -196,7 +243,8 @@ def _settings(recipe: Recipe) -> Pretraining:
 
 def _deciding_settings(recipe: Recipe) -> dict[str, Any]:
     """Return the settings that decide what the adapter learns, by table. Seeds are left out: each draw has its own."""
-    task = {key: value for key, value in recipe.task.items() if key not in ("seed", "limit", "max_prompt_tokens")}
+    undecided = ("seed", "limit", "max_prompt_tokens") if _draws(recipe) else ("max_prompt_tokens",)
+    task = {key: value for key, value in recipe.task.items() if key not in undecided}
     lora = {key: value for key, value in recipe.lora.items() if key != "random_state"}
     optimiser = {key: recipe.grpo.get(key) for key in OPTIMISER}
     return {

@@ -197,12 +197,6 @@ def test_an_argument_of_the_rendering_is_no_variable_of_the_template(key: str) -
         check_asking(Recipe.load(grpo={"chat_template_kwargs": {key: False}}), current_device())
 
 
-def test_a_pre_training_renders_its_prompts_by_itself() -> None:
-    recipe = Recipe.load("drawing-tiny", pretraining={"steps": 2}, grpo={"chat_template_kwargs": {"a": 1}})
-    with refused("grpo.chat_template_kwargs", {"a": 1}, remedy="or [pretraining]"):
-        check_asking(recipe, current_device())
-
-
 def test_what_no_evaluation_could_follow_and_what_is_no_table() -> None:
     with refused("grpo.vllm_structured_outputs_regex", "a+", remedy="take it out"):
         check_asking(Recipe.load(grpo={"vllm_structured_outputs_regex": "a+"}), current_device())

@@ -67,7 +67,7 @@ def test_a_drawing_needs_a_model_of_its_language() -> None:
         Recipe.load("drawing-tiny", model={"model_name": "tiny"})
 
 
-@pytest.mark.parametrize("table", ["hindsight", "pretraining", "sweep"])
+@pytest.mark.parametrize("table", ["hindsight", "sweep"])
 def test_only_drawings_have_the_tables_of_drawings(table: str) -> None:
     with refused(f"[{table}]", problem="is for drawing tasks", remedy='task.name = "drawing"'):
         Recipe.load(**{table: {}})

@@ -39,6 +39,21 @@ def test_a_reward_that_is_never_earned_is_told_after_twenty_steps_and_once() -> 
     assert "never earned" in warning["text"]
 
 
+def test_a_run_in_which_no_reward_ever_pays_is_told_what_to_do_and_again() -> None:
+    silent = [
+        row(n, correctness_reward=0.0, tag_count_reward=0.0) | {"reward": 0.0, "frac_reward_zero_std": 1.0}
+        for n in range(1, 30)
+    ]
+    assert [one for one in seen(silent) if one[1] != "constant"] == [(NO_VARIANCE, "no_reward"), (23, "no_reward")]
+    watch = MetricMonitor()
+    (warning,) = [warning for line in silent[:5] for warning in watch.update(line)]
+    assert "no completion has earned anything from any reward in 3 steps" in warning["text"]
+    assert "--pretraining.steps" in warning["text"]
+    # once something was earned, silence has other reasons
+    paid = [row(0, correctness_reward=0.1, tag_count_reward=0.0), *silent]
+    assert [one for one in seen(paid) if one[1] != "constant"] == [(NO_VARIANCE, "no_variance")]
+
+
 def test_a_penalty_that_nobody_earns_is_not_told_as_a_failure() -> None:
     watch = MetricMonitor()
     rows = [row(n, repetition_penalty_reward=0.0) for n in range(1, 30)]
