@@ -25,19 +25,22 @@ from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.text import duration
 
 
-def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) -> Plan:
+def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None, vllm: bool = False) -> Plan:
     """Fit `recipe` to this machine, or to the device named `gpu`, with `vram_gib` GiB of memory if that is given.
+
+    A GPU that is not this machine's is planned for without vLLM, as the Colab notebook is installed, or with it where
+    `vllm` says so.
 
     The plan chooses what the recipe leaves open: the micro-batch, vLLM's share of the memory, and the length of
     completions between budget.min_completion_length and grpo.max_completion_length. A recipe that does not fit has a
     plan as well, which says so. The model's config.json may be downloaded. Few models need transformers to be counted:
     see `model_shape`.
 
-    Raises SettingError for an unknown device, for a memory that no device has, for a step that does not divide, and
-    where a library that is needed is not installed. Raises CannotEstimate for a model whose configuration cannot be
-    had, built, or counted for certain.
+    Raises SettingError for an unknown device, for a memory that no device has, for `vllm` of this machine, for a step
+    that does not divide, and where a library that is needed is not installed. Raises CannotEstimate for a model whose
+    configuration cannot be had, built, or counted for certain.
     """
-    device = device_for(gpu, vram_gib)
+    device = device_for(gpu, vram_gib, vllm)
     plan_batch(recipe, device.processes)  # raises where the step does not divide at all
     shape = shape_of(recipe)
     candidate = best_candidate(shape, recipe, device)
@@ -74,6 +77,8 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
         batch_plan=plan_batch(fitted, device.processes),
         device=device.name,
         kind=device.kind,
+        vllm=device.vllm,
+        installation=device.installation if recipe.model.get("fast_inference") else "",
         memory=memory,
         fits=fits,
         peaks=candidate.peaks,

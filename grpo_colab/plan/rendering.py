@@ -69,6 +69,7 @@ def text(plan: Plan, colour: bool, width: int) -> str:
     lines = [
         paint(headline(plan), f"1;{VERDICT[plan.fits][1]}"),
         str(plan.batch_plan),
+        *installation([plan]),
         "",
         bar(plan, colour, width),
         "",
@@ -90,6 +91,13 @@ def text(plan: Plan, colour: bool, width: int) -> str:
             lines += ["", paint(title, "1")]
             lines += _wrapped(entries, width)
     return "\n".join(lines)
+
+
+def installation(plans: Sequence[Plan]) -> list[str]:
+    """Return a line that says whether the plans are made with vLLM; none where that makes no difference to any."""
+    found = dict.fromkeys(plan.installation for plan in plans if plan.installation)
+    named = "; --vllm plans with it" if any("," in words for words in found) else ""
+    return [f"Planned {words}{named}" for words in found]
 
 
 def _wrapped(entries: Sequence[str], width: int) -> list[str]:
@@ -158,6 +166,7 @@ def table(plans: Sequence[Plan], colour: bool, width: int) -> str:
     name = max(len("device"), *(len(on_one_line(plan.device)) for plan in plans)) + 2
     lines = [
         on_one_line(plans[0].recipe.name),
+        *installation(plans),
         f"{'device':<{name}}{'':<14}{'GiB':>9}{'of':>9}{'per step':>11}{'in all':>9}   completions",
     ]
     for plan in plans:
@@ -215,5 +224,5 @@ def as_html(plan: Plan) -> str:
         picture=base64.b64encode(picture.getvalue()).decode(),
         moments=list(plan.peaks),
         rows=rows,
-        lines=[kv_cache(plan), *chosen(plan), time(plan), *plan.advice],
+        lines=[*installation([plan]), kv_cache(plan), *chosen(plan), time(plan), *plan.advice],
     )

@@ -22,6 +22,8 @@ class Plan:
     batch_plan: BatchPlan
     device: str  # its name
     kind: str  # "cuda" or "cpu"
+    vllm: bool  # whether vLLM is installed there
+    installation: str  # the same in words, with whose it is; empty where nothing depends on it
     memory: int  # the memory that the run may use
     fits: str  # "yes", "tight" or "no"
     peaks: dict[str, dict[str, int]]  # "generation" and "backward" -> part -> bytes
@@ -78,6 +80,7 @@ class Plan:
             "recipe": self.recipe.public(mode="json", exclude_none=True),
             "device": self.device,
             "kind": self.kind,
+            "vllm": self.vllm,
             "memory": self.memory,
             "fits": self.fits,
             "bytes": self.bytes,

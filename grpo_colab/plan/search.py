@@ -11,7 +11,7 @@ from typing import Any
 
 from grpo_colab.plan import memory
 from grpo_colab.plan.batch import divisors
-from grpo_colab.plan.devices import CONTEXT_BYTES, GIB, GPUS, DeviceSpec
+from grpo_colab.plan.devices import CONTEXT_BYTES, GIB, GPUS, DeviceSpec, with_vllm
 from grpo_colab.plan.model_shape import ModelShape, bits
 from grpo_colab.recipe.recipe import Recipe
 
@@ -149,7 +149,10 @@ def explain_choices(recipe: Recipe, chosen: Candidate, device: DeviceSpec) -> li
         found.append(("budget.micro_batch", chosen.micro_batch, why))
     asked = recipe.model.get("gpu_memory_utilization")
     if recipe.model.get("fast_inference") and chosen.share is None:
-        why = "vLLM does not run here" if not device.vllm else "vLLM's share and training do not fit together"
+        if device.vllm:
+            why = "vLLM's share and training do not fit together"
+        else:
+            why = device.installation or "vLLM does not run here"
         found.append(("model.fast_inference", False, f"{why}; generate() of transformers is slower"))
     elif chosen.share is not None and chosen.share != asked:
         if asked is None:
@@ -208,6 +211,7 @@ def suggest_changes(
         helps(f"model.model_name = {name!r}", with_setting(recipe, "model", "model_name", name), shape=smaller)
 
     for gpu in sorted(GPUS.values(), key=lambda gpu: gpu.total):
-        if gpu.total > device.total and helps(f"another GPU, such as {gpu.name}", recipe, device=gpu):
+        other = with_vllm(gpu) if device.vllm else gpu
+        if gpu.total > device.total and helps(f"another GPU, such as {gpu.name}", recipe, device=other):
             break
     return found
