@@ -15,6 +15,7 @@ GIB = 2**30
 # of the whole.
 CONTEXT_BYTES = int(0.14 * GIB)
 MOST_GIB = 10_000.0
+VLLM_CAPABILITY = (7, 5)  # the lowest that vLLM runs on; a CPU has (0, 0)
 CPU_GIB = 12.0  # what Colab's CPU runtime leaves of its 12.7
 
 
@@ -125,8 +126,8 @@ def device_for(gpu: str | None, vram_gib: float | None, vllm: bool = False) -> D
 
 
 def with_vllm(device: DeviceSpec) -> DeviceSpec:
-    """Return the device with vLLM installed; a CPU, on which vLLM does not run, as it is."""
-    return replace(device, vllm=device.kind == "cuda")
+    """Return the device with vLLM installed; one on which vLLM does not run, as it is."""
+    return replace(device, vllm=device.capability >= VLLM_CAPABILITY)
 
 
 def _with_memory(device: DeviceSpec, gib: float, name: str) -> DeviceSpec:

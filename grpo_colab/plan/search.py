@@ -174,7 +174,7 @@ def suggest_changes(
 ) -> list[str]:
     """Return the changes of which each alone makes the recipe fit, with the memory that it would then need.
 
-    Of each kind (quantisation, length, micro-batch, rank, model, GPU) the mildest that is enough is named; of the
+    Of each kind (quantisation, vLLM, length, micro-batch, rank, model, GPU) the mildest that is enough is named; of the
     smaller models all that fit. `smaller_models` maps names to shapes. The list is empty where no single change is
     enough.
     """
@@ -193,6 +193,9 @@ def suggest_changes(
         without = " (and without " + ", ".join(f"model.{key}" for key in others) + ")" if others else ""
         model = {**recipe.model, **dict.fromkeys(others, False), "load_in_4bit": True}
         helps(f"model.load_in_4bit = true{without}", recipe.model_copy(update={"model": model}))
+
+    if recipe.model.get("fast_inference") and not device.vllm and with_vllm(device).vllm:
+        helps("vLLM installed (in Colab: %run install.py --vllm)", recipe, device=with_vllm(device))
 
     for length in range(_next_shorter(recipe.grpo["max_completion_length"]), 0, -LENGTH_STEP):
         shorter = with_setting(recipe, "grpo", "max_completion_length", length)

@@ -154,6 +154,9 @@ def test_advice_makes_it_fit(overrides: dict[str, dict[str, object]], gib: float
     assert refused.advice
     for advice in refused.advice:
         said, device = float(re.search(r": ([\d.]+) GiB$", advice)[1]), ("T4", gib)
+        if advice.startswith("vLLM installed"):
+            assert plan(Recipe.load(LLAMA, **overrides), *device, vllm=True).fits == "yes"
+            continue
         changed = {table: dict(values) for table, values in overrides.items()}
         if advice.startswith("another GPU, such as "):
             device = (advice.split()[4].rstrip(":"), None)
@@ -496,6 +499,15 @@ def test_a_named_gpu_has_what_the_notebook_installs(cli: Callable[..., Any]) -> 
     assert plan(Recipe.load(LLAMA), vram_gib=24, vllm=True).vllm
     assert "vLLM" not in plan(Recipe.load("gsm8k-qwen25-1.5b"), "T4").text()  # which asks for none
     assert "Planned" not in plan(Recipe.load(LLAMA), "cpu", vllm=True).text()
+
+
+def test_what_only_vllm_can_generate_is_said() -> None:
+    """1,024 completions of 3,072 tokens: vLLM takes as many at once as it has room for, generate() all."""
+    recipe = Recipe.load("one-example-qwen25-math-1.5b")
+    without, having = plan(recipe, "A100-40"), plan(recipe, "A100-40", vllm=True)
+    assert (without.fits, having.fits) == ("no", "yes")
+    assert f"vLLM installed (in Colab: %run install.py --vllm): {having.bytes / GIB:.1f} GiB" in without.advice
+    assert not any("vLLM" in advice for advice in plan(recipe, "cpu").advice)
 
 
 def test_vllm_of_this_machine_is_known() -> None:
