@@ -1,14 +1,14 @@
 """Fit a recipe to a device: choose the settings that it leaves open, and estimate memory and time.
 
-`model_shape` reads the model, `search` finds the settings, `memory` and `duration` estimate, and
-`result` holds the plan.
+`model_shape` reads the model, `search` finds the settings, `memory`, `duration` and `start` estimate, and `result`
+holds the plan.
 """
 
 from __future__ import annotations
 
 from grpo_colab.plan.batch import plan_batch
 from grpo_colab.plan.devices import device_for
-from grpo_colab.plan.duration import run_hours, step_s
+from grpo_colab.plan.duration import evaluation_s, step_s
 from grpo_colab.plan.memory import answers_with_room, kv_bytes, unquantised_bytes
 from grpo_colab.plan.model_shape import CONFIGURATIONS, ModelShape, shape_of
 from grpo_colab.plan.result import Plan
@@ -21,6 +21,7 @@ from grpo_colab.plan.search import (
     usable_bytes,
     with_setting,
 )
+from grpo_colab.plan.start import start_of
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.text import duration
 
@@ -54,7 +55,10 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None, 
     generation = candidate.peaks["generation"]
     free_for_cache = memory - sum(generation.values()) + generation.get("kv_cache", 0)
     evaluation_batch = answers_with_room(fitted, shape.kv_width * shape.layers, free_for_cache)
-    hours = run_hours(shape, fitted, device, candidate.share, evaluation_batch)
+    evaluating = evaluation_s(shape, fitted, device, candidate.share, evaluation_batch)
+    start = start_of(shape, fitted, device, candidate.share, evaluating)
+    per_step = step_s(shape, fitted, device, candidate.share)
+    hours = (start.seconds + recipe.budget.max_steps * per_step + evaluating) / 3600
 
     if candidate.ratio <= FITS:
         fits = "yes"
@@ -85,7 +89,8 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None, 
         parameters=shape.parameters,
         kv_token=kv_bytes(shape, unquantised_bytes(recipe, device)),
         chosen=chosen,
-        step_s=step_s(shape, fitted, device, candidate.share),
+        start=start,
+        step_s=per_step,
         hours=hours,
         advice=advice,
     )

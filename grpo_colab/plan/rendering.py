@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from grpo_colab.plan.devices import GIB
 from grpo_colab.plan.duration import UNCERTAINTY
+from grpo_colab.plan.start import HUB_BYTES_S
 from grpo_colab.text import counted, duration, on_one_line
 from grpo_colab.utils.templates import render
 
@@ -83,7 +84,7 @@ def text(plan: Plan, colour: bool, width: int) -> str:
     sections = {
         "KV cache": [kv_cache(plan)],
         "Chosen": chosen(plan),
-        "Time": [time(plan)],
+        "Time": [time(plan), *start(plan)],
         "What to change": plan.advice,
     }
     for title, entries in sections.items():
@@ -152,10 +153,25 @@ def kv_cache(plan: Plan) -> str:
 def time(plan: Plan) -> str:
     """Return the estimated time per step and of the whole run as a sentence."""
     steps = counted(plan.recipe.budget.max_steps, "step")
+    started = "the start, " if plan.start.download_s or plan.start.compile_s else ""
     return (
-        f"about {duration(plan.step_s)} per step: {duration(3600 * plan.hours)} for {steps} and the evaluation before "
-        f"and after, to within a factor of {UNCERTAINTY}"
+        f"about {duration(plan.step_s)} per step: {duration(3600 * plan.hours)} for {started}{steps} and the "
+        f"evaluation before and after, to within a factor of {UNCERTAINTY}"
     )
+
+
+def start(plan: Plan) -> list[str]:
+    """Return a line on what comes before the first step; none where it is the evaluation alone."""
+    before, parts = plan.start, []
+    if before.download_s:
+        size, rate = before.download_bytes / 1e9, HUB_BYTES_S / 1e6
+        parts.append(f"{duration(before.download_s)} to download {size:.1f} GB, at {rate:.0f} MB/s")
+    if before.compile_s:
+        parts.append(f"{duration(before.compile_s)} to compile")
+    if not parts:
+        return []
+    parts.append(f"{duration(before.evaluation_s)} for the evaluation before")
+    return [f"{duration(before.seconds)} until the first step: {', '.join(parts)}"]
 
 
 def table(plans: Sequence[Plan], colour: bool, width: int) -> str:
@@ -224,5 +240,5 @@ def as_html(plan: Plan) -> str:
         picture=base64.b64encode(picture.getvalue()).decode(),
         moments=list(plan.peaks),
         rows=rows,
-        lines=[*installation([plan]), kv_cache(plan), *chosen(plan), time(plan), *plan.advice],
+        lines=[*installation([plan]), kv_cache(plan), *chosen(plan), time(plan), *start(plan), *plan.advice],
     )

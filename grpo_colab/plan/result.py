@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from grpo_colab.plan import rendering
 from grpo_colab.plan.batch import BatchPlan
 from grpo_colab.plan.memory import sequence_tokens
+from grpo_colab.plan.start import Start
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.utils.files import check_name, unwritable_refused, write_out
 
@@ -30,8 +31,9 @@ class Plan:
     parameters: int  # of the model
     kv_token: int  # the KV cache of one token
     chosen: list[tuple[str, Any, str]]  # setting, value, reason
+    start: Start  # what comes before the first step
     step_s: float  # seconds per step
-    hours: float  # of the whole run, evaluation included
+    hours: float  # of the whole run, from the download to the evaluation after it
     advice: list[str]  # changes that would make the recipe fit, and a warning about its time limit
 
     @property
@@ -93,6 +95,7 @@ class Plan:
                 "completions": self.batch_plan.completions,
             },
             "chosen": [{"setting": setting, "value": value, "why": why} for setting, value, why in self.chosen],
+            "start": {**asdict(self.start), "seconds": self.start.seconds},
             "step_s": self.step_s,
             "hours": self.hours,
             "advice": self.advice,
