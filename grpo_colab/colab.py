@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from grpo_colab.plan import Plan
     from grpo_colab.recipe.recipe import Recipe
 
-# Hours of training that fit into a session on the free GPU, a T4. It lasts about four, of which the installation, the
-# download and the evaluations take some.
+# Hours of a run that fit into a session on the free GPU, a T4: its download, compiling, evaluations and training, as
+# Plan.hours and budget.max_hours count them, both from the beginning of `train`. A session lasts about four hours, of
+# which the installation, the check and who reads them take some, and it may end before its time.
 FREE_HOURS: Final = 3.25
 
 
@@ -50,13 +51,13 @@ def what_a_session_keeps(recipe: Recipe, planned: Plan) -> Iterator[str]:
     needed = duration(3600 * planned.hours)
     if hours and planned.hours > hours:
         yield (
-            f"The whole training would take about {needed}. It stops after {hours:g} hours, saves and evaluates; Run "
+            f"The whole run would take about {needed}. It stops after {hours:g} hours, saves and evaluates; Run "
             "all goes on with it."
         )
     elif not hours and planned.hours > FREE_HOURS:
         yield (
-            f"The training takes about {needed}, and a free session of Colab lasts about 4 hours: write {FREE_HOURS} "
-            "into hours, and it stops in time to save and evaluate."
+            f"The run takes about {needed}, download and evaluations included, and a free session of Colab lasts about "
+            f"4 hours: write {FREE_HOURS} into hours, and it stops in time to save and evaluate."
         )
     if not recipe.budget.mirror:
         yield (

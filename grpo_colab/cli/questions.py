@@ -102,10 +102,20 @@ def data(words: tuple[str, ...], trust_code: bool, as_json: bool) -> None:
     help="T4, L4, A100-40, ..., or cpu; once for each device to compare. [default: this machine]",
 )
 @click.option("--vram-gib", type=float, metavar="N", help="Plan for a GPU with this much memory.")
+@click.option(
+    "--vllm",
+    is_flag=True,
+    help="Plan for a GPU on which vLLM is installed. [default: without, as the Colab notebook is installed]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON; with several --gpu as a list.")
 @path_option("--picture", metavar="FILE", help="Write the memory chart to this file, as a PNG.")
 def plan(
-    words: tuple[str, ...], gpus: tuple[str, ...], vram_gib: float | None, as_json: bool, picture: str | None
+    words: tuple[str, ...],
+    gpus: tuple[str, ...],
+    vram_gib: float | None,
+    vllm: bool,
+    as_json: bool,
+    picture: str | None,
 ) -> None:
     import shutil
 
@@ -122,14 +132,14 @@ def plan(
             raise SettingError("is for one device", setting=option, value=value, remedy="name one with --gpu")
     with chatter_to_stderr():
         for gpu in gpus:
-            device_for(gpu, vram_gib)  # refuses a misspelt name before the model's configuration is asked for
+            device_for(gpu, vram_gib, vllm)  # refuses a misspelt name before the model's configuration is asked for
         if must_be_built(recipe):
             # Imported here, without Unsloth, since nothing is trained in this process. If it is missing, the plan says
             # so.
             with contextlib.suppress(ModuleNotFoundError):
                 import transformers  # noqa: F401
 
-        plans = [fit(recipe, gpu, vram_gib) for gpu in gpus or (None,)]
+        plans = [fit(recipe, gpu, vram_gib, vllm) for gpu in gpus or (None,)]
         if picture:
             plans[0].draw(picture)
     colour, width = sys.stdout.isatty(), shutil.get_terminal_size().columns

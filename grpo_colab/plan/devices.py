@@ -15,6 +15,7 @@ GIB = 2**30
 # of the whole.
 CONTEXT_BYTES = int(0.14 * GIB)
 MOST_GIB = 10_000.0
+VLLM_CAPABILITY = (7, 5)  # the lowest that vLLM runs on; a CPU has (0, 0)
 CPU_GIB = 12.0  # what Colab's CPU runtime leaves of its 12.7
 
 
@@ -29,9 +30,19 @@ class DeviceSpec:
     bandwidth: float  # bytes per second
     flops: float  # 16-bit, dense, accumulated in 32 bit (32-bit on a CPU)
     capability: tuple[int, int] = (0, 0)
-    vllm: bool = False
+    vllm: bool = False  # whether vLLM is installed there
     processes: int = 1
     bf16: bool = True  # whether it computes in bfloat16; asked of a CPU alone
+    here: bool = False  # whether it is this machine's, and no machine that was only named
+
+    @property
+    def installation(self) -> str:
+        """Say whether vLLM is installed there, and whose installation that is; an empty text for a CPU."""
+        if self.kind == "cpu":
+            return ""
+        if self.vllm:
+            return "with vLLM"
+        return "without vLLM" if self.here else "without vLLM, as the Colab notebook is installed"
 
 
 def _gpu(name: str, gib: float, bandwidth_gb: float, tflops: float, capability: tuple[int, int]) -> DeviceSpec:
@@ -45,8 +56,6 @@ def _gpu(name: str, gib: float, bandwidth_gb: float, tflops: float, capability: 
         bandwidth_gb * 1e9,
         tflops * 1e12,
         capability,
-        # vLLM is assumed to be installed. Where it is not, train falls back to generate() by itself.
-        vllm=capability >= (7, 5),
     )
 
 
@@ -69,12 +78,14 @@ GPUS = {
 CPU = DeviceSpec("Colab's CPU", "cpu", int(CPU_GIB * GIB), int(CPU_GIB * GIB), 1e10, 1e11, bf16=False)
 
 
-def device_for(gpu: str | None, vram_gib: float | None) -> DeviceSpec:
+def device_for(gpu: str | None, vram_gib: float | None, vllm: bool = False) -> DeviceSpec:
     """Return the device named `gpu`, with `vram_gib` GiB of memory if that is given.
 
     Upper case and spaces in the name make no difference; "cpu" is Colab's CPU. With `vram_gib` alone it is an unnamed
-    GPU of that size; with neither it is this machine's device, for which torch is imported. Raises SettingError for a
-    name that is not in the table, for a memory that no device has, and where torch is needed and not installed.
+    GPU of that size; with neither it is this machine's device, for which torch is imported. A GPU that is named or
+    given by its memory has what the Colab notebook installs, which is no vLLM, unless `vllm` says that it is there. Of
+    this machine it is known. Raises SettingError for a name that is not in the table, for a memory that no device has,
+    for `vllm` of this machine, and where torch is needed and not installed.
     """
     if vram_gib is not None and not 1 <= vram_gib <= MOST_GIB:
         raise SettingError(
@@ -84,9 +95,17 @@ def device_for(gpu: str | None, vram_gib: float | None) -> DeviceSpec:
             remedy="write the GiB of memory that the device has, such as 24",
         )
     if gpu is None:
-        if vram_gib is None:
-            return _this_device()
-        return _with_memory(_nearest_gpu(vram_gib * GIB, None), vram_gib, f"{vram_gib:g} GiB")
+        if vram_gib is not None:
+            unnamed = _with_memory(_nearest_gpu(vram_gib * GIB, None), vram_gib, f"{vram_gib:g} GiB")
+            return with_vllm(unnamed) if vllm else unnamed
+        if vllm:
+            raise SettingError(
+                "is for a GPU that is named: of this machine it is known whether vLLM is installed",
+                setting="--vllm",
+                value=True,
+                remedy="name the GPU, such as --gpu T4, or leave it out",
+            )
+        return _this_device()
     known = {**{name.lower(): device for name, device in GPUS.items()}, "cpu": CPU}
     wanted = gpu.strip().lower().replace(" ", "")
     device = known.get(wanted)
@@ -99,9 +118,16 @@ def device_for(gpu: str | None, vram_gib: float | None) -> DeviceSpec:
             value=gpu,
             remedy=f"{suggestion} Or {remedy}" if suggestion else remedy,
         )
+    if vllm:
+        device = with_vllm(device)
     if vram_gib is None:
         return device
     return _with_memory(device, vram_gib, f"{device.name} with {vram_gib:g} GiB")
+
+
+def with_vllm(device: DeviceSpec) -> DeviceSpec:
+    """Return the device with vLLM installed; one on which vLLM does not run, as it is."""
+    return replace(device, vllm=device.capability >= VLLM_CAPABILITY)
 
 
 def _with_memory(device: DeviceSpec, gib: float, name: str) -> DeviceSpec:
@@ -145,9 +171,11 @@ def _this_device() -> DeviceSpec:
             remedy="run `pip install grpo_colab[train]`, or name a device, such as --gpu T4",
         ) from None
     if device.kind == "cpu":
-        return replace(CPU, name="this CPU", total=total, free=free, processes=device.processes, bf16=device.bf16)
+        cpu = replace(CPU, name="this CPU", total=total, free=free, processes=device.processes, bf16=device.bf16)
+        return replace(cpu, here=True)
     return replace(
         _nearest_gpu(total, device.capability),
+        here=True,
         name=device.name,
         total=total,
         free=free,

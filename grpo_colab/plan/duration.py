@@ -91,18 +91,16 @@ def step_s(shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float |
     return generating + flops / (FLOPS_SHARE * speed)
 
 
-def run_hours(
+def evaluation_s(
     shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float | None, evaluation_batch: int
 ) -> float:
-    """Return the hours of all steps, and of the evaluation before and after them.
+    """Return the seconds of one evaluation, of which a run has one before and one after its steps.
 
     `evaluation_batch` held-out problems are answered together by generate(); vLLM gets all of them at once. `share` is
     as for `token_s`.
     """
     problems, tokens = recipe.evaluation.n, recipe.max_completion_tokens
     if share is not None:
-        evaluation = generation_s(shape, recipe, device, share, problems, tokens)
-    else:
-        batch = min(problems, evaluation_batch)
-        evaluation = math.ceil(problems / evaluation_batch) * generation_s(shape, recipe, device, share, batch, tokens)
-    return (recipe.budget.max_steps * step_s(shape, recipe, device, share) + 2 * evaluation) / 3600
+        return generation_s(shape, recipe, device, share, problems, tokens)
+    batch = min(problems, evaluation_batch)
+    return math.ceil(problems / evaluation_batch) * generation_s(shape, recipe, device, share, batch, tokens)

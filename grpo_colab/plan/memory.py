@@ -15,7 +15,8 @@ from grpo_colab.plan.devices import GIB, DeviceSpec
 from grpo_colab.plan.model_shape import ModelShape, adapted, bits
 from grpo_colab.recipe.recipe import Recipe
 
-# CUDA's context with the kernels of torch, bitsandbytes and Triton, and what the caching allocator loses to fragments.
+# CUDA's context (devices.CONTEXT_BYTES), the kernels of torch, bitsandbytes and Triton that are loaded into it, and
+# cuBLAS's workspaces.
 CUDA_BYTES = int(0.6 * GIB)
 # A process that has imported torch, transformers, TRL and Unsloth: 0.51 GiB measured, and what grows.
 PROCESS_BYTES = int(0.6 * GIB)
@@ -44,14 +45,23 @@ VLLM_SIZES = (
 )
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # vLLM supports these; unsloth_zoo rounds up to the next
 # unsloth_zoo/fused_losses/chunked_logprob.py computes logits in chunks: an eighth of the rows, at least 512, and at
-# most 2 GiB at 8 bytes per logit.
+# most 2 GiB at 8 bytes per logit, for the logits and their gradient in float32. fused_linear.py beside it, which runs
+# where Triton does, takes no more than that and often less.
 LOGIT_BYTES, CHUNK_BYTES, CHUNK_ROWS, CHUNKS = 8, 2 * GIB, 512, 8
-# Activations per token in the layer that is being computed: 11 of the hidden width and 4 of the feed-forward width.
-# Fitted to Unsloth's published context lengths (README: QLoRA r 32 on Llama-3.1-8B, 40,724 tokens in 16 GB, 78,475 in
-# 24, 342,733 in 80): 227 KB per token with the inputs of three layers.
-LIVE_HIDDEN, LIVE_INNER = 11, 4
+# What one layer has per token when its feed-forward part is differentiated, counted in unsloth/models/llama.py and
+# unsloth/kernels/. Nine of the hidden width: the outputs of both norms; queries, keys and values, which attention
+# repeats for each query head where it is not flash attention; attention's output, and its sum with the input; the
+# layer's output, and the gradient of that. Three of the feed-forward width: gate, up, and the gradient of their
+# product, into which all later ones are written.
+LIVE_HIDDEN, LIVE_INNER = 9, 3
+# What the allocator takes for these beyond what is counted, because its free blocks do not fit the next tensor. This
+# number is fitted, to the slope of Unsloth's published context lengths: 4,719 tokens per GiB for Llama-3.1-8B, which is
+# 27.8 hidden widths per token where 22.5 are counted, with the inputs of three layers.
+FRAGMENTS = 1.27
 OFFLOAD_FROM = 2 * 2**20  # bytes of a layer's input from which Unsloth's checkpointing moves it to the host
-OFFLOADED_INPUTS = 3  # inputs of layers that stay on the GPU then: two buffers, and the last layer's own
+# Inputs of layers that stay on the GPU then: unsloth_zoo/gradient_checkpointing.py has two buffers, through which they
+# return, and leaves the last layer's own where it is.
+OFFLOADED_INPUTS = 3
 KV_STEP = 512  # unsloth/models/llama.py grows generate()'s cache by this many tokens (KV_CACHE_INCREMENT)
 # Bytes of optimiser state per parameter, by a part of the optimiser's name; all others have AdamW's two moments.
 OPTIMISER_BYTES = {"8bit": 2, "4bit": 1, "sgd": 0, "adafactor": 0, "lion": 4}
@@ -244,10 +254,10 @@ def checkpointed_bytes(shape: ModelShape, recipe: Recipe, device: DeviceSpec, to
 
     With gradient checkpointing every layer keeps its input, and one layer at a time has the rest, with its largest
     matrix unpacked to full precision. Unsloth's checkpointing moves large inputs to the host. Without checkpointing
-    every layer keeps all of its activations.
+    every layer keeps all of its activations. Only what comes and goes with a layer is in FRAGMENTS: the inputs stay.
     """
     number_bytes, layer_input = unquantised_bytes(recipe, device), tokens * shape.hidden
-    live = tokens * (LIVE_HIDDEN * shape.hidden + LIVE_INNER * shape.inner)
+    live = int(FRAGMENTS * tokens * (LIVE_HIDDEN * shape.hidden + LIVE_INNER * shape.inner))
     checkpointing = recipe.lora.get("use_gradient_checkpointing", "unsloth")
     if not checkpointing:
         return number_bytes * shape.layers * live
@@ -262,7 +272,9 @@ def checkpointed_bytes(shape: ModelShape, recipe: Recipe, device: DeviceSpec, to
 def logit_bytes(shape: ModelShape, device: DeviceSpec, rows: int) -> int:
     """Return the bytes of the logits that exist at one time for `rows` completion tokens.
 
-    On a GPU that is one chunk with its gradient. On a CPU stock TRL computes the logits of all rows.
+    On a GPU that is one chunk with its gradient. It counts beside the activations of a layer, though it is gone before
+    the first layer is differentiated: the allocator keeps its block. Releases of Unsloth before the chunks, such as
+    that of February 2025, took one whole completion in float32. On a CPU stock TRL computes the logits of all rows.
     """
     if device.kind == "cpu":
         return rows * shape.vocab * 4 * 3

@@ -236,10 +236,14 @@ def shipped(name: str) -> Path | None:
     `name` is the model's name on the hub, or that of one of Unsloth's copies of it. Upper case makes no difference.
     Returns None for a name without an owner, and for an owner that is not in OWNERS.
     """
-    owner, _, model = name.lower().rpartition("/")
-    wanted = model.removesuffix("-bnb-4bit").removesuffix("-unsloth").removeprefix("meta-")
     found = {path.stem.lower().rpartition("--")[2]: path for path in CONFIGURATIONS.glob("*.json")}
-    return found.get(wanted) if owner in OWNERS else None
+    return found.get(bare_name(name)) if name.lower().rpartition("/")[0] in OWNERS else None
+
+
+def bare_name(name: str) -> str:
+    """Return what the names of a model's copies on the hub have in common, without the owner and in lower case."""
+    model = name.lower().rpartition("/")[2]
+    return model.removesuffix("-bnb-4bit").removesuffix("-unsloth").removeprefix("meta-")
 
 
 def _from_hub(recipe: Recipe) -> dict[str, Any]:

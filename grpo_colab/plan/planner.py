@@ -1,7 +1,7 @@
 """Fit a recipe to a device: choose the settings that it leaves open, and estimate memory and time.
 
-`model_shape` reads the model, `search` finds the settings, `memory` and `duration` estimate, and
-`result` holds the plan.
+`model_shape` reads the model, `search` finds the settings, `memory`, `duration` and `start` estimate, and `result`
+holds the plan.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from grpo_colab.plan.batch import plan_batch
 from grpo_colab.plan.devices import DeviceSpec, device_for
-from grpo_colab.plan.duration import run_hours, step_s
+from grpo_colab.plan.duration import evaluation_s, step_s
 from grpo_colab.plan.memory import answers_with_room, kv_bytes, unquantised_bytes
 from grpo_colab.plan.model_shape import CONFIGURATIONS, CannotEstimate, ModelShape, shape_of
 from grpo_colab.plan.result import Plan
@@ -23,6 +23,7 @@ from grpo_colab.plan.search import (
     usable_bytes,
     with_setting,
 )
+from grpo_colab.plan.start import start_of
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.text import duration
 
@@ -30,19 +31,22 @@ from grpo_colab.text import duration
 BITS: Final = ("load_in_4bit", "load_in_8bit", "load_in_16bit", "load_in_fp8", "full_finetuning", "quantization_config")
 
 
-def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) -> Plan:
+def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None, vllm: bool = False) -> Plan:
     """Fit `recipe` to this machine, or to the device named `gpu`, with `vram_gib` GiB of memory if that is given.
+
+    A GPU that is not this machine's is planned for without vLLM, as the Colab notebook is installed, or with it where
+    `vllm` says so.
 
     The plan chooses what the recipe leaves open: the bits per weight, the micro-batch, vLLM's share of the memory, and
     the length of completions between budget.min_completion_length and grpo.max_completion_length. A recipe that does
     not fit has a plan as well, which says so. The model's config.json may be downloaded. Few models need transformers
     to be counted: see `model_shape`.
 
-    Raises SettingError for an unknown device, for a memory that no device has, for a step that does not divide, and
-    where a library that is needed is not installed. Raises CannotEstimate for a model whose configuration cannot be
-    had, built, or counted for certain.
+    Raises SettingError for an unknown device, for a memory that no device has, for `vllm` of this machine, for a step
+    that does not divide, and where a library that is needed is not installed. Raises CannotEstimate for a model whose
+    configuration cannot be had, built, or counted for certain.
     """
-    device = device_for(gpu, vram_gib)
+    device = device_for(gpu, vram_gib, vllm)
     plan_batch(recipe, device.processes)  # raises where the step does not divide at all
     recipe, unpacked = with_bits(recipe, device)
     shape = shape_of(recipe)
@@ -57,7 +61,10 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
     generation = candidate.peaks["generation"]
     free_for_cache = memory - sum(generation.values()) + generation.get("kv_cache", 0)
     evaluation_batch = answers_with_room(fitted, shape.kv_width * shape.layers, free_for_cache)
-    hours = run_hours(shape, fitted, device, candidate.share, evaluation_batch)
+    evaluating = evaluation_s(shape, fitted, device, candidate.share, evaluation_batch)
+    start = start_of(shape, fitted, device, candidate.share, evaluating)
+    per_step = step_s(shape, fitted, device, candidate.share)
+    hours = (start.seconds + recipe.budget.max_steps * per_step + evaluating) / 3600
 
     if candidate.ratio <= FITS:
         fits = "yes"
@@ -80,13 +87,16 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None) 
         batch_plan=plan_batch(fitted, device.processes),
         device=device.name,
         kind=device.kind,
+        vllm=device.vllm,
+        installation=device.installation if recipe.model.get("fast_inference") else "",
         memory=memory,
         fits=fits,
         peaks=candidate.peaks,
         parameters=shape.parameters,
         kv_token=kv_bytes(shape, unquantised_bytes(recipe, device)),
         chosen=chosen,
-        step_s=step_s(shape, fitted, device, candidate.share),
+        start=start,
+        step_s=per_step,
         hours=hours,
         advice=advice,
     )

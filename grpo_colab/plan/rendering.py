@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from grpo_colab.plan.devices import GIB
 from grpo_colab.plan.duration import UNCERTAINTY
+from grpo_colab.plan.start import HUB_BYTES_S
 from grpo_colab.text import counted, duration, on_one_line
 from grpo_colab.utils.templates import render
 
@@ -69,6 +70,7 @@ def text(plan: Plan, colour: bool, width: int) -> str:
     lines = [
         paint(headline(plan), f"1;{VERDICT[plan.fits][1]}"),
         str(plan.batch_plan),
+        *installation([plan]),
         "",
         bar(plan, colour, width),
         "",
@@ -82,7 +84,7 @@ def text(plan: Plan, colour: bool, width: int) -> str:
     sections = {
         "KV cache": [kv_cache(plan)],
         "Chosen": chosen(plan),
-        "Time": [time(plan)],
+        "Time": [time(plan), *start(plan)],
         "What to change": plan.advice,
     }
     for title, entries in sections.items():
@@ -90,6 +92,13 @@ def text(plan: Plan, colour: bool, width: int) -> str:
             lines += ["", paint(title, "1")]
             lines += _wrapped(entries, width)
     return "\n".join(lines)
+
+
+def installation(plans: Sequence[Plan]) -> list[str]:
+    """Return a line that says whether the plans are made with vLLM; none where that makes no difference to any."""
+    found = dict.fromkeys(plan.installation for plan in plans if plan.installation)
+    named = "; --vllm plans with it" if any("," in words for words in found) else ""
+    return [f"Planned {words}{named}" for words in found]
 
 
 def _wrapped(entries: Sequence[str], width: int) -> list[str]:
@@ -144,10 +153,25 @@ def kv_cache(plan: Plan) -> str:
 def time(plan: Plan) -> str:
     """Return the estimated time per step and of the whole run as a sentence."""
     steps = counted(plan.recipe.budget.max_steps, "step")
+    started = "the start, " if plan.start.download_s or plan.start.compile_s else ""
     return (
-        f"about {duration(plan.step_s)} per step: {duration(3600 * plan.hours)} for {steps} and the evaluation before "
-        f"and after, to within a factor of {UNCERTAINTY}"
+        f"about {duration(plan.step_s)} per step: {duration(3600 * plan.hours)} for {started}{steps} and the "
+        f"evaluation before and after, to within a factor of {UNCERTAINTY}"
     )
+
+
+def start(plan: Plan) -> list[str]:
+    """Return a line on what comes before the first step; none where it is the evaluation alone."""
+    before, parts = plan.start, []
+    if before.download_s:
+        size, rate = before.download_bytes / 1e9, HUB_BYTES_S / 1e6
+        parts.append(f"{duration(before.download_s)} to download {size:.1f} GB, at {rate:.0f} MB/s")
+    if before.compile_s:
+        parts.append(f"{duration(before.compile_s)} to compile")
+    if not parts:
+        return []
+    parts.append(f"{duration(before.evaluation_s)} for the evaluation before")
+    return [f"{duration(before.seconds)} until the first step: {', '.join(parts)}"]
 
 
 def table(plans: Sequence[Plan], colour: bool, width: int) -> str:
@@ -158,6 +182,7 @@ def table(plans: Sequence[Plan], colour: bool, width: int) -> str:
     name = max(len("device"), *(len(on_one_line(plan.device)) for plan in plans)) + 2
     lines = [
         on_one_line(plans[0].recipe.name),
+        *installation(plans),
         f"{'device':<{name}}{'':<14}{'GiB':>9}{'of':>9}{'per step':>11}{'in all':>9}   completions",
     ]
     for plan in plans:
@@ -215,5 +240,5 @@ def as_html(plan: Plan) -> str:
         picture=base64.b64encode(picture.getvalue()).decode(),
         moments=list(plan.peaks),
         rows=rows,
-        lines=[kv_cache(plan), *chosen(plan), time(plan), *plan.advice],
+        lines=[*installation([plan]), kv_cache(plan), *chosen(plan), time(plan), *start(plan), *plan.advice],
     )

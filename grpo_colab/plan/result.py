@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from grpo_colab.plan import rendering
 from grpo_colab.plan.batch import BatchPlan
 from grpo_colab.plan.memory import sequence_tokens
+from grpo_colab.plan.start import Start
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.utils.files import check_name, unwritable_refused, write_out
 
@@ -22,14 +23,17 @@ class Plan:
     batch_plan: BatchPlan
     device: str  # its name
     kind: str  # "cuda" or "cpu"
+    vllm: bool  # whether vLLM is installed there
+    installation: str  # the same in words, with whose it is; empty where nothing depends on it
     memory: int  # the memory that the run may use
     fits: str  # "yes", "tight" or "no"
     peaks: dict[str, dict[str, int]]  # "generation" and "backward" -> part -> bytes
     parameters: int  # of the model
     kv_token: int  # the KV cache of one token
     chosen: list[tuple[str, Any, str]]  # setting, value, reason
+    start: Start  # what comes before the first step
     step_s: float  # seconds per step
-    hours: float  # of the whole run, evaluation included
+    hours: float  # of the whole run, from the download to the evaluation after it
     advice: list[str]  # changes that would make the recipe fit, and a warning about its time limit
 
     @property
@@ -78,6 +82,7 @@ class Plan:
             "recipe": self.recipe.public(mode="json", exclude_none=True),
             "device": self.device,
             "kind": self.kind,
+            "vllm": self.vllm,
             "memory": self.memory,
             "fits": self.fits,
             "bytes": self.bytes,
@@ -90,6 +95,7 @@ class Plan:
                 "completions": self.batch_plan.completions,
             },
             "chosen": [{"setting": setting, "value": value, "why": why} for setting, value, why in self.chosen],
+            "start": {**asdict(self.start), "seconds": self.start.seconds},
             "step_s": self.step_s,
             "hours": self.hours,
             "advice": self.advice,

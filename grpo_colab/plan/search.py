@@ -11,7 +11,7 @@ from typing import Any
 
 from grpo_colab.plan import memory
 from grpo_colab.plan.batch import divisors
-from grpo_colab.plan.devices import CONTEXT_BYTES, GIB, GPUS, DeviceSpec
+from grpo_colab.plan.devices import CONTEXT_BYTES, GIB, GPUS, DeviceSpec, with_vllm
 from grpo_colab.plan.model_shape import ModelShape, bits
 from grpo_colab.recipe.recipe import Recipe
 
@@ -149,7 +149,10 @@ def explain_choices(recipe: Recipe, chosen: Candidate, device: DeviceSpec) -> li
         found.append(("budget.micro_batch", chosen.micro_batch, why))
     asked = recipe.model.get("gpu_memory_utilization")
     if recipe.model.get("fast_inference") and chosen.share is None:
-        why = "vLLM does not run here" if not device.vllm else "vLLM's share and training do not fit together"
+        if device.vllm:
+            why = "vLLM's share and training do not fit together"
+        else:
+            why = device.installation or "vLLM does not run here"
         found.append(("model.fast_inference", False, f"{why}; generate() of transformers is slower"))
     elif chosen.share is not None and chosen.share != asked:
         if asked is None:
@@ -171,7 +174,7 @@ def suggest_changes(
 ) -> list[str]:
     """Return the changes of which each alone makes the recipe fit, with the memory that it would then need.
 
-    Of each kind (quantisation, length, micro-batch, rank, model, GPU) the mildest that is enough is named; of the
+    Of each kind (quantisation, vLLM, length, micro-batch, rank, model, GPU) the mildest that is enough is named; of the
     smaller models all that fit. `smaller_models` maps names to shapes. The list is empty where no single change is
     enough.
     """
@@ -191,6 +194,9 @@ def suggest_changes(
         model = {**recipe.model, **dict.fromkeys(others, False), "load_in_4bit": True}
         helps(f"model.load_in_4bit = true{without}", recipe.model_copy(update={"model": model}))
 
+    if recipe.model.get("fast_inference") and not device.vllm and with_vllm(device).vllm:
+        helps("vLLM installed (in Colab: %run install.py --vllm)", recipe, device=with_vllm(device))
+
     for length in range(_next_shorter(recipe.grpo["max_completion_length"]), 0, -LENGTH_STEP):
         shorter = with_setting(recipe, "grpo", "max_completion_length", length)
         if helps(f"grpo.max_completion_length = {length}", shorter):
@@ -208,6 +214,7 @@ def suggest_changes(
         helps(f"model.model_name = {name!r}", with_setting(recipe, "model", "model_name", name), shape=smaller)
 
     for gpu in sorted(GPUS.values(), key=lambda gpu: gpu.total):
-        if gpu.total > device.total and helps(f"another GPU, such as {gpu.name}", recipe, device=gpu):
+        other = with_vllm(gpu) if device.vllm else gpu
+        if gpu.total > device.total and helps(f"another GPU, such as {gpu.name}", recipe, device=other):
             break
     return found

@@ -56,6 +56,11 @@ def test_what_is_lost_is_said_before_the_training() -> None:
     limited = Recipe.load("gsm8k-llama31-8b", budget={"max_hours": 3.0, "mirror": "hf://me/runs"})
     (stops,) = what_a_session_keeps(limited, plan(limited, "T4"))
     assert stops.endswith("It stops after 3 hours, saves and evaluates; Run all goes on with it.")
+    planned = plan(whole, "T4")
+    steps = int((3600 * FREE_HOURS - 2 * planned.start.evaluation_s) / planned.step_s)
+    barely = Recipe.load("gsm8k-llama31-8b", budget={"mirror": "hf://me/runs", "max_steps": steps})
+    (too_long,) = what_a_session_keeps(barely, plan(barely, "T4"))  # for the download and compiling
+    assert "download and evaluations included" in too_long
     short = Recipe.load("gsm8k-qwen25-0.5b", budget={"mirror": "hf://me/runs", "max_steps": 5})
     assert list(what_a_session_keeps(short, plan(short, "A100-40"))) == []
     assert list(what_a_session_keeps(whole, plan(Recipe.load(), "cpu"))) == []

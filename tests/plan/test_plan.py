@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -71,7 +72,7 @@ def test_vllm_gives_way_before_the_completions_do() -> None:
     recipe = Recipe.load(LLAMA, budget={"min_completion_length": 128})
     seen = []
     for gib in (16.0, 13.0, 12.0, 11.0, 10.0, 9.0, 8.5, 8.0, 7.5):
-        fitted = plan(recipe, "T4", gib)
+        fitted = plan(recipe, "T4", gib, vllm=True)
         length = fitted.recipe.grpo["max_completion_length"]
         assert 128 <= length <= 768
         seen.append((fitted.recipe.model["fast_inference"], length == 768))
@@ -99,16 +100,18 @@ def test_a_share_that_is_left_out_is_chosen() -> None:
     """Enough for the step's completions at once, and no more than leaves room for training."""
     model = {"gpu_memory_utilization": None}
     for gpu in GPUS:
-        fitted = plan(Recipe.load(LLAMA, model=model), gpu)
+        fitted = plan(Recipe.load(LLAMA, model=model), gpu, vllm=True)
         assert fitted.fits == "yes"
         assert fitted.sequences >= 8
         assert any(setting == "model.gpu_memory_utilization" for setting, _, _ in fitted.chosen)
-    assert plan(Recipe.load(LLAMA, model=model), "H100").recipe.model["gpu_memory_utilization"] < 0.3
+    assert plan(Recipe.load(LLAMA, model=model), "H100", vllm=True).recipe.model["gpu_memory_utilization"] < 0.3
 
 
 def test_a_share_that_cannot_work_is_changed() -> None:
     """Too large for training to have room beside it, and too small for the weights and one sequence."""
-    large, small = (plan(Recipe.load(LLAMA, model={"gpu_memory_utilization": share}), "T4") for share in (0.95, 0.3))
+    large, small = (
+        plan(Recipe.load(LLAMA, model={"gpu_memory_utilization": share}), "T4", vllm=True) for share in (0.95, 0.3)
+    )
     assert (large.fits, small.fits) == ("yes", "yes")
     assert 0.4 < large.recipe.model["gpu_memory_utilization"] < 0.95
     assert 0.3 < small.recipe.model["gpu_memory_utilization"] < 0.95
@@ -119,7 +122,8 @@ def test_a_share_that_cannot_work_is_changed() -> None:
 
 
 def test_what_was_asked_for_is_kept_where_it_fits() -> None:
-    fitted = plan(Recipe.load(LLAMA, budget={"micro_batch": 2}, model={"gpu_memory_utilization": 0.6}), "A100-40")
+    asked = Recipe.load(LLAMA, budget={"micro_batch": 2}, model={"gpu_memory_utilization": 0.6})
+    fitted = plan(asked, "A100-40", vllm=True)
     assert fitted.batch_plan.micro_batch == 2
     assert fitted.recipe.model["gpu_memory_utilization"] == 0.6
     assert fitted.chosen == []
@@ -150,6 +154,9 @@ def test_advice_makes_it_fit(overrides: dict[str, dict[str, object]], gib: float
     assert refused.advice
     for advice in refused.advice:
         said, device = float(re.search(r": ([\d.]+) GiB$", advice)[1]), ("T4", gib)
+        if advice.startswith("vLLM installed"):
+            assert plan(Recipe.load(LLAMA, **overrides), *device, vllm=True).fits == "yes"
+            continue
         changed = {table: dict(values) for table, values in overrides.items()}
         if advice.startswith("another GPU, such as "):
             device = (advice.split()[4].rstrip(":"), None)
@@ -175,7 +182,7 @@ def test_advice_makes_it_fit(overrides: dict[str, dict[str, object]], gib: float
     ids=["T4", "A100"],
 )
 def test_time_of_the_known_runs(overrides: dict[str, dict[str, object]], gpu: str, seconds: float) -> None:
-    fitted = plan(Recipe.load(LLAMA, **overrides), gpu)
+    fitted = plan(Recipe.load(LLAMA, **overrides), gpu, vllm=True)
     assert seconds / 2 < fitted.step_s < 2 * seconds
     assert fitted.hours > 250 * fitted.step_s / 3600
 
@@ -458,7 +465,8 @@ def test_several_devices_are_compared(cli: Callable[..., Any]) -> None:
     asked = cli(*words)
     rows = asked.stdout.splitlines()
     assert rows[0] == "rockets-qwen25-7b"
-    for row, one in zip(rows[2:], plans, strict=False):
+    assert rows[1].startswith("Planned without vLLM, as the Colab notebook is installed")
+    for row, one in zip(rows[3:], plans, strict=False):
         verdict = {"yes": "fits", "tight": "is tight", "no": "does not fit"}[one.fits]
         assert row.startswith(one.device)
         assert f"{verdict} " in row
@@ -470,6 +478,41 @@ def test_several_devices_are_compared(cli: Callable[..., Any]) -> None:
     assert asked.returncode == 0  # one fits
     assert cli("plan", "rockets-qwen25-7b", "--gpu", "cpu", "--gpu", "cpu").returncode == 1
     assert isinstance(json.loads(cli("plan", "--gpu", "T4", "--json").stdout), dict)  # one is no list
+
+
+def test_a_named_gpu_has_what_the_notebook_installs(cli: Callable[..., Any]) -> None:
+    """Which is no vLLM, by the installer's own table; who has it asks for it. The output says which it is."""
+    installer = runpy.run_path(str(Path(__file__).parents[2] / "colab" / "install.py"))
+    assert "vllm" not in installer["MATRIX"]["gpu"].exact
+    for gpu in GPUS:
+        without, having = plan(Recipe.load(LLAMA), gpu), plan(Recipe.load(LLAMA), gpu, vllm=True)
+        assert (without.vllm, without.recipe.model["fast_inference"]) == (False, False)
+        assert (having.vllm, having.recipe.model["fast_inference"]) == (True, True)
+    words = ("plan", LLAMA, "--gpu", "T4")
+    for flags, said, step_s in (
+        ((), "without vLLM, as the Colab notebook is installed; --vllm plans with it", plan(Recipe.load(LLAMA), "T4")),
+        (("--vllm",), "with vLLM", plan(Recipe.load(LLAMA), "T4", vllm=True)),
+    ):
+        assert f"Planned {said}\n" in cli(*words, *flags).stdout
+        found = json.loads(cli(*words, *flags, "--json").stdout)
+        assert (found["vllm"], found["step_s"]) == (bool(flags), pytest.approx(step_s.step_s))
+    assert plan(Recipe.load(LLAMA), vram_gib=24, vllm=True).vllm
+    assert "vLLM" not in plan(Recipe.load("gsm8k-qwen25-1.5b"), "T4").text()  # which asks for none
+    assert "Planned" not in plan(Recipe.load(LLAMA), "cpu", vllm=True).text()
+
+
+def test_what_only_vllm_can_generate_is_said() -> None:
+    """1,024 completions of 3,072 tokens: vLLM takes as many at once as it has room for, generate() all."""
+    recipe = Recipe.load("one-example-qwen25-math-1.5b")
+    without, having = plan(recipe, "A100-40"), plan(recipe, "A100-40", vllm=True)
+    assert (without.fits, having.fits) == ("no", "yes")
+    assert f"vLLM installed (in Colab: %run install.py --vllm): {having.bytes / GIB:.1f} GiB" in without.advice
+    assert not any("vLLM" in advice for advice in plan(recipe, "cpu").advice)
+
+
+def test_vllm_of_this_machine_is_known() -> None:
+    with refused("--vllm", True, problem="of this machine it is known", remedy="name the GPU, such as --gpu T4"):
+        plan(Recipe.load(), vllm=True)
 
 
 def test_a_step_that_does_not_divide() -> None:
