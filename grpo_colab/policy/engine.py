@@ -1,6 +1,6 @@
-"""What generates beside transformers: the vLLM engine of a model, made by Unsloth.
+"""What generates beside transformers: vLLM's engine, and on a GPU Unsloth's decoding from CUDA graphs.
 
-While a step learns it may sleep, and its memory is then the
+vLLM's engine is that of the model, made by Unsloth. While a step learns it may sleep, and its memory is then the
 trainer's. An engine that sleeps answers nobody: whoever asks it waits forever.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,3 +91,30 @@ def release_engine(model: Any) -> None:
         warn(f"vLLM's memory was not given back ({one_line(error)}): restart this process before the next model")
     del engine  # the last reference to it
     free_memory()
+
+
+@contextlib.contextmanager
+def replayed_decoding(model: Any) -> Iterator[None]:
+    """Generate inside as Unsloth's trainers do: on a GPU the decode steps are replayed from CUDA graphs.
+
+    Unsloth does so for a trainer's completions alone, and for Llama and Qwen3 models; a replayed step computes bit for
+    bit what the usual one does. UNSLOTH_DECODE_CUDA_GRAPHS=0 turns it off, as in training. Elsewhere, and with a
+    version of Unsloth that has none, nothing changes. The graphs and the key-value cache are freed at the end.
+    """
+    with getattr(_decode_graphs(), "rl_generation", contextlib.nullcontext)():
+        try:
+            yield
+        finally:
+            free_decoding(model)
+
+
+def free_decoding(model: Any) -> None:
+    """Free the graphs and the key-value cache that Unsloth keeps in a model after it has generated."""
+    release = getattr(_decode_graphs(), "release_for_training", None)
+    if release is not None:
+        release(model)
+
+
+def _decode_graphs() -> Any:
+    """Return Unsloth's module of CUDA graphs; None where it has none, or its loader of a GPU is not in use."""
+    return sys.modules.get("unsloth.models._decode_graphs")

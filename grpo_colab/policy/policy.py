@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.policy.asking import Asking
-from grpo_colab.policy.engine import awake, release_engine
+from grpo_colab.policy.engine import awake, free_decoding, release_engine, replayed_decoding
 from grpo_colab.utils import files
 from grpo_colab.utils.memory import free_memory, out_of_memory
 
@@ -94,27 +94,29 @@ class Policy:
         if texts and getattr(self.model, "vllm_engine", None) is not None:
             return self._complete_with_vllm(texts, max_new_tokens, **sampling)
         completions: list[list[int]] = []
-        while len(completions) < len(texts):
-            batch = texts[len(completions) :][:batch_size]
-            ticker = None
-            if on_progress is not None:
-                ticker = _TokenTicker(on_progress, len(completions), len(batch), len(texts), max_new_tokens)
-            try:
-                completions += self._complete_batch(batch, max_new_tokens, ticker, **sampling)
-                continue
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                if len(batch) == 1:
-                    raise SettingError(
-                        f"out of memory with a single answer ({one_line(error)})",
-                        setting="evaluation.max_completion_tokens",
-                        value=max_new_tokens,
-                        remedy="write fewer, or a smaller model.gpu_memory_utilization",
-                    ) from error
-            # Only outside of the handler: the exception's frames hold the batch's memory.
-            free_memory()
-            batch_size = len(batch) // 2
+        with replayed_decoding(self.model):
+            while len(completions) < len(texts):
+                batch = texts[len(completions) :][:batch_size]
+                ticker = None
+                if on_progress is not None:
+                    ticker = _TokenTicker(on_progress, len(completions), len(batch), len(texts), max_new_tokens)
+                try:
+                    completions += self._complete_batch(batch, max_new_tokens, ticker, **sampling)
+                    continue
+                except RuntimeError as error:
+                    if not out_of_memory(error):
+                        raise
+                    if len(batch) == 1:
+                        raise SettingError(
+                            f"out of memory with a single answer ({one_line(error)})",
+                            setting="evaluation.max_completion_tokens",
+                            value=max_new_tokens,
+                            remedy="write fewer, or a smaller model.gpu_memory_utilization",
+                        ) from error
+                # Only outside of the handler: the exception's frames hold the batch's memory.
+                free_decoding(self.model)
+                free_memory()
+                batch_size = len(batch) // 2
         return completions
 
     def prompt_text(self, prompt: Sequence[Message]) -> str:
