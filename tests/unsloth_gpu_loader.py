@@ -146,12 +146,18 @@ def decoded() -> dict[str, object]:
 
     policy = loading.load_policy(Recipe.load(model=PLAIN, lora=PLAIN), current_device())
     prompts = [[{"role": "user", "content": text}] for text in ("Tom has 3 apples.", "Ann has 4 pens and buys 5 more.")]
-    kept: list[bool] = []
+    kept: list[tuple[bool, bool]] = []
     once = policy._complete_batch
+    fails = False
 
     def complete(*arguments: Any, **sampling: Any) -> list[list[int]]:
+        nonlocal fails
+        before = left("_unsloth_graph_buffers")
         tokens = once(*arguments, **sampling)
-        kept.append(left("_unsloth_graph_buffers"))
+        kept.append((before, left("_unsloth_graph_buffers")))
+        if fails:
+            fails = False
+            raise RuntimeError("CUDA out of memory")
         return tokens
 
     def left(name: str) -> bool:
@@ -161,6 +167,8 @@ def decoded() -> dict[str, object]:
     policy.set_training(training=True)
     answers = policy.generate(prompts, 24)
     is_left = left("paged_attention") or left("_unsloth_graph_buffers")
+    fails = True
+    one_by_one = policy.generate(prompts, 24)
     os.environ["UNSLOTH_DECODE_CUDA_GRAPHS"] = "0"
     plain = policy.generate(prompts, 24)
     del os.environ["UNSLOTH_DECODE_CUDA_GRAPHS"]
@@ -172,6 +180,7 @@ def decoded() -> dict[str, object]:
         "is_left": is_left,
         "training": policy.model.training,
         "answers": answers,
+        "one_by_one": one_by_one,
         "plain": plain,
         "by_trainer": policy.tokenizer.batch_decode(by_trainer, skip_special_tokens=True),
     }
