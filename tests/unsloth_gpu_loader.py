@@ -27,6 +27,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 
 GIB = 2**30
+# Unsloth's own moves what it keeps to pinned memory, by CUDA's streams.
+PLAIN = {"use_gradient_checkpointing": True}
 
 
 def for_the_cpu(decorate: Any) -> Any:
@@ -40,7 +42,7 @@ import unsloth
 
 del os.environ["UNSLOTH_ALLOW_CPU"]
 
-from unsloth.models import llama, rl
+from unsloth.models import _decode_graphs, llama, rl
 from unsloth.models.llama import FastLlamaModel
 from unsloth.models.loader import FastLanguageModel
 
@@ -106,6 +108,7 @@ def answer_for_cuda() -> None:
     torch.cuda.empty_cache = lambda: None
     torch.cuda.synchronize = lambda *_: None
     torch.cuda.current_device = lambda: 0
+    _decode_graphs._DEFAULT_OK = True  # an NVIDIA card; a step on a CPU's tensors is not captured all the same
     llama.get_device_stats = lambda: ("a stub. ", "no CUDA.", 15)
     llama.is_bfloat16_supported = lambda: True
     everywhere("DEVICE_TYPE_TORCH", "cpu")
@@ -130,6 +133,59 @@ answer_for_cuda()
 unsloth.FastLanguageModel = FastLanguageModel
 
 
+def decoded() -> dict[str, object]:
+    """Return how a policy decodes: the answers with CUDA graphs and without, as a trainer's, and what is left of them.
+
+    Where a decode step may be replayed, Unsloth keeps buffers of its own for it, also on a CPU.
+    """
+    from trl.trainer import grpo_trainer
+
+    from grpo_colab import Recipe
+    from grpo_colab.policy import loading
+    from grpo_colab.utils.device import current_device
+
+    policy = loading.load_policy(Recipe.load(model=PLAIN, lora=PLAIN), current_device())
+    prompts = [[{"role": "user", "content": text}] for text in ("Tom has 3 apples.", "Ann has 4 pens and buys 5 more.")]
+    kept: list[tuple[bool, bool]] = []
+    once = policy._complete_batch
+    fails = False
+
+    def complete(*arguments: Any, **sampling: Any) -> list[list[int]]:
+        nonlocal fails
+        before = left("_unsloth_graph_buffers")
+        tokens = once(*arguments, **sampling)
+        kept.append((before, left("_unsloth_graph_buffers")))
+        if fails:
+            fails = False
+            raise RuntimeError("CUDA out of memory")
+        return tokens
+
+    def left(name: str) -> bool:
+        return any(name in vars(module) for module in policy.model.modules())
+
+    policy._complete_batch = complete
+    policy.set_training(training=True)
+    answers = policy.generate(prompts, 24)
+    is_left = left("paged_attention") or left("_unsloth_graph_buffers")
+    fails = True
+    one_by_one = policy.generate(prompts, 24)
+    os.environ["UNSLOTH_DECODE_CUDA_GRAPHS"] = "0"
+    plain = policy.generate(prompts, 24)
+    del os.environ["UNSLOTH_DECODE_CUDA_GRAPHS"]
+    accelerator = SimpleNamespace(unwrap_model=lambda model, **_: model, state=SimpleNamespace(deepspeed_plugin=None))
+    with grpo_trainer.unwrap_model_for_generation(policy.model, accelerator):
+        by_trainer = once([policy.prompt_text(prompt) for prompt in prompts], 24)
+    return {
+        "kept": kept,
+        "is_left": is_left,
+        "training": policy.model.training,
+        "answers": answers,
+        "one_by_one": one_by_one,
+        "plain": plain,
+        "by_trainer": policy.tokenizer.batch_decode(by_trainer, skip_special_tokens=True),
+    }
+
+
 def main(out: Path) -> dict[str, object]:
     """Train, resume a copy that was cut after one of three steps, and return what the tests look at."""
     import trl
@@ -141,12 +197,9 @@ def main(out: Path) -> dict[str, object]:
     from grpo_colab.training.trainer import grpo_arguments
     from grpo_colab.utils.device import current_device
 
-    plain = {
-        "use_gradient_checkpointing": True
-    }  # Unsloth's own moves what it keeps to pinned memory, by CUDA's streams
     recipe = Recipe.load(
-        model=plain,
-        lora=plain,
+        model=PLAIN,
+        lora=PLAIN,
         task={"limit": 32},
         budget={"max_steps": 3, "prompts_per_step": 1, "rehearsal": False},
         grpo={"max_completion_length": 16, "save_steps": 1, "save_total_limit": 9, "num_generations": 4},
@@ -178,6 +231,7 @@ def main(out: Path) -> dict[str, object]:
         "same_adapter": all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]),
         "moved": sum(bool(weights[0][name].any()) for name in weights[0] if "lora_B" in name),
         "warnings": run.warnings(99),
+        "decoded": decoded(),
     }
 
 

@@ -11,6 +11,7 @@ other respects. Every split has answers, intervals and a test of its own. The re
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -94,17 +95,18 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     name = recipe.model["model_name"]
     with stage(f"Loading {name} on {device.name}", remember=f"load {name}", ticking=True), library_lines_once():
         policy = load_policy(recipe, device, run.adapter)
-    at_once = answers_at_once(recipe, policy.model.config, device.free_bytes)
+    with contextlib.closing(policy):
+        at_once = answers_at_once(recipe, policy.model.config, device.free_bytes)
+        before, after = {}, {}
+        for split, answered_before in asked.items():
+            if not answered_before:
+                continue
+            problems = fitting_problems(policy, recipe, task, answered_before)
+            rows = run.answers(answers_file(BEFORE, split))
+            before[split] = [row for row in find_answers(rows, problems) if row is not None]
+            with stage(f"Answering {len(problems)} {held_out_problems(split)}", ticking=True) as shown:
+                after[split] = answer(policy, recipe, task, problems, at_once, shown.update)
     step = (run.evaluation or {}).get("step", run.last_step)
-    before, after = {}, {}
-    for split, answered_before in asked.items():
-        if not answered_before:
-            continue
-        problems = fitting_problems(policy, recipe, task, answered_before)
-        rows = run.answers(answers_file(BEFORE, split))
-        before[split] = [row for row in find_answers(rows, problems) if row is not None]
-        with stage(f"Answering {len(problems)} {held_out_problems(split)}", ticking=True) as shown:
-            after[split] = answer(policy, recipe, task, problems, at_once, shown.update)
     return comparisons(recipe, task, before, after, step)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from grpo_colab.evaluation.evaluate import answer
@@ -51,6 +52,6 @@ def sample_answers(recipe: Recipe, n: int) -> list[AnswerRow]:
 
     check_trust(recipe)
     recipe = recipe.completed_by_task()
-    policy = load_policy(recipe, current_device())
-    task = recipe.load_task()
-    return answer(policy, recipe, task, problems_of(task, "train", n), at_once=64)
+    with contextlib.closing(load_policy(recipe, current_device())) as policy:
+        task = recipe.load_task()
+        return answer(policy, recipe, task, problems_of(task, "train", n), at_once=64)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_line, one_of
+from grpo_colab.policy.engine import check_standby
 
 if TYPE_CHECKING:
     from grpo_colab.recipe.recipe import Recipe
@@ -107,7 +108,7 @@ def check_asking(recipe: Recipe, device: Device) -> None:
     """Raise SettingError for a setting of [grpo] that cannot decide how the policy is asked, before it is loaded.
 
     transformers is asked: the configuration of the generation is made as TRL makes it. With vLLM on this device the
-    arguments are those of its SamplingParams, which vLLM itself refuses.
+    arguments are those of its SamplingParams, which vLLM itself refuses, and its engine must be able to wake.
     """
     for key, remedy in TRAINING_ALONE.items():
         if recipe.grpo.get(key) is not None:
@@ -121,7 +122,9 @@ def check_asking(recipe: Recipe, device: Device) -> None:
         if key in decided:
             setting = f"grpo.generation_kwargs.{key}"
             raise SettingError("is decided elsewhere", setting=setting, value=value, remedy=decided[key])
-    if not with_vllm:
+    if with_vllm:
+        check_standby(recipe)
+    else:
         _check_generation(recipe, given)
 
 

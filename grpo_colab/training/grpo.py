@@ -27,6 +27,7 @@ from grpo_colab.utils.library_output import library_lines_once
 from grpo_colab.utils.memory import out_of_memory
 
 if TYPE_CHECKING:
+    import contextlib
     from pathlib import Path
 
     from grpo_colab.recipe.recipe import Recipe
@@ -60,14 +61,21 @@ class GRPOLearner:
         return check(recipe)
 
     def prepare(
-        self, recipe: Recipe, problems: Problems, run: Run | None, loaded: Policy | None, phases: Phases
+        self,
+        recipe: Recipe,
+        problems: Problems,
+        run: Run | None,
+        loaded: Policy | None,
+        phases: Phases,
+        held: contextlib.ExitStack,
     ) -> GRPOSetup:
         """Fit the step to the device, load the policy, and return the setup: `preparation.prepare`.
 
         `problems` are those that `check` returned. `run` is the run to resume, None for a new one. `loaded` is a policy
-        to use instead of loading one. Raises SettingError for what cannot work.
+        to use instead of loading one. A policy that is loaded here is closed when `held` is. Raises SettingError for
+        what cannot work.
         """
-        return prepare(recipe, problems, run, loaded, phases, self.dry_run)
+        return prepare(recipe, problems, run, loaded, phases, held, self.dry_run)
 
     def learn(self, setup: GRPOSetup, run: Run, manager: CheckpointManager) -> Outcome:
         """Train from the state of the run folder, with the recipe's trackers, until the end or a signal.

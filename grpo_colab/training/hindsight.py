@@ -67,14 +67,20 @@ class HindsightLearner:
         return Problems(task, [], held_out)
 
     def prepare(
-        self, recipe: Recipe, problems: Problems, run: Run | None, loaded: Policy | None, phases: Phases
+        self,
+        recipe: Recipe,
+        problems: Problems,
+        run: Run | None,
+        loaded: Policy | None,
+        phases: Phases,
+        held: contextlib.ExitStack,
     ) -> Setup:
         """Load the policy with the pre-trained adapter, and return the setup with the held-out problem of `problems`.
 
         `run` is the run to resume, None for a new one. `loaded` is a policy to use instead of loading one. Without it,
-        a pre-trained adapter that is missing is trained first. A run with a whole checkpoint needs no pre-trained
-        adapter: `learn` continues from the checkpoint's. Imports Unsloth. Raises SettingError for what cannot work, and
-        PretrainingStopped when a signal ended the pre-training.
+        a pre-trained adapter that is missing is trained first, and the policy is closed when `held` is. A run with a
+        whole checkpoint needs no pre-trained adapter: `learn` continues from the checkpoint's. Imports Unsloth. Raises
+        SettingError for what cannot work, and PretrainingStopped when a signal ended the pre-training.
         """
         task, held_out = problems.task, problems.held_out
         device = import_stack(recipe, task, phases)
@@ -92,7 +98,7 @@ class HindsightLearner:
         if recipe.pretraining and not (loaded or has_checkpoint):
             phases.begin("pre-training")
             adapter = pretrained(recipe, device, run)
-        policy = policy_of(recipe, recipe, device, loaded, adapter, phases)
+        policy = policy_of(recipe, recipe, device, loaded, adapter, phases, held)
         return Setup(
             recipe=recipe,
             device=device,

@@ -6,10 +6,12 @@ are loaded.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError
@@ -31,9 +33,9 @@ from grpo_colab.training.distributed import broadcast_from_main, join_processes
 from grpo_colab.training.pretraining import pretrained
 from grpo_colab.training.setup import GRPOSetup, Problems
 from grpo_colab.utils.console import info, warn
-from grpo_colab.utils.device import Device, current_device, process_count
+from grpo_colab.utils.device import Device, current_device, in_notebook, process_count
 from grpo_colab.utils.library_output import library_lines_once
-from grpo_colab.utils.memory import free_memory
+from grpo_colab.utils.memory import forget_frames, free_memory
 from grpo_colab.utils.stack import import_unsloth
 
 if TYPE_CHECKING:
@@ -93,16 +95,18 @@ def prepare(
     run: Run | None,
     loaded: Policy | None,
     phases: Phases,
+    held: contextlib.ExitStack,
     dry_run: bool = False,
 ) -> GRPOSetup:
     """Check the recipe and return the setup of its run, with the policy loaded and the step tried at full length.
 
     `found` is what `check` returned. `run` is the run to resume, None for a new one. `loaded` is a policy to use
     instead of loading one. Imports Unsloth and the rewards, and prints what is chosen. Unless there is a `loaded`, a
-    pre-trained adapter that [pretraining] asks for and that is missing is trained first, but not for a `dry_run`. The
-    step is not tried with budget.rehearsal = false, when no step is left, and where a CPU has memory to spare, unless
-    it is a `dry_run`. Raises SettingError for what cannot work, PretrainingStopped when a signal ended the
-    pre-training, and RewardError for a reward that breaks on a golden completion.
+    pre-trained adapter that [pretraining] asks for and that is missing is trained first, but not for a `dry_run`, and
+    the policy is closed when `held` is. The step is not tried with budget.rehearsal = false, when no step is left, and
+    where a CPU has memory to spare, unless it is a `dry_run`. Raises SettingError for what cannot work,
+    PretrainingStopped when a signal ended the pre-training, and RewardError for a reward that breaks on a golden
+    completion.
     """
     task, problems = found.task, found.training
     device = import_stack(recipe, task, phases)
@@ -119,7 +123,7 @@ def prepare(
         phases.begin("pre-training")
         adapter = pretrained(recipe, device, run, problems)
         info("What is measured before the training has been pre-trained already.")
-    policy = policy_of(recipe, loading, device, loaded, adapter, phases)
+    policy = policy_of(recipe, loading, device, loaded, adapter, phases, held)
     rows, longest = prompt_rows(policy, task, recipe, problems)
     held_out, further = evaluate.fitting_problems(policy, recipe, task, found.held_out), {}
     for split, more in found.further.items():
@@ -199,17 +203,36 @@ def show_import(phases: Phases) -> None:
 
 
 def policy_of(
-    recipe: Recipe, loading: Recipe, device: Device, loaded: Policy | None, adapter: Path | None, phases: Phases
+    recipe: Recipe,
+    loading: Recipe,
+    device: Device,
+    loaded: Policy | None,
+    adapter: Path | None,
+    phases: Phases,
+    held: contextlib.ExitStack,
 ) -> Policy:
     """Return `loaded` with the recipe's way of asking, or else the policy of the recipe `loading`, loaded now.
 
-    It is loaded with a new adapter, or with the one in the folder `adapter`. Raises SettingError as `load_policy` does.
+    It is loaded with a new adapter, or with the one in the folder `adapter`, and closed when `held` is. Raises
+    SettingError as `load_policy` does.
     """
     if loaded:
         return dataclasses.replace(loaded, asking=Asking.of(recipe))
     name = recipe.model["model_name"]
     with phases.library_stage("loading", f"Loading {name} on {device.name}", remember=f"load {name}"):
-        return load_policy(loading, device, adapter)
+        policy = load_policy(loading, device, adapter)
+    held.push(partial(let_go, policy))
+    return policy
+
+
+def let_go(policy: Policy, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    """Close a policy at the end of its run, as the exit of a `with` block that may have failed.
+
+    In a notebook the next run would otherwise start a second engine of vLLM beside the first.
+    """
+    if error is not None and in_notebook():
+        forget_frames(error)  # they hold a step's memory, which an engine that sleeps needs in order to wake
+    policy.close()
 
 
 def has_room_to_spare(planned: Plan) -> bool:

@@ -60,12 +60,19 @@ class Learner(Protocol[SetupT]):
         ...
 
     def prepare(
-        self, recipe: Recipe, problems: Problems, run: Run | None, loaded: Policy | None, phases: Phases
+        self,
+        recipe: Recipe,
+        problems: Problems,
+        run: Run | None,
+        loaded: Policy | None,
+        phases: Phases,
+        held: contextlib.ExitStack,
     ) -> SetupT:
         """Import the libraries, check what only they can tell, and load the policy.
 
         `problems` are what `check` returned. `run` is the one to resume, None for a new one. `loaded` is a policy to
-        use instead of loading one. `phases` shows what is done. Raises SettingError for what cannot work.
+        use instead of loading one. `phases` shows what is done. A policy that is loaded here is closed when `held` is.
+        Raises SettingError for what cannot work.
         """
         ...
 
@@ -200,7 +207,7 @@ def run_with(
         held.enter_context(phases.errors_told())
         phases.begin("importing")
         try:
-            setup = learner.prepare(recipe, problems, resumed, loaded, phases)
+            setup = learner.prepare(recipe, problems, resumed, loaded, phases, held)
         except Stopped:
             if run is None:  # of another process than the first
                 raise
@@ -274,7 +281,7 @@ def try_out(
         if resumed is None and is_first_process():
             check_disk(recipe, path)
         began = time.monotonic()
-        learner.prepare(recipe, problems, resumed, loaded, Phases())
+        learner.prepare(recipe, problems, resumed, loaded, Phases(), held)
         took = clock(time.monotonic() - began)
         info(
             f"Dry run: the run could begin after {took} min. Nothing was learned, and no run folder was written. Leave "

@@ -61,6 +61,16 @@ def test_unsloths_gpu_loader_trains_saves_proves_and_resumes(by_the_gpu_loader: 
     assert [row for row in found["warnings"] if row["kind"] == "adapter"] == []
 
 
+def test_an_evaluation_decodes_as_the_training_does(by_the_gpu_loader: dict[str, Any]) -> None:
+    """Unsloth replays a trainer's decode steps from CUDA graphs, and leaves a plain generate() without them."""
+    found = by_the_gpu_loader["decoded"]
+    # before and after a batch: two prompts; two, out of memory, then one by one; UNSLOTH_DECODE_CUDA_GRAPHS=0
+    assert found["kept"] == [[False, True], [False, True], [False, True], [True, True], [False, False]]
+    assert found["training"] and not found["is_left"]
+    assert found["answers"] == found["one_by_one"] == found["plain"] == found["by_trainer"]
+    assert all(found["answers"])
+
+
 # What the two configurations still differ in: memory, logs, what no run of ours asks of TRL, models with experts.
 HARMLESS = {
     "eval_accumulation_steps",
