@@ -177,7 +177,7 @@ def _listed_on_hub(
         download_small(repository, run.name, manifest_names(there), there, folder)
         found: dict[str, tuple[Fingerprint, ...]] = {}
         for checkpoint in checkpoints.saved(copy / "checkpoints"):
-            if is_checkpoint_of(run, checkpoint):
+            if is_checkpoint_of(run, checkpoint.name, checkpoint):
                 for name, expected in checkpoint_fingerprints(checkpoint).items():
                     found[name] = (expected,)
     adapter = [path.relative_to(run).as_posix() for path in files_below(run / "adapter")]
