@@ -553,3 +553,23 @@ def test_a_person_in_a_slot_is_passed_over(run: Path, tmp_path: Path) -> None:
             f"checkpoint-{step}": None,
         }
     assert (copy / "checkpoints" / "slot-3" / "optimizer.pt").read_bytes() == b"a person's"
+
+
+def test_between_two_copies_lie_the_minutes(run: Path, tmp_path: Path) -> None:
+    """The first is made at once, and the last does not wait."""
+    keeper = mirror.Mirror(run, str(tmp_path / "drive"), minutes=30)
+
+    def copied_step(minutes_later: float) -> int:
+        keeper._started_at -= 60 * minutes_later
+        keeper.request()
+        until(lambda: keeper.pinned is None, keeper)
+        return state(run)["step"]
+
+    assert copied_step(0) == 20
+    train_to(run, 30, 0.5)
+    assert copied_step(25) == 20
+    assert copied_step(6) == 30
+    train_to(run, 40, 0.5)
+    assert copied_step(25) == 30
+    assert keeper.finish(60) is None
+    assert state(run)["step"] == 40
