@@ -573,3 +573,37 @@ def test_between_two_copies_lie_the_minutes(run: Path, tmp_path: Path) -> None:
     assert copied_step(25) == 30
     assert keeper.finish(60) is None
     assert state(run)["step"] == 40
+
+
+def test_a_hubs_history_does_not_grow(run: Path, hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(hub, tmp_path, monkeypatch)
+    for step in (30, 40, 50):
+        train_to(run, step, 0.5)
+        prune(run / "checkpoints", 2)
+        assert mirror.push(run, "hf://someone/copies") == step
+    assert len(hub.commits["someone/copies"]) == 1
+    assert hub.history("someone/copies") == sum(map(len, set(hub.repositories["someone/copies"].values())))
+    assert contents(mirror.restore("hf://someone/copies", tmp_path / "back")) == contents(run)
+
+
+def test_a_hubs_history_that_others_have_a_part_in_stays(
+    run: Path, hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(hub, tmp_path, monkeypatch)
+    hub.repositories["someone/copies"] = {"README.md": b"theirs"}
+    hub.committed("someone/copies", "initial commit")
+    hub.committed("someone/copies", "Upload README.md")
+    mirror.push(run, "hf://someone/copies")
+    titles = [title for title, _ in hub.commits["someone/copies"]]
+    assert titles == ["initial commit", "Upload README.md", f"{run.name}: step 20"]
+
+
+@pytest.mark.parametrize("refused_part", ["super-squash", "commits"])
+def test_a_hub_that_squashes_nothing_stops_nothing(
+    refused_part: str, run: Path, hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(hub, tmp_path, monkeypatch)
+    hub.refused = {refused_part}
+    assert child(run, "hf://someone/copies") == 0
+    assert (state(run)["step"], state(run)["error"]) == (20, None)
+    assert len(hub.commits["someone/copies"]) == 2
