@@ -33,7 +33,7 @@ steps = ""  # @param {"type": "string", "placeholder": "the recipe's own, 60 to 
 hours = "auto"  # @param {"type": "string", "placeholder": "no limit"}
 # @markdown Log to Weights & Biases. Without a key the log stays on this machine and can be uploaded later:
 wandb = False  # @param {"type": "boolean"}
-# @markdown Copy the run to your Drive every few minutes. Colab asks for access to it:
+# @markdown Copy the run to your Drive every half hour and at the end. Colab asks for access to it:
 drive = False  # @param {"type": "boolean"}
 # @markdown Push the adapter to this Hugging Face repository. If it does not exist, a private one is created:
 hub = ""  # @param {"type": "string", "placeholder": "user/repository"}

@@ -4,8 +4,9 @@
         hub.repositories["someone/tiny"] = {"config.json": b"{}"}
         subprocess.run(..., env=hub.environment(tmp_path))
 
-`hub.failure` makes every answer one of FAILURES from then on. Written after huggingface_hub 1.33's hf_api.py,
-_commit_api.py and file_download.py; all files are "regular" ones, which travel inside the commit.
+`hub.failure` makes every answer one of FAILURES from then on, and `hub.refused` refuses paths. Written after
+huggingface_hub 1.33's hf_api.py, _commit_api.py and file_download.py; all files are "regular" ones, which travel inside
+the commit.
 """
 
 from __future__ import annotations
@@ -31,9 +32,12 @@ class Hub:
 
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, bytes]] = {}
+        self.commits: dict[str, list[tuple[str, set[str]]]] = {}  # of each repository, oldest first: title, blobs
+        self.blobs: dict[str, int] = {}  # size in bytes of every file's content that was ever committed
         self.private: set[str] = set()
         self.requests: list[str] = []
         self.failure: str | None = None
+        self.refused: set[str] = set()  # parts of paths, such as "super-squash"
         self.released = threading.Event()  # of those that hang
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"hub": self}))
         self.server.daemon_threads = True
@@ -53,6 +57,15 @@ class Hub:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         ours = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
         return kept | ours | ({"HF_TOKEN": token} if token else {}) | more
+
+    def history(self, repository: str) -> int:
+        """The bytes of all files in all commits: what the hub cannot give up."""
+        return sum(self.blobs[name] for name in set().union(*(blobs for _, blobs in self.commits[repository])))
+
+    def committed(self, repository: str, title: str) -> None:
+        contents = self.repositories[repository].values()
+        self.blobs.update({blob(content): len(content) for content in contents})
+        self.commits.setdefault(repository, []).append((title, {blob(content) for content in contents}))
 
     def sha(self, repository: str) -> str:
         files = self.repositories[repository]
@@ -80,6 +93,9 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append(f"{self.command} {path}")
+        if not self.hub.refused.isdisjoint(path.split("/")):
+            self.send(403, {"error": "Forbidden"})
+            return
         match self.hub.failure:
             case "hang":
                 self.hub.released.wait()
@@ -134,6 +150,8 @@ class Handler(BaseHTTPRequestHandler):
                 )
             case ["api", "commit", _]:
                 self.commit(repository, [json.loads(line) for line in body.splitlines()])
+            case ["api", "commits" | "super-squash" as asked_for, _]:
+                self.about_history(repository, asked_for, body)
             case ["resolve", _, *name] if "/".join(name) in files:
                 content = files["/".join(name)]
                 headers = {"X-Repo-Commit": self.hub.sha(repository), "ETag": f'"{blob(content)}"'}
@@ -144,6 +162,16 @@ class Handler(BaseHTTPRequestHandler):
             case _:
                 self.send(404, {"error": f"not served here: {self.path}"})
 
+    def about_history(self, repository: str, asked_for: str, body: bytes) -> None:
+        if asked_for == "super-squash":
+            self.hub.commits[repository].clear()
+            self.hub.committed(repository, json.loads(body)["message"])
+            self.send(200, {})
+            return
+        about = {"id": "0" * 40, "authors": [{"user": "someone"}], "date": "2026-01-01T00:00:00.000Z", "message": ""}
+        titles = [title for title, _ in reversed(self.hub.commits.get(repository, []))]
+        self.send(200, [about | {"title": title} for title in titles])
+
     def create(self, asked: dict[str, Any]) -> None:
         repository = f"{asked['organization']}/{asked['name']}"
         url = f"{self.hub.url}/{repository}"
@@ -151,12 +179,13 @@ class Handler(BaseHTTPRequestHandler):
             self.send(409, {"error": "You already created this model repo", "url": url})
             return
         self.hub.repositories[repository] = {".gitattributes": b""}
+        self.hub.committed(repository, "initial commit")
         if asked.get("visibility") == "private":
             self.hub.private.add(repository)
         self.send(200, {"url": url})
 
     def commit(self, repository: str, lines: list[dict[str, Any]]) -> None:
-        files = dict(self.hub.repositories[repository])
+        files, title = dict(self.hub.repositories[repository]), ""
         for line in lines:
             value = line["value"]
             match line["key"]:
@@ -165,11 +194,12 @@ class Handler(BaseHTTPRequestHandler):
                 case "deletedFile" if value["path"] in files:
                     del files[value["path"]]
                 case "header":
-                    pass
+                    title = value["summary"]
                 case _:
                     self.send(400, {"error": f"cannot do {line['key']} {value.get('path')}"})
                     return
         self.hub.repositories[repository] = files  # all at once, as the hub does
+        self.hub.committed(repository, title)
         self.send(200, {"success": True, "commitUrl": f"{self.hub.url}/{repository}", "commitOid": "0" * 40})
 
     def send(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:

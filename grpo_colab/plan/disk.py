@@ -7,11 +7,14 @@ import json
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.utils.files import number, read_bytes
+
+if TYPE_CHECKING:
+    from grpo_colab.plan import Plan
 
 # Beside the adapter and up to four checkpoints a run folder needs room for logs, samples and a picture. The adapter and
 # each checkpoint come with the tokenizer's files, some 17 MiB where the vocabulary is large.
@@ -38,6 +41,31 @@ def adapter_bytes(recipe: Recipe) -> int:
     parameters = sizes["num_hidden_layers"] * recipe.lora.get("r", 16) * (4 * 2 * hidden + 3 * (hidden + inner))
     tokenizers = 0 if config else (1 + CHECKPOINTS) * HUB_TOKENIZER_BYTES
     return parameters * 4 * (1 + CHECKPOINTS * 3) + tokenizers
+
+
+def checkpoint_bytes(plan: Plan) -> int:
+    """Return about what one checkpoint of a planned run has in bytes: the adapter, its optimiser and the tokenizer."""
+    sizes = plan.peaks["backward"]
+    return sizes.get("adapter", 0) + sizes.get("optimiser", 0) + HUB_TOKENIZER_BYTES
+
+
+def mirror_copies(recipe: Recipe, hours: float, step_s: float) -> int:
+    """Return how many copies a mirror gets at most in one session of a run that takes `hours`, the last one included.
+
+    `step_s` are the seconds of a step. There are never more copies than checkpoints: after the first step, every
+    grpo.save_steps and every budget.save_minutes.
+    """
+    budget = recipe.budget
+    hours = min(hours, budget.max_hours or hours)
+    steps = min(budget.max_steps, hours * 3600 / max(step_s, 1e-9))
+    save_steps = recipe.grpo.get("save_steps", 20)
+    checkpoints = steps / max(1, save_steps if save_steps >= 1 else save_steps * budget.max_steps)  # a share of them
+    if budget.save_minutes:
+        checkpoints += hours * 60 / budget.save_minutes
+    copies = min(checkpoints, steps)
+    if budget.mirror_minutes:
+        copies = min(copies, hours * 60 / budget.mirror_minutes)
+    return 2 + math.floor(copies)
 
 
 def check_disk(recipe: Recipe, out: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpo_colab.plan.devices import GIB
+from grpo_colab.plan.disk import checkpoint_bytes, mirror_copies
 from grpo_colab.plan.duration import UNCERTAINTY
 from grpo_colab.plan.start import HUB_BYTES_S
 from grpo_colab.text import counted, duration, on_one_line
@@ -85,6 +86,7 @@ def text(plan: Plan, colour: bool, width: int) -> str:
         "KV cache": [kv_cache(plan)],
         "Chosen": chosen(plan),
         "Time": [time(plan), *start(plan)],
+        "Mirror": mirror(plan),
         "What to change": plan.advice,
     }
     for title, entries in sections.items():
@@ -174,6 +176,25 @@ def start(plan: Plan) -> list[str]:
     return [f"{duration(before.seconds)} until the first step: {', '.join(parts)}"]
 
 
+def mirror(plan: Plan) -> list[str]:
+    """Return what the run's copies in budget.mirror amount to, as a sentence; nothing for a recipe without a mirror."""
+    budget = plan.recipe.budget
+    if not budget.mirror:
+        return []
+    copies, checkpoint = mirror_copies(plan.recipe, plan.hours, plan.step_s), checkpoint_bytes(plan)
+    often = f"every {budget.mirror_minutes:g} minutes" if budget.mirror_minutes else "with every checkpoint"
+    # A copy has the newest checkpoint and, where that is another one, the best.
+    most = 2 * copies * checkpoint
+    where = f"they overwrite one another in three places, {gib(3 * checkpoint)} GiB"
+    if budget.mirror.startswith("hf://"):
+        where = "its history is squashed each time, where nobody else commits there"
+    return [
+        f"{budget.mirror} gets a copy {often} and at the end: at most {copies} times two checkpoints of about "
+        f"{gib(checkpoint)} GiB, {gib(most)} GiB in all; {where}. A machine that is taken away loses what came after "
+        "the last copy"
+    ]
+
+
 def table(plans: Sequence[Plan], colour: bool, width: int) -> str:
     """Return the plans of one recipe for several devices: a row for each device, then what to change for those in need.
 
@@ -240,5 +261,13 @@ def as_html(plan: Plan) -> str:
         picture=base64.b64encode(picture.getvalue()).decode(),
         moments=list(plan.peaks),
         rows=rows,
-        lines=[*installation([plan]), kv_cache(plan), *chosen(plan), time(plan), *start(plan), *plan.advice],
+        lines=[
+            *installation([plan]),
+            kv_cache(plan),
+            *chosen(plan),
+            time(plan),
+            *start(plan),
+            *mirror(plan),
+            *plan.advice,
+        ],
     )

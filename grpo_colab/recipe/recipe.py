@@ -369,7 +369,7 @@ class Recipe(Table):
         """
         ignored: dict[str, Any] = {
             "description": True,
-            "budget": {"micro_batch", "max_hours", "save_minutes", "mirror", "rehearsal"},
+            "budget": {"micro_batch", "max_hours", "save_minutes", "mirror", "mirror_minutes", "rehearsal"},
             "grpo": {"report_to", "run_name"},
         }
         # Memory may have cut the completion length of this recipe, but never raised it.

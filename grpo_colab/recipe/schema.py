@@ -79,6 +79,9 @@ class Budget(Table):
         5.0, ge=0, description="minutes between checkpoints, in addition to grpo.save_steps; 0: by steps only"
     )
     mirror: str | None = Field(None, description="a folder, or hf://user/repository, that gets a copy of the run")
+    mirror_minutes: float = Field(
+        30.0, ge=0, description="minutes between two copies to the mirror; the run's end and a stop are copied at once"
+    )
     stop_at_reward: float | None = Field(
         None, description="end the run as solved when the weighted rewards of one completion reach this"
     )

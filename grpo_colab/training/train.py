@@ -224,7 +224,9 @@ def run_with(
         from grpo_colab.training.checkpointing import CheckpointManager  # it needs transformers, which unsloth precedes
 
         deadline = began + 3600 * (recipe.budget.max_hours or math.inf)
-        mirror = Mirror(run.path, recipe.budget.mirror) if recipe.budget.mirror and is_main_process() else None
+        mirror = None
+        if recipe.budget.mirror and is_main_process():
+            mirror = Mirror(run.path, recipe.budget.mirror, recipe.budget.mirror_minutes)
         manager = CheckpointManager(run, setup.recipe, signals, deadline, mirror)
         learn_and_evaluate(learner, setup, run, manager, phases)
         if run.finished:

@@ -400,7 +400,7 @@ def test_hindsight_keeps_to_its_hours_and_its_mirror(tmp_path: Path) -> None:
     (tmp_path / "copies").mkdir()
     [run] = draw(HARD, "her", out=tmp_path / "runs", **{**FEW, "budget": budget})
     assert (run.last_step, run.finished) == (1, False)
-    assert (tmp_path / "copies" / run.path.name / "checkpoints" / "checkpoint-1" / "hindsight.pt").is_file()
+    assert (tmp_path / "copies" / run.path.name / "checkpoints" / "slot-1" / "hindsight.pt").is_file()
     draw(resume=tmp_path / "runs")  # the last iteration, so that it is evaluated, though it is not solved
     assert (run.last_step, run.finished, run.evaluation and run.evaluation["solved"]) == (2, True, False)
 

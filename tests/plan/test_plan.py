@@ -201,6 +201,32 @@ def test_hours_that_end_too_early_are_said() -> None:
         assert fitted.fits == "yes"
 
 
+@pytest.mark.parametrize(
+    ("budget", "copies"),
+    [
+        ({}, 12),  # 5.1 hours: ten in between, the first and the last
+        ({"max_hours": 2.0}, 6),
+        ({"mirror_minutes": 10.0}, 32),
+        ({"mirror_minutes": 0.0, "save_minutes": 0.0}, 14),  # 250 steps, of which every twentieth has a checkpoint
+        ({"mirror_minutes": 0.0, "max_steps": 3}, 5),
+    ],
+)
+def test_what_a_mirror_writes_is_bounded_and_said(budget: dict[str, Any], copies: int) -> None:
+    planned = plan(Recipe.load(LLAMA, budget={"mirror": "/drive/grpo", **budget}), "T4")
+    said = " ".join(planned.text(width=1000).split())
+    assert f"/drive/grpo gets a copy {'with every' if budget.get('mirror_minutes') == 0 else 'every'} " in said
+    assert f"at most {copies} times two checkpoints of about 0.49 GiB" in said
+    assert "overwrite one another in three places, 1.46 GiB" in said
+    assert said.partition("/drive/grpo")[2].split("Mirror")[0][:40] in planned._repr_html_()
+
+
+def test_a_mirror_on_the_hub_and_none() -> None:
+    on_hub = plan(Recipe.load(LLAMA, budget={"mirror": "hf://me/runs"}), "T4").text(width=1000)
+    assert "hf://me/runs gets a copy every 30 minutes and at the end" in on_hub
+    assert "its history is squashed each time" in on_hub
+    assert "Mirror" not in plan(Recipe.load(LLAMA), "T4").text()
+
+
 def test_text_without_colour_is_plain() -> None:
     for recipe, gpu in ((LLAMA, "T4"), (LLAMA, "cpu"), ("rockets-qwen25-7b", "cpu"), ("word-problems-tiny", "H100")):
         fitted = plan(Recipe.load(recipe), gpu)

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from earlier_copies import as_earlier
 from filelock import FileLock
 from refusals import refused
 
 from grpo_colab.runs import mirror
-from grpo_colab.runs.checkpoints import DAMAGED, MANIFEST, damage, saved, seal
+from grpo_colab.runs.checkpoints import DAMAGED, MANIFEST, damage, delete, prune, saved, seal
+from grpo_colab.runs.mirror.slots import SLOTS, copied
 from grpo_colab.utils.files import append, write_json
 
 FAST = {"HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HUB_ETAG_TIMEOUT": "1"}
@@ -159,17 +161,20 @@ def test_a_damaged_checkpoint_is_told_and_not_copied(run: Path, place: str, tmp_
 def test_a_copy_that_was_damaged_there_is_left_out(run: Path, tmp_path: Path) -> None:
     mirror.push(run, str(tmp_path / "drive"))
     copies = tmp_path / "drive" / run.name / "checkpoints"
-    (copies / "checkpoint-20" / "optimizer.pt").write_bytes(b"")
+    (copied(copies)["checkpoint-20"] / "optimizer.pt").write_bytes(b"")
     back = mirror.restore(str(tmp_path / "drive" / run.name), tmp_path / "back")
     assert [path.name for path in saved(back / "checkpoints")] == ["checkpoint-10"]
-    (copies / "checkpoint-10" / "optimizer.pt").unlink()
+    (copied(copies)["checkpoint-10"] / "optimizer.pt").unlink()
     problem = "checkpoint-20: optimizer.pt has 0 of 5,000 bytes"
     with refused(problem=problem, remedy="train again without this copy", place=tmp_path / "drive" / run.name):
         mirror.restore(str(tmp_path / "drive" / run.name), tmp_path / "none")
     assert not [path for path in tmp_path.iterdir() if "none" in path.name]
     # what is not whole by size is copied again
     assert mirror.push(run, str(tmp_path / "drive")) == 20
-    assert [damage(path) for path in saved(copies)] == [None, None]
+    assert {name: damage(path) for name, path in copied(copies).items()} == {
+        "checkpoint-10": None,
+        "checkpoint-20": None,
+    }
 
 
 def test_another_run_of_the_same_name_is_not_overwritten(run: Path, place: str, tmp_path: Path) -> None:
@@ -198,23 +203,41 @@ def test_an_absent_drive_does_not_become_a_local_folder(run: Path, tmp_path: Pat
     assert not (tmp_path / "drive").exists()
 
 
+def half_written(copy: Path, checkpoint: Path) -> bool:
+    """Whether the beginning of the checkpoint's large file is in a slot."""
+    with (checkpoint / "optimizer.pt").open("rb") as file:
+        beginning = file.read(1000)
+    for path in copy.glob("checkpoints/slot-*/optimizer.pt"):
+        with path.open("rb") as file:
+            if file.read(1000) == beginning:
+                return True
+    return False
+
+
 def test_a_killed_child_leaves_whole_things_and_the_next_mends(run: Path, tmp_path: Path) -> None:
     drive = tmp_path / "drive"
     mirror.push(run, str(drive))
     copy = drive / run.name
-    writing = f".{mirror.identity(run)}.tmp"
-    for n, stage in enumerate([writing, "checkpoints/checkpoint-{}", "checkpoints/checkpoint-{}/deep"], 3):
+    for n in range(3, 7):  # the first into a slot that is not there yet, the others over what is in one
         path = train_to(run, 10 * n, 0.5, size=30_000_000)
+        prune(run / "checkpoints", 1)  # what was cut off may be gone from the run when it is mended
+        before = list(copied(copy / "checkpoints"))
         command = [sys.executable, "-m", "grpo_colab.runs.mirror", str(run), str(drive), "0"]
-        process, reached = subprocess.Popen(command), copy / stage.format(10 * n)
-        while process.poll() is None and not reached.exists():
+        process = subprocess.Popen(command)
+        while process.poll() is None and not half_written(copy, path):
             pass
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "it was done before it was killed: make the file larger"
-        assert [damage(kept) for kept in saved(copy / "checkpoints")] == [None] * len(saved(copy / "checkpoints"))
+        whole = copied(copy / "checkpoints")
+        assert path.name not in whole
+        assert {"checkpoint-10", before[-1]} <= set(whole) <= set(before)
+        assert [damage(kept) for kept in whole.values()] == [None] * len(whole)
         assert mirror.restore(str(copy), tmp_path / f"back{n}").is_dir()
-        assert mirror.push(run, str(drive)) == 10 * n
-        assert damage(copy / "checkpoints" / path.name) is None
+        if n == 5:  # the run goes on before the next pass
+            path = train_to(run, 10 * n + 5, 0.5)
+            delete(run / "checkpoints" / f"checkpoint-{10 * n}")
+        assert mirror.push(run, str(drive)) == int(path.name.rpartition("-")[2])
+        assert damage(copied(copy / "checkpoints")[path.name]) is None
         assert not [left for left in copy.rglob(".*") if left.is_file()]
 
 
@@ -252,10 +275,10 @@ def test_a_full_disk_there_leaves_what_was_whole(run: Path, tmp_path: Path) -> N
     assert child(run, drive, preexec_fn=limit) == mirror.FAILED
     assert "File too large" in state(run)["error"]
     copy = tmp_path / "drive" / run.name
-    assert [path.name for path in saved(copy / "checkpoints")] == ["checkpoint-10", "checkpoint-20"]
+    assert list(copied(copy / "checkpoints")) == ["checkpoint-10", "checkpoint-20"]
     assert (copy / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
     assert child(run, drive) == 0
-    assert damage(copy / "checkpoints" / "checkpoint-30") is None
+    assert damage(copied(copy / "checkpoints")["checkpoint-30"]) is None
 
 
 HANGS = """
@@ -367,7 +390,220 @@ def test_a_child_that_dies_is_told(run: Path, tmp_path: Path, monkeypatch: pytes
 
 def test_a_checkpoint_that_is_there_is_not_copied_again(run: Path, tmp_path: Path) -> None:
     mirror.push(run, str(tmp_path / "drive"))
-    manifest = tmp_path / "drive" / run.name / "checkpoints" / "checkpoint-20" / MANIFEST
-    before = manifest.stat().st_ino
+    manifest = copied(tmp_path / "drive" / run.name / "checkpoints")["checkpoint-20"] / MANIFEST
+    os.utime(manifest, (1, 1))
     mirror.push(run, str(tmp_path / "drive"))
-    assert manifest.stat().st_ino == before
+    assert manifest.stat().st_mtime == 1
+
+
+# ------------------------------------------------------------------------------ what it costs: Drive's bin, a history
+
+
+def identities(copy: Path) -> dict[str, int]:
+    """The files of a copy's checkpoints and adapter, and which files they are."""
+    return {path.relative_to(copy).as_posix(): path.stat().st_ino for path in copy.rglob("*/*") if path.is_file()}
+
+
+def test_checkpoints_are_overwritten_in_three_places(run: Path, tmp_path: Path) -> None:
+    """What is deleted goes to Drive's bin, and so does what another file is renamed over."""
+    copy = tmp_path / "drive" / run.name
+    for step in (30, 40):
+        mirror.push(run, str(tmp_path / "drive"))
+        train_to(run, step, 0.5)
+    mirror.push(run, str(tmp_path / "drive"))
+    first = identities(copy)
+    assert {path.split("/")[1] for path in first if path.startswith("checkpoints/")} == set(SLOTS)
+    for step in range(50, 120, 10):
+        train_to(run, step, 0.5 if step != 80 else 0.95)  # a new best one on the way
+        prune(run / "checkpoints", 2)
+        (run / "adapter" / "adapter_model.safetensors").write_bytes(os.urandom(3000))
+        os.utime(run / "adapter", ns=(step, step))
+        assert mirror.push(run, str(tmp_path / "drive")) == step
+        assert identities(copy) == first
+    assert list(copied(copy / "checkpoints")) == ["checkpoint-80", "checkpoint-100", "checkpoint-110"]
+    assert contents(mirror.restore(str(copy), tmp_path / "back")) == contents(run)
+
+
+def test_a_manifest_that_reaches_drive_before_its_files(run: Path, tmp_path: Path) -> None:
+    """Drive sends files in an order of its own: those of another checkpoint, of the same size, may still be there."""
+    copy = tmp_path / "drive" / run.name
+    for step in (30, 40):
+        mirror.push(run, str(tmp_path / "drive"))
+        train_to(run, step, 0.5)
+    slot = copied(copy / "checkpoints")["checkpoint-20"]
+    before, metrics = (slot / "optimizer.pt").read_bytes(), (run / "metrics.jsonl").read_text()
+    mirror.push(run, str(tmp_path / "drive"))
+    assert copied(copy / "checkpoints")["checkpoint-40"] == slot
+    (slot / "optimizer.pt").write_bytes(before)
+    (copy / "metrics.jsonl").write_text("".join(metrics.splitlines(keepends=True)[:3]))
+    back = mirror.restore(str(copy), tmp_path / "fresh" / run.name)
+    assert [path.name for path in saved(back / "checkpoints")] == ["checkpoint-10", "checkpoint-30"]
+    (back / "metrics.jsonl").write_text('{"step": 10}\n{"step": 20}\n{"step": 30, "other": 1}\n')
+    train_to(back, 35, 0.5)
+    assert mirror.push(back, str(tmp_path / "drive")) == 35
+    assert {name: damage(path) for name, path in copied(copy / "checkpoints").items()} == {
+        "checkpoint-10": None,
+        "checkpoint-30": None,
+        "checkpoint-35": None,
+    }
+
+
+def test_files_that_grow_are_extended_in_their_place(run: Path, tmp_path: Path) -> None:
+    metrics = tmp_path / "drive" / run.name / "metrics.jsonl"
+    mirror.push(run, str(tmp_path / "drive"))
+    before = metrics.stat().st_ino
+    train_to(run, 30, 0.5)
+    mirror.push(run, str(tmp_path / "drive"))
+    assert (metrics.stat().st_ino, metrics.read_bytes()) == (before, (run / "metrics.jsonl").read_bytes())
+    # a run that went back has other lines there
+    (run / "metrics.jsonl").write_text('{"step": 10}\n{"step": 20, "again": true}\n{"step": 30}\n{"step": 40}\n')
+    mirror.push(run, str(tmp_path / "drive"))
+    assert metrics.read_bytes() == (run / "metrics.jsonl").read_bytes()
+
+
+def test_a_killed_extension_is_mended_by_a_run_that_went_on_otherwise(run: Path, tmp_path: Path) -> None:
+    """The copy has half a line of steps that the run, restored elsewhere, has repeated with another outcome."""
+    mirror.push(run, str(tmp_path / "drive"))
+    copy = tmp_path / "drive" / run.name
+    marker = json.loads((copy / mirror.MARKER).read_text())
+    marker["files"]["metrics.jsonl"]["0" * 64] = 100  # what it was about to have
+    write_json(copy / mirror.MARKER, marker)
+    append(copy / "metrics.jsonl", '{"step": 30, "rew')
+    back = mirror.restore(str(copy), tmp_path / "fresh" / run.name)
+    (back / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes())
+    train_to(back, 30, 0.5)
+    assert mirror.push(back, str(tmp_path / "drive")) == 30
+    assert (copy / "metrics.jsonl").read_bytes() == (back / "metrics.jsonl").read_bytes()
+
+
+def test_what_is_deleted_is_emptied_first(run: Path, tmp_path: Path) -> None:
+    """A second name is how the test sees, as Drive's bin does, what a deleted file still holds."""
+    (run / "rewards.png").write_bytes(os.urandom(500))
+    mirror.push(run, str(tmp_path / "drive"))
+    copy = tmp_path / "drive" / run.name
+    opened = (copy / "rewards.png").open("rb")
+    (run / "rewards.png").unlink()
+    mirror.push(run, str(tmp_path / "drive"))
+    assert not (copy / "rewards.png").exists()
+    with opened:
+        assert opened.read() == b""
+
+
+def test_a_second_name_of_a_file_keeps_what_it_has(run: Path, tmp_path: Path) -> None:
+    """A person's hard links into the copy: neither overwriting nor deleting reaches them."""
+    mirror.push(run, str(tmp_path / "drive"))
+    copy, kept = tmp_path / "drive" / run.name, {}
+    for name in ("rewards.png", "metrics.jsonl", *(f"checkpoints/{slot}/optimizer.pt" for slot in SLOTS[:2])):
+        theirs = tmp_path / name.replace("/", "-")
+        os.link(copy / name, theirs)
+        kept[theirs] = theirs.read_bytes()
+    (run / "rewards.png").unlink()
+    for step in (30, 40, 50):
+        train_to(run, step, 1.0)
+        prune(run / "checkpoints", 1)
+        mirror.push(run, str(tmp_path / "drive"))
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert [damage(path) for path in copied(copy / "checkpoints").values()] == [None] * 3
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["nothing new", "a new checkpoint"])
+def test_a_copy_with_a_folder_for_each_checkpoint_goes_on_in_slots(new: bool, run: Path, tmp_path: Path) -> None:
+    mirror.push(run, str(tmp_path / "drive"))
+    copy = tmp_path / "drive" / run.name
+    as_earlier(copy)
+    assert [path.name for path in saved(copy / "checkpoints")] == ["checkpoint-10", "checkpoint-20"]
+    (copy / "checkpoints" / "checkpoint-20" / "notes.txt").write_text("a person's")
+    back = mirror.restore(str(copy), tmp_path / "fresh" / run.name)
+    assert contents(back) == contents(run)
+    deleted = (copy / "checkpoints" / "checkpoint-10" / "optimizer.pt").open("rb")
+    if new:
+        train_to(back, 30, 0.5)
+    assert mirror.push(back, str(tmp_path / "drive")) == (30 if new else 20)
+    left = [path.relative_to(copy).as_posix() for path in copy.glob("checkpoints/checkpoint-*/*")]
+    assert left == ["checkpoints/checkpoint-20/notes.txt"]
+    with deleted:
+        assert deleted.read() == b""
+    names = ["checkpoint-10", "checkpoint-30" if new else "checkpoint-20"]
+    assert {name: damage(path) for name, path in copied(copy / "checkpoints").items()} == dict.fromkeys(names)
+
+
+def test_the_earlier_copies_stay_while_a_new_one_is_not_whole(run: Path, tmp_path: Path) -> None:
+    mirror.push(run, str(tmp_path / "drive"))
+    copy = tmp_path / "drive" / run.name
+    as_earlier(copy)
+    (train_to(run, 30, 0.5) / "optimizer.pt").write_bytes(b"damaged")
+    assert child(run, str(tmp_path / "drive")) == mirror.FAILED
+    assert {"checkpoint-10", "checkpoint-20"} <= {path.name for path in saved(copy / "checkpoints")}
+    train_to(run, 40, 0.5)
+    assert child(run, str(tmp_path / "drive")) == 0
+    assert saved(copy / "checkpoints") == []
+
+
+def test_a_person_in_a_slot_is_passed_over(run: Path, tmp_path: Path) -> None:
+    mirror.push(run, str(tmp_path / "drive"))
+    copy = tmp_path / "drive" / run.name
+    (copy / "checkpoints" / "slot-3").mkdir()
+    (copy / "checkpoints" / "slot-3" / "optimizer.pt").write_bytes(b"a person's")
+    for step in (30, 40):
+        train_to(run, step, 0.5)
+        assert mirror.push(run, str(tmp_path / "drive")) == step
+        whole = copied(copy / "checkpoints")
+        assert {name: damage(path) for name, path in whole.items()} == {
+            "checkpoint-10": None,
+            f"checkpoint-{step}": None,
+        }
+    assert (copy / "checkpoints" / "slot-3" / "optimizer.pt").read_bytes() == b"a person's"
+
+
+def test_between_two_copies_lie_the_minutes(run: Path, tmp_path: Path) -> None:
+    """The first is made at once, and the last does not wait."""
+    keeper = mirror.Mirror(run, str(tmp_path / "drive"), minutes=30)
+
+    def copied_step(minutes_later: float) -> int:
+        keeper._started_at -= 60 * minutes_later
+        keeper.request()
+        until(lambda: keeper.pinned is None, keeper)
+        return state(run)["step"]
+
+    assert copied_step(0) == 20
+    train_to(run, 30, 0.5)
+    assert copied_step(25) == 20
+    assert copied_step(6) == 30
+    train_to(run, 40, 0.5)
+    assert copied_step(25) == 30
+    assert keeper.finish(60) is None
+    assert state(run)["step"] == 40
+
+
+def test_a_hubs_history_does_not_grow(run: Path, hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(hub, tmp_path, monkeypatch)
+    for step in (30, 40, 50):
+        train_to(run, step, 0.5)
+        prune(run / "checkpoints", 2)
+        assert mirror.push(run, "hf://someone/copies") == step
+    assert len(hub.commits["someone/copies"]) == 1
+    assert hub.history("someone/copies") == sum(map(len, set(hub.repositories["someone/copies"].values())))
+    assert contents(mirror.restore("hf://someone/copies", tmp_path / "back")) == contents(run)
+
+
+def test_a_hubs_history_that_others_have_a_part_in_stays(
+    run: Path, hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(hub, tmp_path, monkeypatch)
+    hub.repositories["someone/copies"] = {"README.md": b"theirs"}
+    hub.committed("someone/copies", "initial commit")
+    hub.committed("someone/copies", "Upload README.md")
+    mirror.push(run, "hf://someone/copies")
+    titles = [title for title, _ in hub.commits["someone/copies"]]
+    assert titles == ["initial commit", "Upload README.md", f"{run.name}: step 20"]
+
+
+@pytest.mark.parametrize("refused_part", ["super-squash", "commits"])
+def test_a_hub_that_squashes_nothing_stops_nothing(
+    refused_part: str, run: Path, hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(hub, tmp_path, monkeypatch)
+    hub.refused = {refused_part}
+    assert child(run, "hf://someone/copies") == 0
+    assert (state(run)["step"], state(run)["error"]) == (20, None)
+    assert len(hub.commits["someone/copies"]) == 2

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from earlier_copies import as_earlier
 from marks import long_but
 from refusals import refused
 
@@ -33,6 +34,7 @@ from grpo_colab.runs.checkpoints import MANIFEST, damage, saved, seal
 from grpo_colab.runs.folders import check_free
 from grpo_colab.runs.lock import locked
 from grpo_colab.runs.mirror.lookup import read_recipes
+from grpo_colab.runs.mirror.slots import SLOTS, copied
 from grpo_colab.runs.resume import open_run, rewind_to_checkpoint
 from grpo_colab.runs.run import Run
 from grpo_colab.utils.files import append, write_json
@@ -332,7 +334,7 @@ def test_drawing_is_refused_before_anything_is_made(backup: Path, tmp_path: Path
 def test_what_a_person_puts_into_a_copy_stays(run: Path, backup: Path) -> None:
     mirror.push(run, str(backup))
     copy = backup / "photos"
-    theirs = [copy / name for name in ("notes.txt", "checkpoints/checkpoint-20/notes.txt", "adapter/x/y", ".hidden")]
+    theirs = [copy / name for name in ("notes.txt", "checkpoints/slot-1/notes.txt", "adapter/x/y", ".hidden")]
     theirs += [copy / name for name in ("checkpoints/mine/a", "checkpoints/checkpoint-999/a", ".adapter/a", ".copying")]
     for path in theirs:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -345,7 +347,6 @@ def test_what_a_person_puts_into_a_copy_stays(run: Path, backup: Path) -> None:
     assert mirror.push(run, str(backup)) == 40
     assert [path.read_bytes() for path in theirs] == [THEIRS] * len(theirs)
     # and what was the mirror's own beside them is gone
-    assert [path.name for path in (copy / "checkpoints" / "checkpoint-20").iterdir()] == ["notes.txt"]
     assert sorted(path.name for path in (copy / "adapter").iterdir()) == ["adapter.bin", "x"]
     assert not (copy / "metrics.jsonl").exists()
     names = set(json.loads((copy / mirror.MARKER).read_text())["files"])
@@ -354,23 +355,33 @@ def test_what_a_person_puts_into_a_copy_stays(run: Path, backup: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["evaluation.json", "checkpoints/checkpoint-30/optimizer.pt", "checkpoints/checkpoint-30/manifest.json"]
+    "names",
+    [
+        ["evaluation.json"],
+        [f"checkpoints/{slot}/optimizer.pt" for slot in SLOTS],
+        [f"checkpoints/{slot}/manifest.json" for slot in SLOTS],
+    ],
+    ids=["a small file", "in all slots", "manifests"],
 )
-def test_a_name_that_another_has_is_not_taken(name: str, run: Path, backup: Path) -> None:
+def test_a_name_that_another_has_is_not_taken(names: list[str], run: Path, backup: Path) -> None:
     mirror.push(run, str(backup))
     copy = backup / "photos"
-    (copy / name).parent.mkdir(exist_ok=True)
-    (copy / name).write_bytes(THEIRS)
+    for name in names:
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_bytes(THEIRS)
     write_json(run / "evaluation.json", {"step": 30})
     train_to(run, 30, 0.5)
     for _ in range(2):  # nor the next time
         with pytest.raises(OSError, match=r"in the copy is not the mirror's; move it"):
             mirror.push(run, str(backup))
-        assert (copy / name).read_bytes() == THEIRS
+        assert [(copy / name).read_bytes() for name in names] == [THEIRS] * len(names)
     assert (copy / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()  # the others are copied
-    (copy / name).unlink()
+    for name in names:
+        (copy / name).unlink()
     assert mirror.push(run, str(backup)) == 30
-    assert [damage(path) for path in saved(copy / "checkpoints")] == [None] * 3
+    whole = copied(copy / "checkpoints")
+    assert {"checkpoint-10", "checkpoint-30"} <= set(whole)
+    assert [damage(path) for path in whole.values()] == [None] * len(whole)
     assert (copy / "evaluation.json").is_file()
 
 
@@ -408,7 +419,7 @@ def test_what_a_person_put_in_the_place_of_ours_stays_and_the_rest_is_copied(
         in_time(lambda: mirror.push(run, str(backup)))
     assert everything(backup / "photos" / name.partition("/")[0]) == before
     assert os.path.lexists(path)
-    assert damage(backup / "photos" / "checkpoints" / "checkpoint-30") is None
+    assert damage(copied(backup / "photos" / "checkpoints")["checkpoint-30"]) is None
 
 
 LISTS: dict[str, Any] = {
@@ -461,7 +472,7 @@ def test_a_marker_that_anyone_may_have_changed(names: str, bodies: bool, run: Pa
         assert (copy / name).read_bytes() == THEIRS
     assert (copy / "adapter" / "link").is_symlink()
     assert (copy / "link").is_symlink()
-    assert damage(copy / "checkpoints" / "checkpoint-30") is None
+    assert damage(copied(copy / "checkpoints")["checkpoint-30"]) is None
 
 
 @pytest.mark.parametrize(
@@ -481,9 +492,7 @@ def test_a_copy_of_an_earlier_release_goes_on(run: Path, backup: Path, tmp_path:
     """It has a marker without a list: of it, the checkpoints that the run has and what equals the run's is ours."""
     mirror.push(run, str(backup))
     copy = backup / "photos"
-    marker = json.loads((copy / mirror.MARKER).read_text())
-    del marker["files"]
-    write_json(copy / mirror.MARKER, marker)
+    as_earlier(copy, has_list=False)
     (backup / "theirs.txt").write_bytes(THEIRS)
     os.truncate(copy / "checkpoints" / "checkpoint-10" / "optimizer.pt", 100)
     theirs = [
@@ -497,12 +506,12 @@ def test_a_copy_of_an_earlier_release_goes_on(run: Path, backup: Path, tmp_path:
         assert mirror.push(run, str(backup)) == step
     assert [path.read_bytes() for path in (*theirs, backup / "theirs.txt")] == [THEIRS] * 5
     assert [path.name for path in (copy / "checkpoints" / "checkpoint-20").iterdir()] == ["notes.txt"]
-    names = [path.name for path in saved(copy / "checkpoints")]
-    assert names == ["checkpoint-10", "checkpoint-40", "checkpoint-50"]
-    assert damage(copy / "checkpoints" / "checkpoint-10") is None  # mended
+    whole = copied(copy / "checkpoints")
+    assert list(whole) == ["checkpoint-10", "checkpoint-40", "checkpoint-50"]
+    assert damage(whole["checkpoint-10"]) is None  # mended
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "checkpoints/checkpoint-20", "adapter", "metrics.jsonl", "TEMPORARY"])
+@pytest.mark.parametrize("name", ["checkpoints", "checkpoints/slot-1", "adapter", "metrics.jsonl", "TEMPORARY"])
 def test_nothing_is_written_or_deleted_through_a_link_in_a_copy(
     name: str, run: Path, backup: Path, elsewhere: Path
 ) -> None:
@@ -562,7 +571,7 @@ def test_a_manifest_that_leads_out_of_the_run_copies_nothing(run: Path, backup: 
     write_json(path / MANIFEST, about)
     with pytest.raises(OSError, match=r"checkpoint-20: manifest\.json cannot be read"):
         mirror.push(run, str(backup))
-    assert [path.name for path in saved(backup / "photos" / "checkpoints")] == ["checkpoint-10"]
+    assert list(copied(backup / "photos" / "checkpoints")) == ["checkpoint-10"]
     assert THEIRS not in everything(backup).values()
 
 
@@ -581,15 +590,15 @@ def without_list(copy: Path) -> None:
 def test_a_list_that_names_a_persons_file_deletes_nothing(form: str, run: Path, backup: Path) -> None:
     mirror.push(run, str(backup))
     copy = backup / "photos"
-    theirs = ["notes.txt", "adapter/notes.txt", "checkpoints/checkpoint-20/notes.txt", "checkpoints/checkpoint-15/x"]
+    theirs = ["notes.txt", "adapter/notes.txt", "checkpoints/slot-1/notes.txt", "checkpoints/checkpoint-15/x"]
     for name in theirs:
         (copy / name).parent.mkdir(exist_ok=True)
         (copy / name).write_bytes(THEIRS)
-    empty = [copy / "adapter" / "mine", copy / "checkpoints" / "checkpoint-20" / "mine"]
+    empty = [copy / "adapter" / "mine", copy / "checkpoints" / "slot-1" / "mine"]
     for path in empty:
         path.mkdir()
     marker = json.loads((copy / mirror.MARKER).read_text())
-    more = [*theirs, "adapter/mine/x", "checkpoints/checkpoint-20/mine/x"]
+    more = [*theirs, "adapter/mine/x", "checkpoints/slot-1/mine/x"]
     if form == "names alone":
         marker["files"] = [*marker["files"], *more]
     else:
@@ -608,12 +617,11 @@ def test_a_list_that_names_a_persons_file_deletes_nothing(form: str, run: Path, 
         assert mirror.push(run, str(backup)) == step
     assert [(copy / name).read_bytes() for name in theirs] == [THEIRS] * len(theirs)
     assert [path.is_dir() for path in empty] == [True, True]
-    assert not (copy / "checkpoints" / "checkpoint-20" / "optimizer.pt").exists()
 
 
 @pytest.mark.parametrize("listed", [True, False])
 @pytest.mark.parametrize(
-    "name", ["evaluation.json", "adapter/adapter_model.safetensors", "checkpoints/checkpoint-20/optimizer.pt"]
+    "name", ["evaluation.json", "adapter/adapter_model.safetensors", "checkpoints/slot-1/optimizer.pt"]
 )
 @pytest.mark.parametrize("size", ["the same size", "another size"])
 def test_a_file_that_a_person_changed_is_theirs(name: str, listed: bool, size: str, run: Path, backup: Path) -> None:
@@ -639,7 +647,7 @@ def test_a_file_that_a_person_changed_is_theirs(name: str, listed: bool, size: s
             said.append(str(error))
     assert (copy / name).read_bytes() == changed
     assert f"{name} in the copy is not " in said[0]
-    assert damage(copy / "checkpoints" / "checkpoint-50") is None
+    assert damage(copied(copy / "checkpoints")["checkpoint-50"]) is None
     if "checkpoint" not in name:  # and is told until it is moved
         assert len(said) == 3
         (copy / name).unlink()
@@ -651,11 +659,13 @@ def test_what_is_cut_off_in_the_copy_is_mended_for_nothing_is_lost(run: Path, ba
     write_json(run / "evaluation.json", {"step": 20})
     mirror.push(run, str(backup))
     copy = backup / "photos"
-    for name in ("evaluation.json", "metrics.jsonl", "checkpoints/checkpoint-20/optimizer.pt"):
-        os.truncate(copy / name, 3)
+    newest = copied(copy / "checkpoints")["checkpoint-20"]
+    for path in (copy / "evaluation.json", copy / "metrics.jsonl", newest / "optimizer.pt"):
+        os.truncate(path, 3)
     assert mirror.push(run, str(backup)) == 20
-    for name in ("evaluation.json", "metrics.jsonl", "checkpoints/checkpoint-20/optimizer.pt"):
+    for name in ("evaluation.json", "metrics.jsonl"):
         assert (copy / name).read_bytes() == (run / name).read_bytes()
+    assert damage(copied(copy / "checkpoints")["checkpoint-20"]) is None
 
 
 def test_a_persons_checkpoint_in_an_earlier_releases_copy_stays(run: Path, backup: Path) -> None:
@@ -673,9 +683,9 @@ def test_a_persons_checkpoint_in_an_earlier_releases_copy_stays(run: Path, backu
     for step in (30, 40):
         train_to(run, step, 0.5)
         assert mirror.push(run, str(backup)) == step
-    there = copy / "checkpoints"
-    assert [path.name for path in saved(there)] == [f"checkpoint-{n}" for n in (10, 15, 30, 40, 90)]
-    assert [damage(path) for path in saved(there)] == [None] * 5
+    whole = copied(copy / "checkpoints")
+    assert [name for name in whole if name != "checkpoint-20"] == [f"checkpoint-{n}" for n in (10, 15, 30, 40, 90)]
+    assert [damage(path) for path in whole.values()] == [None] * len(whole)
 
 
 @pytest.mark.parametrize("name", ["\ud800x", "deep/\udcff", "\ud800/x"])
@@ -691,9 +701,8 @@ def test_a_checkpoint_whose_manifest_names_no_utf8_is_damaged_and_the_one_before
     for _ in range(2):
         with pytest.raises(OSError, match=r"checkpoint-30: manifest\.json cannot be read"):
             mirror.push(run, "hf://someone/copies" if hub else str(backup))
-    held = hub.repositories["someone/copies"] if hub else everything(backup)
-    assert "photos/checkpoints/checkpoint-20/optimizer.pt" in held
-    assert not [one for one in held if "checkpoint-30" in one]
+    back = mirror.restore("hf://someone/copies" if hub else str(backup), backup / "back")
+    assert [path.name for path in saved(back / "checkpoints")] == ["checkpoint-10", "checkpoint-20"]
 
 
 @pytest.mark.parametrize("place", ["folder", "hub"])
@@ -727,7 +736,7 @@ def test_a_run_that_came_back_without_its_newest_checkpoint_goes_on_with_its_cop
     run: Path, backup: Path, tmp_path: Path
 ) -> None:
     mirror.push(run, str(backup))
-    (backup / "photos" / "checkpoints" / "checkpoint-20" / "optimizer.pt").unlink()
+    (copied(backup / "photos" / "checkpoints")["checkpoint-20"] / "optimizer.pt").unlink()
     back = mirror.restore(str(backup), tmp_path / "new" / "photos")
     train_to(back, 15, 0.5)
     assert mirror.push(back, str(backup)) == 15
@@ -777,10 +786,9 @@ def test_a_kill_at_any_moment_leaves_nothing_that_is_not_listed(copy: str, run: 
         train_to(run, 5, 0.1)
         mirror.push(run, str(start))
         if copy == "an earlier release's":
-            marker = json.loads((start / "photos" / mirror.MARKER).read_text())
-            del marker["files"]
-            write_json(start / "photos" / mirror.MARKER, marker)
-        for path in (start / "photos" / "notes.txt", start / "photos" / "checkpoints" / "checkpoint-20" / "notes.txt"):
+            as_earlier(start / "photos", has_list=False)
+        newest = copied(start / "photos" / "checkpoints")["checkpoint-20"]
+        for path in (start / "photos" / "notes.txt", newest / "notes.txt"):
             path.write_bytes(THEIRS)
         for step in (30, 40):
             train_to(run, step, 0.5)
@@ -804,8 +812,8 @@ def test_a_kill_at_any_moment_leaves_nothing_that_is_not_listed(copy: str, run: 
             ours |= {f"photos/{name}" for name in json.loads(held[f"photos/{mirror.MARKER}"]).get("files", ())}
         # of what an earlier release wrote, nobody can tell all
         assert set(held) <= ours | (set(began) if copy == "an earlier release's" else theirs), moment
-        whole = saved(backup / "photos" / "checkpoints")
-        assert [damage(path) for path in whole] == [None] * len(whole)
+        whole = copied(backup / "photos" / "checkpoints")
+        assert [damage(path) for path in whole.values()] == [None] * len(whole)
         # the next pass mends it, and leaves what a pass that was not killed leaves
         assert mirror.push(run, str(backup)) == (20 if copy == "the first" else 40)
         after = {name: content for name, content in everything(backup).items() if not name.endswith(mirror.MARKER)}
@@ -857,6 +865,18 @@ def test_a_manifest_that_leads_out_is_damaged_and_nothing_is_read(name: str, run
     assert troubles == ["checkpoint-20 is damaged: manifest.json cannot be read"]
 
 
+STEPS = [None, True, -20, 20.0, "20", [20], 10**16, "../../checkpoint-20"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_slot_of_an_odd_step_holds_no_checkpoint(step: Any, run: Path, backup: Path, tmp_path: Path) -> None:
+    mirror.push(run, str(backup))
+    path = copied(backup / "photos" / "checkpoints")["checkpoint-20"] / MANIFEST
+    write_json(path, json.loads(path.read_text()) | {"step": step})
+    back = mirror.restore(str(backup), tmp_path / "back")
+    assert [path.name for path in (back / "checkpoints").iterdir()] == ["checkpoint-10"]
+
+
 MANIFESTS: list[Any] = [
     {"files": []},
     {"files": 5},
@@ -881,9 +901,11 @@ MANIFESTS: list[Any] = [
 @pytest.mark.parametrize("about", MANIFESTS, ids=lambda about: repr(about)[:60])
 def test_a_manifest_of_odd_types_is_damaged(about: Any, run: Path, backup: Path, tmp_path: Path) -> None:
     mirror.push(run, str(backup))
-    for folder in (run, backup / "photos"):
-        (folder / "checkpoints" / "checkpoint-20" / MANIFEST).write_text(json.dumps(about))
     path = run / "checkpoints" / "checkpoint-20"
+    slot = copied(backup / "photos" / "checkpoints")["checkpoint-20"]
+    path.joinpath(MANIFEST).write_text(json.dumps(about))
+    in_slot = {"step": 20, **about} if isinstance(about, dict) else about
+    slot.joinpath(MANIFEST).write_text(json.dumps(in_slot))
     assert damage(path) is not None
     assert not checkpoints.sizes_are_right(path)
     with pytest.raises(OSError, match="checkpoint-20: "):
@@ -1028,7 +1050,7 @@ def test_links_pipes_and_circles_do_not_come_back(run: Path, backup: Path, elsew
     names = ["secret.txt", "pipe.jsonl", "adapter/link", "adapter/round/metrics.jsonl", "adapter/pipe"]
     marker["files"] |= {name: {HASH: len(THEIRS)} for name in names}
     write_json(copy / mirror.MARKER, marker)
-    for folder in (copy, copy / "adapter", copy / "checkpoints", copy / "checkpoints" / "checkpoint-20"):
+    for folder in (copy, copy / "adapter", copy / "checkpoints", copy / "checkpoints" / "slot-1"):
         (folder / "round").symlink_to(copy)
         (folder / "link").symlink_to(elsewhere / "notes.txt")
         os.mkfifo(folder / "pipe")
@@ -1046,7 +1068,7 @@ def test_links_pipes_and_circles_do_not_come_back(run: Path, backup: Path, elsew
 
 def test_what_no_manifest_lists_does_not_come_back(run: Path, backup: Path, tmp_path: Path) -> None:
     copy = copy_of(run, backup)
-    for name in ("notes.txt", "checkpoints/checkpoint-20/extra.bin", "checkpoints/extra", "2019/a.jpg", "adapter/x"):
+    for name in ("notes.txt", "checkpoints/slot-1/extra.bin", "checkpoints/extra", "2019/a.jpg", "adapter/x"):
         (copy / name).parent.mkdir(exist_ok=True)
         (copy / name).write_bytes(THEIRS)
     deep = copy / "adapter"
@@ -1066,7 +1088,7 @@ def test_what_a_person_has_beside_it_does_not_keep_a_copy_from_coming_back(
     for n in range(10_001):
         (copy / "adapter" / "photos" / str(n)).touch()
     for n in range(1000, 1101):
-        shutil.copytree(copy / "checkpoints" / "checkpoint-20", copy / "checkpoints" / f"checkpoint-{n}")
+        shutil.copytree(copy / "checkpoints" / "slot-1", copy / "checkpoints" / f"checkpoint-{n}")
     back = mirror.restore(str(copy), tmp_path / "back")
     assert [path.name for path in saved(back / "checkpoints")] == ["checkpoint-10", "checkpoint-20"]
     assert [path.name for path in (back / "adapter").iterdir()] == ["adapter_model.safetensors"]
@@ -1104,15 +1126,15 @@ def test_more_than_the_disk_has_is_refused_before_it_is_copied(run: Path, backup
     copy = copy_of(run, backup)
     files = {f"part-{n}": {"bytes": 30 << 30, "sha256": HASH} for n in range(400)}  # 12 TB, of which nothing is written
     for name in files:
-        with (copy / "checkpoints" / "checkpoint-20" / name).open("wb") as file:
+        with (copy / "checkpoints" / "slot-1" / name).open("wb") as file:
             file.truncate(30 << 30)
-    write_json(copy / "checkpoints" / "checkpoint-20" / MANIFEST, {"files": files})
+    write_json(copy / "checkpoints" / "slot-1" / MANIFEST, {"step": 20, "files": files})
     with refused(problem="takes 12,288,000 MiB", remedy="free some space", place=copy, snapshot=False):
         in_time(lambda: mirror.restore(str(copy), tmp_path / "back"))
     assert not (tmp_path / "back").exists()
 
 
-@pytest.mark.parametrize("name", ["checkpoints/checkpoint-20/optimizer.pt", "checkpoints/checkpoint-20/manifest.json"])
+@pytest.mark.parametrize("name", ["checkpoints/slot-1/optimizer.pt", "checkpoints/slot-1/manifest.json"])
 def test_a_checkpoint_that_would_fill_the_disk_is_left_out(name: str, run: Path, backup: Path, tmp_path: Path) -> None:
     copy = copy_of(run, backup)
     os.truncate(copy / name, 60 << 30)

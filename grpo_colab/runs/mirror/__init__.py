@@ -1,6 +1,6 @@
 """Keep a copy of a run elsewhere: in a folder (such as Drive) or in a model repository on the hub.
 
-    <destination>/<the run folder's name>/      laid out as the run folder, and
+    <destination>/<the run folder's name>/      laid out as the run folder, but for checkpoints in a folder (slots.py)
         mirrored.json                           which run it is a copy of, how far it goes, and its files
 
 A child process does the copying, so that a file system or a hub that hangs never holds up the run. `Mirror` starts the

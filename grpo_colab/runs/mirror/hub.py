@@ -1,7 +1,7 @@
 """Bring a run's copy in a model repository on the hub up to date. Files that others have put there stay.
 
-A file counts as the mirror's if its size is one that the marker lists. It is not downloaded to compare its SHA-256: a
-repository has a history, which keeps what is replaced or deleted. `hub_files.py` makes the requests.
+A file counts as the mirror's if its size is one that the marker lists. It is not downloaded to compare its SHA-256: in
+a repository that others commit to, the history keeps what is replaced or deleted. `hub_files.py` makes the requests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from typing import Any
 from grpo_colab.runs import checkpoints
 from grpo_colab.runs.checkpoints import MANIFEST, Fingerprint
 from grpo_colab.runs.mirror import layout
-from grpo_colab.runs.mirror.hub_files import download_small, file_sizes, limit_request_time, manifest_names
+from grpo_colab.runs.mirror.hub_files import (
+    download_small,
+    file_sizes,
+    limit_request_time,
+    manifest_names,
+    squash_history,
+)
 from grpo_colab.runs.mirror.layout import (
     KEEP,
     MARKER,
@@ -49,8 +55,9 @@ def push_to_hub(run: Path, destination: str, saved: list[Path]) -> tuple[int | N
     The step is None for a copy without checkpoints. The problems are sentences. `saved` is the run's checkpoints,
     oldest first. A repository that is missing is made, as a private one. Everything goes in one commit, so that the hub
     always has one state of the run, never a mixture. The commit also deletes the mirror's files that the run no longer
-    has. Raises OSError where the folder on the hub belongs to something else or was trained further, and where
-    HF_HUB_OFFLINE is set. Errors of huggingface_hub and httpx pass.
+    has. The repository's history is then squashed, where it is the mirrors' alone. Raises OSError where the folder on
+    the hub belongs to something else or was trained further, and where HF_HUB_OFFLINE is set. Errors of huggingface_hub
+    and httpx pass.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -117,6 +124,7 @@ def push_to_hub(run: Path, destination: str, saved: list[Path]) -> tuple[int | N
     for name in sorted(own - {*files, *kept}):
         operations.append(CommitOperationDelete(f"{run.name}/{name}"))
     api.create_commit(repository, operations, commit_message=f"{run.name}: step {step}")
+    squash_history(repository)
     return step, problems
 
 
@@ -177,7 +185,7 @@ def _listed_on_hub(
         download_small(repository, run.name, manifest_names(there), there, folder)
         found: dict[str, tuple[Fingerprint, ...]] = {}
         for checkpoint in checkpoints.saved(copy / "checkpoints"):
-            if is_checkpoint_of(run, checkpoint):
+            if is_checkpoint_of(run, checkpoint.name, checkpoint):
                 for name, expected in checkpoint_fingerprints(checkpoint).items():
                     found[name] = (expected,)
     adapter = [path.relative_to(run).as_posix() for path in files_below(run / "adapter")]

@@ -1,12 +1,14 @@
-"""Requests to a model repository on the hub: list files, download them, and explain errors.
+"""Requests to a model repository on the hub: list files, download them, squash the history, and explain errors.
 
 `hub.py` uploads copies, `restore.py` brings them back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import itertools
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from grpo_colab.runs.mirror.layout import FETCHED_BYTES, MARKER, RECIPE_BYTES, e
 
 MOST_LISTED = 100_000  # files of a repository that are looked at
 MOST_COPIES = 300  # copies at a destination that are looked into
+SQUASHED = "copies of runs: the history up to here"
+# The title of a mirror's commit, of a squashed one, and of the one with which the hub makes a repository.
+OWN_COMMIT = re.compile(rf".+: step (\d+|None)|{re.escape(SQUASHED)}|initial commit")
 
 
 def limit_request_time() -> None:
@@ -117,6 +122,21 @@ def download_markers_and_recipes(repository: str, folder: str | Path) -> Path:
     names = [f"{run}/{MARKER}" for run in runs if sizes[f"{run}/{MARKER}"] <= FETCHED_BYTES]
     names += [f"{run}/recipe.toml" for run in runs if sizes.get(f"{run}/recipe.toml", RECIPE_BYTES + 1) <= RECIPE_BYTES]
     return download(repository, names, folder)
+
+
+def squash_history(repository: str) -> None:
+    """Squash a repository's history to one commit, so that the hub can give up the files that copies have replaced.
+
+    Nothing is done where a commit is not a mirror's, by its title: the history then holds what somebody else may want
+    back. Nothing is raised, since the copy is there without it; the next copy tries again.
+    """
+    import httpx
+    from huggingface_hub import HfApi
+
+    with contextlib.suppress(OSError, ValueError, KeyError, httpx.HTTPError):
+        titles = [commit.title for commit in HfApi().list_repo_commits(repository)]
+        if len(titles) > 1 and all(OWN_COMMIT.fullmatch(title) for title in titles):
+            HfApi().super_squash_history(repository, commit_message=SQUASHED)
 
 
 def hub_trouble(source: str, error: BaseException) -> str:

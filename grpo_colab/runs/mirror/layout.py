@@ -25,6 +25,7 @@ from typing import IO, Any, Final
 from grpo_colab.errors import SettingError
 from grpo_colab.runs import checkpoints
 from grpo_colab.runs.checkpoints import DAMAGED, SPOILT, Fingerprint
+from grpo_colab.runs.mirror import slots
 from grpo_colab.runs.phase import PHASE
 from grpo_colab.text import masked, on_one_line
 from grpo_colab.utils.files import is_utf8, number, open_to_read, read_bytes, read_json, write_text
@@ -179,15 +180,17 @@ def copy_bytes(source: IO[bytes], target: IO[bytes] | None, size: int) -> Finger
             break
         digest.update(chunk)
         left -= len(chunk)
-        if target is not None:
-            target.write(chunk)
+        # A file without a buffer may write a part of it.
+        unwritten = memoryview(chunk if target is not None else b"")
+        while target is not None and unwritten:
+            unwritten = unwritten[target.write(unwritten) :]
     return Fingerprint(size - left, digest.hexdigest())
 
 
 def checkpoint_fingerprints(checkpoint: Path) -> dict[str, Fingerprint]:
     """Return the fingerprints of a checkpoint's files as its manifest gives them, and the manifest's own, last.
 
-    The names are relative to the run folder. Returns an empty dict for a damaged manifest.
+    The names are relative to the run folder or the copy. Returns an empty dict for a damaged manifest.
     """
     files = checkpoints.fingerprints(checkpoint)
     if not files:
@@ -199,14 +202,14 @@ def checkpoint_fingerprints(checkpoint: Path) -> dict[str, Fingerprint]:
     return found
 
 
-def is_checkpoint_of(run: Path, checkpoint: Path) -> bool:
+def is_checkpoint_of(run: Path, name: str, folder: Path) -> bool:
     """Tell whether the run has the same checkpoint as the copy: whether their manifests are equal.
 
-    `checkpoint` is the folder in the copy. False where a manifest cannot be read.
+    `name` is the checkpoint's name and `folder` its folder in the copy. False where a manifest cannot be read.
     """
     with contextlib.suppress(OSError):
-        own = run / "checkpoints" / checkpoint.name / checkpoints.MANIFEST
-        return read_bytes(own) == read_bytes(checkpoint / checkpoints.MANIFEST)
+        own = run / "checkpoints" / name / checkpoints.MANIFEST
+        return read_bytes(own) == read_bytes(folder / checkpoints.MANIFEST)
     return False
 
 
@@ -220,7 +223,7 @@ def is_own_name(name: object) -> bool:
     if len(parts) == 1:
         return is_small_name(name)
     if parts[0] == "checkpoints":
-        return 3 <= len(parts) <= DEEPEST + 3 and checkpoints.is_name(parts[1])
+        return 3 <= len(parts) <= DEEPEST + 3 and slots.is_place(parts[1])
     return parts[0] == "adapter" and len(parts) <= DEEPEST + 2
 
 
@@ -268,7 +271,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def checkpoint_names(checkpoint: Path) -> list[str]:
-    """Return the names of a checkpoint's files relative to the run folder, the manifest last.
+    """Return the names of a checkpoint's files relative to the run folder or the copy, the manifest last.
 
     Returns an empty list for a damaged manifest.
     """

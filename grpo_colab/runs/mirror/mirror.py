@@ -100,11 +100,13 @@ def _write_state(run: Path, destination: str, step: float | None, error: str | N
 class Mirror:
     """Keeps a run's copy up to date from beside the run. No method raises, and all but `finish` return at once.
 
-    Call `request` when the run has something new, and `poll` now and then. `pinned` is the newest checkpoint at the
+    Call `request` when the run has something new, and `poll` now and then. At least `minutes` lie between two copies,
+    so that what a mirror writes is bounded; that of `finish` does not wait. `pinned` is the newest checkpoint at the
     time the present child started: pruning should leave it alone, since it is being copied.
     """
 
-    def __init__(self, run: Path, destination: str) -> None:
+    def __init__(self, run: Path, destination: str, minutes: float = 0.0) -> None:
+        self.minutes = minutes
         self.run = absolute(run)
         hub = destination.startswith(HUB)
         self.destination = destination if hub else str(expanded(destination).absolute())
@@ -120,8 +122,12 @@ class Mirror:
         return printable(shlex.join(["python", "-m", PROGRAM, str(self.run), self.destination, "0"]))
 
     def request(self) -> None:
-        """Have the run copied now, or as soon as the present child has ended."""
-        self._requested, self._due_at = True, 0.0
+        """Have the run copied as soon as the time has come and the present child has ended; after a failure at once."""
+        self._requested = True
+        if self._failures or not self._started_at:
+            self._due_at = 0.0
+        else:
+            self._due_at = self._started_at + 60 * self.minutes
         self.poll()
 
     def poll(self) -> None:
@@ -184,7 +190,8 @@ class Mirror:
         What is missing is left to a child that goes on by itself, even when this process ends.
         """
         deadline = time.monotonic() + wait_s
-        self.request()
+        self._requested, self._due_at = True, 0.0
+        self.poll()
         while (self._child is not None or self._requested) and time.monotonic() < deadline:
             time.sleep(0.05)
             self.poll()

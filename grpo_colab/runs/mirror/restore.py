@@ -17,7 +17,7 @@ from typing import Any
 from grpo_colab.errors import SettingError
 from grpo_colab.runs import checkpoints
 from grpo_colab.runs.checkpoints import DAMAGED, MANIFEST
-from grpo_colab.runs.mirror import hub_files
+from grpo_colab.runs.mirror import hub_files, slots
 from grpo_colab.runs.mirror.layout import (
     CHUNK_BYTES,
     HUB,
@@ -118,8 +118,8 @@ def _restore_from_folder(source: str, new: Path) -> tuple[str, dict[str, str]]:
     if names is None:
         names = {*small_files(copy), *(path.relative_to(copy).as_posix() for path in files_below(copy / "adapter"))}
     candidates = list(names)
-    for checkpoint in saved:
-        candidates += checkpoint_names(checkpoint)
+    for folder in saved.values():
+        candidates += checkpoint_names(folder)
 
     sizes = {}
     for name in candidates:
@@ -130,7 +130,7 @@ def _restore_from_folder(source: str, new: Path) -> tuple[str, dict[str, str]]:
     wanted, problems = _select_files(marker, sizes, saved)
     _check_sizes(source, wanted, new)
     for name, size in wanted.items():
-        _copy_file(copy / name, new / name, size)
+        _copy_file(copy / name, new / _restored_name(name, saved), size)
     return marker["id"], problems
 
 
@@ -167,7 +167,7 @@ def _restore_from_hub(source: str, fetched: Path, new: Path) -> tuple[str, dict[
             problem, remedy=f"{remedy or 'try again'}, or correct budget.mirror", place=shown(source)
         ) from error
     for one in wanted:
-        target = new / one
+        target = new / _restored_name(one, saved)
         target.parent.mkdir(parents=True, exist_ok=True)
         safe_join(copy, one).replace(target)
     return marker["id"], problems
@@ -189,15 +189,15 @@ def _readable_marker(source: str, copy: Path) -> dict[str, Any]:
     return marker
 
 
-def _listed_checkpoints(source: str, marker: dict[str, Any], copy: Path) -> list[Path]:
-    """Return the copy's checkpoints that the marker lists, oldest first; all where the marker has no list.
+def _listed_checkpoints(source: str, marker: dict[str, Any], copy: Path) -> dict[str, Path]:
+    """Return the folders of the copy's checkpoints that the marker lists, by their names, oldest first.
 
-    Raises SettingError for more than 100.
+    All count where the marker has no list. Raises SettingError for more than 100.
     """
     names = listed_names(marker)
-    saved = checkpoints.saved(copy / "checkpoints")
+    saved = slots.copied(copy / "checkpoints")
     if names is not None:
-        saved = [path for path in saved if f"checkpoints/{path.name}/{MANIFEST}" in names]
+        saved = {name: path for name, path in saved.items() if f"checkpoints/{path.name}/{MANIFEST}" in names}
     if len(saved) > MOST_CHECKPOINTS:
         raise SettingError(
             f"has {len(saved):,} checkpoints, and a copy keeps three",
@@ -207,8 +207,17 @@ def _listed_checkpoints(source: str, marker: dict[str, Any], copy: Path) -> list
     return saved
 
 
+def _restored_name(name: str, saved: dict[str, Path]) -> str:
+    """Return the name in the run folder of a copy's file: a checkpoint in a slot gets its own folder back."""
+    for checkpoint, folder in saved.items():
+        prefix = f"checkpoints/{folder.name}/"
+        if name.startswith(prefix):
+            return f"checkpoints/{checkpoint}/{name.removeprefix(prefix)}"
+    return name
+
+
 def _select_files(
-    marker: dict[str, Any], sizes: dict[str, int], saved: list[Path]
+    marker: dict[str, Any], sizes: dict[str, int], saved: dict[str, Path]
 ) -> tuple[dict[str, int], dict[str, str]]:
     """Select the files to bring back. `sizes` has the size in bytes of each file in the copy, by name.
 
@@ -227,11 +236,11 @@ def _select_files(
             wanted[name] = size
 
     problems = {}
-    for checkpoint in saved:
-        prefix = f"checkpoints/{checkpoint.name}/"
-        problem, names = _check_checkpoint(checkpoint, prefix, sizes)
+    for checkpoint, folder in saved.items():
+        prefix = f"checkpoints/{folder.name}/"
+        problem, names = _check_checkpoint(folder, prefix, sizes)
         if problem:
-            problems[checkpoint.name] = problem
+            problems[checkpoint] = problem
         else:
             wanted.update({prefix + name: sizes[prefix + name] for name in names})
     return wanted, problems
