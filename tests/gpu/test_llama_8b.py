@@ -3,15 +3,15 @@
 Random weights cost what real ones cost. They never end a completion, so that every one runs to its full length: the
 worst step that a real run can meet. `tests/gpu/run.sh` runs this in one call, which says what to carry. All is one
 process, and each phase is printed and kept in results.json as soon as it ends. What is expected of an H200, where
-nobody has run it yet, in seconds of 540:
+nobody has run it yet, in seconds of 540, by the plan's 20 s per step for an H100, which are good to a factor of two:
 
-    30   wheels installed                           (rehearsed)
-    50   unsloth imported
-    15   5.7 GB of random weights made and written
-    90   loaded, and a dry run, which compiles
-    160  loaded, evaluated twice on 2 x 16 answers of 128 tokens, three steps of 6 x 768 tokens at 35 s
-    60   loaded, resumed after the second step, one more step and the evaluation
-    120  loaded, three steps of the bare notebook's script
+    5          wheels installed (3 in a rehearsal)
+    50         unsloth imported
+    15         5.7 GB of random weights made and written
+    60 to 100  loaded, and a dry run, which compiles
+    90 to 160  loaded, evaluated twice on 2 x 16 answers of 128 tokens, three steps of 6 x 768 tokens
+    40 to 70   loaded, resumed after the second step, one more step and the evaluation
+    75 to 140  loaded, three steps of the bare notebook's script
 
 The last one takes fewer steps, or is skipped, where the time of the first run says that it would not end in time.
 GRPO_GPU_REHEARSAL=1 does all of it on a CPU with a small model.
