@@ -1,11 +1,12 @@
 """Build the trainer: trl.GRPOTrainer, or the class that Unsloth puts in its place, with mixins for what a run needs.
 
-Only this file and trainer_rows.py know the private names of TRL's and transformers' trainers. Other files use the
-mixins' public methods.
+Only this file, trainer_rows.py and trainer_precision.py know the private names and habits of TRL's and transformers'
+trainers. Other files use the mixins' public methods.
 
     CheckpointMixin         checkpoints are written whole, and read in full
     StepTimingMixin         a step's seconds and memory, beside TRL's metrics
     ChunkedGenerationMixin  completions are generated in smaller chunks when memory runs out
+    PrecisionMixin          the adapter is trained in the precision that it was loaded in (in trainer_precision.py)
     RowsMixin               the rows of the training set, as they are (in trainer_rows.py)
     CompletionLogMixin      a step's completions with their rewards, as rows (in trainer_rows.py)
     TrackerMixin            completions go to the trackers, and a failing table does not end the run
@@ -31,6 +32,7 @@ from grpo_colab.policy.turns import end_tokens
 from grpo_colab.recipe.schema import without_secrets
 from grpo_colab.rewards import guard
 from grpo_colab.training.tracking import table_arguments
+from grpo_colab.training.trainer_precision import PrecisionMixin
 from grpo_colab.training.trainer_rows import CompletionLogMixin, Kept, RowsMixin, index_column
 from grpo_colab.utils import console
 from grpo_colab.utils.memory import free_memory, out_of_memory
@@ -296,6 +298,7 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
         CheckpointMixin,
         StepTimingMixin,
         ChunkedGenerationMixin,
+        PrecisionMixin,
         RowsMixin,
         CompletionLogMixin,
         trl.GRPOTrainer,
@@ -334,7 +337,7 @@ def build_dry_run(setup: GRPOSetup, longest: dict[str, Any], folder: Path) -> An
 
     rows = [longest] * setup.batch_plan.prompts_per_step
 
-    class DryRunTrainer(DryRunMixin, ChunkedGenerationMixin, RowsMixin, trl.GRPOTrainer):
+    class DryRunTrainer(DryRunMixin, ChunkedGenerationMixin, PrecisionMixin, RowsMixin, trl.GRPOTrainer):
         """The trainer of this dry run."""
 
         trained_policy = setup.policy

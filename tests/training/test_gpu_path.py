@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import random_llama
 from refusals import refused
 
-from grpo_colab import Recipe, train
+from grpo_colab import Recipe, Run, train
 from grpo_colab.recipe.recipe import Recipe as RecipeClass
 from grpo_colab.utils.stack import PREFIX_GROUPER, leave_out_what_cannot_compile
 
@@ -98,6 +99,36 @@ def test_a_run_that_began_in_float16_goes_on_where_nothing_is_scaled(tmp_path: P
     state = {"scale": 65536.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 2000}
     torch.save({**state, "_growth_tracker": 1}, run.checkpoints / "checkpoint-1" / "scaler.pt")
     assert train(resume=run.path).finished
+
+
+def even_reward(completions: Any, completion_ids: Any, **kwargs: Any) -> list[float]:
+    return [sum(token % 2 == 0 for token in ids) / max(1, len(ids)) for ids in completion_ids]
+
+
+def test_an_adapter_on_4_bits_is_not_rounded_and_goes_on_as_it_was(tmp_path: Path) -> None:
+    """TRL would train it in bfloat16, where most of a step's change is lost; Unsloth's trainer for a GPU does not."""
+    import torch
+    from safetensors.torch import load_file
+
+    (tmp_path / "model").mkdir()
+    random_llama.write_model(tmp_path / "model", random_llama.SMALL, "cpu")
+    recipe = Recipe.load(
+        task={"limit": 32},
+        model={"model_name": str(tmp_path / "model"), "load_in_4bit": True},
+        rewards=[even_reward],
+        budget={"max_steps": 3, "prompts_per_step": 1},
+        grpo={"max_completion_length": 8, "save_steps": 1, "save_total_limit": 5, "mask_truncated_completions": False},
+        evaluation={"n": 2},
+    )
+    run = train(recipe, out=tmp_path / "run")
+    cut = Run(shutil.copytree(run.path, tmp_path / "cut"))
+    shutil.rmtree(cut.checkpoints / "checkpoint-3")
+    (cut.path / "evaluation.json").unlink()
+    train(resume=cut.path, rewards=[even_reward])
+    whole, resumed = (load_file(one.adapter / "adapter_model.safetensors") for one in (run, cut))
+    assert {weight.dtype for weight in whole.values()} == {torch.float32}
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert any(bool(weight.any()) for name, weight in whole.items() if "lora_B" in name)
 
 
 def test_hindsights_state_without_a_scaler_goes_on_with_one() -> None:
