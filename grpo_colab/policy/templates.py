@@ -14,6 +14,7 @@ from grpo_colab.policy.turns import check_end_of_turn, ends_of_turn, text_tokeni
 from grpo_colab.recipe.validation import CHAT_TEMPLATE
 from grpo_colab.tasks.conversations import without_system
 from grpo_colab.utils.hub import check_hub
+from grpo_colab.utils.library_output import library_lines_once
 
 if TYPE_CHECKING:
     from grpo_colab.recipe.recipe import Recipe
@@ -37,7 +38,8 @@ def load_tokenizer(recipe: Recipe, may_run_code: bool = False, download: bool = 
     try:
         if download:
             check_hub(recipe.model_path)
-        return AutoTokenizer.from_pretrained(recipe.model_path, **options)
+        with library_lines_once():  # whoever loads the model hears the same
+            return AutoTokenizer.from_pretrained(recipe.model_path, **options)
     except Exception:  # noqa: BLE001 - no network, no such file, or a class that is not installed
         return None
 

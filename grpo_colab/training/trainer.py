@@ -35,7 +35,7 @@ from grpo_colab.training.tracking import table_arguments
 from grpo_colab.training.trainer_precision import PrecisionMixin
 from grpo_colab.training.trainer_rows import CompletionLogMixin, Kept, RowsMixin, index_column
 from grpo_colab.utils import console
-from grpo_colab.utils.memory import free_memory, out_of_memory
+from grpo_colab.utils.memory import bytes_held, free_memory, out_of_memory
 
 if TYPE_CHECKING:
     from trl import GRPOTrainer as Trainer  # the mixins' `super()`, once they are mixed in
@@ -200,17 +200,6 @@ def timings_to(trackers: TrackerCallback) -> Iterator[None]:
         yield
     finally:
         ProfilingContext._log_metrics = original
-
-
-def bytes_held() -> int:
-    """Return the most that torch's allocator has held of the GPU, or without one what this process holds now."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_reserved()
-    import psutil
-
-    return psutil.Process().memory_info().rss
 
 
 class ChunkedGenerationMixin(Trainer):

@@ -1,4 +1,4 @@
-"""Recognise that a device is out of memory, and free what is no longer used."""
+"""Tell what is held of a device's memory and whether it is out of it, and free what is no longer used."""
 
 from __future__ import annotations
 
@@ -39,3 +39,14 @@ def free_memory() -> None:
     from accelerate.utils.memory import clear_device_cache
 
     clear_device_cache(garbage_collection=True)
+
+
+def bytes_held() -> int:
+    """Return the most that torch's allocator has held of the GPU, or without one what this process holds now."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved()
+    import psutil
+
+    return psutil.Process().memory_info().rss

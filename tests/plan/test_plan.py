@@ -204,9 +204,9 @@ def test_hours_that_end_too_early_are_said() -> None:
 @pytest.mark.parametrize(
     ("budget", "copies"),
     [
-        ({}, 12),  # 5.1 hours: ten in between, the first and the last
+        ({}, 12),  # 5.3 hours: ten in between, the first and the last
         ({"max_hours": 2.0}, 6),
-        ({"mirror_minutes": 10.0}, 32),
+        ({"mirror_minutes": 10.0}, 33),
         ({"mirror_minutes": 0.0, "save_minutes": 0.0}, 14),  # 250 steps, of which every twentieth has a checkpoint
         ({"mirror_minutes": 0.0, "max_steps": 3}, 5),
     ],

@@ -77,6 +77,7 @@ def with_engine(policy: Policy, engine: Engine) -> Policy:
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The parts of vLLM that are imported here and by Unsloth's delete_vllm; what the latter ends is in the list."""
+    monkeypatch.setenv("FLASHINFER_WORKSPACE_BASE", "elsewhere")  # which the first of them sets for good otherwise
     for module in ("unsloth_zoo.vllm_utils", "trl.trainer.grpo_trainer"):
         importlib.import_module(module)  # both look for the real vLLM when they are imported
     ended: list[str] = []

@@ -153,9 +153,9 @@ def test_warnings_are_said_and_kept(tmp_path: Path, capsys: pytest.CaptureFixtur
     run = train(chosen, out=tmp_path / "run")
     told = [json.loads(line) for line in (run.path / "warnings.jsonl").read_text().splitlines()]
     assert [(row["step"], row["kind"]) for row in told] == [
-        (1, "cut_off"), (3, "no_variance"), (20, "constant"), (21, "cut_off"), (21, "adapter"),
+        (1, "cut_off"), (3, "no_reward"), (20, "constant"), (21, "cut_off"), (21, "adapter"),
     ]  # fmt: skip
     assert "21 of 21 B matrices are zero, so that the adapter changes nothing" in told[-1]["text"]
     errors = capsys.readouterr().err
-    assert "Warning, step 3: no group had any variance in reward for 3 steps" in errors
+    assert "Warning, step 3: no completion has earned anything from any reward in 3 steps" in errors
     assert "Warning, step 20: flat has been 0 for every completion of 20 steps" in errors

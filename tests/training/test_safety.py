@@ -23,6 +23,7 @@ from warm import Warm
 from grpo_colab import Recipe, Run, train
 from grpo_colab.runs import checkpoints, mirror
 from grpo_colab.runs.lock import LOCK, locked
+from grpo_colab.runs.mirror.slots import copied
 from grpo_colab.runs.records import repeatable
 from grpo_colab.runs.resume import open_run, restore_run
 from grpo_colab.utils.files import read_lines
@@ -485,8 +486,7 @@ def test_spoilt_checkpoints_are_set_aside_and_the_run_begins_before_them(whole: 
     run = Run(tmp_path / "run")
     assert steps_saved(run) == [1]
     assert (run.checkpoints / "spoilt-checkpoint-2").is_dir()
-    copied = checkpoints.saved(tmp_path / "drive" / "run" / "checkpoints")
-    assert [checkpoints.step_of(path) for path in copied] == [1]  # nor does a fresh machine find it
+    assert [*copied(tmp_path / "drive" / "run" / "checkpoints")] == ["checkpoint-1"]  # nor does a fresh machine find it
     record = json.loads((run.path / "tripwire.json").read_text())
     assert record["completions"]
     mended = Recipe.load(run.path / "recipe.toml", grpo={"learning_rate": whole.recipe.grpo["learning_rate"]})
