@@ -15,7 +15,7 @@ from grpo_colab.errors import SettingError, one_line
 from grpo_colab.policy.asking import Asking
 from grpo_colab.policy.policy import Policy
 from grpo_colab.policy.templates import with_chat_template
-from grpo_colab.policy.turns import end_answers
+from grpo_colab.policy.turns import end_answers, text_tokenizer
 from grpo_colab.recipe.validation import CHAT_TEMPLATE
 from grpo_colab.utils.console import info
 from grpo_colab.utils.hub import check_hub, not_loaded
@@ -68,6 +68,7 @@ def load_policy(recipe: Recipe, device: Device, adapter: Path | None = None) -> 
             "lora.target_modules",
         ) from error
     tokenizer, asking = with_chat_template(recipe, tokenizer), Asking.of(recipe)
+    _leave_spaces_alone(text_tokenizer(tokenizer))
     said = end_answers(model, tokenizer, asking)
     if said:
         info(said)
@@ -75,6 +76,13 @@ def load_policy(recipe: Recipe, device: Device, adapter: Path | None = None) -> 
     if adapter is not None:
         policy.load_adapter(adapter)
     return policy
+
+
+def _leave_spaces_alone(tokenizer: Any) -> None:
+    """Turn off a tokenizer's cleaning of spaces. For BPE transformers ignores it, with a remark at the first answer."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None and type(backend.model).__name__ == "BPE":
+        tokenizer.clean_up_tokenization_spaces = False
 
 
 def _choose_threads(model: Any) -> None:
