@@ -27,6 +27,7 @@ from grpo_colab.runs.resume import rewind_to_checkpoint
 from grpo_colab.runs.run import Run, writing_to
 from grpo_colab.training.endings import PretrainingStopped
 from grpo_colab.utils.device import Device
+from grpo_colab.utils.library_output import library_lines_once
 from grpo_colab.utils.memory import free_memory
 from grpo_colab.utils.stage import stage
 
@@ -73,7 +74,8 @@ def pretrained(recipe: Recipe, device: Device, run_for: Run | None, problems: Se
         keep_environment(run, wanted, device)
         title = f"Pre-training {recipe.model['model_name']} on {what}, once, in {path}"
         with Signals() as signals, contextlib.suppress(Stopped), writing_to(run), stage(title) as shown:
-            policy = load_policy(wanted, device)
+            with library_lines_once():
+                policy = load_policy(wanted, device)
             if supervise(policy, run, wanted, device, signals, problems, shown.update):
                 policy.save(run.adapter, model_card(wanted))
                 run.write_json("evaluation.json", {"step": wanted.budget.max_steps})  # marks the run as finished

@@ -277,7 +277,10 @@ def test_any_text_gets_a_verdict(completion: str) -> None:
         assert function(completion, "18").reason in REASONS
 
 
-@given(other=st.integers().filter(lambda number: number != 18), between=st.text(max_size=20))
+@given(
+    other=st.integers().filter(lambda number: number != 18),
+    between=st.text(max_size=20).filter(lambda text: "</" not in text),  # what closes a thought leaves one guess
+)
 @settings(deadline=None)
 def test_more_guesses_never_pay(other: int, between: str) -> None:
     assert not grade(f"<answer>{other} {between.replace('=', '')} 18</answer>", "18").right
