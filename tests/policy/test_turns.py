@@ -123,10 +123,10 @@ def right(tmp_path_factory: pytest.TempPathFactory) -> Run:
     "wrong",
     [
         {"eos_token": "<|begin_of_text|>", "ends": 0},
-        {"eos_token": "<|end_of_text|>"},
+        pytest.param({"eos_token": "<|end_of_text|>"}, marks=pytest.mark.long),
         {"eos_token": None},
-        {"ends": [1]},
-        {"pad_token": None},
+        pytest.param({"ends": [1]}, marks=pytest.mark.long),
+        pytest.param({"pad_token": None}, marks=pytest.mark.long),
         {"pad_token": "<|eot_id|>"},
     ],
     ids=["another-everywhere", "another-of-the-tokenizer", "none", "not-declared", "no-pad", "pad-is-the-end"],
