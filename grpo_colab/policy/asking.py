@@ -104,6 +104,13 @@ class Asking:
         return tokenizer(self.prompt_text(tokenizer, prompt), add_special_tokens=False)["input_ids"]
 
 
+def rendering_errors() -> tuple[type[Exception], ...]:
+    """Return the classes of what is raised for a conversation that a chat template does not write."""
+    from jinja2 import TemplateError
+
+    return (TemplateError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
+
+
 def check_asking(recipe: Recipe, device: Device) -> None:
     """Raise SettingError for a setting of [grpo] that cannot decide how the policy is asked, before it is loaded.
 

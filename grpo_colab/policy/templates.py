@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_line
-from grpo_colab.policy.asking import Asking
+from grpo_colab.policy.asking import Asking, rendering_errors
 from grpo_colab.policy.turns import check_end_of_turn, ends_of_turn, text_tokenizer
 from grpo_colab.recipe.validation import CHAT_TEMPLATE
 from grpo_colab.tasks.conversations import without_system
@@ -132,13 +132,13 @@ def _trouble(asking: Asking, tokenizer: Any, prompt: Sequence[Message], generati
     A message that it leaves out is a reason, too: then different problems could be one prompt. What an assistant said
     does not count, since some templates take its reasoning out.
     """
-    from jinja2 import TemplateError, TemplateSyntaxError
+    from jinja2 import TemplateSyntaxError
 
     try:
         written = " ".join(asking.prompt_text(tokenizer, prompt, generation_prompt).split())
     except TemplateSyntaxError as error:
         return f"line {error.lineno}: {one_line(error)}"
-    except (TemplateError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+    except rendering_errors() as error:
         return one_line(error)
     for number, message in enumerate(prompt, 1):
         if message["role"] != "assistant" and " ".join(message["content"].split()) not in written:

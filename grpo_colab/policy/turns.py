@@ -11,11 +11,11 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError
+from grpo_colab.policy.asking import Asking, rendering_errors
 from grpo_colab.recipe.validation import CHAT_TEMPLATE
 from grpo_colab.utils.library_output import without_warnings_of
 
 if TYPE_CHECKING:
-    from grpo_colab.policy.asking import Asking
     from grpo_colab.recipe.recipe import Recipe
 
 ANSWER: Final = "Seven."
@@ -35,8 +35,6 @@ def closing(tokenizer: Any, asking: Asking) -> tuple[str, bool]:
     Where nothing is written after the last answer, it is what comes between an answer and the user's next message. The
     text is empty where the template writes neither, or cannot write such a conversation.
     """
-    from jinja2 import TemplateError
-
     turns = [
         {"role": "user", "content": "What is 3 + 4?"},
         {"role": "assistant", "content": ANSWER},
@@ -48,7 +46,7 @@ def closing(tokenizer: Any, asking: Asking) -> tuple[str, bool]:
             return after, True
         following = asking.prompt_text(tokenizer, turns, generation_prompt=False).rpartition(NEXT)[0]
         _, answer, after = following.rpartition(ANSWER)
-    except (TemplateError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError):
+    except rendering_errors():
         return "", False  # such as a template that takes a single question
     return after if answer else "", False
 
@@ -115,11 +113,9 @@ def end_answers(model: Any, tokenizer: Any, asking: Asking) -> str:
 
 def opened_tag(tokenizer: Any, asking: Asking) -> str | None:
     """Return the tag that the chat template opens where an answer begins, such as "<think>"; None where it does not."""
-    from jinja2 import TemplateError
-
     try:
         prompt = asking.prompt_text(tokenizer, [{"role": "user", "content": "What is 3 + 4?"}])
-    except (TemplateError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError):
+    except rendering_errors():
         return None  # such as a template that must have a system message
     opened = re.search(r"<(?!assistant|model|bot)[a-z_]+>(?=\s*\Z)", prompt)  # not the header of a role
     return opened[0] if opened else None

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.evaluation import evaluate
 from grpo_colab.plan import answers_at_once
-from grpo_colab.plan.devices import device_for
-from grpo_colab.plan.planner import with_bits
 from grpo_colab.policy.asking import check_asking
 from grpo_colab.policy.card import model_card
 from grpo_colab.policy.policy import Policy
@@ -37,7 +35,7 @@ from grpo_colab.tasks.drawing.task import Drawing, draw_completions
 from grpo_colab.training.checks import check_data, check_foreign_rewards
 from grpo_colab.training.endings import Tripped
 from grpo_colab.training.hindsight_updates import Updates
-from grpo_colab.training.preparation import import_stack, policy_of
+from grpo_colab.training.preparation import import_stack, policy_of, with_chosen_bits
 from grpo_colab.training.pretraining import pretrained
 from grpo_colab.training.relabelling import Sample, goal_rows, relabelled_rows
 from grpo_colab.training.setup import Outcome, Problems, Setup
@@ -87,9 +85,7 @@ class HindsightLearner:
         check_foreign_rewards(recipe, held_out, held_out)
         check_asking(recipe, device)
         if not loaded:
-            recipe, chosen = with_bits(recipe, device_for(None, None))
-            for setting, value, why in chosen:
-                info(f"Chosen: {setting} = {value} ({why})")
+            recipe = with_chosen_bits(recipe)
         tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe, may_run_code=True)
         check_prompts(recipe, task, held_out, with_chat_template(recipe, tokenizer))
         # `newest_whole` would set damaged ones aside here, and `learn` could not say so.

@@ -18,6 +18,8 @@ from grpo_colab.errors import SettingError
 from grpo_colab.evaluation import evaluate
 from grpo_colab.evaluation.data_summary import data_notes
 from grpo_colab.plan import GIB, BatchPlan, CannotEstimate, answers_at_once, plan, plan_batch
+from grpo_colab.plan.devices import device_for
+from grpo_colab.plan.planner import with_bits
 from grpo_colab.policy.asking import Asking
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
@@ -114,6 +116,8 @@ def prepare(
         check_arguments(recipe, device)
     check_foreign_rewards(recipe, problems, found.all_held_out)
 
+    if not loaded:
+        recipe = with_chosen_bits(recipe)
     recipe, loading, batch_plan, planned = fit_to_device(recipe, device, loaded, resumed=run is not None)
     tokenizer = loaded.tokenizer if loaded else load_tokenizer(recipe, may_run_code=True)
     check_prompts(recipe, task, [*problems, *found.all_held_out], with_chat_template(recipe, tokenizer))
@@ -235,6 +239,17 @@ def let_go(policy: Policy, kind: type[BaseException] | None, error: BaseExceptio
     policy.close()
 
 
+def with_chosen_bits(recipe: Recipe) -> Recipe:
+    """Return the recipe with model.load_in_4bit, as `with_bits` chooses it for this device, and print a choice.
+
+    A run keeps it: an adapter belongs to weights of so many bits, on every device.
+    """
+    recipe, chosen = broadcast_from_main(with_bits(recipe, device_for(None, None)))
+    for setting, value, why in chosen:
+        info(f"Chosen: {setting} = {value} ({why})")
+    return recipe
+
+
 def has_room_to_spare(planned: Plan) -> bool:
     """Tell whether memory is no question: a CPU whose free memory is at least SPARE times what the plan estimates.
 
@@ -250,10 +265,10 @@ def fit_to_device(
     """Return four things for this device: the recipe to keep, the recipe to load the model by, batch plan and plan.
 
     The two recipes differ in [model]. The kept one has it as the user wrote it, since a resume on another device may
-    need another choice. Both have the bits per weight and the length of completions that were chosen. Both are
-    `recipe` itself, and the plan is None, where `loaded` brings a policy, or where the memory cannot be planned. The
-    estimate and the choices are printed. Raises SettingError, before any weights are loaded, for a run that cannot
-    fit. `resumed` says that the run's micro-batch, if it is too large here, may be chosen again.
+    need another choice. Both have the length of completions that was chosen. Both are `recipe` itself, and the plan is
+    None, where `loaded` brings a policy, or where the memory cannot be planned. The estimate and the choices are
+    printed. Raises SettingError, before any weights are loaded, for a run that cannot fit. `resumed` says that the
+    run's micro-batch, if it is too large here, may be chosen again.
     """
     if loaded:
         batch_plan = plan_batch(recipe, device.processes, loaded.model.config, device.free_bytes)
@@ -289,13 +304,7 @@ def fit_to_device(
     for setting, value, why in planned.chosen:
         if setting != "budget.micro_batch":  # the line of the batch plan has it
             info(f"Chosen: {setting} = {value} ({why})")
-    kept = {"grpo": planned.recipe.grpo, "model": {**_bits(planned.recipe), **recipe.model}}
-    return recipe.model_copy(update=kept), planned.recipe, planned.batch_plan, planned
-
-
-def _bits(recipe: Recipe) -> dict[str, bool]:
-    """Return model.load_in_4bit of a planned recipe: an adapter belongs to weights of so many bits, everywhere."""
-    return {key: value for key, value in recipe.model.items() if key == "load_in_4bit"}
+    return recipe.model_copy(update={"grpo": planned.recipe.grpo}), planned.recipe, planned.batch_plan, planned
 
 
 def prompt_rows(

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
+from grpo_colab.text import is_secret
 from grpo_colab.utils.files import read_bytes
 
 MOST_BYTES: Final = 1 << 20
@@ -37,7 +38,6 @@ _ENDS: Final = {
 _BARE: Final = re.compile(r"\s*(?P<key>[\w.\"-]+)\s*=\s*(?P<value>[^\s#\"'\[{][^#\"'\[\]{}]*?)\s*(?:#.*)?")
 _LINE: Final = re.compile(r"at line (\d+)")
 _CURLY: Final = "\u201c\u201d\u201e\u2018\u2019"
-_SECRET: Final = re.compile(r"(?i)token|key|secret|password")  # whose value is shown to nobody
 _NULLS: Final = ("none", "null", "nil")
 
 
@@ -103,7 +103,7 @@ def _remedy(problem: str, text: str) -> str | None:
         return "take the line out: what no line sets has its default"
     if not value.strip("0123456789.,"):
         return "write a number as 18 or 0.5"
-    return f'write {key} = "{"..." if _SECRET.search(key) else value}"'
+    return f'write {key} = "{"..." if is_secret(key) else value}"'
 
 
 def check_depth(text: str) -> None:
