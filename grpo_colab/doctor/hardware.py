@@ -12,10 +12,10 @@ from typing import Any, Final
 from grpo_colab import plan
 from grpo_colab.doctor import limits
 from grpo_colab.doctor.findings import Answer, Card, Probe, broken, numbers, ok, refused, run, tried, warning
-from grpo_colab.doctor.network import is_cached
 from grpo_colab.doctor.packages import version_of
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.plan.disk import free_bytes
+from grpo_colab.plan.start import weights_are_cached
 from grpo_colab.runs.folders import RUNS, free_path
 from grpo_colab.runs.lock import holder
 from grpo_colab.runs.run import Run
@@ -192,8 +192,8 @@ def check_disk(probe: Probe) -> Answer:
 def check_model_cache(probe: Probe) -> Answer:
     """Look whether the disk of the hub's cache has room for the recipe's model, whose size its name tells.
 
-    The state is broken where it has not. It is ok for a model that is in the cache, is not on the hub, or has no size
-    in its name.
+    The state is broken where it has not. It is ok for a model whose weights are in the cache, that is not on the hub,
+    or that has no size in its name.
     """
     from huggingface_hub import constants
 
@@ -201,10 +201,10 @@ def check_model_cache(probe: Probe) -> Answer:
     disk, free = free_bytes(folder)
     found = f"{free / plan.GIB:.1f} GiB free in {disk}"
     size = re.search(r"(\d+(?:\.\d+)?)b\b", name, re.IGNORECASE)
-    if size is None or is_cached(name):
-        return ok(found)
     # Unsloth has 4-bit copies of its own models, with embeddings in 16 bits. All others are downloaded in 16 bits.
     four_bit_copy = probe.in_4_bits and name.startswith("unsloth/")
+    if size is None or weights_are_cached(name, four_bit_copy):
+        return ok(found)
     need = float(size[1]) * 1e9 * (0.75 if four_bit_copy else 2)
     found += f"; the model takes about {need / plan.GIB:.0f}"
     return ok(found) if free > need else broken(found, "free some, or set HF_HOME to a folder on a larger disk")

@@ -62,7 +62,7 @@ def download_bytes(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> int
         return 0
     four_bit = device.kind == "cuda" and bits(recipe, device.kind) == 4
     has_copy = four_bit and (shipped(name) is not None or name.lower().endswith("-bnb-4bit"))
-    if device.here and is_cached(name, has_copy):
+    if device.here and weights_are_cached(name, has_copy):
         return 0
     return weight_bytes(shape, recipe, device) if has_copy else 2 * shape.parameters
 
@@ -82,7 +82,7 @@ def model_on_hub(recipe: Recipe) -> str | None:
     return None if hub.is_local(base) else base
 
 
-def is_cached(name: str, four_bit: bool) -> bool:
+def weights_are_cached(name: str, four_bit: bool) -> bool:
     """Tell whether the hub's cache has weights of the model `name`, or with `four_bit` of a 4-bit copy of it.
 
     Upper case makes no difference, since Unsloth's copies differ in it. Nothing is downloaded. False where

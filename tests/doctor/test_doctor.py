@@ -279,6 +279,9 @@ def test_what_a_recipe_needs(patient: Callable[..., Patient]) -> None:
         (cached / name).write_text(text)
     found = it.ask("gsm8k-qwen25-1.5b", model={"model_name": "unsloth/some-7B"})
     seen(found["model"], "ok", "unsloth/some-7B, in the cache")
+    assert "the model takes" in found["model cache"].found  # a plan has fetched the configuration, and no weights
+    (cached / "snapshots" / "1234" / "model.safetensors").touch()
+    found = it.ask("gsm8k-qwen25-1.5b", model={"model_name": "unsloth/some-7B"})
     assert "the model takes" not in found["model cache"].found
 
 
