@@ -156,7 +156,7 @@ def score(
     from grpo_colab.evaluation.score_json import score_json
     from grpo_colab.evaluation.scoring import default_rewards
     from grpo_colab.evaluation.scoring import score as score_file
-    from grpo_colab.rewards.resolve import split_names
+    from grpo_colab.rewards.names import split_names
     from grpo_colab.utils.files import check_name
 
     if out:

@@ -22,7 +22,7 @@ from grpo_colab.evaluation.score_rows import Batch, Logged, Row, checked_rows, c
 from grpo_colab.recipe.trust import check_trust_of_rewards
 from grpo_colab.rewards import resolve_reward, reward_name
 from grpo_colab.rewards.graders import grader_settings
-from grpo_colab.rewards.resolve import parse_reward
+from grpo_colab.rewards.names import parse_reward
 from grpo_colab.rewards.static_check import need_function
 from grpo_colab.runs.records import given_columns, with_reward_keys
 from grpo_colab.tasks.jsonl_rows import read_jsonl

@@ -15,7 +15,7 @@ from typing import Any, Final
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.rewards.graders import lenient_words
-from grpo_colab.rewards.resolve import parse_reward
+from grpo_colab.rewards.names import parse_reward
 from grpo_colab.tasks.gsm8k import HUB_NAME
 from grpo_colab.tasks.names import parse_task
 from grpo_colab.text import on_one_line

@@ -11,8 +11,8 @@ from grpo_colab.recipe.schema import brings_code
 from grpo_colab.recipe.validation import checked_reward, of_reward
 from grpo_colab.rewards import check_signature, resolve_reward
 from grpo_colab.rewards.graders.own import OwnGrader
+from grpo_colab.rewards.names import parse_reward
 from grpo_colab.rewards.parametrised import settings_of
-from grpo_colab.rewards.resolve import parse_reward
 from grpo_colab.tasks.names import parse_task
 
 if TYPE_CHECKING:

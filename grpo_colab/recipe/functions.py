@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from grpo_colab.errors import SettingError
-from grpo_colab.rewards.resolve import PYTHON, callable_name, name_to_import, parse_reward
+from grpo_colab.rewards.names import PYTHON, parse_reward
+from grpo_colab.rewards.resolve import callable_name, name_to_import
 from grpo_colab.text import escaped
 
 Reward = str | Callable[..., Any]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from grpo_colab.rewards.resolve import with_paths
+from grpo_colab.rewards.names import with_paths
 from grpo_colab.utils.files import expanded, is_file, is_folder
 
 # The settings that may name a file or a folder to read, and those that may name a function in a file. What a run

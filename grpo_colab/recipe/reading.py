@@ -14,7 +14,7 @@ from grpo_colab.errors import SettingError, one_of
 from grpo_colab.recipe.functions import given_rewards
 from grpo_colab.recipe.paths import beside_file
 from grpo_colab.recipe.schema import DERIVED, RENAMED, secrets_in
-from grpo_colab.rewards.resolve import parse_reward, split_settings, with_paths
+from grpo_colab.rewards.names import parse_reward, split_settings, with_paths
 from grpo_colab.tasks import TASKS, task_class
 from grpo_colab.tasks.names import canonical_task, parse_task
 from grpo_colab.utils.files import check_name, expanded

@@ -57,7 +57,8 @@ from grpo_colab.recipe.validation import (
     need_payable_rewards,
 )
 from grpo_colab.rewards import reward_name
-from grpo_colab.rewards.resolve import MissingColumn, parse_reward
+from grpo_colab.rewards.names import parse_reward
+from grpo_colab.rewards.resolve import MissingColumn
 from grpo_colab.tasks import Task, load_task
 from grpo_colab.tasks.dataset import Dataset
 from grpo_colab.tasks.names import parse_task

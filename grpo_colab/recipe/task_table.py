@@ -9,7 +9,7 @@ from typing import Any
 
 from grpo_colab.errors import SettingError, one_line, one_of
 from grpo_colab.recipe.schema import Prompts, own_table, typed
-from grpo_colab.rewards.resolve import with_paths
+from grpo_colab.rewards.names import with_paths
 from grpo_colab.rewards.static_check import check_without_import, need_function
 from grpo_colab.tasks import task_class, task_options
 from grpo_colab.tasks.dataset import Dataset

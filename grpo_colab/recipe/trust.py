@@ -18,7 +18,7 @@ from typing import Final
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.foreign import foreign_settings
 from grpo_colab.recipe.recipe import Recipe
-from grpo_colab.rewards.resolve import parse_reward
+from grpo_colab.rewards.names import parse_reward
 from grpo_colab.rewards.static_check import place_of
 from grpo_colab.tasks.names import parse_task, task_code
 from grpo_colab.text import escaped

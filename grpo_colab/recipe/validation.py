@@ -24,7 +24,7 @@ from grpo_colab.recipe.schema import (
     typed,
 )
 from grpo_colab.recipe.task_table import checked_task
-from grpo_colab.rewards.resolve import parse_reward
+from grpo_colab.rewards.names import parse_reward
 from grpo_colab.rewards.static_check import check_without_import
 from grpo_colab.tasks import TASKS, task_class, unpayable_rewards
 from grpo_colab.tasks.names import OTHER_NAMES, parse_task

@@ -33,8 +33,9 @@ from grpo_colab.rewards.golds import reads_golds
 from grpo_colab.rewards.grading import REASONS, Verdict, gold_number, grade, lenient_grade
 from grpo_colab.rewards.guard import RewardError, call_reward, guard
 from grpo_colab.rewards.latex import get_math_reward, math_reward
+from grpo_colab.rewards.names import reward_key
 from grpo_colab.rewards.number_parser import parse_number
-from grpo_colab.rewards.resolve import check_signature, resolve_reward, reward_factory, reward_key, reward_name
+from grpo_colab.rewards.resolve import check_signature, resolve_reward, reward_factory, reward_name
 from grpo_colab.rewards.shaping import (
     get_cosine_scaled_reward,
     get_length_reward,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import nearest
 from grpo_colab.rewards.guard import guard
+from grpo_colab.rewards.names import reward_key
 from grpo_colab.rewards.parametrised import require
-from grpo_colab.rewards.resolve import callable_name, is_async, reward_key, reward_name
+from grpo_colab.rewards.resolve import callable_name, is_async, reward_name
 
 if TYPE_CHECKING:
     from inspect import Signature

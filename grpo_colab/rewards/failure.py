@@ -23,7 +23,8 @@ from typing import Any, Final, NamedTuple
 
 from grpo_colab.errors import SettingError, one_line, shown
 from grpo_colab.rewards.arguments import is_column
-from grpo_colab.rewards.resolve import callable_name, reward_key
+from grpo_colab.rewards.names import reward_key
+from grpo_colab.rewards.resolve import callable_name
 from grpo_colab.text import masked, on_one_line
 
 SEARCH_S: Final = 10.0  # for finding the completion on which a reward fails

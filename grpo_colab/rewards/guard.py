@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from grpo_colab.errors import shown
 from grpo_colab.rewards.failure import RewardError, Search, failure, ignore, raised, told
-from grpo_colab.rewards.resolve import callable_name, is_async, reward_key
+from grpo_colab.rewards.names import reward_key
+from grpo_colab.rewards.resolve import callable_name, is_async
 from grpo_colab.text import counted
 
 if TYPE_CHECKING:

@@ -17,16 +17,8 @@ from typing import Any, Final, Literal
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.rewards.graders.own import OwnGrader
-from grpo_colab.rewards.resolve import (
-    FACTORY_NAME,
-    RewardName,
-    check_signature,
-    no_such_function,
-    parse_reward,
-    resolve_reward,
-    reward_key,
-    reward_name,
-)
+from grpo_colab.rewards.names import FACTORY_NAME, RewardName, parse_reward, reward_key
+from grpo_colab.rewards.resolve import check_signature, no_such_function, resolve_reward, reward_name
 from grpo_colab.utils.files import expanded, read_bytes
 
 MOST_SOURCE: Final = 1 << 22  # bytes of a file with rewards

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NotRequired, TypedDict, TypeGuard, TypeVar, cast
 
-from grpo_colab.rewards.resolve import reward_key
+from grpo_colab.rewards.names import reward_key
 from grpo_colab.utils.files import MOST_KEPT, MOST_READ, number, read_objects
 from grpo_colab.utils.json_rows import MOST_ROWS
 

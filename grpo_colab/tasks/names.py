@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from grpo_colab.errors import SettingError
-from grpo_colab.rewards.resolve import RewardName
+from grpo_colab.rewards.names import RewardName
 from grpo_colab.rewards.static_check import function_in_file, need_package, place_of
 from grpo_colab.utils.files import expanded
 

@@ -26,7 +26,7 @@ from grpo_colab.policy.policy import Policy
 from grpo_colab.policy.templates import check_prompts, load_tokenizer, with_chat_template
 from grpo_colab.policy.turns import opened_tag
 from grpo_colab.rewards import call_reward
-from grpo_colab.rewards.resolve import parse_reward
+from grpo_colab.rewards.names import parse_reward
 from grpo_colab.tasks import column_values
 from grpo_colab.tasks.own_tasks import columns_of, need_separate_splits, problems_of
 from grpo_colab.text import counted, duration
@@ -126,7 +126,8 @@ def prepare(
     if recipe.pretraining and not (loaded or dry_run):
         phases.begin("pre-training")
         adapter = pretrained(recipe, device, run, problems)
-        info("What is measured before the training has been pre-trained already.")
+        if adapter is not None:
+            info("What is measured before the training has been pre-trained already.")
     policy = policy_of(recipe, loading, device, loaded, adapter, phases, held)
     rows, longest = prompt_rows(policy, task, recipe, problems)
     held_out, further = evaluate.fitting_problems(policy, recipe, task, found.held_out), {}

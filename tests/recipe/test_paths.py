@@ -9,7 +9,7 @@ import pytest
 from refusals import refused
 
 from grpo_colab import Recipe
-from grpo_colab.rewards.resolve import parse_reward
+from grpo_colab.rewards.names import parse_reward
 
 PROBLEMS = "".join(json.dumps({"prompt": f"What is {n} + 4?", "answer": str(n + 4)}) + "\n" for n in range(60))
 REWARD = "def brief_reward(completions, **kwargs):\n    return [1.0 for _ in completions]\n"

@@ -11,7 +11,7 @@ from refusals import refused
 
 from grpo_colab import rewards
 from grpo_colab.rewards import check_signature, correctness_reward, resolve_reward, reward_name, strict_format_reward
-from grpo_colab.rewards.resolve import split_names
+from grpo_colab.rewards.names import split_names
 
 SETTINGS = {
     "get_cosine_scaled_reward": "max_len=40",

@@ -34,7 +34,7 @@ from grpo_colab.policy.templates import load_tokenizer
 from grpo_colab.recipe.recipe import TINY_MODEL
 from grpo_colab.recipe.trust import check_trust, check_trust_of_all
 from grpo_colab.rewards import get_strict_format_reward, resolve_reward
-from grpo_colab.rewards.resolve import parse_reward
+from grpo_colab.rewards.names import parse_reward
 from grpo_colab.runs import mirror
 from grpo_colab.runs.folders import check_free
 from grpo_colab.runs.resume import open_run, unfinished

@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from grpo_colab.rewards.resolve import reward_key
+from grpo_colab.rewards.names import reward_key
 
 pytest.importorskip("wandb")
 pytest.importorskip("trackio")

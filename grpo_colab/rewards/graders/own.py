@@ -75,7 +75,7 @@ class OwnGrader(Grader):
         """
         if columns is None:
             return
-        from grpo_colab.rewards.resolve import parse_reward
+        from grpo_colab.rewards.names import parse_reward
         from grpo_colab.rewards.static_check import function_in_file
 
         named = parse_reward(self.function)
