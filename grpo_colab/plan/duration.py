@@ -80,15 +80,38 @@ def step_s(shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float |
     completions = recipe.completions_per_step // device.processes
     completion_tokens = recipe.grpo["max_completion_length"]
     tokens = completions * (MEAN * recipe.prompts.max_prompt_tokens + MEAN * completion_tokens)
-    checkpointing = bool(recipe.lora.get("use_gradient_checkpointing", "unsloth"))
-    # A forward pass costs 2 FLOPs per parameter and token. Backward through frozen weights costs as much, not twice.
-    passes = 3 + checkpointing + bool(recipe.grpo.get("beta"))
-    parameters = sum(inputs * outputs for _, inputs, outputs in shape.linear) + shape.vocab * shape.hidden
-    flops = 2 * passes * tokens * (parameters + adapter_parameters(shape, recipe))
     generating = generation_s(shape, recipe, device, share, completions, completion_tokens)
+    passes = 1 + bool(recipe.grpo.get("beta")) + _update_passes(recipe)
+    return generating + _passes_s(shape, recipe, device, passes * tokens)
+
+
+def pretraining_s(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> float:
+    """Return the seconds of a recipe's [pretraining], as if there were no adapter of it yet; 0 without the table.
+
+    Nothing is generated. Its examples are taken to be as long as a step's sequences.
+    """
+    if recipe.pretraining is None:
+        return 0.0
+    examples = recipe.pretraining.steps * recipe.pretraining.batch_size
+    tokens = examples * MEAN * sequence_tokens(recipe)
+    return _passes_s(shape, recipe, device, _update_passes(recipe) * tokens)
+
+
+def _update_passes(recipe: Recipe) -> int:
+    """Return how many forward passes the update of a step costs: backward through frozen weights costs as much as one.
+
+    Gradient checkpointing goes forward twice.
+    """
+    return 2 + bool(recipe.lora.get("use_gradient_checkpointing", "unsloth"))
+
+
+def _passes_s(shape: ModelShape, recipe: Recipe, device: DeviceSpec, tokens: float) -> float:
+    """Return the seconds of one forward pass of `tokens` tokens, at 2 FLOPs per parameter and token."""
+    parameters = sum(inputs * outputs for _, inputs, outputs in shape.linear) + shape.vocab * shape.hidden
+    flops = 2 * tokens * (parameters + adapter_parameters(shape, recipe))
     in_bfloat16 = device.kind == "cpu" and unquantised_bytes(recipe, device) == 2
     speed = device.flops * (CPU_BF16_SPEED if in_bfloat16 else 1)
-    return generating + flops / (FLOPS_SHARE * speed)
+    return flops / (FLOPS_SHARE * speed)
 
 
 def evaluation_s(

@@ -155,7 +155,8 @@ def kv_cache(plan: Plan) -> str:
 def time(plan: Plan) -> str:
     """Return the estimated time per step and of the whole run as a sentence."""
     steps = counted(plan.recipe.budget.max_steps, "step")
-    started = "the start, " if plan.start.download_s or plan.start.compile_s else ""
+    before = plan.start
+    started = "the start, " if before.download_s or before.compile_s or before.pretraining_s else ""
     return (
         f"about {duration(plan.step_s)} per step: {duration(3600 * plan.hours)} for {started}{steps} and the "
         f"evaluation before and after, to within a factor of {UNCERTAINTY}"
@@ -170,6 +171,8 @@ def start(plan: Plan) -> list[str]:
         parts.append(f"{duration(before.download_s)} to download {size:.1f} GB, at {rate:.0f} MB/s")
     if before.compile_s:
         parts.append(f"{duration(before.compile_s)} to compile")
+    if before.pretraining_s:
+        parts.append(f"{duration(before.pretraining_s)} to pre-train, once")
     if not parts:
         return []
     parts.append(f"{duration(before.evaluation_s)} for the evaluation before")

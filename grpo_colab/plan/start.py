@@ -1,4 +1,4 @@
-"""Estimate what a run does before its first step: the download of the weights, compiling, and the evaluation before."""
+"""Estimate what a run does before its first step: download, compiling, pre-training, and the evaluation before."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grpo_colab.plan.devices import DeviceSpec
+from grpo_colab.plan.duration import pretraining_s
 from grpo_colab.plan.memory import weight_bytes
 from grpo_colab.plan.model_shape import MOST_READ, ModelShape, bare_name, bits, shipped
 from grpo_colab.recipe.recipe import Recipe
@@ -30,12 +31,13 @@ class Start:
     download_bytes: int
     download_s: float
     compile_s: float
+    pretraining_s: float  # of an adapter that is made once; no plan knows whether it is there already
     evaluation_s: float  # of the evaluation before the training
 
     @property
     def seconds(self) -> float:
         """Return the seconds until the first step."""
-        return self.download_s + self.compile_s + self.evaluation_s
+        return self.download_s + self.compile_s + self.pretraining_s + self.evaluation_s
 
 
 def start_of(shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float | None, evaluation_s: float) -> Start:
@@ -48,7 +50,7 @@ def start_of(shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float
     compiling = 0.0
     if device.kind == "cuda":
         compiling = COMPILE_S + (0.0 if share is None else VLLM_START_S)
-    return Start(size, size / HUB_BYTES_S, compiling, evaluation_s)
+    return Start(size, size / HUB_BYTES_S, compiling, pretraining_s(shape, recipe, device), evaluation_s)
 
 
 def download_bytes(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> int:

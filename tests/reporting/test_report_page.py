@@ -8,6 +8,7 @@ import itertools
 import json
 import random
 import re
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,18 @@ def test_accuracy_intervals_and_the_paired_test_are_those_of_the_evaluation(run:
     (chart,) = [one for one in page.data["charts"] if one["title"] == "Held-out accuracy"]
     assert chart["table"][0] == [0, 0.3, *evaluation["before"]["ci95"], 0.3]
     assert chart["table"][1] == [4, 0.9, *evaluation["after"]["ci95"], 0.9]
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"), [(32, "32 steps of pre-training"), (1, "1 step of"), (0, ""), ("<b>", ""), (1e999, "")], ids=str
+)
+def test_the_accuracy_of_a_pre_trained_policy_is_called_so(run: Run, steps: Any, said: str) -> None:
+    finished(run, [answered(False)] * 8, [answered(True)] * 8)
+    settings = tomllib.loads((run.path / "recipe.toml").read_text()) | {"pretraining": {"steps": steps}}
+    (run.path / "recipe.toml").write_text(tomli_w.dumps(settings))
+    text = Page(write_report(run)).text
+    assert said in text
+    assert ("came first, so “before” is not the model as it was published" in text) == bool(said)
 
 
 def test_an_evaluation_that_is_not_written_yet_can_be_given_and_ends_the_run(run: Run) -> None:

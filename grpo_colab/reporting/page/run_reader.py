@@ -15,7 +15,7 @@ from grpo_colab.reporting.page.evaluation_reader import Answer, Evaluation, pair
 from grpo_colab.reporting.page.file_reader import FileReader, PageShare
 from grpo_colab.reporting.page.html import display_text, format_number, format_whole
 from grpo_colab.runs.folders import DRAW
-from grpo_colab.runs.records import MOST_JSON, is_finished, weighted_reward, with_reward_keys
+from grpo_colab.runs.records import MOST_JSON, count, is_finished, weighted_reward, with_reward_keys
 from grpo_colab.runs.run import Run
 from grpo_colab.runs.status import phase_text, status
 from grpo_colab.text import without_secrets
@@ -102,6 +102,11 @@ class RunData:
         from grpo_colab.rewards.graders import lenient_words
 
         return lenient_words(self.table("task"))
+
+    @property
+    def pretraining_steps(self) -> int:
+        """Return the steps of the pre-training that came before the first evaluation, 0 for a run without one."""
+        return count(self.table("pretraining").get("steps")) or 0
 
     @property
     def model_name(self) -> str:
