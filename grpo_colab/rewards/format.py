@@ -4,6 +4,9 @@ The `get_...` variants take the names of the tags, so that `get_strict_format_re
 `<think>...</think>` and then `<SOLUTION>...</SOLUTION>`. `think_format_reward` asks for what reasoning models write by
 themselves: `<think>...</think>` and then the answer, without a tag of its own.
 
+Neither block may be blank, nor the `...` with which a prompt shows the form: a model that finds no right answer soon
+copies it, and is paid for the form alone.
+
 A form is that of the whole completion: a tag that the reasoning only names is one tag too many. An answer is looked for
 after the reasoning, so it is right all the same.
 """
@@ -52,8 +55,8 @@ def get_integer_reward(
 def strict_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
     r"""Pay 1.0 where the whole completion is `<reasoning>\n...\n</reasoning>\n<answer>\n...\n</answer>`, else 0.0.
 
-    One line break may follow. Either block may have several lines, neither may be blank, and each tag occurs once.
-    Raises TypeError for completions of the wrong type.
+    One line break may follow. Either block may have several lines, neither may be blank or only dots, and each tag
+    occurs once. Raises TypeError for completions of the wrong type.
     """
     return _strict_format_reward(TAGS, completions)
 
@@ -61,9 +64,9 @@ def strict_format_reward(completions: Completions, **kwargs: Any) -> list[float]
 def soft_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
     """Pay 1.0 where the completion opens with a reasoning block and an answer block follows it, else 0.0.
 
-    There may be white space before, between and within the blocks, and anything after them. Neither block may be blank,
-    and each tag occurs once. Takes time linear in the length of the completion, which the well-known pattern does not.
-    Raises TypeError for completions of the wrong type.
+    There may be white space before, between and within the blocks, and anything after them. Neither block may be blank
+    or only dots, and each tag occurs once. Takes time linear in the length of the completion, which the well-known
+    pattern does not. Raises TypeError for completions of the wrong type.
     """
     return _soft_format_reward(TAGS, completions)
 
@@ -80,8 +83,9 @@ def tag_count_reward(completions: Completions, **kwargs: Any) -> list[float]:
 def think_format_reward(completions: Completions, **kwargs: Any) -> list[float]:
     """Pay 1.0 where the completion is `<think>...</think>` and then an answer, else 0.0.
 
-    This is TRL's reward, but neither part may be blank. White space may come before. Each tag occurs once. When the
-    chat template itself ends the prompt with `<think>`, no completion has that tag: see `get_think_format_reward`.
+    This is TRL's reward, but neither part may be blank or only dots. White space may come before. Each tag occurs once.
+    When the chat template itself ends the prompt with `<think>`, no completion has that tag: see
+    `get_think_format_reward`.
     Raises TypeError for completions of the wrong type.
     """
     return _think_format_reward(False, False, completions)
@@ -172,7 +176,17 @@ def _blocks(text: str, tags: Tags) -> list[str] | None:
     if found_tags != tags:
         return None
     _, reasoning, _, answer, _ = texts
-    return texts if reasoning.strip() and answer.strip() else None
+    return None if _is_wordless(reasoning) or _is_dots(answer) else texts
+
+
+def _is_wordless(thought: str) -> bool:
+    """Tell whether a thought has no letter and no digit: it is blank, or the dots that a prompt shows the form with."""
+    return not any(character.isalnum() for character in thought)
+
+
+def _is_dots(answer: str) -> bool:
+    """Tell whether an answer is blank, or dots in the place of one. Other signs may be an answer, such as []."""
+    return not answer.strip(".… \t\r\n\v\f")
 
 
 def _is_strict(text: str, tags: Tags) -> bool:
@@ -214,4 +228,5 @@ def _thinks(text: str, prefilled: bool, empty: bool) -> bool:
     if not prefilled:
         before, _, rest = text.partition(THINK_OPEN)
     thought, closed, answer = rest.partition(THINK_CLOSE)
-    return not before.strip() and bool(closed and (empty or thought.strip()) and answer.strip())
+    is_thought = not _is_wordless(thought) or (empty and not thought.strip())
+    return not before.strip() and bool(closed) and is_thought and not _is_dots(answer)

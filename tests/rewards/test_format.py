@@ -13,6 +13,7 @@ from grpo_colab.rewards import (
     get_strict_format_reward,
     get_tag_count_reward,
     get_think_format_reward,
+    soft_format_reward,
     strict_format_reward,
     think_format_reward,
 )
@@ -71,6 +72,36 @@ def test_think_format_where_the_template_opens_the_block(text: str, paid: float)
 )
 def test_an_empty_block_is_a_block_where_it_may_be(text: str, prefilled: bool, paid: float) -> None:
     assert get_think_format_reward(prefilled, empty=True)(completions=[text]) == [paid]
+
+
+FORM = "<reasoning>\n{}\n</reasoning>\n<answer>\n{}\n</answer>"
+
+
+@pytest.mark.parametrize(
+    ("thought", "answer", "paid"),
+    [
+        ("...", "10", 0.0),  # what Qwen2.5-Coder-0.5B wrote after 30 steps of GSM8K
+        ("…", "10", 0.0),
+        (". . .", "10", 0.0),
+        ("[...]", "10", 0.0),
+        ("---\n***", "10", 0.0),
+        ("...", "...", 0.0),
+        ("3 + 4 = 7", "...", 0.0),
+        ("3 + 4 = 7", "…", 0.0),
+        ("3 + 4 = 7...", "7", 1.0),
+        ("7", "7", 1.0),
+        ("答えは七", "7", 1.0),
+        ("½", "7", 1.0),
+        ("there are none", "[]", 1.0),  # an answer in JSON
+        ("it diverges", "∞", 1.0),
+        ("it is negative", "-", 1.0),
+    ],
+)
+def test_the_dots_of_the_prompt_are_no_thought_and_no_answer(thought: str, answer: str, paid: float) -> None:
+    text = FORM.format(thought, answer)
+    assert strict_format_reward([text]) == soft_format_reward([text]) == [paid]
+    assert think_format_reward([f"<think>{thought}</think>{answer}"]) == [paid]
+    assert get_think_format_reward(empty=True)(completions=[f"<think>{thought}</think>{answer}"]) == [paid]
 
 
 def test_the_other_forms_under_the_think_tag() -> None:
