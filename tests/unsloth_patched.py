@@ -249,12 +249,57 @@ def train_the_tiny_model(out: Path) -> dict[str, object]:
     }
 
 
+def choose(folder: Path) -> dict[str, object]:
+    """All of [sampling] in a run that is broken off and in one that is not, and a step with zeros and without."""
+    from shutil import copytree, rmtree
+
+    settings: dict[str, dict[str, Any]] = {
+        "task": {"limit": 32},
+        "budget": {"max_steps": 4, "prompts_per_step": 2, "rehearsal": False},
+        "grpo": {"num_generations": 4, "max_completion_length": 24, "save_steps": 1, "save_total_limit": 99},
+        "evaluation": {"n": 4, "max_completion_tokens": 8},
+        "sampling": {"strategy": "adaptive", "refill": 2, "generate_more": 8, "skip_zero_advantage": True},
+    }
+    recipe = Recipe.load(**settings)
+    whole = train(recipe, out=folder / "chosen", loaded=fresh_policy(recipe))
+    copytree(whole.path, folder / "chosen-cut")
+    for step in (3, 4):
+        rmtree(folder / "chosen-cut" / "checkpoints" / f"checkpoint-{step}")
+    (folder / "chosen-cut" / "evaluation.json").unlink()
+    cut = train(resume=folder / "chosen-cut", loaded=fresh_policy(recipe))
+
+    gradients = {}
+    for skipped in (False, True):
+        recipe = Recipe.load(
+            **{
+                **settings,
+                "budget": {**settings["budget"], "max_steps": 1, "prompts_per_step": 4},
+                "grpo": {**settings["grpo"], "optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0},
+                "sampling": {"skip_zero_advantage": skipped},
+                "tripwires": {"gibberish": 0.0, "non_finite": False},
+            }
+        )
+        run = train(recipe, out=folder / f"skipped-{skipped}", loaded=fresh_policy(recipe))
+        weights = load_file(run.adapter / "adapter_model.safetensors")
+        gradients[skipped] = {name: tensor for name, tensor in weights.items() if "lora_B" in name}
+    pairs = [(gradients[True][name], gradients[False][name]) for name in gradients[False]]
+    return {
+        "whole": whole.metrics(),
+        "cut": cut.metrics(),
+        "completions": whole.completions(),
+        "advantages": [row["advantage"] for row in run.completions()],
+        "gradient": max(y.abs().max().item() for _, y in pairs),
+        "apart": max(((x - y).abs().max() / y.abs().max()).item() for x, y in pairs),
+    }
+
+
 def train_variants(folder: Path) -> dict[str, object]:
     return {
         "broken_reward": break_a_reward(folder),
         "memory": run_out_of_memory(folder),
         "solved": solve(folder),
         "another_end": name_another_end(folder),
+        "chosen": choose(folder),
     }
 
 

@@ -10,6 +10,7 @@ EXAMPLES = """\b
   grpo-colab train mine.toml --out runs/mine        your own file: preset = "gsm8k-tiny", then tables
   grpo-colab init mine                              a folder to start from: recipe, data, reward, tests
   grpo-colab data mine.toml                         what is in my data, and what is wrong with it?
+  grpo-colab difficulty mine.toml                   how hard is it for the model, before it learns?
   grpo-colab plan gsm8k-llama31-8b --gpu T4         does it fit, and how long will it take?
   grpo-colab doctor                                 what is wrong with this machine?
   grpo-colab recipes gsm8k-tiny                     every setting of a recipe

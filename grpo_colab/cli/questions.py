@@ -1,4 +1,4 @@
-"""Define the subcommands that come before a run: init, recipes, data, plan and doctor."""
+"""Define the subcommands that come before a run: init, recipes, data, difficulty, plan and doctor."""
 
 from __future__ import annotations
 
@@ -83,6 +83,32 @@ def data(words: tuple[str, ...], trust_code: bool, as_json: bool) -> None:
     with chatter_to_stderr():
         found = describe_data(read_recipe(words), trust_code)
     click.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) if as_json else printable(found.text()))
+
+
+@cli.command(
+    cls=RecipeCommand,
+    context_settings=PASS_ON,
+    short_help="Sample a recipe's training problems before training: how hard are they for the model?",
+    help="Sample a few completions of the first training problems of RECIPE by its model as it is, as training would. "
+    "Print how many are right, which share of the groups would teach anything, and both for each kind of problems. "
+    "Each problem is a line of a file: the same command goes on with it, and `train --sampling.strategy adaptive "
+    "--sampling.prior FILE` begins from it. Settings can be overridden as with train.",
+)
+@words_argument
+@click.option("--problems", type=int, metavar="N", default=200, show_default=True, help="How many training problems.")
+@click.option("--samples", type=int, metavar="N", default=8, show_default=True, help="Completions of each.")
+@path_option("--out", metavar="FILE", help="The file to write. [default: difficulty-RECIPE.jsonl]")
+@trust_option
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def difficulty(
+    words: tuple[str, ...], problems: int, samples: int, out: str | None, trust_code: bool, as_json: bool
+) -> None:
+    from grpo_colab.evaluation.difficulty import measure_difficulty
+    from grpo_colab.recipe.overrides import read_recipe
+
+    with chatter_to_stderr():
+        found = measure_difficulty(read_recipe(words), out, problems, samples, trust_code)
+    click.echo(json_text(found.as_dict()) if as_json else printable(found.text()))
 
 
 @cli.command(

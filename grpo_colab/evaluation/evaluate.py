@@ -173,6 +173,19 @@ def evaluation_problems(task: Task, recipe: Recipe) -> list[Problem]:
     return problems
 
 
+def probe_problems(task: Task, recipe: Recipe) -> list[Problem]:
+    """Return the problems to ask during the training: evaluation.probe of them, or none without evaluation.every.
+
+    They are those of the split that come after the held-out ones. Where there are no others, they are the first of the
+    held-out ones.
+    """
+    held_out, wanted = recipe.evaluation.n, recipe.evaluation.probe
+    if not recipe.evaluation.every:
+        return []
+    found = problems_of(task, recipe.evaluation.split, held_out + wanted)
+    return found[held_out:] or found[:wanted]
+
+
 def further_problems(task: Task, recipe: Recipe) -> dict[str, list[Problem]]:
     """Return the problems of the task's further splits that are not empty: evaluation.n of each, or all of fewer.
 

@@ -15,6 +15,7 @@ from typing import Any
 from grpo_colab.errors import SettingError
 from grpo_colab.experiments.results import method_of
 from grpo_colab.recipe.recipe import Recipe
+from grpo_colab.recipe.schema import Sampling
 from grpo_colab.training.tracking import tracker_names
 from grpo_colab.utils.console import info
 from grpo_colab.utils.files import LONGEST_NAME
@@ -22,8 +23,8 @@ from grpo_colab.utils.files import LONGEST_NAME
 # Settings that make no difference to a method, so that a sweep skips them. The seeds come from --seeds.
 SETTINGS_WITHOUT_EFFECT = {
     "grpo": r"hindsight\.(?!method$)|grpo\.seed$",
-    "her": r"tripwires\.|hindsight\.(near|goal_weight)$|grpo\.(?!max_completion_length$)",
-    "both": r"tripwires\.|grpo\.(?!max_completion_length$)",
+    "her": r"tripwires\.|sampling\.|hindsight\.(near|goal_weight)$|grpo\.(?!max_completion_length$)",
+    "both": r"tripwires\.|sampling\.|grpo\.(?!max_completion_length$)",
 }
 
 
@@ -90,12 +91,15 @@ def variants(source: str | Path, tables: Mapping[str, Any], seeds: int, sweep: b
                     remedy="write values that differ in their letters or digits",
                 )
             recipes[name] = recipe
-            check_no_tracker(recipe)
+            check_hindsight_alone(recipe)
     return recipes
 
 
-def check_no_tracker(recipe: Recipe) -> None:
-    """Raise SettingError for a recipe that learns by hindsight, wholly or in part, and names a tracker."""
+def check_hindsight_alone(recipe: Recipe) -> None:
+    """Raise SettingError for a recipe that learns by hindsight, wholly or in part, and has settings of GRPO's alone.
+
+    These are a tracker, a probe, and [sampling].
+    """
     if method_of(recipe) == "grpo":
         return
     named = tracker_names(recipe.grpo)
@@ -106,6 +110,14 @@ def check_no_tracker(recipe: Recipe) -> None:
             value=named,
             remedy='write "none", or --method grpo',
         )
+    asked_for = {
+        "[sampling]": recipe.sampling != Sampling.model_validate({}),
+        "evaluation.every": recipe.evaluation.every > 0,
+    }
+    for setting, is_asked in asked_for.items():
+        if is_asked:
+            problem = "is for GRPO, and hindsight has no such thing"
+            raise SettingError(problem, setting=setting, remedy="take it out, or write --method grpo")
 
 
 def settings_to_try(recipe: Recipe) -> dict[str, list[Any]]:

@@ -8,6 +8,7 @@ from grpo_colab.plan.devices import DeviceSpec
 from grpo_colab.plan.memory import (
     adapter_parameters,
     kv_bytes,
+    sampled_per_turn,
     sequence_tokens,
     unquantised_bytes,
     vllm_memory,
@@ -75,12 +76,13 @@ def step_s(shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float |
 
     The forward passes are one for the old policy's log-probabilities, one for the reference's where `grpo.beta` asks
     for them, and one or, with gradient checkpointing, two for the update. The processes work at the same time, so the
-    completions of one process count. `share` is as for `token_s`.
+    completions of one process count. What sampling.refill samples again is not counted. `share` is as for `token_s`.
     """
     completions = recipe.completions_per_step // device.processes
     completion_tokens = recipe.grpo["max_completion_length"]
     tokens = completions * (MEAN * recipe.prompts.max_prompt_tokens + MEAN * completion_tokens)
-    generating = generation_s(shape, recipe, device, share, completions, completion_tokens)
+    sampled = sampled_per_turn(recipe) // device.processes
+    generating = generation_s(shape, recipe, device, share, sampled, completion_tokens)
     passes = 1 + bool(recipe.grpo.get("beta")) + _update_passes(recipe)
     return generating + _passes_s(shape, recipe, device, passes * tokens)
 

@@ -158,6 +158,11 @@ def sequence_tokens(recipe: Recipe) -> int:
     return recipe.prompts.max_prompt_tokens + recipe.grpo["max_completion_length"]
 
 
+def sampled_per_turn(recipe: Recipe) -> int:
+    """Return the completions that are generated together: a step's, or more where sampling.generate_more says so."""
+    return recipe.budget.prompts_per_step * (recipe.sampling.generate_more or recipe.grpo["num_generations"])
+
+
 def kv_bytes(shape: ModelShape, number_bytes: int) -> int:
     """Return the KV cache of one token: a key and a value in each layer, at `number_bytes` per number."""
     return 2 * shape.layers * shape.kv_width * number_bytes
@@ -237,7 +242,7 @@ def _generate_memory(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> d
     The parts are kv_cache, activations and logits.
     """
     number_bytes = unquantised_bytes(recipe, device)
-    sequences = recipe.completions_per_step // device.processes
+    sequences = sampled_per_turn(recipe) // device.processes
     cached_tokens = sequence_tokens(recipe)
     if device.kind == "cuda":
         cached_tokens = KV_STEP * math.ceil(cached_tokens / KV_STEP)

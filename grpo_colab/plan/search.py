@@ -106,7 +106,7 @@ def vllm_shares(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> Iterat
         sequence_tokens = memory.sequence_tokens(recipe)
         # With less than one whole sequence Unsloth would cut max_seq_length.
         one_sequence = token * max(recipe.model.get("max_seq_length", 2048), sequence_tokens)
-        whole_step = token * sequence_tokens * recipe.completions_per_step // device.processes
+        whole_step = token * sequence_tokens * memory.sampled_per_turn(recipe) // device.processes
         caches = {
             share: memory.vllm_memory(shape, recipe, device, share).kv_cache
             for share in {*VLLM_SHARES, asked or VLLM_SHARES[0]}

@@ -62,7 +62,7 @@ class Policy:
 
     def sample(
         self,
-        prompt: Sequence[Message],
+        prompts: Sequence[Sequence[Message]],
         n: int,
         max_new_tokens: int,
         *,
@@ -70,12 +70,12 @@ class Policy:
         top_p: float = 1.0,
         batch_size: int = 64,
     ) -> list[list[int]]:
-        """Sample `n` completions of one conversation, and return their tokens.
+        """Sample `n` completions of each conversation, and return the tokens of those of the first, then of the next.
 
         The last token of a completion is one that ends an answer, unless it was cut off at `max_new_tokens`. Batches
         are made, and SettingError is raised, as in `generate`.
         """
-        texts = [self.prompt_text(prompt)] * n
+        texts = [text for text in map(self.prompt_text, prompts) for _ in range(n)]
         return self._complete(texts, max_new_tokens, batch_size, temperature=temperature, top_p=top_p)
 
     def _complete(

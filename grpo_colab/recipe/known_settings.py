@@ -14,6 +14,7 @@ from grpo_colab.recipe.schema import (
     Hindsight,
     Pretraining,
     Prompts,
+    Sampling,
     Table,
     Tripwires,
 )
@@ -22,6 +23,7 @@ from grpo_colab.tasks import TASKS, task_options
 
 OWN_TABLES: Mapping[str, type[Table]] = {
     "budget": Budget,
+    "sampling": Sampling,
     "tripwires": Tripwires,
     "evaluation": Evaluation,
     "hindsight": Hindsight,

@@ -14,7 +14,11 @@ from grpo_colab.utils.files import expanded, is_file, is_folder
 
 # The settings that may name a file or a folder to read, and those that may name a function in a file. What a run
 # writes, such as budget.mirror, goes where the command runs.
-_PATHS: Final = {"task": ("path", "test_path", "schema", "image"), "model": ("model_name", "chat_template")}
+_PATHS: Final = {
+    "task": ("path", "test_path", "schema", "image"),
+    "model": ("model_name", "chat_template"),
+    "sampling": ("prior",),
+}
 _FUNCTIONS: Final = ("name", "grader")  # of [task]
 
 

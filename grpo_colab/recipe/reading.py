@@ -24,7 +24,7 @@ PRESETS = Path(__file__).parent / "presets"
 DEFAULT_PRESET = "word-problems-tiny"
 # In bytes. The name of a run folder also has the date, and for a drawing the image and the method.
 LONGEST_RECIPE_NAME = 150
-TABLES = ("task", "model", "lora", "grpo", "rewards", "budget", "tripwires", "evaluation")
+TABLES = ("task", "model", "lora", "grpo", "rewards", "budget", "sampling", "tripwires", "evaluation")
 OPTIONAL_TABLES = ("hindsight", "pretraining", "sweep")
 DRAWING_TABLES = ("hindsight", "sweep")  # of these, for drawing tasks only
 DATASET_TASKS = ("dataset", "jsonl")  # whose problems are those of task.path

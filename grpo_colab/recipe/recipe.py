@@ -1,4 +1,4 @@
-"""The recipe: eight tables that say what to run, typed and checked before anything is downloaded.
+"""The recipe: nine tables that say what to run, typed and checked before anything is downloaded.
 
     Recipe.load()                                             the CPU default
     Recipe.load("gsm8k-llama31-8b", grpo={"learning_rate": 1e-5})
@@ -7,9 +7,8 @@
 
 `[model]`, `[lora]` and `[grpo]` hold the arguments of FastLanguageModel.from_pretrained, get_peft_model and GRPOConfig
 under their own names. `[task]` holds those of the task's class. `[rewards]` maps a reward to its weight, where false
-takes a reward out. The other three are ours: see Budget, Tripwires and Evaluation. Drawing tasks may have three more:
-Hindsight, Pretraining, and `[sweep]`, which maps settings to the values that `grpo-colab draw --sweep` tries.
-Of preset, file and overrides, the later one wins, setting by setting.
+takes a reward out. The others are ours (schema.py); a drawing's `[sweep]` has the values that `draw --sweep` tries. Of
+preset, file and overrides, the later one wins, setting by setting.
 """
 
 from __future__ import annotations
@@ -43,6 +42,7 @@ from grpo_colab.recipe.schema import (
     Hindsight,
     Pretraining,
     Prompts,
+    Sampling,
     Table,
     Tripwires,
     secrets_in,
@@ -84,6 +84,7 @@ class Recipe(Table):
     grpo: dict[str, Any]
     rewards: dict[str, float]
     budget: Budget
+    sampling: Sampling
     tripwires: Tripwires
     evaluation: Evaluation
     hindsight: Hindsight | None = None

@@ -129,6 +129,30 @@ class Tripwires(Table):
     )
 
 
+class Sampling(Table):
+    """What a step practises, and which of its completions it learns from. All off, it is exactly TRL's."""
+
+    strategy: Literal["uniform", "adaptive"] = Field(
+        "uniform",
+        description="uniform: TRL's own order; adaptive: problems of the kinds that come out right half of the time",
+    )
+    prior: str | None = Field(
+        None, description="strategy adaptive: a file of `grpo-colab difficulty`, to begin with what it found"
+    )
+    refill: int = Field(
+        0, ge=0, description="times that a step samples again while too few groups differ in what is right"
+    )
+    generate_more: int = Field(
+        0,
+        ge=0,
+        description="completions sampled per prompt, of which the grpo.num_generations with the widest rewards are "
+        "learnt from; 0: no more than these",
+    )
+    skip_zero_advantage: bool = Field(
+        False, description="spend no forward and backward pass on completions that have no gradient"
+    )
+
+
 class Evaluation(Table):
     """The held-out problems that the policy answers greedily, before and after training."""
 
@@ -137,6 +161,10 @@ class Evaluation(Table):
     batch_size: int = Field(0, ge=0, description="problems answered at once; 0: as many as fit")
     max_completion_tokens: int | None = Field(
         None, ge=1, description="longest answer; grpo.max_completion_length when left out"
+    )
+    every: int = Field(0, ge=0, description="steps after which the probe is asked during the training; 0: not at all")
+    probe: int = Field(
+        64, ge=1, description="problems in the probe: those of the split that come after the n that are held out"
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 from grpo_colab.errors import SettingError, nearest, one_line, one_of
 from grpo_colab.recipe import library_signatures
 from grpo_colab.recipe.reading import DEFAULT_PRESET, DRAWING_TABLES, OPTIONAL_TABLES, PASSED_THROUGH, TABLES
+from grpo_colab.recipe.sampling_table import checked_sampling
 from grpo_colab.recipe.schema import (
     Budget,
     Evaluation,
@@ -104,6 +105,7 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
         "grpo": grpo,
         "rewards": checked_weights(rewards_of_task(rewards, task["name"]), may_be_none=bool(read.get("own_rewards"))),
         "budget": budget,
+        "sampling": checked_sampling(tables["sampling"], grpo),
         "tripwires": own_table(Tripwires, "tripwires", tables["tripwires"]),
         "evaluation": own_table(Evaluation, "evaluation", tables["evaluation"]),
         **_checked_optional_tables(read, task),

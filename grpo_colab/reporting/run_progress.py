@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 COLUMNS: Final = (
     ("reward", "reward", "{:.3f}"),
     ("reward_std", "spread", "{:.3f}"),
+    ("probe/accuracy", "probe right", "{:.0%}"),  # the latest: it is asked every few steps
+    ("sampling/groups_that_teach", "teaching", "{:.0%}"),
     ("frac_reward_zero_std", "no variance", "{:.0%}"),
     ("completions/mean_length", "tokens", "{:.0f}"),
     ("completions/clipped_ratio", "cut off", "{:.0%}"),
@@ -47,7 +49,8 @@ class RunProgress:
 
     def __init__(self, run: Run | None, step: int, max_steps: int, weights: Sequence[float]) -> None:
         self.run, self.step, self.max_steps, self.weights = run, step, max_steps, weights
-        self.rows = [row for row in run.metrics() if row["step"] <= step] if run else []
+        self.probe: float | None = None
+        self.rows = [self._with_probe(row) for row in run.metrics() if row["step"] <= step] if run else []
         # With num_iterations above 1, completions serve several steps. Only the first of these has a reward.
         self.rewarded = [row for row in self.rows if "reward" in row]
         self.ended = False
@@ -61,7 +64,7 @@ class RunProgress:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add a step's row of metrics, with its number as "step". A step with a reward updates the pace."""
-        row, self.step, self.within = dict(row), row["step"], ""
+        row, self.step, self.within = self._with_probe(row), row["step"], ""
         self.rows.append(row)
         if "reward" not in row:
             return
@@ -71,6 +74,11 @@ class RunProgress:
         if steps > 0:
             self.pace.append((now - self.paced_at) / steps)
         self.paced_step, self.paced_at = self.step, now
+
+    def _with_probe(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a copy of a step's row with what the probe said last, where it was not asked after this step."""
+        self.probe = row.get("probe/accuracy", self.probe)
+        return {**row} if self.probe is None else {**row, "probe/accuracy": self.probe}
 
     def overview(self) -> list[dict[str, Any]]:
         """Return up to ROWS rows with a reward, evenly spaced over the run, the first and the last among them."""

@@ -97,7 +97,10 @@ class CheckpointManager(TrainerCallback):
         numbers = {key: value for key, value in kept.items() if files.number(value) is not None}
         self.costs: dict[str, float] = {key: value for key, value in numbers.items() if 0 <= value < 1e9}
         self.steps_s: deque[float] = deque(maxlen=WINDOW)
-        self.values: deque[float | None] = deque(maxlen=WINDOW)
+        every = recipe.evaluation.every
+        by_probe = every and str(recipe.grpo.get("metric_for_best_model", "probe/")).startswith("probe/")
+        self.spacing = every if by_probe else 1  # steps from one value to the next
+        self.values: deque[float | None] = deque(maxlen=max(1, WINDOW // self.spacing))
         self.stopped_by: str | None = None
         self.unsaved: str | None = None
         self.due = False  # whether to save as soon as a checkpoint can be written
@@ -213,7 +216,7 @@ class CheckpointManager(TrainerCallback):
             return
         if metric in logs:
             self.values.append(logs[metric])
-        elif not self.values and state.global_step == 1 and state.is_world_process_zero:
+        elif not self.values and state.global_step == 1 and state.is_world_process_zero and self.spacing == 1:
             problem = f"grpo.metric_for_best_model = {metric!r}: no such metric"
             warn("; ".join(filter(None, (problem, nearest(metric, logs)))), step=1)
 
@@ -273,7 +276,8 @@ class CheckpointManager(TrainerCallback):
         # The best checkpoint goes by a mean over a window: one step may be luck. Iterations that share completions
         # share their rewards, so they give one value.
         values = [value for value in self.values if value is not None and math.isfinite(value)]
-        enough = len(self.values) >= min(WINDOW, trainer.state.max_steps // args.num_iterations)
+        all_values = trainer.state.max_steps // args.num_iterations // self.spacing
+        enough = len(self.values) >= min(self.values.maxlen or WINDOW, all_values)
         value = fmean(values) if values and enough else None
         staged = folder / checkpoints.STAGING / f"checkpoint-{step}"
         checkpoints.seal(staged, folder, args.metric_for_best_model, value)

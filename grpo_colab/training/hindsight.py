@@ -241,8 +241,8 @@ def sample(
     """
     prompt = task.messages(problem)
     limit = recipe.grpo["max_completion_length"]
-    exploring = policy.sample(prompt, settings.samples, limit, temperature=settings.temperature, top_p=settings.top_p)
-    cold = policy.sample(prompt, settings.cold_samples, limit, temperature=settings.cold_temperature)
+    exploring = policy.sample([prompt], settings.samples, limit, temperature=settings.temperature, top_p=settings.top_p)
+    cold = policy.sample([prompt], settings.cold_samples, limit, temperature=settings.cold_temperature)
     tokens = exploring + cold
     texts = policy.tokenizer.batch_decode(tokens, skip_special_tokens=True)
     images = draw_completions(texts, [parse_image(problem.answer)] * len(texts))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluation import evaluate
 from grpo_colab.evaluation.data_summary import data_notes
+from grpo_colab.evaluation.difficulty import read_difficulty
 from grpo_colab.plan import GIB, BatchPlan, CannotEstimate, answers_at_once, plan, plan_batch
 from grpo_colab.plan.devices import device_for
 from grpo_colab.plan.planner import with_bits
@@ -82,7 +83,10 @@ def check(recipe: Recipe) -> Problems:
     task = recipe.load_task()
     problems = training_problems(task, recipe)
     further = evaluate.further_problems(task, recipe)
-    found = Problems(task, problems, evaluate.evaluation_problems(task, recipe), further)
+    held_out, probe = evaluate.evaluation_problems(task, recipe), evaluate.probe_problems(task, recipe)
+    found = Problems(task, problems, held_out, further, probe)
+    if recipe.sampling.prior:
+        read_difficulty(recipe.sampling.prior)  # raises for a file that is something else
     for note in data_notes(task):
         info(note)
     if recipe.evaluation.split != "train":
@@ -129,7 +133,7 @@ def prepare(
         if adapter is not None:
             info("What is measured before the training has been pre-trained already.")
     policy = policy_of(recipe, loading, device, loaded, adapter, phases, held)
-    rows, longest = prompt_rows(policy, task, recipe, problems)
+    rows, longest, practised = prompt_rows(policy, task, recipe, problems)
     held_out, further = evaluate.fitting_problems(policy, recipe, task, found.held_out), {}
     for split, more in found.further.items():
         further[split] = evaluate.fitting_problems(policy, recipe, task, more)
@@ -145,6 +149,8 @@ def prepare(
         further=further,
         evaluation_batch=1,
         rows=rows,
+        problems=practised,
+        probe=evaluate.fitting_problems(policy, recipe, task, found.probe) if found.probe else [],
         batch_plan=batch_plan,
     )
     steps_left = recipe.budget.max_steps - (run.last_step if run else 0)
@@ -310,15 +316,15 @@ def fit_to_device(
 
 def prompt_rows(
     policy: Policy, task: Task, recipe: Recipe, problems: Sequence[Problem]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return a row for each training problem whose prompt is short enough, and the row with the longest prompt.
+) -> tuple[list[dict[str, Any]], dict[str, Any], list[Problem]]:
+    """Return a row for each training problem whose prompt is short enough, the longest row, and the rows' problems.
 
     A row is a dict of `prompt` and a value for each column that the rewards take. The limit is task.max_prompt_tokens.
     Raises SettingError when every prompt is longer.
     """
     limit = recipe.prompts.max_prompt_tokens
     columns = column_values(problems)
-    rows, sizes, too_long = [], [], []
+    rows, sizes, too_long, practised = [], [], [], []
     for index, problem in enumerate(problems):
         row = {"prompt": task.messages(problem)}
         for name, values in columns.items():
@@ -329,13 +335,14 @@ def prompt_rows(
             continue
         rows.append(row)
         sizes.append(size)
+        practised.append(problem)
     if not rows:
         raise SettingError(
             f"every prompt is longer; the shortest has {min(too_long)} tokens",
             setting="task.max_prompt_tokens",
             value=limit,
         )
-    return rows, rows[sizes.index(max(sizes))]
+    return rows, rows[sizes.index(max(sizes))], practised
 
 
 def check_rewards(policy: Policy, task: Task, recipe: Recipe, problems: Sequence[Problem]) -> None:

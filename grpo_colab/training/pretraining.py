@@ -111,7 +111,8 @@ def _existing_adapter(path: Path, wanted: Recipe) -> Path | None:
 def pretraining_recipe(recipe: Recipe) -> Recipe:
     """Return the recipe of the pre-training's run folder: same model and adapter, for a drawing with random ones.
 
-    Its steps are those of [pretraining]. It has no [hindsight], no [sweep], no mirror and no reward to stop at.
+    Its steps are those of [pretraining]. It has no [hindsight], no [sweep], no probe, no mirror, and no reward to stop
+    at.
     """
     settings = _settings(recipe)
     budget = {"max_steps": settings.steps, "uncapped": True, "stop_at_reward": None, "mirror": None}
@@ -121,6 +122,7 @@ def pretraining_recipe(recipe: Recipe) -> Recipe:
             "task": {**recipe.task, "image": "random"} if _draws(recipe) else recipe.task,
             "model": {**recipe.model, "fast_inference": False},  # nothing is sampled
             "budget": recipe.budget.model_copy(update=budget),
+            "evaluation": recipe.evaluation.model_copy(update={"every": 0}),
             "hindsight": None,
             "sweep": None,
         }

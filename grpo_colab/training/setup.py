@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,19 +21,20 @@ if TYPE_CHECKING:
 class Problems(NamedTuple):
     """The task with its problems, as they are read and checked before anything heavy is imported.
 
-    `training` are the problems to train on, `held_out` those of the evaluation, and `further` those of the task's
-    further splits.
+    `training` are the problems to train on, `held_out` those of the evaluation, `further` those of the task's further
+    splits, and `probe` those that are asked during the training.
     """
 
     task: Task
     training: list[Problem]
     held_out: list[Problem]
     further: Mapping[str, list[Problem]] = MappingProxyType({})
+    probe: Sequence[Problem] = ()
 
     @property
     def all_held_out(self) -> list[Problem]:
-        """Return the held-out problems of all splits."""
-        return [*self.held_out, *itertools.chain.from_iterable(self.further.values())]
+        """Return the held-out problems of all splits, and those of the probe."""
+        return [*self.held_out, *itertools.chain.from_iterable(self.further.values()), *self.probe]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +68,15 @@ class Setup:
 class GRPOSetup(Setup):
     """A setup for GRPO, with the training set, and how a step is cut to fit the memory.
 
-    `rows` are the training set as TRL takes it: the prompt, and a column per keyword of the rewards. `batch_plan` says
-    how a step is cut into micro-batches. `generation_batch` is the number of completions that are generated together,
-    0 for all of a step's.
+    `rows` are the training set as TRL takes it: the prompt, and a column per keyword of the rewards. `problems` are
+    those that the rows were made of, in the same order. `probe` are problems that are asked during the training.
+    `batch_plan` says how a step is cut into micro-batches. `generation_batch` is the number of completions that are
+    generated together, 0 for all of a step's.
     """
 
     rows: list[dict[str, Any]]
+    problems: list[Problem]
+    probe: list[Problem] = field(default_factory=list)
     batch_plan: BatchPlan
     generation_batch: int = 0
 

@@ -1,12 +1,13 @@
 """Build the trainer: trl.GRPOTrainer, or the class that Unsloth puts in its place, with mixins for what a run needs.
 
-Only this file, trainer_rows.py and trainer_precision.py know the private names and habits of TRL's and transformers'
-trainers. Other files use the mixins' public methods.
+Only this file and the other trainer_*.py know the private names and habits of TRL's and transformers' trainers. Other
+files use the mixins' public methods.
 
     CheckpointMixin         checkpoints are written whole, and read in full
     StepTimingMixin         a step's seconds and memory, beside TRL's metrics
     ChunkedGenerationMixin  completions are generated in smaller chunks when memory runs out
     PrecisionMixin          the adapter is trained in the precision that it was loaded in (in trainer_precision.py)
+    SamplingMixin           a step learns from the groups that [sampling] chooses (in trainer_sampling.py)
     RowsMixin               the rows of the training set, as they are (in trainer_rows.py)
     CompletionLogMixin      a step's completions with their rewards, as rows (in trainer_rows.py)
     TrackerMixin            completions go to the trackers, and a failing table does not end the run
@@ -34,6 +35,7 @@ from grpo_colab.rewards import guard
 from grpo_colab.training.tracking import table_arguments
 from grpo_colab.training.trainer_precision import PrecisionMixin
 from grpo_colab.training.trainer_rows import CompletionLogMixin, Kept, RowsMixin, index_column
+from grpo_colab.training.trainer_sampling import ReplayMixin, SamplingMixin, practice_of
 from grpo_colab.utils import console
 from grpo_colab.utils.memory import bytes_held, free_memory, out_of_memory
 
@@ -275,6 +277,7 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
     from transformers.trainer_callback import PrinterCallback
 
     from grpo_colab.training.callbacks import Alarms, RunLog, UntilSolved
+    from grpo_colab.training.probe import Probe
     from grpo_colab.training.progress import Progress
 
     recipe = setup.recipe
@@ -288,8 +291,10 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
         StepTimingMixin,
         ChunkedGenerationMixin,
         PrecisionMixin,
+        SamplingMixin,
         RowsMixin,
         CompletionLogMixin,
+        ReplayMixin,
         trl.GRPOTrainer,
     ):
         """The trainer of this run."""
@@ -298,20 +303,21 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
         checkpoint_manager = checkpoints
         trained_policy = setup.policy
         training_rows = rows
+        practice = practice_of(setup, len(rows))
         kept = Kept.of(rewards)
         generation_batch = setup.generation_batch
 
     GRPOTrainer.__name__ = trl.GRPOTrainer.__name__  # TRL's metrics hold it: Unsloth's class has another
-    log = RunLog(run)
+    log, probe = RunLog(run), Probe(setup)
     trainer = GRPOTrainer(
         model=setup.policy.model,
         processing_class=setup.policy.tokenizer,
         reward_funcs=[guard(function, run.save_failure) for function in rewards],
         args=trl.GRPOConfig(**_arguments(setup, run.checkpoints)),
         train_dataset=Dataset.from_dict(index_column(rows)),
-        callbacks=[log, Alarms(run), UntilSolved(recipe.budget.stop_at_reward), Progress(run)],
+        callbacks=[log, probe, Alarms(run), UntilSolved(recipe.budget.stop_at_reward), Progress(run)],
     )
-    log.trainer = trainer
+    log.trainer = probe.trainer = trainer
     trainer.remove_callback(PrinterCallback)  # it prints each step's dict; Progress shows the same to a person
     return trainer
 
@@ -371,7 +377,7 @@ def grpo_arguments(recipe: Recipe, output: Path, batch_plan: BatchPlan, device: 
         "save_strategy": "steps",
         "save_steps": 20,
         "save_total_limit": 2,
-        "metric_for_best_model": "reward",
+        "metric_for_best_model": "probe/accuracy" if recipe.evaluation.every else "reward",
         "logging_nan_inf_filter": False,  # it shows an earlier loss in place of NaN, and hides it from the tripwire
         **table_arguments(recipe.grpo),
         "disable_tqdm": True,

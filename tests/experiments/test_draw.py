@@ -292,6 +292,14 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"method": "her", "grpo": {"report_to": "trackio"}},
         {"setting": "grpo.report_to", "value": ["trackio"], "problem": "no tracker", "remedy": "--method grpo"},
     ),
+    "groups to sample again": (
+        {"method": "both", "sampling": {"refill": 1}},
+        {"setting": "[sampling]", "problem": "is for GRPO", "remedy": "--method grpo"},
+    ),
+    "a probe of one image": (
+        {"method": "her", "evaluation": {"every": 5}},
+        {"setting": "evaluation.every", "problem": "is for GRPO"},
+    ),
     "a method twice": (
         {"method": "her", "hindsight": {"method": "both"}},
         {"setting": "hindsight.method", "value": "both", "problem": "is given by --method, too"},

@@ -17,6 +17,7 @@ from grpo_colab import Recipe, Run, train
 from grpo_colab.policy.asking import Asking, check_asking
 from grpo_colab.recipe.recipe import TINY_MODEL
 from grpo_colab.runs.run import Run as RunFolder
+from grpo_colab.tasks import Problem
 from grpo_colab.training.setup import GRPOSetup
 from grpo_colab.utils.device import current_device
 
@@ -63,6 +64,7 @@ def trainer_of(policy: Any, recipe: Recipe, folder: Path, rows: list[dict[str, A
         held_out=[],
         evaluation_batch=4,
         rows=rows,
+        problems=[Problem("?", "7")] * len(rows),
         batch_plan=plan_batch(recipe, 1),
     )
     manager = CheckpointManager(run, recipe, Signals(), deadline=float("inf"), mirror=None)

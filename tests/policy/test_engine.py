@@ -114,7 +114,10 @@ def test_an_engine_that_sleeps_is_woken_to_answer_and_sleeps_again(
     engine.sleep(level=2)  # as TRL does after each generation
     assert len(ask(asked)) == 3
     assert engine.calls == ["sleep 2", "wake up", "answer 3", "sleep 1"]
-    assert [tokens[-1] for tokens in asked.sample([{"role": "user", "content": "?"}], 2, 8, temperature=1.0)] == [4, 4]
+    assert [tokens[-1] for tokens in asked.sample([[{"role": "user", "content": "?"}]], 2, 8, temperature=1.0)] == [
+        4,
+        4,
+    ]
     assert engine.asleep
 
 

@@ -229,9 +229,9 @@ def test_weights_that_diverge_end_the_run_at_its_last_checkpoint(tmp_path: Path,
 def test_sampling_is_the_models_distribution_whatever_its_configuration_asks_for(policy: Any) -> None:
     prompt = Drawing(image="16-squares", language="compact").problems("train")[0].question
     messages = [{"role": "user", "content": prompt}]
-    plain = policy.sample(messages, 2, 40, temperature=0.01)
+    plain = policy.sample([messages], 2, 40, temperature=0.01)
     policy.model.generation_config.repetition_penalty = 5.0
-    assert policy.sample(messages, 2, 40, temperature=0.01) == plain
+    assert policy.sample([messages], 2, 40, temperature=0.01) == plain
 
 
 def test_a_run_that_was_cut_goes_on_to_the_last_digit(tmp_path: Path) -> None:

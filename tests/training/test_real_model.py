@@ -43,7 +43,7 @@ def test_its_answers_end_where_its_template_ends_a_turn(smollm2: Path, tmp_path:
     for folder in (smollm2, converted):
         policy = load_policy(Recipe.load(model={"model_name": str(folder), "load_in_4bit": False}), current_device())
         assert policy.prompt_text(question).startswith("<|im_start|>system\nYou are a helpful AI assistant")
-        (tokens,) = policy.sample(question, 1, 64, temperature=1e-4)
+        (tokens,) = policy.sample([question], 1, 64, temperature=1e-4)
         assert policy.tokenizer.decode(tokens[-1]) == "<|im_end|>"
         assert len(tokens) < 64
         answers.append(tokens)

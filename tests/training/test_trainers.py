@@ -72,6 +72,23 @@ def test_unsloths_trainer_trains_through_the_same_code(patched: dict[str, Any]) 
 
 
 @pytest.mark.long
+def test_unsloths_trainer_learns_from_what_is_chosen(variants: dict[str, Any]) -> None:
+    chosen = variants["chosen"]
+    assert [row["sampling/completions"] for row in chosen["whole"]] == [
+        16 * row["sampling/turns"] for row in chosen["whole"]
+    ]
+    assert any(row["grad_norm"] > 0 for row in chosen["whole"])
+    assert repeatable(chosen["cut"]) == repeatable(chosen["whole"])
+    for start in range(0, len(chosen["completions"]), 4):
+        group = chosen["completions"][start : start + 4]
+        assert len({json.dumps(row["prompt"]) for row in group}) == 1
+        assert sum(row["advantage"] for row in group) == pytest.approx(0, abs=1e-3)
+    assert 0 in chosen["advantages"] and any(chosen["advantages"])
+    assert chosen["gradient"] > 0
+    assert chosen["apart"] < 1e-4
+
+
+@pytest.mark.long
 def test_a_broken_reward_loses_no_step_under_unsloths_trainer(variants: dict[str, Any]) -> None:
     broken = variants["broken_reward"]
     assert "rewards.own: gave 1 reward for 8 completions (at step 3); see " in broken["said"]

@@ -65,7 +65,14 @@ LENGTHS: Final = ("completions/min_length", "completions/max_length", "shortest 
 ENDED: Final = ("completions/min_terminated_length", "completions/max_terminated_length", "shortest to longest")
 CLIPPED: Final = {"low": "below", "high": "above", "region": "either"}
 CLIPPED_MOST: Final = {"clip_ratio/low_min": "below, the least of a batch", "clip_ratio/high_max": "above, the most"}
+PROBE: Final = {"probe/accuracy": "right", "probe/lenient_accuracy": "leniently"}
+GROUPS: Final = {
+    "sampling/groups_that_teach": "differ in what is right",
+    "sampling/groups_of_format_only": "differ in other rewards alone",
+}
 CHARTS: Final = (
+    Chart("Right during the training", PROBE, "Held-out problems, answered greedily.", percent=True, smooth=False),
+    Chart("Groups that were sampled", GROUPS, "The others teach nothing.", percent=True),
     Chart("Groups with variance", {VARIANCE: "share of groups"}, SAME_REWARDS, percent=True),
     Chart("Completion length, tokens", {"completions/mean_length": "mean"}, band=LENGTHS),
     Chart("Cut off at the limit", {"completions/clipped_ratio": "share of completions"}, percent=True),
@@ -78,6 +85,7 @@ CHARTS: Final = (
     Chart("Memory, GiB", {"memory/peak_gib": "most so far"}, smooth=False),
     Chart("Drawings", {"distinct": "different", "new_samples": "sampled"}, "In one iteration of hindsight."),
     Chart("Learnt from hindsight", {"pairs": "pairs of goal and program", "goal_rows": "rows of the goal"}),
+    Chart("Completions sampled per step", {"sampling/completions": "completions"}, smooth=False, more=True),
     Chart("Samples so far", {"samples": "samples"}, smooth=False, more=True),
     Chart("Tokens so far", {"num_tokens": "tokens"}, "Prompts and completions.", smooth=False, more=True),
     Chart(

@@ -1,0 +1,14 @@
+"""Choose what a step practises, and what it learns from: the settings of [sampling]. Plain Python, without torch.
+
+    prompts     which problems are practised: those that the policy gets right about half of the time
+    groups      what was sampled of a problem, whether it teaches anything, and which completions teach the most
+    practice    the state of it all, step by step, as a checkpoint keeps it
+
+`trainer_sampling.py` puts them into TRL's trainer.
+"""
+
+from grpo_colab.training.sampling.groups import Group, Sample, widest
+from grpo_colab.training.sampling.practice import Practice
+from grpo_colab.training.sampling.prompts import PromptSampler
+
+__all__ = ["Group", "Practice", "PromptSampler", "Sample", "widest"]
