@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any, Final, NamedTuple
 
 from grpo_colab.runs.records import WarningRow, reward_of_metric
@@ -15,6 +16,8 @@ from grpo_colab.runs.records import WarningRow, reward_of_metric
 WINDOW: Final = 20  # steps over which a reward counts as constant and a trend is measured; also between two warnings
 NO_VARIANCE: Final = 3  # consecutive steps in which no group had any variance in reward
 SAME: Final = 1e-6  # below it two rewards are equal: in 32 bits, eight times 0.1 have a spread of 8e-9
+SHORTER: Final = 0.5  # of their former length: completions of the window's second half that shrank
+PAID: Final = 0.8  # mean of the format rewards from which the form counts as learnt
 RISE: Final = 0.05  # change of a mean reward from one half of the window to the other that counts
 # Parts of a reward's name that tell what it pays for. They cover users' own rewards as well.
 CORRECTNESS: Final = ("correct", "accuracy", "answer", "math", "cosine_scaled")
@@ -32,8 +35,9 @@ class Alert(NamedTuple):
 class MetricMonitor:
     """Read each step's row of metrics.jsonl, in order, and return the warnings that this row completes.
 
-    The `kind` of a warning is `constant`, `no_variance`, `no_reward`, `hacking` or `cut_off`. The same warning comes
-    again after `WINDOW` steps at the earliest. A constant reward has to change before it is reported again.
+    The `kind` of a warning is `constant`, `no_variance`, `no_reward`, `hacking`, `hollow` or `cut_off`. The same
+    warning comes again after `WINDOW` steps at the earliest. A constant reward has to change before it is reported
+    again.
     """
 
     def __init__(self) -> None:
@@ -49,7 +53,7 @@ class MetricMonitor:
         The row needs `step`; every other metric may be missing. Nothing is printed.
         """
         self.rows.append(row)
-        alerts = [*self._constant(row), *self._no_variance(row), *self._hacking(), *self._cut_off()]
+        alerts = [*self._constant(row), *self._no_variance(row), *self._hacking(), *self._hollow(), *self._cut_off()]
         step = int(row["step"])
         warnings: list[WarningRow] = []
         for alert in alerts:
@@ -131,12 +135,27 @@ class MetricMonitor:
             )
             yield Alert("hacking", text)
 
-    def _change(self, name_parts: Sequence[str]) -> float | None:
-        """Return by how much the mean of some rewards changed from the first half of the window to the second.
+    def _hollow(self) -> Iterator[Alert]:
+        """Yield an alert when completions shrink to SHORTER of their length, are paid for their form, and are wrong.
 
-        These are the rewards whose names contain one of `name_parts`. None when a step of the window has no such
-        reward, or when the change is within two standard errors.
+        No more of them are right than before, and not half. Nothing is yielded before the window is full.
         """
+        lengths = [row["completions/mean_length"] for row in self.rows if row.get("completions/mean_length")]
+        form, correctness = self._means(FORMAT), self._means(CORRECTNESS)
+        if min(len(lengths), len(form), len(correctness)) < WINDOW:
+            return
+        (before, now), (_, paid), (were_right, right) = (_halves(means) for means in (lengths, form, correctness))
+        if now < SHORTER * before and paid > PAID and right < 0.5 and right - were_right <= RISE:
+            text = (
+                f"within {WINDOW} steps the completions shrank from {before:.0f} to {now:.0f} tokens, and no more of "
+                "them are right: the policy is paid for the form of an answer, and may think no more. Lower the "
+                "weights of the format rewards, count them only where the answer is right, with `combine`, or lower "
+                "grpo.learning_rate"
+            )
+            yield Alert("hollow", text)
+
+    def _means(self, name_parts: Sequence[str]) -> list[float]:
+        """Return, for each step of the window that has any, the mean of the rewards whose names contain such a part."""
         rewards = _reward_metrics(self.rows[-1])
         metrics = [metric for name, metric in rewards.items() if any(part in name for part in name_parts)]
         means = []
@@ -145,6 +164,15 @@ class MetricMonitor:
             judged = [value for value in values if value is not None]
             if judged:
                 means.append(sum(judged) / len(judged))
+        return means
+
+    def _change(self, name_parts: Sequence[str]) -> float | None:
+        """Return by how much the mean of some rewards changed from the first half of the window to the second.
+
+        These are the rewards whose names contain one of `name_parts`. None when a step of the window has no such
+        reward, or when the change is within two standard errors.
+        """
+        means = self._means(name_parts)
         if len(means) < WINDOW:
             return None
         early, early_error = _mean_and_error(means[: WINDOW // 2])
@@ -175,6 +203,12 @@ def _reward_metrics(row: Mapping[str, Any]) -> dict[str, str]:
         if name is not None:
             found[name] = metric.removesuffix("/mean")
     return found
+
+
+def _halves(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of the first half of the values, and that of the second."""
+    half = len(values) // 2
+    return fmean(values[:half]), fmean(values[half:])
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:

@@ -104,6 +104,28 @@ def test_form_that_grows_while_correctness_falls() -> None:
     assert seen(both_rise) == seen(both_fall) == []
 
 
+def shrinking(right: float, form: float = 0.95, late: float = 20, more_right: float = 0.0) -> list[dict[str, Any]]:
+    """Completions that have 90 tokens for 20 steps, and `late` in the 20 that follow."""
+    return [
+        row(n, correctness_reward=right + (more_right if n > 20 else 0), strict_format_reward=form)
+        | {"completions/mean_length": 90 if n <= 20 else late}
+        for n in range(1, 41)
+    ]
+
+
+def test_completions_that_shrink_to_their_form_alone() -> None:
+    """With k short ones the mean of the last ten is 90 - 7 k, below half of 90 from the seventh on."""
+    assert seen(shrinking(right=0.05)) == [(27, "hollow")]
+    assert seen(shrinking(right=0.0, more_right=0.04)) == [(20, "constant"), (27, "hollow")]
+    for healthy in (
+        shrinking(right=0.05, more_right=0.2),  # it learns to be brief and right
+        shrinking(right=0.7),  # it was right all along
+        shrinking(right=0.05, form=0.5),  # nobody pays for it
+        shrinking(right=0.05, late=60),
+    ):
+        assert seen(healthy) == []
+
+
 def test_a_users_own_rewards_are_told_apart_by_their_names() -> None:
     rows = [row(n, my_accuracy=0.5 - n / 100, xmlcount_reward=0.2 + n / 50) for n in range(1, 31)]
     assert seen(rows) == [(WINDOW, "hacking")]
