@@ -6,6 +6,7 @@ Checkpoints are in checkpointing.py, the live display in progress.py, trackers i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
@@ -62,18 +63,24 @@ class RunLog(TrainerCallback):
         """Add the best and the worst total reward of the step's completions to the trainer's own metrics.
 
         They are `reward/max` and `reward/min`, of the weighted sums. Completions that no reward could judge do not
-        count. Nothing is added when none could be judged, nor for a step that learns from the completions of an earlier
-        one.
+        count. `groups_that_teach` is the share of the groups in which some completions are right and others are not,
+        where a reward for correctness tells: rewards for the format differ in other groups, too. Nothing is added when
+        none could be judged, nor for a step that learns from the completions of an earlier one.
         """
         # With num_iterations above 1 a batch serves several steps. It counts once, at the first of them.
         if (state.global_step - 1) % args.num_iterations:
             return
-        totals = []
+        totals, right = [], []
         for row in self.trainer.step_completions():
             if any(value is not None for value in row["rewards"].values()):
                 totals.append(weighted_reward(row["rewards"].values(), args.reward_weights))
+            right.append(row["rewards"].get("correctness"))
         if totals:
             self.trainer.add_metrics(**{"reward/max": max(totals), "reward/min": min(totals)})
+        if any(value is not None for value in right):
+            size = self.trainer.num_generations
+            groups = [right[start : start + size] for start in range(0, len(right), size)]
+            self.trainer.add_metrics(groups_that_teach=fmean(len(set(group)) > 1 for group in groups))
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any

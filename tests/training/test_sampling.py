@@ -69,6 +69,9 @@ def test_a_step_learns_from_whole_groups_of_one_prompt_with_their_own_rewards(ch
         totals = [weighted_reward(row["rewards"].values(), list(chosen.recipe.rewards.values())) for row in group]
         order = sorted(range(4), key=lambda index: totals[index])
         assert [advantages[index] for index in order] == sorted(advantages)
+    for step, line in enumerate(chosen.metrics()):
+        right = [row["rewards"]["correctness"] for row in rows[step * 8 : step * 8 + 8]]
+        assert line["groups_that_teach"] == (len(set(right[:4])) + len(set(right[4:])) - 2) / 2
 
 
 @pytest.mark.parametrize("step", [2, 4])

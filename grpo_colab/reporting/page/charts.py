@@ -65,6 +65,7 @@ LENGTHS: Final = ("completions/min_length", "completions/max_length", "shortest 
 ENDED: Final = ("completions/min_terminated_length", "completions/max_terminated_length", "shortest to longest")
 CLIPPED: Final = {"low": "below", "high": "above", "region": "either"}
 CLIPPED_MOST: Final = {"clip_ratio/low_min": "below, the least of a batch", "clip_ratio/high_max": "above, the most"}
+DIFFER: Final = {VARIANCE: "in the reward", "groups_that_teach": "in what is right"}
 PROBE: Final = {"probe/accuracy": "right", "probe/lenient_accuracy": "leniently"}
 GROUPS: Final = {
     "sampling/groups_that_teach": "differ in what is right",
@@ -73,7 +74,7 @@ GROUPS: Final = {
 CHARTS: Final = (
     Chart("Right during the training", PROBE, "Held-out problems, answered greedily.", percent=True, smooth=False),
     Chart("Groups that were sampled", GROUPS, "The others teach nothing.", percent=True),
-    Chart("Groups with variance", {VARIANCE: "share of groups"}, SAME_REWARDS, percent=True),
+    Chart("Groups with variance", DIFFER, SAME_REWARDS, percent=True),
     Chart("Completion length, tokens", {"completions/mean_length": "mean"}, band=LENGTHS),
     Chart("Cut off at the limit", {"completions/clipped_ratio": "share of completions"}, percent=True),
     Chart("KL divergence from the reference", {"kl": "KL"}),
