@@ -103,9 +103,10 @@ class MetricMonitor:
         if not self.ever_paid and self.steps_without_variance >= NO_VARIANCE:
             text = (
                 f"no completion has earned anything from any reward in {self.steps_without_variance} steps, so nothing "
-                "is learned: the model does not write what is asked for. completions.jsonl has what it writes. Show it "
-                "first: [pretraining] teaches it the golden completions of the training problems (--pretraining.steps "
-                "32); or take a larger or an instruct model, or easier problems"
+                "is learned: the model does not write what is asked for. completions.jsonl has what it writes. Show "
+                "it: write the format out in task.system_prompt, line by line, or let [pretraining] teach it the "
+                "golden completions of the training problems (--pretraining.steps 32); or take a larger or an "
+                "instruct model, or easier problems"
             )
             yield Alert("no_reward", text)
         elif self.steps_without_variance == NO_VARIANCE:
