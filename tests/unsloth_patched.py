@@ -289,6 +289,7 @@ def choose(folder: Path) -> dict[str, object]:
         "completions": whole.completions(),
         "advantages": [row["advantage"] for row in run.completions()],
         "gradient": max(y.abs().max().item() for _, y in pairs),
+        "scale": [((x * y).sum() / (y * y).sum()).item() for x, y in pairs],
         "apart": max(((x - y).abs().max() / y.abs().max()).item() for x, y in pairs),
     }
 

@@ -74,7 +74,7 @@ def test_a_step_learns_from_whole_groups_of_one_prompt_with_their_own_rewards(ch
         assert line["groups_that_teach"] == (len(set(right[:4])) + len(set(right[4:])) - 2) / 2
 
 
-@pytest.mark.parametrize("step", [2, 4])
+@pytest.mark.parametrize("step", long_but([2], [2, 4]))
 def test_a_killed_run_goes_on_to_the_last_digit(step: int, chosen: Run, tmp_path: Path) -> None:
     folder = tmp_path / "cut"
     shutil.copytree(chosen.path, folder)

@@ -85,7 +85,9 @@ def test_unsloths_trainer_learns_from_what_is_chosen(variants: dict[str, Any]) -
         assert sum(row["advantage"] for row in group) == pytest.approx(0, abs=1e-3)
     assert 0 in chosen["advantages"] and any(chosen["advantages"])
     assert chosen["gradient"] > 0
-    assert chosen["apart"] < 1e-4
+    # with zeros and without, but for the rounding of Unsloth's chunks, as for the micro-batches below
+    assert all(abs(scale - 1) < 5e-3 for scale in chosen["scale"])
+    assert chosen["apart"] < 2e-2
 
 
 @pytest.mark.long
