@@ -20,6 +20,7 @@ from grpo_colab.errors import SettingError
 from grpo_colab.evaluation.evaluate import fitting_problems
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.trust import check_trust
+from grpo_colab.runs.records import count
 from grpo_colab.tasks import Problem, Task
 from grpo_colab.tasks.kinds import kinds_of
 from grpo_colab.tasks.own_tasks import problems_of
@@ -123,8 +124,17 @@ def read_difficulty(path: str | Path, setting: str = "sampling.prior") -> Diffic
     if found.error or not isinstance(about, Mapping) or "samples" not in about:
         problem = found.error or "holds no measurement of difficulty"
         raise SettingError(problem, setting=setting, value=str(path), remedy="make one with: grpo-colab difficulty")
-    rows = [row for row in found.rows[1:] if isinstance(row.get("right"), int) and isinstance(row.get("samples"), int)]
-    return Difficulty(dict(about), rows)
+    return Difficulty(dict(about), [row for row in found.rows[1:] if _is_whole(row)])
+
+
+def _is_whole(row: Mapping[str, Any]) -> bool:
+    """Tell whether a line has what `_asked` writes: texts, and numbers that are at most its samples."""
+    samples, lenient = count(row.get("samples")) or 0, row.get("lenient_right")
+    counts = [count(row.get(key)) for key in ("right", "cut_off")]
+    if lenient is not None:
+        counts.append(count(lenient))
+    texts = all(isinstance(row.get(key), str) for key in ("question", "kind"))
+    return texts and samples > 0 and all(found is not None and found <= samples for found in counts)
 
 
 def measure_difficulty(
@@ -166,7 +176,8 @@ def measure_difficulty(
     with stage(f"Loading {name} on {device.name}", remember=f"load {name}", ticking=True), library_lines_once():
         policy = load_policy(recipe, device)
     with contextlib.closing(policy):
-        asked = fitting_problems(policy, recipe, task, problems_of(task, "train", problems))
+        most = min(problems, recipe.prompts.limit or problems)  # a run trains on no others
+        asked = fitting_problems(policy, recipe, task, problems_of(task, "train", most))
         kinds = kinds_of(asked)
         missing = [index for index, problem in enumerate(asked) if problem.question not in known]
         at_once = max(1, answers_at_once(recipe, policy.model.config, device.free_bytes) // samples)

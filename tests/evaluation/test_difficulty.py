@@ -128,6 +128,34 @@ def test_a_prior_that_is_none_is_refused_before_anything_is_loaded(tmp_path: Pat
         recipe(sampling={"prior": "x.jsonl"})
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"question": ["1 + 1?"]},
+        {"kind": 7},
+        {"right": 5},
+        {"right": -1},
+        {"right": True},
+        {"samples": 0, "right": 0},
+        {"cut_off": "x"},
+        {"lenient_right": "x"},
+    ],
+    ids=str,
+)
+def test_a_line_that_is_damaged_counts_nothing(damage: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "found.jsonl"
+    lines = [{"about": ABOUT}, row(1), {**row(2), **damage}, {"question": "2 + 2?"}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_difficulty(path).rows == [row(1)]
+
+
+def test_it_asks_no_problem_that_a_run_would_not_train_on(tmp_path: Path) -> None:
+    found = measure_difficulty(recipe(task={"limit": 3}), tmp_path / "found.jsonl", problems=12, samples=2)
+    assert [one["question"] for one in found.rows] == [
+        problem.question for problem in recipe().load_task().problems("train", 3)
+    ]
+
+
 def test_the_file_is_found_beside_the_recipe(tmp_path: Path, measured: tuple[Path, Difficulty]) -> None:
     (tmp_path / "found.jsonl").write_bytes(measured[0].read_bytes())
     (tmp_path / "mine.toml").write_text('[sampling]\nstrategy = "adaptive"\nprior = "found.jsonl"\n')
