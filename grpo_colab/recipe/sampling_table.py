@@ -31,7 +31,8 @@ def checked_sampling(table: Mapping[str, Any], grpo: Mapping[str, Any]) -> Sampl
         needing = [key for key in LEARNS_FROM_ALL if grpo.get(key)]
         if grpo.get("top_entropy_quantile", 1.0) < 1.0:  # of the tokens of all completions
             needing.append("top_entropy_quantile")
-        for key in needing:
+        if needing:
+            key = needing[0]
             raise SettingError(
                 f"does not go with grpo.{key} = {grpo[key]}, which needs the other completions, too",
                 setting="sampling.skip_zero_advantage",

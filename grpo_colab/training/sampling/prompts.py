@@ -36,7 +36,8 @@ class PromptSampler:
         Where there are fewer than `n` problems, some come twice.
         """
         rng = random.Random(f"{self.seed}/{step}/{turn}")
-        free = [index for index in range(len(self.kinds)) if index not in set(taken)]
+        unwanted = set(taken)
+        free = [index for index in range(len(self.kinds)) if index not in unwanted]
         if len(free) < n:
             free = list(range(len(self.kinds))) * -(-n // len(self.kinds))
         if not self.adaptive:
@@ -69,11 +70,6 @@ class PromptSampler:
         for kind, new in met.items():
             before = self.counts.get(kind, [0.0, 0.0])
             self.counts[kind] = [MEMORY * old + found for old, found in zip(before, new, strict=True)]
-
-    def expected(self, index: int) -> float:
-        """Return the share of right completions that is expected of a problem, from 0 to 1."""
-        right, wrong = self.counts.get(self.kinds[index], (0.0, 0.0))
-        return (1 + right) / (2 + right + wrong)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was learnt, in JSON's types."""
