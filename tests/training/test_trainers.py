@@ -17,6 +17,7 @@ from warm import Warm
 
 from grpo_colab import Run
 from grpo_colab.recipe.recipe import preset_names
+from grpo_colab.rewards import correctness_reward
 from grpo_colab.runs.records import repeatable
 
 HERE = Path(__file__).parents[1]
@@ -256,5 +257,34 @@ def test_two_processes_make_one_run(started: str, tmp_path: Path, request: pytes
         "rng_state_1.pth",
     }
     two("--resume", "run")
+    assert repeatable(run.metrics()) == repeatable(uncut[0])
+    assert (run.completions(), run.evaluation) == uncut[1:]
+
+
+@pytest.mark.long
+def test_two_processes_choose_and_learn_from_the_same_groups(by_torchrun: Two, tmp_path: Path) -> None:
+    settings = ["--task.limit", "64", "--budget.max-steps", "4", "--budget.prompts-per-step", "2"]
+    settings += ["--grpo.save-steps", "1", "--grpo.save-total-limit", "9", "--evaluation.n", "8", "--out", "run"]
+    settings += ["--sampling.strategy", "adaptive", "--sampling.refill", "2", "--sampling.generate-more", "16"]
+    by_torchrun(*settings, "--sampling.skip-zero-advantage", "true", "--evaluation.every", "2")
+    run = Run(tmp_path / "run")
+    assert [row["sampling/completions"] for row in run.metrics()] == [
+        2 * 16 * row["sampling/turns"] for row in run.metrics()
+    ]
+    assert ["probe/accuracy" in row for row in run.metrics()] == [False, True, False, True]
+    rows = run.completions()
+    assert len(rows) == 4 * 2 * 8
+    for start in range(0, len(rows), 8):
+        group = rows[start : start + 8]
+        assert len({json.dumps(row["prompt"]) for row in group}) == 1
+        paid = correctness_reward([row["completion"] for row in group], [row["answer"] for row in group])
+        assert [row["rewards"]["correctness"] for row in group] == paid
+        assert sum(row["advantage"] for row in group) == pytest.approx(0, abs=1e-3)
+
+    uncut = run.metrics(), run.completions(), run.evaluation
+    for step in (3, 4):
+        shutil.rmtree(run.checkpoints / f"checkpoint-{step}")
+    (run.path / "evaluation.json").unlink()
+    by_torchrun("--resume", "run")
     assert repeatable(run.metrics()) == repeatable(uncut[0])
     assert (run.completions(), run.evaluation) == uncut[1:]
