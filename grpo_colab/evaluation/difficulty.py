@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluation.evaluate import fitting_problems
+from grpo_colab.evaluation.loading import show_import, show_loading
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.trust import check_trust
 from grpo_colab.runs.records import count
@@ -27,7 +27,6 @@ from grpo_colab.tasks.own_tasks import problems_of
 from grpo_colab.text import counted
 from grpo_colab.utils.console import info
 from grpo_colab.utils.files import expanded, read_objects, unwritable_refused
-from grpo_colab.utils.library_output import library_lines_once
 from grpo_colab.utils.stage import stage
 
 if TYPE_CHECKING:
@@ -152,9 +151,7 @@ def measure_difficulty(
     measurement, for numbers below 1 (2 samples), for code that is not trusted, and for what cannot be loaded.
     """
     from grpo_colab.plan import answers_at_once
-    from grpo_colab.policy.loading import load_policy
     from grpo_colab.utils.device import current_device
-    from grpo_colab.utils.stack import import_unsloth
 
     for name, value, least in (("--problems", problems, 1), ("--samples", samples, 2)):
         if value < least:
@@ -167,14 +164,9 @@ def measure_difficulty(
     path = expanded(out if out is not None else f"difficulty-{recipe.name}.jsonl")
     about = what_is_asked(recipe, samples)
     known = _known(path, about)
-    if "unsloth" in sys.modules:
-        import_unsloth()
-    else:
-        with stage("Importing torch and Unsloth", remember="import", ticking=True), library_lines_once():
-            import_unsloth()
-    device, name = current_device(), recipe.model["model_name"]
-    with stage(f"Loading {name} on {device.name}", remember=f"load {name}", ticking=True), library_lines_once():
-        policy = load_policy(recipe, device)
+    show_import()
+    device = current_device()
+    policy = show_loading(recipe, device)
     with contextlib.closing(policy):
         most = min(problems, recipe.prompts.limit or problems)  # a run trains on no others
         asked = fitting_problems(policy, recipe, task, problems_of(task, "train", most))

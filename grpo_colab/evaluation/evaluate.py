@@ -12,12 +12,12 @@ other respects. Every split has answers, intervals and a test of its own. The re
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError
+from grpo_colab.evaluation.loading import show_import, show_loading
 from grpo_colab.evaluation.statistics import compare, summary
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.recipe.trust import check_trust
@@ -29,7 +29,6 @@ from grpo_colab.tasks import Problem, Task, column_values
 from grpo_colab.tasks.names import parse_task
 from grpo_colab.tasks.own_tasks import columns_of, problems_of
 from grpo_colab.utils.console import info
-from grpo_colab.utils.library_output import library_lines_once
 from grpo_colab.utils.stage import stage
 
 if TYPE_CHECKING:
@@ -54,9 +53,7 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
     that is not trusted, and for a model, an adapter or a reward that cannot be loaded.
     """
     from grpo_colab.plan import answers_at_once
-    from grpo_colab.policy.loading import load_policy
     from grpo_colab.utils.device import current_device
-    from grpo_colab.utils.stack import import_unsloth
 
     run = Run(path)
     check_no_links(run.path)
@@ -85,16 +82,10 @@ def evaluate_run(path: str | Path, trust_code: bool = False) -> dict[str, Any]:
                 "train it from the beginning, with --out",
             )
         need_same_problems(run, rows, held_out)
-    if "unsloth" in sys.modules:
-        import_unsloth()
-    else:
-        with stage("Importing torch and Unsloth", remember="import", ticking=True), library_lines_once():
-            import_unsloth()
+    show_import()
     recipe.check_rewards(columns_of(task))
     device = current_device()
-    name = recipe.model["model_name"]
-    with stage(f"Loading {name} on {device.name}", remember=f"load {name}", ticking=True), library_lines_once():
-        policy = load_policy(recipe, device, run.adapter)
+    policy = show_loading(recipe, device, run.adapter)
     with contextlib.closing(policy):
         at_once = answers_at_once(recipe, policy.model.config, device.free_bytes)
         before, after = {}, {}
