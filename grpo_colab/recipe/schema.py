@@ -151,6 +151,14 @@ class Sampling(Table):
     skip_zero_advantage: bool = Field(
         False, description="spend no forward and backward pass on completions that have no gradient"
     )
+    hints: Literal["none", "solution"] = Field(
+        "none",
+        description="solution: ask again, with the first steps of the gold solution in the prompt, where all "
+        "completions of a group are wrong",
+    )
+    hint_share: float = Field(
+        0.5, gt=0, lt=1, description="share of the steps that a hint shows; it falls to nothing towards the last step"
+    )
 
 
 class Evaluation(Table):
@@ -239,6 +247,7 @@ _BOUNDS: Final = {
     "greater_than_equal": ("is too small", "write {ge} or more"),
     "greater_than": ("is too small", "write a number above {gt}"),
     "less_than_equal": ("is too large", "write {le} or less"),
+    "less_than": ("is too large", "write a number below {lt}"),
     "literal_error": ("is not one of the choices", "write {expected}"),
 }
 _TYPES: Final = {

@@ -38,6 +38,7 @@ class CompletionRow(TypedDict):
     group: NotRequired[int]  # the same number for all completions of one prompt in one step
     answer: NotRequired[str | None]
     advantage: NotRequired[float]
+    hint: NotRequired[int]  # steps of the solution that the prompt shows, since all completions without it were wrong
     extra: NotRequired[dict[str, Any]]  # values that rewards passed to log_extra, by column
     # What else the rewards were given, so that they can be called again on the run; see `given_columns`.
     columns: NotRequired[dict[str, Any]]  # of the data set, beside the prompt and the answer

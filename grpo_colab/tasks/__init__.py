@@ -33,6 +33,8 @@ Message = dict[str, str]
 
 # Rewards that judge numbers, whatever task.answer says.
 FOR_NUMBERS: Final = ("integer", "soft_correctness")
+# What stands between a question and the first steps of its solution, where a training shows them.
+HINT: Final = "A right solution begins like this:"
 # What asks for an answer that is in no tag: the system prompts in place of a task's own.
 SYSTEM_PROMPTS: Final = {
     BOXED: "Please reason step by step, and put your final answer within \\boxed{}.",
@@ -222,6 +224,15 @@ class Task(ABC):
         if self.system_prompt and messages[0]["role"] != "system":
             return [{"role": "system", "content": self.system_prompt}, *messages]
         return messages
+
+    def hinted_messages(self, problem: Problem, shown: int) -> list[Message]:
+        """Return the prompt with the first `shown` steps of the problem's solution behind the last message.
+
+        A training with sampling.hints asks with it. An evaluation never does.
+        """
+        *before, last = self.messages(problem)
+        hint = "\n".join(problem.steps[:shown])
+        return [*before, {**last, "content": f"{last['content']}\n\n{HINT}\n{hint}"}]
 
     def golden_completion(self, problem: Problem) -> str:
         """Return a completion that gets full marks from every reward of this task: steps, and the gold answer.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.evaluation.difficulty import read_difficulty
 from grpo_colab.plan import plan_batch
 from grpo_colab.policy.asking import check_asking
 from grpo_colab.recipe.recipe import Recipe
@@ -113,6 +114,19 @@ def check_data(recipe: Recipe, task: Task, problems: Sequence[Problem], held_out
     check_columns(recipe, [*problems, *held_out], Recipe.check_unimported)
     check_golds(recipe.own_reward_functions(), problems, held_out)
     check_evaluation_golds(task, held_out)
+
+
+def check_sampling(recipe: Recipe, problems: Sequence[Problem]) -> None:
+    """Raise SettingError for a file of sampling.prior that is something else, and for hints that no problem has."""
+    if recipe.sampling.prior:
+        read_difficulty(recipe.sampling.prior)
+    if recipe.sampling.hints == "solution" and not any(len(problem.steps) > 1 for problem in problems):
+        raise SettingError(
+            "needs the steps of solutions, and no training problem has two",
+            setting="sampling.hints",
+            value="solution",
+            remedy='write "none", or take data whose solutions stand before "####", a step per line',
+        )
 
 
 def check_foreign_rewards(recipe: Recipe, problems: Sequence[Problem], held_out: Sequence[Problem]) -> None:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from grpo_colab.errors import SettingError
 from grpo_colab.evaluation import evaluate
 from grpo_colab.evaluation.data_summary import data_notes
-from grpo_colab.evaluation.difficulty import read_difficulty
 from grpo_colab.plan import GIB, BatchPlan, CannotEstimate, answers_at_once, plan, plan_batch
 from grpo_colab.plan.devices import device_for
 from grpo_colab.plan.planner import with_bits
@@ -31,7 +30,7 @@ from grpo_colab.rewards.names import parse_reward
 from grpo_colab.tasks import column_values
 from grpo_colab.tasks.own_tasks import columns_of, need_separate_splits, problems_of
 from grpo_colab.text import counted, duration
-from grpo_colab.training.checks import check_arguments, check_data, check_foreign_rewards
+from grpo_colab.training.checks import check_arguments, check_data, check_foreign_rewards, check_sampling
 from grpo_colab.training.distributed import broadcast_from_main, join_processes
 from grpo_colab.training.pretraining import pretrained
 from grpo_colab.training.setup import GRPOSetup, Problems
@@ -85,8 +84,7 @@ def check(recipe: Recipe) -> Problems:
     further = evaluate.further_problems(task, recipe)
     held_out, probe = evaluate.evaluation_problems(task, recipe), evaluate.probe_problems(task, recipe)
     found = Problems(task, problems, held_out, further, probe)
-    if recipe.sampling.prior:
-        read_difficulty(recipe.sampling.prior)  # raises for a file that is something else
+    check_sampling(recipe, problems)
     for note in data_notes(task):
         info(note)
     if recipe.evaluation.split != "train":

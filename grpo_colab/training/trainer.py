@@ -35,7 +35,7 @@ from grpo_colab.rewards import guard
 from grpo_colab.training.tracking import table_arguments
 from grpo_colab.training.trainer_precision import PrecisionMixin
 from grpo_colab.training.trainer_rows import CompletionLogMixin, Kept, RowsMixin, index_column
-from grpo_colab.training.trainer_sampling import ReplayMixin, SamplingMixin, practice_of
+from grpo_colab.training.trainer_sampling import ReplayMixin, SamplingMixin, practice_of, rows_of
 from grpo_colab.utils import console
 from grpo_colab.utils.memory import bytes_held, free_memory, out_of_memory
 
@@ -283,7 +283,7 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
     recipe = setup.recipe
     rewards = recipe.reward_functions()
     # The sampler only draws whole steps of different prompts. With fewer rows than prompts per step, repeat the rows.
-    rows = setup.rows * math.ceil(recipe.budget.prompts_per_step / len(setup.rows))
+    rows = rows_of(setup, setup.rows * math.ceil(recipe.budget.prompts_per_step / len(setup.rows)))
 
     class GRPOTrainer(
         TrackerMixin,
@@ -303,7 +303,7 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
         checkpoint_manager = checkpoints
         trained_policy = setup.policy
         training_rows = rows
-        practice = practice_of(setup, len(rows))
+        practice = practice_of(setup, rows)
         kept = Kept.of(rewards)
         generation_batch = setup.generation_batch
 

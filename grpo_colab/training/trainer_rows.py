@@ -11,8 +11,8 @@ import functools
 import inspect
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sized
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from grpo_colab.runs.records import rewards_of_each
 from grpo_colab.utils.files import to_jsonable
@@ -81,7 +81,15 @@ class Kept(NamedTuple):
         return columns, left_out
 
 
-def index_column(rows: Sequence[Any]) -> dict[str, list[int]]:
+class Rows(Protocol):
+    """A training set: a list of rows, or one that has further rows under indices of its own."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> dict[str, Any]: ...
+
+
+def index_column(rows: Sized) -> dict[str, list[int]]:
     """Return the trainer's data set as columns: the indices of the rows, under the one name that TRL always keeps."""
     return {"prompt": list(range(len(rows)))}
 
@@ -94,7 +102,7 @@ class RowsMixin(Trainer):
     """
 
     trained_policy: Policy
-    training_rows: Sequence[dict[str, Any]]
+    training_rows: Rows
     kept = Kept()
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
@@ -124,19 +132,21 @@ class RowsMixin(Trainer):
     def step_given(self) -> list[dict[str, Any]]:
         """Return, in the order of `step_completions`, what completions.jsonl keeps of what the rewards were given.
 
-        The keys are those of a CompletionRow: `answer`, and `columns`, `left_out` and `completion_ids` where there are
-        any.
+        The keys are those of a CompletionRow: `answer`, and `columns`, `left_out`, `hint` and `completion_ids` where
+        there are any.
         """
         found = []
-        for index, row in enumerate(self.step_rows()):
+        for place, (index, row) in enumerate(zip(self._step_indices, self.step_rows(), strict=True)):
             columns, left_out = self.kept.columns_of(row)
             given: dict[str, Any] = {"answer": row["answer"]}
             if columns:
                 given["columns"] = columns
             if left_out:
                 given["left_out"] = left_out
+            if isinstance(index, tuple):
+                given["hint"] = index[1]
             if self.kept.token_ids:
-                given["completion_ids"] = " ".join(map(str, self._step_token_ids[index]))
+                given["completion_ids"] = " ".join(map(str, self._step_token_ids[place]))
             found.append(given)
         return found
 

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 from grpo_colab.evaluation.difficulty import read_difficulty
 from grpo_colab.rewards.names import parse_reward
 from grpo_colab.tasks.kinds import kinds_of
-from grpo_colab.training.sampling import Group, Practice, Sample
+from grpo_colab.training.sampling import Group, HintedRows, Index, Practice, Sample
 from grpo_colab.utils import files
 
 if TYPE_CHECKING:
     from trl import GRPOTrainer as Trainer  # the mixins' `super()`, once they are mixed in
 
+    from grpo_colab.tasks import Message
     from grpo_colab.training.setup import GRPOSetup
 else:
     Trainer = object
@@ -41,7 +42,7 @@ class SamplingMixin(Trainer):
 
     practice: Practice
     _replayed: list[Sample] | None
-    training_rows: Sequence[dict[str, Any]]
+    training_rows: HintedRows
     num_generations: int
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Any:
@@ -54,18 +55,21 @@ class SamplingMixin(Trainer):
         for name, value in metrics.items():
             self._metrics["train"][name].append(value)
         self._replayed = [sample for group in groups for sample in group.samples]
-        rows = self._my_share([group.row for group in groups for _ in group.samples])
+        rows = self._my_share([group.index for group in groups for _ in group.samples])
         try:
             return super()._generate_and_score_completions([{"prompt": row} for row in rows])
         finally:
             self._replayed = None
 
-    def _sample_groups(self, rows: list[int]) -> list[Group]:
+    def _sample_groups(self, rows: list[Index]) -> list[Group]:
         """Return a group of completions, with their rewards, for each of these training rows."""
         from accelerate.utils import gather_object
 
         size = self.practice.samples
-        repeated = self._my_share([row for row in rows for _ in range(size)])
+        asked = list(rows)
+        while len(asked) * size % self.accelerator.num_processes:  # every process samples as many
+            asked.append(rows[0])
+        repeated = self._my_share([row for row in asked for _ in range(size)])
         inputs = [copy.deepcopy(self.training_rows[row]) for row in repeated]
         prompts = [one["prompt"] for one in inputs]
         _, ids, _, completions, logprobs, *_ = self._generate(prompts)
@@ -81,12 +85,16 @@ class SamplingMixin(Trainer):
             for place in range(len(ids))
         ]
         extra.clear()
+        given = [index if isinstance(index, tuple) else (index, 0) for index in asked]
         samples = []
         for place, (stored, rewards) in enumerate(zip(gather_object(mine), paid.tolist(), strict=True)):
             judged = [None if math.isnan(value) else value for value in rewards]
-            right = self.practice.is_right(rows[place // size], text_of(stored["completion"]), judged)
+            right = self.practice.is_right(given[place // size][0], text_of(stored["completion"]), judged)
             samples.append(Sample(**stored, rewards=judged, right=right))
-        return [Group(row, samples[place * size : (place + 1) * size]) for place, row in enumerate(rows)]
+        groups = []
+        for place, (row, hint) in enumerate(given[: len(rows)]):
+            groups.append(Group(row, samples[place * size : (place + 1) * size], hint))
+        return groups
 
     def _my_share(self, values: list[Any]) -> list[Any]:
         """Return this process's part of a list that all processes have: an equal part each, in their order."""
@@ -143,8 +151,18 @@ class ReplayMixin(Trainer):
         return super().compute_loss(model, kept, *args, **kwargs) * scale
 
 
-def practice_of(setup: GRPOSetup, rows: int) -> Practice:
-    """Return what chooses a run's groups. The training set has `rows` rows: the setup's, as often as that takes."""
+def rows_of(setup: GRPOSetup, rows: Sequence[dict[str, Any]]) -> HintedRows:
+    """Return the training set, whose rows are the setup's, once or several times, with hints for those who ask."""
+    limit = setup.recipe.prompts.max_prompt_tokens
+
+    def fits(prompt: list[Message]) -> bool:
+        return len(setup.policy.prompt_ids(prompt)) <= limit
+
+    return HintedRows(rows, setup.problems, setup.task.hinted_messages, fits)
+
+
+def practice_of(setup: GRPOSetup, rows: HintedRows) -> Practice:
+    """Return what chooses a run's groups from its training set."""
     problems, task, recipe = setup.problems, setup.task, setup.recipe
 
     named = [parse_reward(name).text.removesuffix("_reward") for name in recipe.rewards]
@@ -153,12 +171,15 @@ def practice_of(setup: GRPOSetup, rows: int) -> Practice:
         """Return the verdict on a completion of a training row: what correctness paid, or else the task's own."""
         if "correctness" in named:  # it has run the grader, which may run programs, already
             return rewards[named.index("correctness")] == 1.0
-        return task.grade(completion, problems[row % len(problems)]).right
+        return task.grade(completion, rows.problem(row)).right
 
-    kinds = kinds_of(problems) * (rows // len(problems))
+    def hint_of(row: int, done: int) -> int:
+        return rows.hint(row, recipe.sampling.hint_share, done / recipe.budget.max_steps)
+
+    kinds = kinds_of(problems) * (len(rows) // len(problems))
     step = recipe.budget.prompts_per_step, recipe.grpo["num_generations"]
     seed = int(recipe.grpo.get("seed", 42))  # TRL's own default
-    practice = Practice(recipe.sampling, kinds, seed, list(recipe.rewards.values()), step, is_right)
+    practice = Practice(recipe.sampling, kinds, seed, list(recipe.rewards.values()), step, is_right, hint_of)
     if recipe.sampling.prior:
         index_of = {problem.question: index for index, problem in enumerate(problems)}
         measured = read_difficulty(recipe.sampling.prior).rows

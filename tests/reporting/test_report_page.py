@@ -21,6 +21,7 @@ from grpo_colab.evaluation.evaluate import AFTER, BEFORE, comparison
 from grpo_colab.reporting import report, write_report
 from grpo_colab.reporting.page.completions import LONGEST
 from grpo_colab.reporting.page.page import MOST_BYTES
+from grpo_colab.tasks import HINT
 
 VOID = {"meta", "img"}
 NASTY = {
@@ -196,6 +197,38 @@ def test_completions_have_their_verdict_their_weighted_reward_and_their_group(ru
     assert found["group"] == [0, 0, 0, 1, 1, 1]
     assert found["prompts"] == [[["user", "3 + 4?"]]]
     assert found["parts"] == [[1.0] * 5] * 6
+
+
+def test_what_was_never_solved_before_and_is_now_is_said(run: Run) -> None:
+    """Three problems with a hint: of one nothing more is known, one fails again, and one is solved without the hint."""
+
+    def rows(step: int, question: str, right: bool, hint: int = 0) -> list[dict[str, Any]]:
+        asked = f"{question}\n\n{HINT}\n1 + 1 = 2" if hint else question
+        found = []
+        for paid in (0.0, float(right)):
+            row = {"step": step, "group": 0, "prompt": [{"role": "user", "content": asked}], "completion": "x"}
+            row |= {"rewards": {"correctness_reward": paid}, "advantage": 0.0, "answer": "2"}
+            found.append(row | ({"hint": hint} if hint else {}))
+        return found
+
+    lines = [
+        *rows(1, "What is <b>one</b>?", True, hint=1),
+        *rows(2, "What is two?", False, hint=1),
+        *rows(3, "What is three?", True, hint=1),
+        *rows(4, "What is two?", False),
+        *rows(5, "What is three?", True),
+        *rows(5, "What is four?", True),
+    ]
+    run.write_lines("completions.jsonl", lines)
+    page = Page(report([run.path]))
+    text = " ".join(page.text.split())
+    assert "3 problems were asked with a part of the solution" in text
+    assert "2 of them were solved with it." in text
+    assert "2 came again in a later step without it, of which 1, never solved before, is now." in text
+    assert "Solved with a part of the solution: 2What is <b>one</b>?What is three?" in text
+    assert "Never solved before, and solved since without it: 1What is three?" in text
+    run.write_lines("completions.jsonl", lines[-2:])
+    assert "a part of the solution" not in Page(report([run.path])).text
 
 
 def test_what_rewards_gave_to_log_extra_stands_with_its_completion(run: Run) -> None:

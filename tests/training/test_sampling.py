@@ -13,11 +13,19 @@ from refusals import refused
 
 from grpo_colab import Recipe, Run, train
 from grpo_colab.runs.records import repeatable, weighted_reward
+from grpo_colab.tasks.word_problems import WordProblems
 
 pytestmark = pytest.mark.stack
 
 OFF = {"non_finite": False, "max_kl": 0.0, "max_length_growth": 0.0, "gibberish": 0.0}
-ALL: dict[str, Any] = {"strategy": "adaptive", "refill": 2, "generate_more": 8, "skip_zero_advantage": True}
+ALL: dict[str, Any] = {
+    "strategy": "adaptive",
+    "refill": 2,
+    "generate_more": 8,
+    "skip_zero_advantage": True,
+    "hints": "solution",
+    "hint_share": 0.9,
+}
 
 
 def quick(steps: int, **overrides: dict[str, Any]) -> Recipe:
@@ -45,9 +53,10 @@ def test_all_parts_train_together_and_are_logged(chosen: Run) -> None:
     for row in rows:
         turns = row["sampling/turns"]
         assert turns in (1, 2, 3)
-        assert row["sampling/completions"] == turns * 2 * 8
+        assert row["sampling/completions"] == (turns * 2 + row["sampling/hinted"]) * 8
         assert 0 <= row["sampling/groups_that_teach"] + row["sampling/groups_of_format_only"] <= 1
     assert any(row["sampling/turns"] > 1 for row in rows)
+    assert any(row["sampling/hinted"] for row in rows)
     assert any(row["grad_norm"] > 0 for row in rows)
     tokens = [row["num_tokens"] for row in rows]
     assert tokens == sorted(set(tokens))
@@ -110,6 +119,51 @@ def test_a_broken_step_is_repeated_with_what_was_known_before_it(tmp_path: Path)
     assert repeatable(Run(tmp_path / "run").metrics()) == repeatable(whole.metrics())
 
 
+OWN_TASK = """
+from grpo_colab.tasks import Problem
+from grpo_colab.tasks.word_problems import WordProblems
+
+
+class Riddles(WordProblems):
+    name = "riddles"
+
+    def problems(self, split, n=None):
+        found = []
+        for problem in super().problems(split, n):
+            parts = (problem.question, "and that is all")
+            found.append(Problem(f"Riddle {problem.source}.", problem.answer, problem.source, parts))
+        return found
+
+    def hinted_messages(self, problem, shown):
+        assert shown == 1
+        return [*self.messages(problem)[:-1], {"role": "user", "content": problem.steps[0]}]
+"""
+
+
+def test_who_fails_is_shown_the_first_steps_and_judged_as_before(tmp_path: Path) -> None:
+    """Riddles whose first step is the whole story: with it the policy solves some, and without it none."""
+    (tmp_path / "own.py").write_text(OWN_TASK)
+    task = {"name": f"{tmp_path}/own.py:Riddles", "limit": 64, "seed": 42}
+    grpo = {"num_generations": 8, "max_completion_length": 40}
+    recipe = quick(4, task=task, grpo=grpo, sampling={"hints": "solution"})
+    run = train(recipe, out=tmp_path / "run", trust_code=True)
+    answers = {f"Riddle {problem.source}.": problem for problem in WordProblems(seed=42).problems("train", 64)}
+    by_story = {problem.question: problem.answer for problem in answers.values()}
+    hinted = [row for row in run.completions() if "hint" in row]
+    assert hinted
+    for row in hinted:
+        assert row["hint"] == 1
+        assert by_story[row["prompt"][-1]["content"]] == row["answer"]
+    assert any(row["rewards"]["correctness"] == 1.0 for row in hinted)
+    assert all(row["prompt"][-1]["content"] in answers for row in run.completions() if "hint" not in row)
+    assert all(row["question"] in answers or "test" in row["question"] for row in run.answers("evaluation-after.jsonl"))
+    lines = run.metrics()
+    # 0.5 of two steps is one, and from the middle of the run on none
+    assert [row["sampling/hinted"] for row in lines] == [2, 2, 2, 0]
+    assert all(row["sampling/groups_that_teach"] == 0 for row in lines)
+    assert all(row["sampling/completions"] == 8 * (2 + row["sampling/hinted"]) for row in lines)
+
+
 @pytest.mark.parametrize("loss", long_but(["dapo"], ["dapo", "grpo", "bnpo", "dr_grpo"]))
 def test_without_the_completions_that_teach_nothing_the_gradient_is_the_same(loss: str, tmp_path: Path) -> None:
     """One step of plain gradient descent at rate 1 from B = 0 makes B the gradient, with its sign turned."""
@@ -164,6 +218,8 @@ def test_a_run_begun_without_it_goes_on_with_it(tmp_path: Path) -> None:
         ),
         ({"sampling": {"strategy": "clever"}}, "sampling.strategy", "clever", "adaptive"),
         ({"sampling": {"refill": -1}}, "sampling.refill", -1, "write 0 or more"),
+        ({"sampling": {"hints": "some"}}, "sampling.hints", "some", "solution"),
+        ({"sampling": {"hint_share": 1.0}}, "sampling.hint_share", 1.0, "below 1"),
     ],
     ids=str,
 )
@@ -171,3 +227,13 @@ def test_what_cannot_work_is_refused(settings: dict[str, Any], setting: str, val
     grpo = {"num_generations": 4, **settings.get("grpo", {})}
     with refused(setting, value, remedy=remedy, snapshot=False):
         Recipe.load(**{**settings, "grpo": grpo})
+
+
+def test_hints_of_data_without_steps_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        rows = [{"question": f"{split}: what is {n} + 1?", "answer": str(n + 1)} for n in range(8)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = quick(1, task={"name": "jsonl", "path": str(tmp_path)}, sampling={"hints": "solution"})
+    with refused("sampling.hints", "solution", remedy='write "none"'):
+        train(recipe, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

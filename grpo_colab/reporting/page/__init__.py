@@ -4,6 +4,7 @@
     run_reader      a run folder, whatever state it is in; file_reader and evaluation_reader read its files
     charts          the charts of a run; metric_rows prepares their numbers, figures draws lines and layers
     completions     the lists of completions and of held-out problems
+    hinted          what became of the problems that were asked with a hint
     comparison      what several runs have side by side
     html            a whole HTML page with its data and scripts; the templates are in templates/
 

@@ -23,6 +23,7 @@ from grpo_colab.reporting.page.comparison import (
 )
 from grpo_colab.reporting.page.completions import Sources, build_lists, collect_sources
 from grpo_colab.reporting.page.figures import Figure, line_style, smoothed
+from grpo_colab.reporting.page.hinted import hinted_problems
 from grpo_colab.reporting.page.html import (
     FOLDER,
     TEMPLATES,
@@ -181,7 +182,13 @@ def _sections(
 
 def _run_values(run: RunData) -> dict[str, Any]:
     """Return what the templates of one run take."""
-    return {"head": "run_head.html.j2", "run": run, "facts": _facts(run), "picture_texts": PICTURE_TEXTS}
+    return {
+        "head": "run_head.html.j2",
+        "run": run,
+        "facts": _facts(run),
+        "hinted": hinted_problems(run),
+        "picture_texts": PICTURE_TEXTS,
+    }
 
 
 def _facts(run: RunData) -> dict[str, str]:
@@ -214,6 +221,7 @@ def _comparison_values(runs: Sequence[RunData]) -> dict[str, Any]:
     all_single = all(run.evaluation.n in (1, None) for run in runs)
     return {
         "head": "comparison_head.html.j2",
+        "hinted": None,  # of several runs the lists alone are shown
         "models": ", ".join(dict.fromkeys(run.model_name for run in runs)),
         "drawings": list(dict.fromkeys(run.drawing for run in runs if run.drawing)),
         "all_single": all_single,

@@ -8,6 +8,7 @@ from statistics import pvariance
 from typing import Any, Final
 
 from grpo_colab.runs.records import weighted_reward
+from grpo_colab.training.sampling.hints import Index
 
 # Rewards that differ by less are the same: sums of floats differ in their last digits.
 EPSILON: Final = 1e-6
@@ -32,10 +33,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class Group:
-    """The completions of one problem, by its index in the training set."""
+    """The completions of one problem, by its index in the training set.
+
+    `hint` is the number of steps of the problem's solution that its prompt had.
+    """
 
     row: int
     samples: list[Sample]
+    hint: int = 0
+
+    @property
+    def index(self) -> Index:
+        """Return the index of its training row, with its hint."""
+        return (self.row, self.hint) if self.hint else self.row
 
     @property
     def right(self) -> int:
@@ -67,7 +77,7 @@ class Group:
         if len(self.samples) <= size:
             return self
         totals = [weighted_reward(sample.rewards, weights) for sample in self.samples]
-        return Group(self.row, [self.samples[index] for index in widest(totals, size)])
+        return Group(self.row, [self.samples[index] for index in widest(totals, size)], self.hint)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the group in JSON's types."""
@@ -76,7 +86,7 @@ class Group:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Group:
         """Return the group that `as_dict` wrote."""
-        return cls(stored["row"], [Sample(**sample) for sample in stored["samples"]])
+        return cls(stored["row"], [Sample(**sample) for sample in stored["samples"]], stored.get("hint", 0))
 
 
 def widest(totals: Sequence[float], size: int) -> list[int]:

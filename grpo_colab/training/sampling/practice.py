@@ -7,10 +7,12 @@ from typing import Any
 
 from grpo_colab.recipe.schema import Sampling
 from grpo_colab.training.sampling.groups import Group
+from grpo_colab.training.sampling.hints import Index
 from grpo_colab.training.sampling.prompts import PromptSampler
 
-SampleGroups = Callable[[list[int]], list[Group]]
+SampleGroups = Callable[[list[Index]], list[Group]]
 IsRight = Callable[[int, str, Sequence[float | None]], bool]
+HintOf = Callable[[int, int], int]
 
 
 class Practice:
@@ -18,7 +20,8 @@ class Practice:
 
     `kinds` are those of the training set's problems, and `weights` the rewards'. `step` has the prompts of a step and
     the completions of a group that are learnt from. `is_right` gives the verdict on a completion of the problem with
-    an index, which may be seen from its rewards. With all settings off it is not `active`, and is not asked.
+    an index, which may be seen from its rewards. `hint_of` returns how many steps of its solution a problem may show
+    after so many steps of training. With all settings off it is not `active`, and is not asked.
     """
 
     def __init__(
@@ -29,8 +32,10 @@ class Practice:
         weights: Sequence[float],
         step: tuple[int, int],
         is_right: IsRight,
+        hint_of: HintOf | None = None,
     ) -> None:
         self.settings, self.weights, self.is_right = settings, weights, is_right
+        self.hint_of = hint_of if settings.hints == "solution" else None
         self.prompts_per_step, self.group = step
         self.prompts = PromptSampler(kinds, seed, settings.strategy == "adaptive")
         self.carried: list[Group] = []  # of the step before, which had no room for them
@@ -39,7 +44,7 @@ class Practice:
     @property
     def active(self) -> bool:
         """Tell whether the settings choose anything."""
-        return self.prompts.adaptive or bool(self.settings.refill or self.settings.generate_more)
+        return self.prompts.adaptive or bool(self.settings.refill or self.settings.generate_more or self.hint_of)
 
     @property
     def samples(self) -> int:
@@ -52,10 +57,13 @@ class Practice:
         `offered` are the problems that TRL's own order has for the step, which a uniform strategy takes. `step` is the
         number of steps that are done. `sample` samples the groups of some problems. It is called once, and again up to
         `refill` times while too few groups teach anything. Groups for which there is no room are carried over to the
-        next step. There they stand behind those that its own policy sampled.
+        next step. There they stand behind those that its own policy sampled. With hints, `sample` is called for those
+        that are all wrong once more. Nothing is learnt of a kind of problems from what came with a hint.
         """
         self._before = (step, self.state_dict())
-        sampled: list[Group] = []
+        asked: list[Group] = []  # without a hint
+        hinted: list[Group] = []
+        sampled: list[Group] = []  # of each problem the one of the two that teaches more
         carried, self.carried = self.carried, []
         turns = 0
         while True:
@@ -63,9 +71,13 @@ class Practice:
             if turns or self.prompts.adaptive:
                 taken = [group.row for group in (*sampled, *carried)]
                 rows = self.prompts.choose(self.prompts_per_step, step, turns, taken)
-            found = sample(rows)
+            found = sample(list(rows))
             self.prompts.update([(group.row, group.right, len(group.samples) - group.right) for group in found])
-            sampled += found
+            with_hints = self._ask_with_hints(found, step, sample)
+            asked += found
+            hinted += with_hints.values()
+            for place, group in enumerate(found):
+                sampled.append(min(group, with_hints.get(place, group), key=lambda one: one.rank(self.weights)))
             turns += 1
             useful = [group for group in (*sampled, *carried) if group.rank(self.weights) == 0]
             if len(useful) >= self.prompts_per_step or turns > self.settings.refill:
@@ -76,22 +88,39 @@ class Practice:
             fresh = {id(group) for group in sampled}
             useful_left = [group for group in left if id(group) in fresh and group.rank(self.weights) == 0]
             self.carried = useful_left[: self.prompts_per_step]
-        metrics = self._metrics(sampled, chosen, turns)
+        metrics = {
+            "sampling/turns": turns,
+            "sampling/carried_over": sum(any(group is one for one in carried) for group in chosen),
+            **self._found(asked, hinted),
+        }
         return [group.cut(self.group, self.weights) for group in chosen], metrics
 
-    def _metrics(self, sampled: Sequence[Group], chosen: Sequence[Group], turns: int) -> dict[str, float]:
-        """Return what sampling cost and found in a step."""
-        ranks = [group.rank(self.weights) for group in sampled]
-        completions = sum(len(group.samples) for group in sampled)
-        fresh = {id(group) for group in sampled}
-        return {
-            "sampling/turns": turns,
-            "sampling/completions": completions,
-            "sampling/right": sum(group.right for group in sampled) / completions,
+    def _ask_with_hints(self, groups: Sequence[Group], step: int, sample: SampleGroups) -> dict[int, Group]:
+        """Return what the problems of groups that are all wrong gave with a hint, by the places of the groups."""
+        if self.hint_of is None:
+            return {}
+        wrong = [place for place, group in enumerate(groups) if group.right == 0]
+        shown = {place: self.hint_of(groups[place].row, step) for place in wrong}
+        places = [place for place in wrong if shown[place]]
+        if not places:
+            return {}
+        return dict(zip(places, sample([(groups[place].row, shown[place]) for place in places]), strict=True))
+
+    def _found(self, asked: Sequence[Group], hinted: Sequence[Group]) -> dict[str, float]:
+        """Return what sampling cost and found in a step. Only the cost counts groups with a hint, beside their own."""
+        ranks = [group.rank(self.weights) for group in asked]
+        completions = sum(len(group.samples) for group in asked)
+        found = {
+            "sampling/completions": completions + sum(len(group.samples) for group in hinted),
+            "sampling/right": sum(group.right for group in asked) / completions,
             "sampling/groups_that_teach": ranks.count(0) / len(ranks),
             "sampling/groups_of_format_only": ranks.count(1) / len(ranks),
-            "sampling/carried_over": sum(id(group) not in fresh for group in chosen),
         }
+        if self.hint_of is not None:
+            found["sampling/hinted"] = len(hinted)
+        if hinted:
+            found["sampling/hinted_that_teach"] = sum(group.differs() for group in hinted) / len(hinted)
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state in JSON's types."""

@@ -112,3 +112,72 @@ def test_a_checkpoint_has_the_state_of_the_last_whole_step() -> None:
     assert steps[0] == steps[1]
     assert policies[0].asked == policies[1].asked
     assert resumed.state_after(2) == whole.state_after(2)
+
+
+def hinting(answers: dict[Any, bool], prompts: int = 2, **settings: Any) -> tuple[Practice, list[list[Any]], Any]:
+    """A practice that shows one step to everyone, what it asked, and a policy: `answers` says which groups teach."""
+    settings = {"hints": "solution", **settings}
+    kinds = ["a", "b"] * (ROWS // 2)
+    made = Practice(Sampling(**settings), kinds, 0, [1.0], (prompts, 4), lambda *_: True, lambda row, step: 1)
+    asked: list[list[Any]] = []
+
+    def sample(rows: list[Any]) -> list[Group]:
+        asked.append(list(rows))
+        found = []
+        for index in rows:
+            row, hint = index if isinstance(index, tuple) else (index, 0)
+            found.append(Group(row, group(row, answers[index]).samples, hint))
+        return found
+
+    return made, asked, sample
+
+
+def test_what_is_all_wrong_is_asked_again_with_a_hint() -> None:
+    made, asked, sample = hinting({7: False, 9: True, (7, 1): True})
+    assert made.active
+    chosen, metrics = made.choose([7, 9], 0, sample)
+    assert asked == [[7, 9], [(7, 1)]]
+    assert [one.index for one in chosen] == [(7, 1), 9]
+    assert metrics["sampling/completions"] == 12
+    assert metrics["sampling/hinted"] == 1
+    assert metrics["sampling/hinted_that_teach"] == 1
+    # of the policy without a hint
+    assert metrics["sampling/groups_that_teach"] == 0.5
+    assert metrics["sampling/right"] == 1 / 8
+
+
+def test_a_hint_that_teaches_nothing_takes_no_place() -> None:
+    made, _, sample = hinting({7: False, 9: True, (7, 1): False})
+    chosen, metrics = made.choose([7, 9], 0, sample)
+    assert sorted(one.row for one in chosen) == [7, 9]
+    assert not any(one.hint for one in chosen)
+    assert metrics["sampling/hinted_that_teach"] == 0
+
+
+def test_hints_say_nothing_of_how_hard_a_kind_is() -> None:
+    made, _, sample = hinting({7: False, 9: False, (7, 1): True, (9, 1): True})
+    made.choose([7, 9], 0, sample)
+    assert made.prompts.counts == {"b": [0, 8]}
+
+
+def test_a_hint_may_spare_a_refill() -> None:
+    made, asked, sample = hinting({7: False, 9: True, (7, 1): True}, refill=2)
+    _, metrics = made.choose([7, 9], 0, sample)
+    assert metrics["sampling/turns"] == 1
+    assert len(asked) == 2
+
+
+def test_a_carried_group_keeps_its_hint() -> None:
+    carried = Group(7, group(7, True).samples, 2)
+    assert Group.from_dict(json.loads(json.dumps(carried.as_dict()))) == carried
+    assert carried.cut(2, [1.0]).index == (7, 2)
+
+
+def test_nobody_is_shown_a_step_where_there_is_none() -> None:
+    kinds = ["a"] * ROWS
+    made = Practice(Sampling(hints="solution"), kinds, 0, [1.0], (1, 4), lambda *_: True, lambda row, step: 0)
+    policy = Policy(False)
+    _, metrics = made.choose([7], 0, policy)
+    assert policy.asked == [[7]]
+    assert metrics["sampling/hinted"] == 0
+    assert "sampling/hinted_that_teach" not in metrics
