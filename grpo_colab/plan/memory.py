@@ -160,7 +160,7 @@ def sequence_tokens(recipe: Recipe) -> int:
 
 def sampled_per_turn(recipe: Recipe) -> int:
     """Return the completions that are generated together: a step's, or more where sampling.generate_more says so."""
-    return recipe.budget.prompts_per_step * (recipe.sampling.generate_more or recipe.grpo["num_generations"])
+    return recipe.budget.prompts_per_step * recipe.sampling.per_prompt(recipe.grpo["num_generations"])
 
 
 def kv_bytes(shape: ModelShape, number_bytes: int) -> int:

@@ -21,6 +21,7 @@ from grpo_colab.plan.search import (
     explain_choices,
     suggest_changes,
     usable_bytes,
+    with_more_samples,
     with_setting,
 )
 from grpo_colab.plan.start import start_of
@@ -52,6 +53,9 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None, 
     shape = shape_of(recipe)
     candidate = best_candidate(shape, recipe, device)
     chosen = [*unpacked, *explain_choices(recipe, candidate, device)]
+    if recipe.sampling.generate_more == "auto":
+        candidate, why = with_more_samples(shape, device, candidate)
+        chosen.append(("sampling.generate_more", candidate.recipe.sampling.generate_more, why))
     fitted = candidate.recipe
     for setting, value, _ in chosen:
         table, key = setting.split(".", 1)

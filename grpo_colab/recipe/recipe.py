@@ -365,16 +365,16 @@ class Recipe(Table):
     def repeats(self, other: Recipe) -> bool:
         """Tell whether a run of this recipe is the run that `other` asks for.
 
-        They may differ in how the run is saved, mirrored and tracked, and in what is cut to fit into memory: this
-        recipe's completions may be shorter than those of `other` where budget.min_completion_length allows that, but
-        never longer.
+        They may differ in how the run is saved, mirrored and tracked, in a sampling.generate_more that was chosen, and
+        in completions that were cut to fit into memory, as budget.min_completion_length allows, but never made longer.
         """
         ignored: dict[str, Any] = {
             "description": True,
             "budget": {"micro_batch", "max_hours", "save_minutes", "mirror", "mirror_minutes", "rehearsal"},
             "grpo": {"report_to", "run_name"},
         }
-        # Memory may have cut the completion length of this recipe, but never raised it.
+        if other.sampling.generate_more == "auto":
+            ignored["sampling"] = {"generate_more"}
         if self.budget.min_completion_length:
             ignored["grpo"].add("max_completion_length")
         if self.grpo["max_completion_length"] > other.grpo["max_completion_length"]:

@@ -20,7 +20,7 @@ def checked_sampling(table: Mapping[str, Any], grpo: Mapping[str, Any]) -> Sampl
         raise SettingError("is for another strategy", setting="sampling.prior", value=sampling.prior, remedy=remedy)
     group = grpo["num_generations"]
     more = sampling.generate_more
-    if more and (more < group or more % group):
+    if isinstance(more, int) and more and (more < group or more % group):
         raise SettingError(
             f"is no multiple of grpo.num_generations = {group}",
             setting="sampling.generate_more",

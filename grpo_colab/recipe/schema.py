@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -142,11 +142,10 @@ class Sampling(Table):
     refill: int = Field(
         0, ge=0, description="times that a step samples again while too few groups differ in what is right"
     )
-    generate_more: int = Field(
+    generate_more: int | Literal["auto"] = Field(
         0,
-        ge=0,
         description="completions sampled per prompt, of which the grpo.num_generations with the widest rewards are "
-        "learnt from; 0: no more than these",
+        "learnt from; 0: no more than these; auto: as many as the plan finds memory and time for",
     )
     skip_zero_advantage: bool = Field(
         False, description="spend no forward and backward pass on completions that have no gradient"
@@ -159,6 +158,10 @@ class Sampling(Table):
     hint_share: float = Field(
         0.5, gt=0, lt=1, description="share of the steps that a hint shows; it falls to nothing towards the last step"
     )
+
+    def per_prompt(self, group: int) -> int:
+        """Return the completions sampled of a prompt, of which `group` are learnt from: these alone for "auto"."""
+        return self.generate_more if isinstance(self.generate_more, int) and self.generate_more else group
 
 
 class Evaluation(Table):
@@ -280,7 +283,7 @@ def typed(kind: Any, value: Any, setting: str) -> Any:
         try:
             return TypeAdapter(kind).validate_python(candidate, strict=True)
         except ValidationError as error:
-            complaints.append(error.errors()[0])
+            complaints.append(error.errors())
     raise _refusal(complaints[0], setting, str(value) if isinstance(value, Text) else value)
 
 
@@ -307,17 +310,19 @@ def own_table(kind: type[TableT], table: str, values: Mapping[str, Any]) -> Tabl
         if isinstance(raised, SettingError):
             raise raised from None
         setting = ".".join([table, *map(str, complaint["loc"])])
-        raise _refusal(complaint, setting, complaint["input"]) from None
+        raise _refusal([complaint], setting, complaint["input"]) from None
 
 
-def _refusal(complaint: ErrorDetails, setting: str, value: object) -> SettingError:
-    """Return pydantic's complaint about the value of `setting` as a SettingError."""
+def _refusal(complaints: Sequence[ErrorDetails], setting: str, value: object) -> SettingError:
+    """Return pydantic's complaints about the value of `setting`, one per type that it may have, as a SettingError."""
+    complaint, *others = complaints
     kind = complaint["type"]
     if kind in _BOUNDS:
         problem, remedy = _BOUNDS[kind]
         return SettingError(problem, setting=setting, value=value, remedy=remedy.format(**complaint["ctx"]))
     if kind in _TYPES:
-        return SettingError("has the wrong type", setting=setting, value=value, remedy=_TYPES[kind])
+        words = "".join(f" or {other['ctx']['expected']}" for other in others if other["type"] == "literal_error")
+        return SettingError("has the wrong type", setting=setting, value=value, remedy=_TYPES[kind] + words)
     return SettingError(complaint["msg"].replace("Input should be", "is not"), setting=setting, value=value)
 
 

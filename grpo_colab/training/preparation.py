@@ -270,10 +270,10 @@ def fit_to_device(
     """Return four things for this device: the recipe to keep, the recipe to load the model by, batch plan and plan.
 
     The two recipes differ in [model]. The kept one has it as the user wrote it, since a resume on another device may
-    need another choice. Both have the length of completions that was chosen. Both are `recipe` itself, and the plan is
-    None, where `loaded` brings a policy, or where the memory cannot be planned. The estimate and the choices are
-    printed. Raises SettingError, before any weights are loaded, for a run that cannot fit. `resumed` says that the
-    run's micro-batch, if it is too large here, may be chosen again.
+    need another choice. Both have the length and the number of completions that were chosen. Both are `recipe` itself,
+    and the plan is None, where `loaded` brings a policy, or where the memory cannot be planned. The estimate and the
+    choices are printed. Raises SettingError, before any weights are loaded, for a run that cannot fit. `resumed` says
+    that the run's micro-batch, if it is too large here, may be chosen again.
     """
     if loaded:
         batch_plan = plan_batch(recipe, device.processes, loaded.model.config, device.free_bytes)
@@ -309,7 +309,8 @@ def fit_to_device(
     for setting, value, why in planned.chosen:
         if setting != "budget.micro_batch":  # the line of the batch plan has it
             info(f"Chosen: {setting} = {value} ({why})")
-    return recipe.model_copy(update={"grpo": planned.recipe.grpo}), planned.recipe, planned.batch_plan, planned
+    kept = recipe.model_copy(update={"grpo": planned.recipe.grpo, "sampling": planned.recipe.sampling})
+    return kept, planned.recipe, planned.batch_plan, planned
 
 
 def prompt_rows(

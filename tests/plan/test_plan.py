@@ -130,6 +130,45 @@ def test_what_was_asked_for_is_kept_where_it_fits() -> None:
     assert plan(Recipe.load(LLAMA), "A100-40").chosen[0][:2] == ("budget.micro_batch", 8)
 
 
+AUTO: dict[str, Any] = {"sampling": {"generate_more": "auto"}}
+
+
+def test_what_is_sampled_of_a_prompt_has_a_budget_of_its_own() -> None:
+    """Two kinds of memory: room for the KV cache, and room for the backward pass."""
+    on_t4 = plan(Recipe.load("gsm8k-llama31-8b", **AUTO), "T4")
+    setting, more, why = on_t4.chosen[-1]
+    assert (setting, more) == ("sampling.generate_more", 32)
+    assert on_t4.recipe.sampling.generate_more == 32
+    assert "8 in a backward pass" in why
+    alone = plan(Recipe.load("gsm8k-llama31-8b"), "T4")
+    assert on_t4.peaks["backward"] == alone.peaks["backward"]
+    assert on_t4.peaks["generation"]["kv_cache"] == 4 * alone.peaks["generation"]["kv_cache"]
+    assert alone.step_s < on_t4.step_s <= 1.5 * alone.step_s
+    assert on_t4.fits == alone.fits == "yes"
+
+
+def test_less_memory_means_fewer_samples_and_never_a_worse_fit() -> None:
+    found = []
+    for gib in (8.0, 9.0, 10.0, 11.0, 12.0, 16.0):
+        recipe = Recipe.load("gsm8k-llama31-8b", **AUTO)
+        planned, alone = plan(recipe, "T4", gib), plan(Recipe.load("gsm8k-llama31-8b"), "T4", gib)
+        more = planned.recipe.sampling.generate_more
+        assert isinstance(more, int) and more % recipe.grpo["num_generations"] == 0
+        assert planned.fits == alone.fits
+        assert planned.recipe.grpo == alone.recipe.grpo
+        found.append(more)
+    assert found == sorted(found)
+    assert found[0] == 0 and found[-1] == 32
+
+
+def test_a_cpu_which_samples_no_two_at_the_price_of_one_samples_no_more() -> None:
+    planned = plan(Recipe.load("gsm8k-tiny", **AUTO))
+    assert planned.recipe.sampling.generate_more in (0, 16, 24, 32)
+    setting, more, why = planned.chosen[-1]
+    assert (setting, more) == ("sampling.generate_more", planned.recipe.sampling.generate_more)
+    assert ("1.5 times as long" in why) == (more == 0)
+
+
 @pytest.mark.parametrize(
     ("overrides", "gib"),
     [

@@ -60,6 +60,22 @@ def test_what_memory_had_cut_stays_so_and_the_run_is_found_and_gone_on_with(
     assert run.recipe.repeats(asked)
 
 
+def test_how_many_to_sample_is_chosen_once_and_kept_by_the_run(tmp_path: Path) -> None:
+    """A run that goes on elsewhere samples as many as it began with."""
+    asked = Recipe.load(
+        grpo={"num_generations": 2, "max_completion_length": 8},
+        budget={"max_steps": 1, "prompts_per_step": 2, "rehearsal": False},
+        sampling={"generate_more": "auto"},
+        **QUICK,
+    )
+    run = train(asked, out=tmp_path / "run")
+    more = run.recipe.sampling.generate_more
+    assert isinstance(more, int)
+    assert run.metrics()[0].get("sampling/completions", 4) == 2 * (more or 2)
+    assert run.recipe.repeats(asked)
+    assert not asked.repeats(run.recipe)
+
+
 def test_bounds_that_cross_are_refused() -> None:
     with refused("budget.min_completion_length", 64, problem="more than grpo.max_completion_length"):
         Recipe.load(budget={"min_completion_length": 64})

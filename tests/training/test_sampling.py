@@ -203,6 +203,8 @@ def test_a_run_begun_without_it_goes_on_with_it(tmp_path: Path) -> None:
     ("settings", "setting", "value", "remedy"),
     [
         ({"sampling": {"generate_more": 6}}, "sampling.generate_more", 6, "write 8"),
+        ({"sampling": {"generate_more": "many"}}, "sampling.generate_more", "many", "auto"),
+        ({"sampling": {"generate_more": -8}}, "sampling.generate_more", -8, "write 8"),
         ({"sampling": {"generate_more": 2}}, "sampling.generate_more", 2, "write 8"),
         (
             {"sampling": {"skip_zero_advantage": True}, "grpo": {"beta": 0.04}},

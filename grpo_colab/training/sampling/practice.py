@@ -44,12 +44,14 @@ class Practice:
     @property
     def active(self) -> bool:
         """Tell whether the settings choose anything."""
-        return self.prompts.adaptive or bool(self.settings.refill or self.settings.generate_more or self.hint_of)
+        return (
+            self.prompts.adaptive or self.settings.refill > 0 or self.samples > self.group or self.hint_of is not None
+        )
 
     @property
     def samples(self) -> int:
         """Return the completions that are sampled of each problem."""
-        return self.settings.generate_more or self.group
+        return self.settings.per_prompt(self.group)
 
     def choose(self, offered: list[int], step: int, sample: SampleGroups) -> tuple[list[Group], dict[str, float]]:
         """Return the groups of a step, and the step's metrics.
