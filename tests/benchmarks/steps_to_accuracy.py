@@ -2,7 +2,7 @@
 
     python tests/benchmarks/steps_to_accuracy.py OUT [--seeds 5] [--levels shipped hard] [--arms plain adaptive ...]
 
-All arms run in this process, one seed after the other, with the same model, rewards and recipe. A probe of 128 problems
+All arms run in this process, one seed after the other, with the same model, rewards and recipe. A probe of 96 problems
 is asked every second step, and the first share at or above a threshold counts. Seconds are those of the steps
 (sampling, rewards, update), without probes and evaluations. Runs that OUT has already are not repeated.
 
@@ -18,22 +18,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
+
+from bare_trl import train_bare
 
 from grpo_colab import Recipe, Run, train
+from grpo_colab.evaluation.evaluate import AFTER, BEFORE, OWN, answers_file
 from grpo_colab.tasks import Problem
 from grpo_colab.tasks.word_problems import NEW_STORIES, WordProblems, make_problem
 
+Point = tuple[int, float, float, int]
 THRESHOLDS: Final = (0.6, 0.8, 0.9, 0.95)
 HARD: Final = {1: 30, 2: 15, 3: 15, 4: 40}
 FOUR: Final = "four_steps"
 ARMS: Final[Mapping[str, dict[str, dict[str, Any]]]] = {
-    "notebook": {"grpo": {"learning_rate": 5e-6}},
+    "TRL, notebook": {"grpo": {"learning_rate": 5e-6}, "budget": {"prompts_per_step": 1}},
+    "TRL": {},
     "plain": {},
     "adaptive": {"sampling": {"strategy": "adaptive"}},
     "refill": {"sampling": {"refill": 2}},
     "generate_more": {"sampling": {"generate_more": 16}},
     "skip": {"sampling": {"skip_zero_advantage": True}},
+    "hints": {"sampling": {"hints": "solution"}},
+    "adaptive+hints": {"sampling": {"strategy": "adaptive", "hints": "solution"}},
     "adaptive+skip": {"sampling": {"strategy": "adaptive", "skip_zero_advantage": True}},
     "twice": {"grpo": {"learning_rate": 8e-4}},
     "twice+adaptive+skip": {
@@ -65,7 +72,7 @@ def recipe_of(level: str, arm: str, seed: int, steps: int) -> Recipe:
         "lora": {"random_state": seed},
         "grpo": {"seed": seed, "save_strategy": "no"},
         "budget": {"max_steps": steps, "rehearsal": False, "save_minutes": 0.0},
-        "evaluation": {"n": 256, "every": 2, "probe": 128},
+        "evaluation": {"n": 256, "every": 2, "probe": 96},
     }
     if level == "hard":
         settings["task"]["name"] = f"{Path(__file__).resolve()}:Harder"
@@ -74,7 +81,45 @@ def recipe_of(level: str, arm: str, seed: int, steps: int) -> Recipe:
     return Recipe.load("word-problems-tiny", **settings)
 
 
-def curve_of(run: Run) -> list[tuple[int, float, float, int]]:
+class Result(NamedTuple):
+    """What is known of one run: the curve of its probe, its answers by split, and how many groups taught."""
+
+    curve: Sequence[Point]
+    before: Mapping[str, Sequence[Mapping[str, Any]]]
+    after: Mapping[str, Sequence[Mapping[str, Any]]]
+    teaching: float | None = None
+
+    def accuracy(self, split: str) -> float | None:
+        """Return the share of a split that is right after the training; None where it was not asked."""
+        rows = self.after.get(split)
+        return fmean(row["right"] for row in rows) if rows else None
+
+    def gain(self) -> tuple[float, float]:
+        """Return the share of problems gained that were right before by the last number, and that were not."""
+        before = {row["question"]: row for row in self.before[OWN]}
+        after = self.after[OWN]
+        gained = [before[row["question"]] for row in after if row["right"] and not before[row["question"]]["right"]]
+        format_only = sum(bool(row["lenient_right"]) for row in gained)
+        return format_only / len(after), (len(gained) - format_only) / len(after)
+
+
+def result_of(level: str, arm: str, seed: int, steps: int, folder: Path) -> Result:
+    """Return the result of one run, which is trained unless its folder has it."""
+    recipe = recipe_of(level, arm, seed, steps)
+    if arm.startswith("TRL"):
+        found = train_bare(recipe, folder)
+        return Result(found["curve"], found["before"], found["after"])
+    run = Run(folder) if folder.is_dir() else None
+    if run is None or not run.finished:
+        run = train(recipe, out=folder, resume=False, trust_code=True)
+    sides = []
+    for side in (BEFORE, AFTER):
+        found = {split: run.answers(answers_file(side, split)) for split in (OWN, FOUR, NEW_STORIES)}
+        sides.append({split: rows for split, rows in found.items() if rows})
+    return Result(curve_of(run), sides[0], sides[1], fmean(row["groups_that_teach"] for row in run.metrics()))
+
+
+def curve_of(run: Run) -> list[Point]:
     """Return the probe's points: step, share right, seconds of all steps so far, completions sampled so far."""
     points, seconds, completions = [], 0.0, 0
     per_step = run.recipe.completions_per_step
@@ -86,51 +131,47 @@ def curve_of(run: Run) -> list[tuple[int, float, float, int]]:
     return points
 
 
-def reached(curve: Sequence[tuple[int, float, float, int]], threshold: float) -> tuple[int, float, int] | None:
+def reached(curve: Sequence[Point], threshold: float) -> tuple[int, float, int] | None:
     """Return step, seconds and completions at the first point at or above a threshold; None where there is none."""
     return next(((step, s, n) for step, share, s, n in curve if share >= threshold), None)
 
 
-def split_gain(run: Run) -> tuple[float, float]:
-    """Return the share of problems gained that were right before by the last number, and that were not."""
-    before = {row["question"]: row for row in run.answers("evaluation-before.jsonl")}
-    after = run.answers("evaluation-after.jsonl")
-    gained = [before[row["question"]] for row in after if row["right"] and not before[row["question"]]["right"]]
-    format_only = sum(bool(row["lenient_right"]) for row in gained)
-    return format_only / len(after), (len(gained) - format_only) / len(after)
-
-
-def show(level: str, found: Mapping[str, Sequence[Run]]) -> None:
+def show(level: str, found: Mapping[str, Sequence[Result]]) -> None:
     """Print a line for each arm: medians over its seeds, and the ends."""
     print(f"\n{level}: median step (seconds, completions) at the first probe of so many right; - where most never were")
-    for arm, runs in found.items():
-        curves = [curve_of(run) for run in runs]
+    for arm, results in found.items():
         cells = []
         for threshold in THRESHOLDS:
-            points = [point for curve in curves if (point := reached(curve, threshold)) is not None]
-            if 2 * len(points) <= len(curves):
-                cells.append(f"{threshold:.0%}: -")
+            points = [point for result in results if (point := reached(result.curve, threshold)) is not None]
+            if 2 * len(points) <= len(results):
+                cells.append(f"{threshold:.0%}: - [{len(points)}/{len(results)}]")
                 continue
             step, seconds, completions = (median(values) for values in zip(*points, strict=True))
-            of = "" if len(points) == len(curves) else f" [{len(points)}/{len(curves)}]"
-            cells.append(f"{threshold:.0%}: {step:g} ({seconds:.1f} s, {completions:.0f}){of}")
-        ends = [run.evaluation["after"]["accuracy"] for run in runs if run.evaluation]
-        teach = [row["sampling/groups_that_teach"] for run in runs for row in run.metrics() if "sampling/turns" in row]
-        gains = [split_gain(run) for run in runs]
-        four = [further["after"]["accuracy"] for run in runs if (further := _further(run))]
+            steps = [point[0] for point in points]
+            of = "" if len(points) == len(results) else f" [{len(points)}/{len(results)}]"
+            cells.append(
+                f"{threshold:.0%}: {step:g} [{min(steps)}-{max(steps)}] ({seconds:.1f} s, {completions:.0f}){of}"
+            )
+        gains = [result.gain() for result in results]
+        said = [
+            f"end {spread_of([result.accuracy(OWN) for result in results])}",
+            f"format {fmean(gain[0] for gain in gains):+.1%}",
+            f"reasoning {fmean(gain[1] for gain in gains):+.1%}",
+        ]
+        teaching = [result.teaching for result in results if result.teaching is not None]
+        if teaching:
+            said.append(f"groups that teach {fmean(teaching):.0%}")
+        for split in (FOUR, NEW_STORIES):
+            if any(result.accuracy(split) is not None for result in results):
+                said.append(f"{split.replace('_', ' ')} {spread_of([result.accuracy(split) for result in results])}")
         print(f"  {arm:<22}" + "  ".join(cells))
-        print(
-            f"  {'':<22}end {min(ends):.1%} to {max(ends):.1%}, format {fmean(g[0] for g in gains):+.1%}, reasoning "
-            f"{fmean(g[1] for g in gains):+.1%}"
-            + (f", groups that teach {fmean(teach):.0%}" if teach else "")
-            + (f", four steps {fmean(four):.1%}" if four else "")
-        )
+        print(f"  {'':<22}" + ", ".join(said))
 
 
-def _further(run: Run) -> dict[str, Any] | None:
-    """Return the evaluation of the problems of four steps, where there is one."""
-    further = (run.evaluation or {}).get("further") or {}
-    return further.get(FOUR) if NEW_STORIES not in further else None
+def spread_of(shares: Sequence[float | None]) -> str:
+    """Return the mean of some shares with the smallest and the largest."""
+    known = [share for share in shares if share is not None]
+    return f"{fmean(known):.1%} ({min(known):.1%} to {max(known):.1%})"
 
 
 def main() -> None:
@@ -138,20 +179,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=201, help="of no seed that anything was tuned on")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--levels", nargs="+", default=["shipped", "hard"], choices=["shipped", "hard"])
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     asked = parser.parse_args()
     for level in asked.levels:
-        found: dict[str, list[Run]] = {arm: [] for arm in asked.arms}
-        for seed in range(201, 201 + asked.seeds):  # of no seed that anything was tuned on
+        found: dict[str, list[Result]] = {arm: [] for arm in asked.arms}
+        for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
             for arm in asked.arms:
-                folder = asked.out / level / f"{arm}-{seed}"
-                run = Run(folder) if folder.is_dir() else None
-                if run is None or not run.finished:
-                    run = train(recipe_of(level, arm, seed, asked.steps), out=folder, resume=False, trust_code=True)
-                found[arm].append(run)
-                print(json.dumps({"level": level, "arm": arm, "seed": seed, "curve": curve_of(run)}), flush=True)
+                folder = asked.out / level / f"{arm.replace(', ', '-')}-{seed}"
+                result = result_of(level, arm, seed, asked.steps, folder)
+                found[arm].append(result)
+                print(json.dumps({"level": level, "arm": arm, "seed": seed, "curve": result.curve}), flush=True)
         show(level, found)
 
 
