@@ -1,4 +1,4 @@
-"""Where run folders are: their names, the ones that are free, and those that `grpo-colab draw` made together."""
+"""Where run folders are: their names, the ones that are free, and those that `draw` and `sweep` made together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Collection
 from pathlib import Path
+from typing import Final
 
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.recipe import Recipe
@@ -15,12 +16,22 @@ from grpo_colab.runs.phase import PREPARED, never_began
 from grpo_colab.utils import files
 
 RUNS = Path("runs")
-DRAW = "draw.json"  # in the folder in which `grpo-colab draw` makes its run folders
+MOST_INDEX: Final = 1 << 23  # bytes of a list of runs, which has their recipes
+DRAW, SWEEP = "draw.json", "sweep.json"  # each in the folder in which a command makes its run folders
+COMMANDS: Final = {DRAW: "draw", SWEEP: "sweep"}  # which command that is
 
 
-def drawn_names(folder: Path) -> list[str]:
-    """Return the names of the run folders in a folder's draw.json; an empty list where it is missing or unsound."""
-    names = (files.read_json(folder / DRAW) or {}).get("runs")
+def index_of(folder: Path) -> str | None:
+    """Return the name of the file that lists the run folders in `folder`, DRAW or SWEEP; None where there is none."""
+    return next((name for name in COMMANDS if files.is_file(folder / name)), None)
+
+
+def listed_names(folder: Path) -> list[str]:
+    """Return the names of the run folders that `draw` or `sweep` made in `folder`, as its list has them.
+
+    The list is empty where that file is missing or unsound.
+    """
+    names = (files.read_json(folder / (index_of(folder) or DRAW), MOST_INDEX) or {}).get("runs")
     if not isinstance(names, list):
         return []
     try:
@@ -77,6 +88,15 @@ def check_free(path: Path) -> None:
             setting="--out",
             value=str(path),
             remedy=f"choose another folder, or --resume {quote(path)}",
+        )
+    index = index_of(path)
+    if index is not None:
+        command = COMMANDS[index]
+        raise SettingError(
+            f"holds the runs of a `grpo-colab {command}` already",
+            setting="--out",
+            value=str(path),
+            remedy=f"choose another folder, or go on with them: grpo-colab {command} --resume {quote(path)}",
         )
     is_folder = files.is_folder(path)
     is_something_else = os.path.lexists(path) and not is_folder

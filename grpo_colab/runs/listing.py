@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from grpo_colab.errors import SettingError
-from grpo_colab.runs.folders import RUNS, drawn_names
+from grpo_colab.runs.folders import RUNS, listed_names
 from grpo_colab.runs.phase import Phase
 from grpo_colab.runs.run import Run
 from grpo_colab.runs.status import status
@@ -21,7 +21,7 @@ LONGEST_NAME: Final = 60  # characters of a name in the table
 
 
 def run_folders(folder: str | Path = RUNS) -> list[Path]:
-    """Return the run folders in `folder`, and those in folders that `grpo-colab draw` made there, newest first.
+    """Return the run folders in `folder`, and those in folders that `draw` or `sweep` made there, newest first.
 
     The newest is the one with the latest file. Folders that cannot be read are left out. Raises SettingError where
     `folder` is no folder.
@@ -37,7 +37,7 @@ def run_folders(folder: str | Path = RUNS) -> list[Path]:
     found: list[Path] = []
     with contextlib.suppress(OSError):
         for path in sorted(folder.iterdir()):
-            found += [path, *(path / name for name in drawn_names(path))]
+            found += [path, *(path / name for name in listed_names(path))]
     runs = [path for path in found if _is_run(path)]
     return sorted(runs, key=_written_at, reverse=True)
 

@@ -43,7 +43,7 @@ from grpo_colab.errors import SettingError, one_line
 from grpo_colab.recipe.functions import arguments_for, missing_functions
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.runs import checkpoints, jsonl_repair, records
-from grpo_colab.runs.folders import check_free, clear, drawn_names, free_path, quote
+from grpo_colab.runs.folders import COMMANDS, check_free, clear, free_path, index_of, listed_names, quote
 from grpo_colab.utils import files
 from grpo_colab.utils.toml_reading import read_toml
 
@@ -128,12 +128,13 @@ class Run:
 
     @property
     def resume_command(self) -> str:
-        """Return the command that resumes this run, together with the other runs of the same `grpo-colab draw`."""
-        if self.path.name in drawn_names(self.path.parent):
-            functions = missing_functions(self.table("rewards"), {})
+        """Return the command that resumes this run, together with the other runs of the same `draw` or `sweep`."""
+        index = index_of(self.path.parent)
+        if index is not None and self.path.name in listed_names(self.path.parent):
+            command, functions = COMMANDS[index], missing_functions(self.table("rewards"), {})
             if functions:
-                return f"draw(resume={str(self.path.parent)!r}, {arguments_for(functions)}) in Python"
-            return f"grpo-colab draw --resume {quote(self.path.parent)}"
+                return f"{command}(resume={str(self.path.parent)!r}, {arguments_for(functions)}) in Python"
+            return f"grpo-colab {command} --resume {quote(self.path.parent)}"
         return self.resume_command_alone
 
     @property

@@ -21,7 +21,7 @@ from typing import Any
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.experiments.draw import DEFAULT_RECIPE, draw
 from grpo_colab.experiments.results import as_json
-from grpo_colab.experiments.sweep import variants
+from grpo_colab.experiments.variants import variants
 from grpo_colab.recipe.overrides import parse_overrides
 
 TASKS = ("9-vertical-lines", "12-squares", "16-squares", "20-squares", "25-squares", "chick")

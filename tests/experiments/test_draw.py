@@ -18,9 +18,9 @@ from warm import Warm
 
 from grpo_colab import Recipe, Run, draw, train
 from grpo_colab.errors import SettingError
-from grpo_colab.experiments.draw import drawn_runs, new_runs, stop_signals_watched
 from grpo_colab.experiments.results import draw_text, summary, table
-from grpo_colab.experiments.sweep import variants
+from grpo_colab.experiments.series import made_runs, new_runs, stop_signals_watched
+from grpo_colab.experiments.variants import variants
 from grpo_colab.runs.folders import DRAW
 from grpo_colab.runs.lock import locked
 from grpo_colab.runs.status import status
@@ -357,10 +357,10 @@ def test_a_setting_of_no_table_is_refused(command: Command) -> None:
 
 
 def test_what_a_kill_left_of_new_folders_is_made_by_a_resume(tmp_path: Path) -> None:
-    made = new_runs(variants("drawing-tiny", {}, 2, False), tmp_path / "runs")
+    made = new_runs(variants("drawing-tiny", {}, 2, False), tmp_path / "runs", DRAW)
     texts = [(run.path / "recipe.toml").read_text() for run in made]
     shutil.rmtree(made[1].path)
-    assert [(run.path / "recipe.toml").read_text() for run in drawn_runs(tmp_path / "runs")] == texts
+    assert [(run.path / "recipe.toml").read_text() for run in made_runs(tmp_path / "runs", DRAW)] == texts
     assert made[1].resume_command == f"grpo-colab draw --resume {tmp_path / 'runs'}"
     write_json(tmp_path / "runs" / DRAW, {"runs": [made[0].path.name]})  # beside which the other one only lies
     assert made[1].resume_command == f"grpo-colab train --resume {made[1].path}"
@@ -368,7 +368,7 @@ def test_what_a_kill_left_of_new_folders_is_made_by_a_resume(tmp_path: Path) -> 
 
 def test_an_error_in_one_run_leaves_the_others_alone(tmp_path: Path) -> None:
     few = {**FEW, "budget": {"max_steps": 1}, "hindsight": {"method": "her", "samples": 2, "cold_samples": 1}}
-    first, second = new_runs(variants("drawing-tiny", few, 2, False), tmp_path / "runs")
+    first, second = new_runs(variants("drawing-tiny", few, 2, False), tmp_path / "runs", DRAW)
     with locked(first.path), refused(problem="is being trained by", place=first.path, snapshot=False):
         draw(resume=tmp_path / "runs")
     assert (first.finished, second.finished) == (False, True)

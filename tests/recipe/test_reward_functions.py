@@ -19,8 +19,8 @@ from refusals import ANY, refused
 
 import grpo_colab.rewards as ours
 from grpo_colab import Recipe, Run
-from grpo_colab.experiments.draw import without_functions
-from grpo_colab.experiments.sweep import variants
+from grpo_colab.experiments.series import without_functions
+from grpo_colab.experiments.variants import variants
 from grpo_colab.recipe.schema import Text
 from grpo_colab.recipe.trust import check_trust
 from grpo_colab.runs.resume import keep_recipe, open_run, unfinished

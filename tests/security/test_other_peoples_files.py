@@ -26,7 +26,7 @@ from refusals import refused
 
 from grpo_colab import draw
 from grpo_colab.errors import SettingError
-from grpo_colab.experiments.draw import drawn_runs, new_runs
+from grpo_colab.experiments.series import made_runs, new_runs
 from grpo_colab.notebook import runs_of
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.runs import checkpoints, mirror
@@ -323,9 +323,11 @@ def test_drawing_is_refused_before_anything_is_made(backup: Path, tmp_path: Path
     recipes = {f"seed={n}": Recipe.load("drawing-tiny", budget={"mirror": str(backup)}) for n in (42, 43)}
     problem, remedy = "seed=43 holds other files", "choose another budget.mirror"
     with refused("budget.mirror", str(backup), problem=problem, remedy=remedy):
-        new_runs(recipes, tmp_path / "drawn")
+        new_runs(recipes, tmp_path / "drawn", "draw.json")
     assert not (tmp_path / "drawn").exists()
-    assert [run.path.name for run in new_runs({"seed=42": recipes["seed=42"]}, tmp_path / "drawn")] == ["seed=42"]
+    assert [run.path.name for run in new_runs({"seed=42": recipes["seed=42"]}, tmp_path / "drawn", "draw.json")] == [
+        "seed=42"
+    ]
 
 
 # ------------------------------------------------------------------------------ files of theirs in a copy of ours
@@ -1000,7 +1002,7 @@ def test_a_drawing_that_leads_out_is_refused_in_words(drawing: dict[str, Any], t
     (folder / "draw.json").write_text(text)
     before = everything(tmp_path)
     with pytest.raises(SettingError, match=r"--resume|recipe\.toml"):
-        drawn_runs(folder)
+        made_runs(folder, "draw.json")
     assert everything(tmp_path) == before
     with pytest.raises(SettingError):
         draw(resume=folder)
@@ -1011,7 +1013,7 @@ def test_recipes_that_no_run_has_are_not_written(tmp_path: Path) -> None:
     recipes = {"seed=42": text, "../theirs": text, str(tmp_path / "absolute"): text}
     write_json(tmp_path / "drawn" / "draw.json", {}) if (tmp_path / "drawn").is_dir() else (tmp_path / "drawn").mkdir()
     write_json(tmp_path / "drawn" / "draw.json", {"runs": ["seed=42"], "recipes": recipes})
-    assert [run.path for run in drawn_runs(tmp_path / "drawn")] == [tmp_path / "drawn" / "seed=42"]
+    assert [run.path for run in made_runs(tmp_path / "drawn", "draw.json")] == [tmp_path / "drawn" / "seed=42"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["drawn"]
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["draw.json", "seed=42"]
 

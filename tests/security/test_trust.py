@@ -24,7 +24,7 @@ from grpo_colab.errors import SettingError
 from grpo_colab.evaluation.data_summary import describe_data
 from grpo_colab.evaluation.evaluate import evaluate_run
 from grpo_colab.evaluation.golds import examples_of_task
-from grpo_colab.experiments.sweep import variants
+from grpo_colab.experiments.variants import variants
 from grpo_colab.plan import plan
 from grpo_colab.plan.disk import adapter_bytes
 from grpo_colab.plan.model_shape import ModelShape, adapted

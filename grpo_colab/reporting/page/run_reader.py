@@ -14,7 +14,7 @@ from grpo_colab.evaluation.evaluate import AFTER, BEFORE
 from grpo_colab.reporting.page.evaluation_reader import Answer, Evaluation, pair_answers, read_evaluation
 from grpo_colab.reporting.page.file_reader import FileReader, PageShare
 from grpo_colab.reporting.page.html import display_text, format_number, format_whole
-from grpo_colab.runs.folders import DRAW
+from grpo_colab.runs.folders import index_of
 from grpo_colab.runs.records import MOST_JSON, count, is_finished, weighted_reward, with_reward_keys
 from grpo_colab.runs.run import Run
 from grpo_colab.runs.status import phase_text, status
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from grpo_colab.rewards.graders import Grader
 
 MOST_ANSWERS: Final = 50_000  # before and after each, and warnings
-MOST_LISTED: Final = 5000  # names in a draw.json that are looked for
+MOST_LISTED: Final = 5000  # names in a draw.json or sweep.json that are looked for
 MOST_RUNS: Final = 100  # of a folder of drawings, on one page
 # How a sentence calls the methods of hindsight.method.
 METHODS: Final = {
@@ -176,17 +176,18 @@ class RunData:
 
 
 def find_runs(paths: Sequence[str | Path]) -> list[Run]:
-    """Return the runs in `paths`, each once. A folder that `grpo-colab draw` made stands for the runs in it.
+    """Return the runs in `paths`, each once. A folder that `draw` or `sweep` made stands for the runs in it.
 
     Raises SettingError for a path that is neither, and for no path at all.
     """
     found: dict[Path, Run] = {}
     for path in map(Path, paths):
-        if is_file(path / DRAW) and not is_file(path / "recipe.toml"):
-            runs = _runs_of_drawing(path)
+        index = index_of(path)
+        if index is not None and not is_file(path / "recipe.toml"):
+            runs = _listed_runs(path, index)
             if not runs:
                 raise SettingError(
-                    f"none of the runs that {DRAW} names has begun, so that there is nothing to show", place=path
+                    f"none of the runs that {index} names has begun, so that there is nothing to show", place=path
                 )
         else:
             runs = [Run(path)]
@@ -200,13 +201,13 @@ def find_runs(paths: Sequence[str | Path]) -> list[Run]:
     return list(found.values())
 
 
-def _runs_of_drawing(folder: Path) -> list[Run]:
-    """Return the runs that a folder's draw.json names, or all in it where it names none.
+def _listed_runs(folder: Path, index: str) -> list[Run]:
+    """Return the runs that the file `index` of a folder names, or all in it where it names none.
 
     At most MOST_RUNS are taken, none outside of the folder, and none through a link. Those that have not begun are left
     out.
     """
-    names = (read_json(folder / DRAW, MOST_JSON) or {}).get("runs")
+    names = (read_json(folder / index, MOST_JSON) or {}).get("runs")
     listed = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     candidates = list(dict.fromkeys(listed)) or sorted(path.name for path in folder.iterdir())
     runs: list[Run] = []

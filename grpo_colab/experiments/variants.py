@@ -1,16 +1,15 @@
-"""Make the recipes of several runs of one image.
+"""Make the recipes of several runs: one for every seed of every combination of values, by the names of their folders.
 
-There is a run for every seed, and with a sweep for every combination of the values in the recipe's [sweep]. draw.py
-trains them, and results.py sums them up.
+`recipes_of` is for any recipe. `variants` is for `draw`: what it checks, and which settings of [sweep] a method reads.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from grpo_colab.errors import SettingError
 from grpo_colab.experiments.results import method_of
@@ -28,6 +27,17 @@ SETTINGS_WITHOUT_EFFECT = {
 }
 
 
+AS_IT_IS: Final = "the recipe as it is"  # the one combination of several seeds alone
+
+
+class Variant(NamedTuple):
+    """One run of several: its recipe, the values of the settings that are tried, and its seed."""
+
+    recipe: Recipe
+    settings: Mapping[str, Any]
+    seed: int
+
+
 def copied_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tables of overrides, each copied, so that it may be changed. A list of rewards stays as it is."""
     return {name: dict(table) if isinstance(table, Mapping) else table for name, table in tables.items()}
@@ -42,8 +52,7 @@ def variants(source: str | Path, tables: Mapping[str, Any], seeds: int, sweep: b
     for a recipe that draws nothing, for a missing [sweep], for two values of it that would have one run folder, and for
     any recipe that cannot work.
     """
-    if seeds < 1:
-        raise SettingError("must be positive", setting="--seeds", value=seeds, remedy="write 1 or more")
+    need_seeds(seeds)
     base = Recipe.load(source, **tables)
     if base.task["name"] != "drawing":
         remedy = 'take one with task.name = "drawing", such as drawing-tiny'
@@ -62,9 +71,36 @@ def variants(source: str | Path, tables: Mapping[str, Any], seeds: int, sweep: b
             remedy="write that table, with settings and the values to try",
         )
     tried = settings_to_try(base) if sweep else {}
+    found = recipes_of(source, tables, tried, seeds, base)
+    for one in found.values():
+        check_hindsight_alone(one.recipe)
+    return {name: one.recipe for name, one in found.items()}
+
+
+def need_seeds(seeds: int) -> None:
+    """Raise SettingError for a number of seeds below 1."""
+    if seeds < 1:
+        raise SettingError("must be positive", setting="--seeds", value=seeds, remedy="write 1 or more")
+
+
+def need_weights(tables: Mapping[str, Any], tried: Iterable[str]) -> None:
+    """Raise SettingError for rewards that are a list where the weight of one is among the settings to try."""
     if not isinstance(tables.get("rewards", {}), Mapping) and any(name.startswith("rewards.") for name in tried):
         problem, remedy = "is a list, and [sweep] changes the weight of one", "write {my_reward: 1.0, ...}"
         raise SettingError(problem, setting="[rewards]", remedy=remedy)
+
+
+def recipes_of(
+    source: str | Path, tables: Mapping[str, Any], tried: Mapping[str, Sequence[Any]], seeds: int, base: Recipe
+) -> dict[str, Variant]:
+    """Return a variant per seed of every combination of the values in `tried`, by the names of their run folders.
+
+    `source` is a preset or a file, `tables` are its overrides, and `tried` maps dotted settings to their values. The
+    seeds begin with grpo.seed of `base`, the recipe without `tried`. task.seed and lora.random_state follow it where
+    `base` has the same number there. Nothing is written. Raises SettingError for two values that would have one run
+    folder, for rewards that are a list where the weight of one is tried, and for any recipe that cannot work.
+    """
+    need_weights(tables, tried)
     # Whoever named a setting is trusted with the code that it names: the user for overrides and a [sweep] among them,
     # the file for its own [sweep].
     by_user = copied_tables(tables)
@@ -72,27 +108,71 @@ def variants(source: str | Path, tables: Mapping[str, Any], seeds: int, sweep: b
         table, _, key = swept.partition(".")
         by_user.setdefault(table, {})[key] = None
 
-    recipes = {}
+    first_seed = base.grpo["seed"]
+    following = [table for table, key in (("task", "seed"), ("lora", "random_state")) if _follows(base, table, key)]
+    names = short_names(tried)
+    found: dict[str, Variant] = {}
     for values in itertools.product(*tried.values()):
-        chosen = copied_tables(tables)
-        label = ""
-        for setting, value in zip(tried, values, strict=True):
-            table, key = setting.split(".", 1)
-            chosen.setdefault(table, {})[key] = value
-            label += f"{setting.rpartition('.')[2]}={value}-"
-        for seed in range(base.grpo["seed"], base.grpo["seed"] + seeds):
+        settings = dict(zip(tried, values, strict=True))
+        chosen = with_settings(tables, settings)
+        label = "".join(f"{names[setting]}={value}-" for setting, value in settings.items())
+        for seed in range(first_seed, first_seed + seeds):
             chosen["grpo"] = {**chosen.get("grpo", {}), "seed": seed}
-            recipe = Recipe.load(source, **chosen).with_user_overrides(by_user)
+            for table in following:
+                key = "seed" if table == "task" else "random_state"
+                if f"{table}.{key}" not in tried:
+                    chosen[table] = {**chosen.get(table, {}), key: seed}
+            recipe = _loaded(source, chosen, settings).with_user_overrides(by_user)
             name = folder_name(f"{label}seed={seed}")
-            if name in recipes:
+            if name in found:
                 raise SettingError(
                     f"two of its values would share the run folder {name}",
                     setting="--sweep",
                     remedy="write values that differ in their letters or digits",
                 )
-            recipes[name] = recipe
-            check_hindsight_alone(recipe)
-    return recipes
+            found[name] = Variant(recipe, settings, seed)
+    return found
+
+
+def with_settings(tables: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of the tables of overrides in which these dotted settings have these values."""
+    chosen = copied_tables(tables)
+    for setting, value in settings.items():
+        table, key = setting.split(".", 1)
+        chosen.setdefault(table, {})[key] = value
+    return chosen
+
+
+def short_names(settings: Iterable[str]) -> dict[str, str]:
+    """Return each dotted setting's name without its table; with the table where two would have the same name."""
+    last = {setting: setting.rpartition(".")[2] for setting in settings}
+    return {name: short if [*last.values()].count(short) == 1 else name for name, short in last.items()}
+
+
+def _follows(base: Recipe, table: str, key: str) -> bool:
+    """Tell whether a seed of the recipe is grpo.seed, as it is where nobody has written another."""
+    return bool(getattr(base, table).get(key) == base.grpo["seed"])
+
+
+def _loaded(source: str | Path, chosen: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of one combination. An error that is about another setting names the combination, too."""
+    try:
+        return Recipe.load(source, **chosen)
+    except SettingError as error:
+        if not settings or error.setting in settings:
+            raise
+        raise error.at(told(settings)) from None
+
+
+def told(settings: Mapping[str, Any]) -> str:
+    """Return the values of a combination as a person reads them: `learning_rate = 1e-05, num_generations = 4`."""
+    names = short_names(settings)
+    return ", ".join(f"{names[setting]} = {value_text(value)}" for setting, value in settings.items())
+
+
+def value_text(value: Any) -> str:
+    """Return a setting's value in a table: booleans as in TOML, all others as Python prints them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def check_hindsight_alone(recipe: Recipe) -> None:
