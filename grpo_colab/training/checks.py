@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.evaluation.difficulty import read_difficulty
-from grpo_colab.plan import plan_batch
+from grpo_colab.plan import GIB, Plan, plan_batch
 from grpo_colab.policy.asking import check_asking
 from grpo_colab.recipe.recipe import Recipe
 from grpo_colab.rewards.golds import gold_readers, read_all
 from grpo_colab.tasks import Task
+from grpo_colab.text import duration
 from grpo_colab.training.tracking import check_trackers
 from grpo_colab.training.trainer import grpo_arguments
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from grpo_colab.utils.device import Device
 
 MOST_RATES: Final = 1000  # steps at which a schedule is asked for its rate
+# Hours of a plan from which a run on a CPU needs a limit of its own: nobody wants to begin one by accident.
+MOST_CPU_HOURS: Final = 72
 CORRECT_GOLD: Final = "correct that gold answer, take its problem out, or"  # the beginning of a remedy
 
 
@@ -103,6 +106,22 @@ def check_optimisation(recipe: Recipe, config: Any) -> None:
 def _refused(key: str, recipe: Recipe, error: Exception, remedy: str) -> SettingError:
     problem = f"transformers refuses it ({one_line(error)})"
     return SettingError(problem, setting=f"grpo.{key}", value=recipe.grpo.get(key), remedy=remedy)
+
+
+def check_fits(planned: Plan, recipe: Recipe) -> None:
+    """Raise SettingError for a plan of the recipe on this device that cannot fit, or takes days on a CPU unasked."""
+    named = {"setting": "model.model_name", "value": recipe.model["model_name"]}
+    if planned.fits == "no":
+        needs = f"{planned.bytes / GIB:.1f} of the {planned.memory / GIB:.1f} GiB of {planned.device}"
+        remedy = f"make it fit by {'; or '.join(planned.advice)}"
+        raise SettingError(f"needs {needs}, by `grpo-colab plan`", remedy=remedy, **named)
+    if planned.kind == "cpu" and planned.hours > MOST_CPU_HOURS and not recipe.budget.max_hours:
+        raise SettingError(
+            f"would take about {duration(3600 * planned.hours)} on {planned.device}, by `grpo-colab plan`",
+            remedy="train it on a GPU, take a smaller model (`grpo-colab recipes` lists the presets), or write "
+            "budget.max_hours = the hours after which it may stop",
+            **named,
+        )
 
 
 def check_data(recipe: Recipe, task: Task, problems: Sequence[Problem], held_out: Sequence[Problem]) -> None:

@@ -29,8 +29,8 @@ from grpo_colab.rewards import call_reward
 from grpo_colab.rewards.names import parse_reward
 from grpo_colab.tasks import column_values
 from grpo_colab.tasks.own_tasks import columns_of, need_separate_splits, problems_of
-from grpo_colab.text import counted, duration
-from grpo_colab.training.checks import check_arguments, check_data, check_foreign_rewards, check_sampling
+from grpo_colab.text import counted
+from grpo_colab.training.checks import check_arguments, check_data, check_fits, check_foreign_rewards, check_sampling
 from grpo_colab.training.distributed import broadcast_from_main, join_processes
 from grpo_colab.training.pretraining import pretrained
 from grpo_colab.training.setup import GRPOSetup, Problems
@@ -62,8 +62,6 @@ PAYS_GOLDEN = [
 ]
 # Times the planned memory that a CPU has free where the longest step need not be tried.
 SPARE = 2
-# Hours of a plan from which a run on a CPU needs a limit of its own: nobody wants to begin one by accident.
-MOST_CPU_HOURS = 72
 # Beginnings of the names of format rewards, which should pay a golden completion something.
 FORMAT_REWARDS = ("think_format", "strict_format", "soft_format", "tag_count")
 
@@ -289,21 +287,7 @@ def fit_to_device(
         return recipe, recipe, plan_batch(recipe, device.processes), None
 
     needs = f"{planned.bytes / GIB:.1f} of the {planned.memory / GIB:.1f} GiB of {planned.device}"
-    if planned.fits == "no":
-        raise SettingError(
-            f"needs {needs}, by `grpo-colab plan`",
-            setting="model.model_name",
-            value=recipe.model["model_name"],
-            remedy=f"make it fit by {'; or '.join(planned.advice)}",
-        )
-    if planned.kind == "cpu" and planned.hours > MOST_CPU_HOURS and not recipe.budget.max_hours:
-        raise SettingError(
-            f"would take about {duration(3600 * planned.hours)} on {planned.device}, by `grpo-colab plan`",
-            setting="model.model_name",
-            value=recipe.model["model_name"],
-            remedy="train it on a GPU, take a smaller model (`grpo-colab recipes` lists the presets), or write "
-            "budget.max_hours = the hours after which it may stop",
-        )
+    check_fits(planned, recipe)
     tight = "; it may not fit, and is cut further if it does not" if planned.fits == "tight" else ""
     info(f"It takes about {needs}{tight}; {planned.time}.")
     for setting, value, why in planned.chosen:
