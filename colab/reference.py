@@ -129,8 +129,8 @@ def _settings(recipes: Mapping[str, Recipe]) -> Iterable[str]:
         yield f"### [{table}]\n\n{_summary(kind)}{only}\n"
         yield _own_table(table, kind, values)
     yield (
-        '### [sweep]\n\nThe values that `grpo-colab draw --sweep` tries, as `"table.setting" = [value, ...]`. Of '
-        "drawing tasks only. The presets set:\n"
+        '### [sweep]\n\nThe values that `grpo-colab sweep` and `grpo-colab draw --sweep` try, as `"table.setting" = '
+        "[value, ...]`. The presets set:\n"
     )
     yield _set_by_presets("sweep", values)
     yield "### Names that are elsewhere\n\nThese are refused or moved, with a line that says what to write:\n"

@@ -6,6 +6,9 @@
     from grpo_colab import draw
     runs = draw("12-squares", "both")
 
+    from grpo_colab import sweep
+    found = sweep("word-problems-tiny", grpo={"learning_rate": [2e-4, 4e-4]}, seeds=2)
+
     from grpo_colab.rewards import correctness_reward  # needs no torch
 
 Importing this package takes milliseconds. Heavy libraries are imported by the functions that need them.
@@ -18,17 +21,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from grpo_colab.experiments.draw import draw
+    from grpo_colab.experiments.sweep import sweep
     from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.runs.run import Run
     from grpo_colab.training.train import train
 
-__all__ = ["Recipe", "Run", "draw", "train"]
+__all__ = ["Recipe", "Run", "draw", "sweep", "train"]
 
 # Each public name's module.
 _HOMES = {
     "Recipe": "grpo_colab.recipe.recipe",
     "Run": "grpo_colab.runs.run",
     "draw": "grpo_colab.experiments.draw",
+    "sweep": "grpo_colab.experiments.sweep",
     "train": "grpo_colab.training.train",
 }
 

@@ -45,7 +45,7 @@ atexit.register(shutil.rmtree, os.environ["XDG_CONFIG_HOME"], ignore_errors=True
 
 ROOT = Path(__file__).parents[1]
 # Commands that import unsloth, which takes 12 to 20 s.
-HEAVY = ("train", "draw", "evaluate")
+HEAVY = ("train", "sweep", "draw", "evaluate")
 WARM = pytest.StashKey[Warm]()
 GSM8K = ROOT.parent / "shared" / "gsm8k"
 

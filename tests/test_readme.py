@@ -21,6 +21,7 @@ from warm import Warm
 
 from grpo_colab import Recipe, Run
 from grpo_colab.cli import cli
+from grpo_colab.experiments.sweep_checks import sweep_variants
 from grpo_colab.recipe.overrides import parse_overrides, read_recipe
 from grpo_colab.starter import write_starter
 from grpo_colab.tasks import load_task
@@ -184,6 +185,9 @@ def parse(words: list[str]) -> None:
             Recipe.load(**parse_overrides(values["words"])[1])
         else:
             read_recipe(values["words"])
+    elif words[0] == "sweep" and not values["resume"]:
+        (recipe,), overrides = parse_overrides(values["words"])
+        assert sweep_variants(recipe, overrides, values["seeds"])
     elif words[0] == "draw" and not values["resume"]:
         (image,), overrides = parse_overrides(values["words"])
         task = {"image": image, **overrides.pop("task", {})}

@@ -16,6 +16,7 @@ EXAMPLES = """\b
   grpo-colab recipes gsm8k-tiny                     every setting of a recipe
   grpo-colab train mine.toml --dry-run              all that comes before the first step, and the estimates
   grpo-colab train --resume runs/2026-11-21-gsm8k-tiny          after Ctrl-C, a crash, a full disk
+  grpo-colab sweep mine.toml --grpo.learning-rate 1e-5,2e-5 --seeds 2        which value learns more?
   grpo-colab draw 12-squares --method both          learn one image at test time: GRPO, hindsight, or both
   grpo-colab status                                 the progress of the newest run, or of one that you name
   grpo-colab runs                                   all runs in ./runs: state, step, accuracy before and after

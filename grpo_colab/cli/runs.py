@@ -1,4 +1,4 @@
-"""Define the subcommands that run a policy: train, draw and evaluate."""
+"""Define the subcommands that run a policy: train, sweep, draw and evaluate."""
 
 from __future__ import annotations
 
@@ -67,6 +67,74 @@ def train(words: tuple[str, ...], out: str | None, resume: str | None, trust_cod
         click.echo(printable(evaluation_text(run.evaluation)))
     if run.finished:
         info(whats_next(run))
+
+
+@cli.command(
+    cls=RecipeCommand,
+    context_settings=PASS_ON,
+    short_help="Train a recipe with every combination of several values, and compare.",
+    help="Train RECIPE (a preset's name or a .toml file) with every combination of the values that its settings have: "
+    "--grpo.learning-rate 1e-5,2e-5 --grpo.num-generations 4,8 are four. A setting with one value is the same in all "
+    "runs.\n\n"
+    "Commas part the values of a setting that takes numbers, true and false, or one of a few names. Where a setting "
+    "takes a text, a list or a table, a comma is part of its one value; several are written as a list: "
+    "--sweep.TABLE.SETTING '[...]', or in the recipe's [sweep].\n\n"
+    "All runs are checked before the first one begins, and are trained one after the other. The folder then has "
+    "sweep.json, sweep.png and best.toml, the best recipe, which train takes; `grpo-colab report DIR` compares "
+    "the runs.",
+)
+@words_argument
+@click.option(
+    "--seeds", type=int, default=1, show_default=True, metavar="N", help="Runs of each combination, each with its seed."
+)
+@click.option(
+    "--by",
+    metavar="NAME",
+    help="What the best is chosen by: after, the mean held-out accuracy, or probe, the last one of evaluation.every, "
+    "which asks other problems. [default: after]",
+)
+@path_option("--out", metavar="DIR", help="The folder for the runs. [default: runs/<date>-<recipe>-sweep]")
+@path_option("--resume", metavar="DIR", help="Resume the runs in this folder; finished ones are skipped.")
+@trust_option
+@click.option("--dry-run", is_flag=True, help="Check all runs, print the list of them, and stop; keep nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@verbosity_options
+def sweep(
+    words: tuple[str, ...],
+    seeds: int,
+    by: str | None,
+    out: str | None,
+    resume: str | None,
+    trust_code: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    from grpo_colab.recipe.overrides import one_name, parse_overrides
+
+    names, overrides = parse_overrides(words)
+    with chatter_to_stderr():
+        from grpo_colab.experiments.sweep import prepare_sweep
+
+        prepared = prepare_sweep(
+            one_name(names),
+            seeds=seeds,
+            out=out,
+            resume=resume,
+            by=by,
+            trust_code=trust_code,
+            overrides=overrides,
+        )
+        result = None if dry_run else prepared.run()
+    if result is None:
+        info(prepared.about())
+        click.echo(json_text(prepared.as_dict()) if as_json else printable(prepared.text()))
+        info(
+            "Dry run: nothing was trained or written. `grpo-colab train RECIPE --dry-run` tries a step of one of them."
+        )
+        return
+    click.echo(json_text(result.as_dict()) if as_json else printable(result.text()))
+    if result.error is not None:
+        raise result.error
 
 
 @cli.command(

@@ -28,14 +28,20 @@ def read_recipe(arguments: Sequence[str], resume: str | None = None) -> Recipe:
         raise SettingError(
             "goes on with the run's own recipe", setting="--resume", value=resume, remedy=f"leave out {names[0]!r}"
         )
-    if len(names) > 1:
-        raise SettingError("there can be one recipe only", setting="recipe", value=" ".join(names), remedy="name one")
+    one_name(names)
     source: str | Path = DEFAULT_PRESET
     if resume:
         source = Path(resume) / "recipe.toml"
     elif names:
         source = names[0]
     return Recipe.load(source, **overrides)
+
+
+def one_name(names: Sequence[str]) -> str | None:
+    """Return the name of the recipe among a command's arguments, None for none. Raises SettingError for several."""
+    if len(names) > 1:
+        raise SettingError("there can be one recipe only", setting="recipe", value=" ".join(names), remedy="name one")
+    return names[0] if names else None
 
 
 def parse_overrides(arguments: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:

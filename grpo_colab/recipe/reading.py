@@ -26,7 +26,7 @@ DEFAULT_PRESET = "word-problems-tiny"
 LONGEST_RECIPE_NAME = 150
 TABLES = ("task", "model", "lora", "grpo", "rewards", "budget", "sampling", "tripwires", "evaluation")
 OPTIONAL_TABLES = ("hindsight", "pretraining", "sweep")
-DRAWING_TABLES = ("hindsight", "sweep")  # of these, for drawing tasks only
+DRAWING_TABLES = ("hindsight",)  # of these, for drawing tasks only
 DATASET_TASKS = ("dataset", "jsonl")  # whose problems are those of task.path
 PASSED_THROUGH = ("model", "lora", "grpo")  # arguments of the libraries, under their own names
 

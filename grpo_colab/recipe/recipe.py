@@ -7,7 +7,7 @@
 
 `[model]`, `[lora]` and `[grpo]` hold the arguments of FastLanguageModel.from_pretrained, get_peft_model and GRPOConfig
 under their own names. `[task]` holds those of the task's class. `[rewards]` maps a reward to its weight, where false
-takes a reward out. The others are ours (schema.py); a drawing's `[sweep]` has the values that `draw --sweep` tries. Of
+takes a reward out. The others are ours (schema.py); `[sweep]` has the values that `sweep` and `draw --sweep` try. Of
 preset, file and overrides, the later one wins, setting by setting.
 """
 

@@ -367,11 +367,11 @@ def _checked_optional_tables(read: Mapping[str, Any], task: Mapping[str, Any]) -
         elif table == "pretraining":
             checked[table] = own_table(Pretraining, table, values if draws else {**WARM_UP, **values})
         else:
-            checked[table] = {setting: _checked_sweep(setting, given) for setting, given in values.items()}
+            checked[table] = {setting: checked_sweep(setting, given) for setting, given in values.items()}
     return checked
 
 
-def _checked_sweep(setting: str, given: Any) -> list[Any]:
+def checked_sweep(setting: str, given: Any) -> list[Any]:
     """Return the values that a sweep tries for `setting`, a dotted name.
 
     Raises SettingError for a name without a table that can be swept, and for values that are not a list of at least
