@@ -69,6 +69,8 @@ class PreparedSweep:
         seeds, left = len(self.variants) // count, len(self.variants) - len(self.done)
         text = f"{counted(len(self.variants), 'run')} ({counted(count, 'combination')} of {tried}, "
         text += f"{counted(seeds, 'seed')} each)"
+        if not left:
+            return f"{text}, all of them over."
         if self.done:
             text += f", {left} of them left"
         if self.hours_left is None:

@@ -174,7 +174,7 @@ def notes(rows: Sequence[Mapping[str, Any]], best: int | None, by: str) -> list[
         )
     equal = sum(row["finished"] and row[CHOICES[by]] == rows[best][CHOICES[by]] for row in rows) - 1
     if equal:
-        found.append(f"{counted(equal, 'other is', 'others are')} as good: of equal ones, fewer completions decide.")
+        found.append(f"{counted(equal, 'other is', 'others are')} as good: fewer completions decide, then the order.")
     if by == "probe":
         found.append(
             "The best was chosen by its last probe, whose problems are not those of the accuracy: choosing has not "

@@ -105,11 +105,12 @@ def test_the_best_recipe_repeats_the_best_run(swept: SweepResult, tmp_path: Path
     assert run.evaluation == best.evaluation
 
 
-def test_another_way_to_choose_trains_nothing(swept: SweepResult) -> None:
+def test_another_way_to_choose_trains_nothing(swept: SweepResult, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for run in swept.runs for path in run.path.iterdir()}
     found = sweep(resume=swept.path, by="probe")
     assert found is not None
     assert {path: path.stat().st_mtime_ns for run in swept.runs for path in run.path.iterdir()} == before
+    assert "all of them over" in capsys.readouterr().err
     last = [row["probe_last"]["mean"] for row in found.rows]
     assert found.best == last.index(max(last))
     assert "not those of the accuracy" in found.text()
