@@ -117,7 +117,7 @@ class Budget(Table):
 
 
 class Tripwires(Table):
-    """What stops a run at its last good checkpoint; 0 or false turns one off."""
+    """What stops a run at its last good checkpoint, or takes it back to its best; 0 or false turns one off."""
 
     non_finite: bool = Field(True, description="a loss, a gradient or a reward that is NaN or infinite")
     max_kl: float = Field(10.0, ge=0, description="KL to the base model in nats per token, three steps in a row")
@@ -126,6 +126,11 @@ class Tripwires(Table):
     )
     gibberish: float = Field(
         2.0, ge=0, description="nats per token that the policy's samples lose under the base model"
+    )
+    collapse: bool = Field(
+        False,
+        description="the probe (the reward without one) falls from its best by more than its noise while entropy, "
+        "length or the groups run away: back to the best checkpoint, once, with half the learning rate",
     )
 
 

@@ -19,12 +19,12 @@ from grpo_colab.recipe.schema import (
     Evaluation,
     Hindsight,
     Pretraining,
-    Tripwires,
     own_table,
     secrets_in,
     typed,
 )
 from grpo_colab.recipe.task_table import checked_task
+from grpo_colab.recipe.tripwires_table import checked_tripwires
 from grpo_colab.rewards.names import parse_reward
 from grpo_colab.rewards.static_check import check_without_import
 from grpo_colab.tasks import TASKS, task_class, unpayable_rewards
@@ -96,6 +96,7 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
     unpayable = set(read.get("by_default", ())) & set(unpayable_rewards(task))
     rewards = {name: weight for name, weight in tables["rewards"].items() if name not in unpayable}
     budget = _checked_budget(tables["budget"], grpo["max_completion_length"])
+    evaluation = own_table(Evaluation, "evaluation", tables["evaluation"])
     return {
         "name": read["name"],
         "description": read["description"],
@@ -106,8 +107,8 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
         "rewards": checked_weights(rewards_of_task(rewards, task["name"]), may_be_none=bool(read.get("own_rewards"))),
         "budget": budget,
         "sampling": checked_sampling(tables["sampling"], grpo),
-        "tripwires": own_table(Tripwires, "tripwires", tables["tripwires"]),
-        "evaluation": own_table(Evaluation, "evaluation", tables["evaluation"]),
+        "tripwires": checked_tripwires(tables["tripwires"], grpo, evaluation),
+        "evaluation": evaluation,
         **_checked_optional_tables(read, task),
     }
 
