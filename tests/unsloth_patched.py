@@ -11,6 +11,7 @@ asked for here, and the model is a plain one with PEFT, given the two methods th
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -294,6 +295,45 @@ def choose(folder: Path) -> dict[str, object]:
     }
 
 
+def go_back_to_the_best(folder: Path) -> dict[str, object]:
+    """A run that collapses, goes back and comes to its end, and the same one killed after the return and resumed."""
+
+    def paying(breaks_at: int | None) -> Any:
+        def own_reward(completions: list[Any], trainer_state: Any = None, **kwargs: Any) -> list[float]:
+            paid = [1.0 + len(one[0]["content"]) % 5 / 10 for one in completions]
+            if trainer_state is None or not trainer_state.global_step:
+                return paid
+            rate = [row["learning_rate"] for row in trainer_state.log_history if "learning_rate" in row][-1]
+            if rate < 3e-4 and trainer_state.global_step == breaks_at:
+                raise KeyboardInterrupt
+            return paid if trainer_state.global_step <= 10 or rate < 3e-4 else [0.0] * len(paid)
+
+        return own_reward
+
+    def recipe(breaks_at: int | None) -> Recipe:
+        return Recipe.load(
+            task={"limit": 32},
+            rewards=[paying(breaks_at)],
+            budget={"max_steps": 22, "prompts_per_step": 1, "rehearsal": False},
+            grpo={
+                "num_generations": 4,
+                "max_completion_length": 8,
+                "learning_rate": 4e-4,
+                "lr_scheduler_type": "constant",
+                "mask_truncated_completions": False,
+                "save_steps": 4,
+            },
+            evaluation={"n": 4, "max_completion_tokens": 8},
+            tripwires={"collapse": True},
+        )
+
+    whole = train(recipe(None), out=folder / "back", loaded=fresh_policy(recipe(None)))
+    with contextlib.suppress(KeyboardInterrupt):
+        train(recipe(17), out=folder / "back-cut", loaded=fresh_policy(recipe(17)))
+    cut = train(resume=folder / "back-cut", rewards=[paying(None)], loaded=fresh_policy(recipe(None)))
+    return {"whole": whole.metrics(), "cut": cut.metrics(), "record": whole.read_json("collapse.json")}
+
+
 def train_variants(folder: Path) -> dict[str, object]:
     return {
         "broken_reward": break_a_reward(folder),
@@ -301,6 +341,7 @@ def train_variants(folder: Path) -> dict[str, object]:
         "solved": solve(folder),
         "another_end": name_another_end(folder),
         "chosen": choose(folder),
+        "back": go_back_to_the_best(folder),
     }
 
 

@@ -14,6 +14,8 @@
         warnings.jsonl      what looked wrong, and at which step
         reward-failure.json the completion on which a reward failed, if one did
         tripwire.json       which tripwire stopped the run, if one did
+        collapse.json       from where to where the run went back to its best checkpoint, if it did
+        collapsed-*.jsonl   metrics, completions and warnings of the steps that it took back then
         clock.json          how long an evaluation and a checkpoint took, in seconds
         mirror.json         the state of the copy elsewhere, if there is one
         phase.json          what the run is doing, or how it ended

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from grpo_colab.recipe.recipe import Recipe
     from grpo_colab.runs.mirror import Mirror
     from grpo_colab.runs.run import Run
+    from grpo_colab.training.collapse import CollapseRule
 
 WINDOW: Final = 10  # steps from which a step's seconds and a checkpoint's value are estimated
 
@@ -101,6 +102,8 @@ class CheckpointManager(TrainerCallback):
         by_probe = every and str(recipe.grpo.get("metric_for_best_model", "probe/")).startswith("probe/")
         self.spacing = every if by_probe else 1  # steps from one value to the next
         self.values: deque[float | None] = deque(maxlen=max(1, WINDOW // self.spacing))
+        # With tripwires.collapse: it alone says which checkpoint is the best, because the run may go back to that one.
+        self.best_by: CollapseRule | None = None
         self.stopped_by: str | None = None
         self.unsaved: str | None = None
         self.due = False  # whether to save as soon as a checkpoint can be written
@@ -124,6 +127,7 @@ class CheckpointManager(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         metric = args.metric_for_best_model
+        self.values.clear()  # of a trainer before this one
         self.values.extend(row.get(metric) for row in self.run.metrics() if row.get(metric) is not None)
         # Each epoch draws its order of prompts from the sampler's generator. Draw those of the finished epochs.
         for _ in range(int(state.epoch or 0)):
@@ -273,16 +277,26 @@ class CheckpointManager(TrainerCallback):
         """
         args, folder = trainer.args, self.run.checkpoints
         self.run.to_disk()
-        # The best checkpoint goes by a mean over a window: one step may be luck. Iterations that share completions
-        # share their rewards, so they give one value.
-        values = [value for value in self.values if value is not None and math.isfinite(value)]
-        all_values = trainer.state.max_steps // args.num_iterations // self.spacing
-        enough = len(self.values) >= min(self.values.maxlen or WINDOW, all_values)
-        value = fmean(values) if values and enough else None
         staged = folder / checkpoints.STAGING / f"checkpoint-{step}"
-        checkpoints.seal(staged, folder, args.metric_for_best_model, value)
+        checkpoints.seal(staged, folder, args.metric_for_best_model, self._value(args, trainer.state))
         if args.save_total_limit:
             being_copied = self.mirror.pinned if self.mirror else None
             checkpoints.prune(folder, args.save_total_limit, args.greater_is_better, being_copied)
         if self.mirror is not None:
             self.mirror.request()
+
+    def _value(self, args: Any, state: TrainerState) -> float | None:
+        """Return the value by which the best checkpoint is chosen; None where this one cannot be the best.
+
+        It is a mean over a window: one step may be luck. Iterations that share completions share their rewards, so they
+        give one value.
+        """
+        if self.best_by is not None:
+            # Only the steps that the rule asked a checkpoint of have a value. Others are saved by the clock, so that a
+            # run that was cut would go back to another one.
+            best = self.best_by.best
+            return best.value if best is not None and best.step == state.global_step else None
+        values = [value for value in self.values if value is not None and math.isfinite(value)]
+        all_values = state.max_steps // args.num_iterations // self.spacing
+        enough = len(self.values) >= min(self.values.maxlen or WINDOW, all_values)
+        return fmean(values) if values and enough else None

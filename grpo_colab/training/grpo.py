@@ -1,12 +1,14 @@
 """Fit the policy by GRPO, and what may go wrong meanwhile.
 
-Out of memory, it goes on with a smaller micro-batch. A reward that breaks, a tripwire or a signal ends it after a
-checkpoint of the last whole step. Any other error is passed on, with the command that resumes the run.
+Out of memory, it goes on with a smaller micro-batch, and after a collapse from its best checkpoint, once. A reward that
+breaks, a tripwire or a signal ends it after a checkpoint of the last whole step. Any other error is passed on, with the
+command that resumes the run.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import pickle
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +17,7 @@ from grpo_colab.policy.card import model_card
 from grpo_colab.policy.policy import Policy
 from grpo_colab.rewards import RewardError
 from grpo_colab.runs import checkpoints
+from grpo_colab.runs.collapse import finish_going_back, go_back, rate_after_return
 from grpo_colab.runs.folders import quote
 from grpo_colab.runs.resume import keep_recipe, rewind_to_checkpoint
 from grpo_colab.runs.run import writing_to
@@ -38,6 +41,13 @@ if TYPE_CHECKING:
     from grpo_colab.training.setup import GRPOSetup, Problems
     from grpo_colab.training.tracking_callback import TrackerCallback
     from grpo_colab.training.tripwires import Tripwires
+
+
+class Again(enum.Enum):
+    """Why a training goes on with another trainer."""
+
+    SMALLER = "a smaller micro-batch"
+    FROM_BEST = "from its best checkpoint"
 
 
 class GRPOLearner:
@@ -131,6 +141,7 @@ def whats_next(run: Run) -> str:
 def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager, trackers: TrackerCallback) -> int:
     """Train, with smaller micro-batches each time that memory runs out. Return the step of the saved adapter.
 
+    After the first collapse, train again from the best checkpoint, with half the learning rate (tripwires.collapse).
     Return 0, without an adapter, when a signal came before the first step had ended. A smaller micro-batch is printed
     and written to the run's recipe.toml. Raises SettingError for a tripwire (Tripped), for a step that cannot be cut
     any further, for a run folder that cannot be written, and for a checkpoint that cannot be read. Raises RewardError
@@ -141,42 +152,63 @@ def fit(setup: GRPOSetup, run: Run, manager: CheckpointManager, trackers: Tracke
     from grpo_colab.training.trainer import build_trainer
 
     while True:
+        now = after_return(setup, run)  # the run's recipe keeps the learning rate that was asked for
         with library_lines_once():  # it says again what was said when the arguments were checked
-            trainer = build_trainer(setup, run, manager, trackers)
-        step = train_with(trainer, setup, run, manager)
-        if step is not None:
-            return step
+            trainer = build_trainer(now, run, manager, trackers)
+        done = train_with(trainer, now, run, manager)
+        if not isinstance(done, Again):
+            return done
         setup = dataclasses.replace(setup, generation_batch=trainer.generation_batch)
         release_model(trainer)
         del trainer  # free its memory before the next one is built
-        setup = smaller(setup)
+        if done is Again.SMALLER:
+            setup = smaller(setup)
+            keep_recipe(run, setup.kept_recipe)
         info(f"Going on from step {run.last_step}.")
-        keep_recipe(run, setup.kept_recipe)
 
 
-def train_with(trainer: Any, setup: GRPOSetup, run: Run, manager: CheckpointManager) -> int | None:
+def after_return(setup: GRPOSetup, run: Run) -> GRPOSetup:
+    """Return the setup with the halved learning rate of a run that has gone back to its best checkpoint."""
+    asked = setup.recipe.grpo["learning_rate"]
+    rate = broadcast_from_main(rate_after_return(run, asked))
+    if rate == asked:
+        return setup
+    grpo = {**setup.recipe.grpo, "learning_rate": rate}
+    return dataclasses.replace(setup, recipe=setup.recipe.model_copy(update={"grpo": grpo}))
+
+
+def train_with(trainer: Any, setup: GRPOSetup, run: Run, manager: CheckpointManager) -> int | Again:
     """Train from the run's newest whole checkpoint, or from the start. Return the step of the saved adapter.
 
-    Return None when memory ran out and training can continue with a smaller micro-batch. Return 0, without an adapter,
-    when a signal came before the first step had ended. Where the checkpoint is of the last step, or the run is solved,
+    Return why another trainer is to go on, when memory ran out and a smaller micro-batch can be tried, and when the run
+    has gone back to its best checkpoint. Return 0, without an adapter, when a signal came before the first step had
+    ended. Where the checkpoint is of the last step, or the run is solved, or was stopped in the step that collapsed,
     only its adapter is saved. Lines after the checkpoint are deleted from the run's files. Raises the same errors as
     `fit`.
     """
     from grpo_colab.training.checkpointing import LastStep
+    from grpo_colab.training.collapse import CollapseRule
     from grpo_colab.training.memory_fit import can_be_cut
     from grpo_colab.training.signals import Stopped
     from grpo_colab.training.tripwires import Tripwires
 
     with writing_to(run):
+        if is_main_process():
+            finish_going_back(run)  # what a kill interrupted
         checkpoint = broadcast_from_main(rewind_to_checkpoint(run) if is_main_process() else None)
-    if checkpoint is not None and (run.solved or checkpoints.step_of(checkpoint) >= trainer.args.max_steps):
+    is_last = checkpoint is not None and checkpoints.step_of(checkpoint) >= trainer.args.max_steps
+    if checkpoint is not None and (run.solved or is_last or manager.stopped_by):
         # Only the evaluation is missing. The trainer would add a step to a run that is done.
         setup.policy.load_adapter(checkpoint)
         save_adapter(run, setup.policy, setup.recipe)
         return checkpoints.step_of(checkpoint)
 
     last_step = LastStep(run.checkpoints)
-    tripwires = Tripwires(setup.recipe.tripwires, run, setup.policy)
+    rule = None
+    if setup.recipe.tripwires.collapse:
+        rule = CollapseRule(len(setup.probe), trainer.args.num_iterations)
+    manager.best_by = rule
+    tripwires = Tripwires(setup.recipe.tripwires, run, setup.policy, rule)
     tripwires.trainer = trainer
     for callback in (last_step, manager, tripwires):
         trainer.add_callback(callback)
@@ -188,11 +220,17 @@ def train_with(trainer: Any, setup: GRPOSetup, run: Run, manager: CheckpointMana
             if tripped is None and not isinstance(error, Stopped):
                 has_weights = whole or run.last_checkpoint() is not None  # to go on from
                 if out_of_memory(error) and has_weights and can_be_cut(setup):
-                    return None
+                    return Again.SMALLER
                 raise_with_remedy(error, setup, run, checkpoint)
             manager.stopped_by = "a signal"
     if tripwires.tripped is not None:
         raise at_last_good(tripwires.tripped, run)
+    if tripwires.goes_back is not None:
+        with writing_to(run):
+            if is_main_process():
+                go_back(run, tripwires.goes_back)
+        trainer.accelerator.wait_for_everyone()  # the record says with which learning rate to go on
+        return Again.FROM_BEST
     step = int(trainer.state.global_step)
     if step:
         save_adapter(run, setup.policy, setup.recipe)

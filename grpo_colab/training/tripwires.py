@@ -1,7 +1,7 @@
 """Stop a run before it goes on into nonsense: on a value that is not finite, or a KL, length or text that runs away.
 
-Each tripwire is a setting of [tripwires]. A healthy run trips none. Warnings, which stop nothing, are in
-metric_alerts.py.
+Each tripwire is a setting of [tripwires]. A healthy run trips none. `collapse` takes the run back to its best
+checkpoint first, and stops it the second time: see collapse.py. Warnings, which stop nothing, are in metric_alerts.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ from accelerate.utils import gather_object
 from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from grpo_colab.runs.records import is_step_row
+from grpo_colab.runs import checkpoints
+from grpo_colab.runs.collapse import read_return
+from grpo_colab.runs.records import is_step_row, reaches
+from grpo_colab.training.collapse import CollapseRule
+from grpo_colab.training.distributed import broadcast_from_main
 from grpo_colab.training.endings import Tripped
 
 if TYPE_CHECKING:
@@ -48,10 +52,17 @@ class Tripwires(TrainerCallback):
 
     Gradients are checked before they reach the weights; there Tripped is raised, in every process. What a step's
     metrics show stops the run after that step, and no checkpoint of it is saved. Set `trainer` once it is built.
+
+    `collapse` is the rule of tripwires.collapse, None where that is off. The first collapse of a run leaves its record
+    for `runs.collapse.go_back` in `goes_back`, and no tripwire.json, if there is a checkpoint to go back to.
     """
 
-    def __init__(self, settings: schema.Tripwires, run: Run, policy: Policy) -> None:
-        self.settings, self.run, self.policy = settings, run, policy
+    def __init__(
+        self, settings: schema.Tripwires, run: Run, policy: Policy, collapse: CollapseRule | None = None
+    ) -> None:
+        self.settings, self.run, self.policy, self.collapse = settings, run, policy, collapse
+        self.goes_back: dict[str, Any] | None = None
+        self.is_best = False  # whether the last step is the best so far, by the rule
         self.trainer: Any = None
         self.tripped: Tripped | None = None
         self.rows: list[Mapping[str, Any]] = []
@@ -60,8 +71,17 @@ class Tripwires(TrainerCallback):
         self.overflows = 0  # consecutive steps with a gradient that is not finite
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Read the metrics before a resumed step, and score the run's first samples again."""
+        """Read the metrics before a resumed step, and score the run's first samples again.
+
+        The first step after a return to the best checkpoint gets the metric `collapse/at_step`, for the trackers.
+        """
         self.rows = [row for row in self.run.metrics() if row["step"] <= state.global_step]
+        if self.collapse is not None:
+            for row in self.rows:
+                self.collapse.update(row)
+            returned = read_return(self.run)
+            if returned is not None and returned.back_to == state.global_step:
+                self.trainer.add_metrics(**{"collapse/at_step": returned.step})
         if self.rows and self.settings.gibberish:
             first = self.rows[0]["step"]
             self.baseline = self._nats_under_base([row for row in self.run.completions() if row["step"] == first])
@@ -95,15 +115,24 @@ class Tripwires(TrainerCallback):
     ) -> TrainerControl:
         """Stop the run, without saving, when the step's metrics trip.
 
-        Then tripwire.json is written. Nothing is raised.
+        Then tripwire.json is written, or the record of the run's only return is left in `goes_back`. Nothing is raised.
+        A step that is the best so far is saved where tripwires.collapse is on.
         """
         if logs is None or not is_step_row(logs):
             return control
-        self.rows.append({"step": state.global_step, **logs})
-        finding = self._non_finite() or self._kl() or self._length() or self._gibberish()
+        step = state.global_step
+        self.rows.append({"step": step, **logs})
+        collapsed = self._collapse()
+        # A collapse comes before what else it may trip, since those end the run.
+        finding = self._non_finite() or collapsed or self._kl() or self._length() or self._gibberish()
         if finding:
-            self._trip(state.global_step, finding)
             control.should_save, control.should_training_stop = False, True
+            if finding is collapsed:
+                self.goes_back = broadcast_from_main(self._return(step, finding))
+            if self.goes_back is None:
+                self._trip(step, finding)
+        elif self.is_best:
+            control.should_save = True
         return control
 
     def explain(self, error: RuntimeError) -> Tripped | None:
@@ -181,6 +210,39 @@ class Tripwires(TrainerCallback):
             f"({first_reward:.3g})"
         )
         return Finding("max_length_growth", self.rows[-1]["step"] - 1, seen, description)
+
+    def _collapse(self) -> Finding | None:
+        """Return a finding when the step's row completes a collapse by the rule. The main process decides for all."""
+        if self.collapse is None:
+            return None
+        row = self.rows[-1]
+        fall = self.collapse.update(row)
+        self.is_best = self.collapse.best is not None and self.collapse.best.step == row["step"]
+        if fall is not None and reaches(row, self.run.table("budget").get("stop_at_reward")):
+            fall = None  # the run is solved
+        fall, self.is_best = broadcast_from_main((fall, self.is_best))
+        return Finding("collapse", fall.best_step, fall.seen, fall.description) if fall is not None else None
+
+    def _return(self, step: int, finding: Finding) -> dict[str, Any] | None:
+        """Return the record of a return to the best checkpoint, for `runs.collapse.go_back`.
+
+        None where the run has gone back once already, and where it has no checkpoint of the best step or before. There
+        is one of the best step, unless it could not be written, or the tripwire was off until then.
+        """
+        saved = [checkpoints.step_of(checkpoint) for checkpoint in checkpoints.saved(self.run.checkpoints)]
+        back_to = max((each for each in saved if each <= finding.last_good_step), default=None)
+        if back_to is None or read_return(self.run) is not None:
+            return None
+        rate = self.trainer.args.learning_rate
+        return {
+            "step": step,
+            "back_to": back_to,
+            "what": finding.description,
+            "learning_rate_before": rate,
+            "learning_rate": rate / 2,
+            "seen": finding.seen,
+            "completions": self._samples()[:8],
+        }
 
     def _gibberish(self) -> Finding | None:
         """Return a finding when the base model finds the step's samples far less likely than the first step's.
@@ -297,4 +359,5 @@ def suggest_fix(wire: str, args: Any) -> str:
         f"grpo.max_completion_length (now {longest})",
         "gibberish": f"{lower_rate}; if the samples were like this from the start, check model.dtype, and whether "
         "the tokenizer has the right chat template",
+        "collapse": f"{lower_rate}, or raise grpo.beta (now {args.beta:g}), which keeps the policy near the base model",
     }[wire]

@@ -92,6 +92,14 @@ def test_unsloths_trainer_learns_from_what_is_chosen(variants: dict[str, Any]) -
 
 
 @pytest.mark.long
+def test_a_run_goes_back_to_its_best_under_unsloths_trainer(variants: dict[str, Any]) -> None:
+    back = variants["back"]
+    assert (back["record"]["step"], back["record"]["back_to"]) == (20, 10)
+    assert [row["learning_rate"] for row in back["whole"]] == [4e-4] * 10 + [2e-4] * 12
+    assert repeatable(back["cut"]) == repeatable(back["whole"])
+
+
+@pytest.mark.long
 def test_a_broken_reward_loses_no_step_under_unsloths_trainer(variants: dict[str, Any]) -> None:
     broken = variants["broken_reward"]
     assert "rewards.own: gave 1 reward for 8 completions (at step 3); see " in broken["said"]
