@@ -6,6 +6,7 @@ No file is trusted: the run may be writing it, may have been killed in the middl
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import statistics
 import time
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from grpo_colab.runs import records
+from grpo_colab.runs import collapse, records
 from grpo_colab.runs.checkpoints import MANIFEST, best_of, greater_is_better, manifest, saved, sizes_are_right, step_of
 from grpo_colab.runs.lock import Holder, holder
 from grpo_colab.runs.phase import WORKING, Phase, read_phase
@@ -71,6 +72,7 @@ def status(path: str | Path) -> dict[str, Any]:
         # What stopped the run is shown until the run has passed that step.
         "tripwire": _select(run.tripwire(step), ("wire", "step", "what", "suggestion")),
         "reward_failure": _select(run.reward_failure(step), ("reward", "step", "what")),
+        "collapse": _collapse(run),
         "evaluation": evaluation,
     }
     shareable: dict[str, Any] = _json_types(without_secrets(found))
@@ -119,6 +121,12 @@ def _best(checkpoints: Sequence[Path], greater: bool) -> dict[str, Any] | None:
     return {"name": best.name, "metric": about.get("metric"), "value": about["value"]}
 
 
+def _collapse(run: Run) -> dict[str, Any] | None:
+    """Return the run's return to its best checkpoint, with its sentence; None for a run that has not gone back."""
+    found = collapse.read_return(run)
+    return None if found is None else {**dataclasses.asdict(found), "text": found.text}
+
+
 def _mirror(run: Run, step: int) -> dict[str, Any] | None:
     """Return the content of mirror.json, and as "behind" by how many steps the copy lags; None for no mirror."""
     budget = run.table("budget")
@@ -149,6 +157,8 @@ def status_text(found: Mapping[str, Any]) -> str:
     if tripwire:
         what = f": {tripwire['what']}" if tripwire["what"] else ""
         lines.append(("tripwire", f"{tripwire['wire']} at step {tripwire['step']}{what}; see tripwire.json"))
+    if found["collapse"]:
+        lines.append(("collapse", f"at step {found['collapse']['step']} {found['collapse']['text']}"))
     if failure:
         what = f"{failure['reward']} {failure['what']} at step {failure['step']}"
         lines.append(("reward failure", f"{what}; see reward-failure.json"))

@@ -287,6 +287,8 @@ def everywhere(run: Run) -> None:
     (run.path / "recipe.toml").write_text(tomli_w.dumps(recipe))
     run.write_json("environment.json", {"device": {"name": STRANGER}, STRANGER: STRANGER})
     run.write_json("tripwire.json", {"wire": STRANGER, "step": 3, "what": STRANGER, "suggestion": STRANGER})
+    rates = {"back_to": 1, "learning_rate_before": 2.0, "learning_rate": 1.0}
+    run.write_json("collapse.json", {"step": 2, "what": STRANGER, **rates})
     run.write_json("reward-failure.json", {"reward": STRANGER, "what": STRANGER, "step": 3})
     run.append("metrics.jsonl", [{"step": n, STRANGER: "no number", f"verdict/{STRANGER}": 0.5} for n in (1, 2)])
     run.append("warnings.jsonl", [{"step": STRANGER, "text": STRANGER}])
@@ -314,6 +316,7 @@ def test_a_strangers_text_is_escaped_in_every_place(tmp_path: Path) -> None:
         f"2 held-out problems of {STRANGER}, answered greedily",
         f"2 held-out problems of {STRANGER}, {STRANGER}: not on both sides yet.",
         f"The tripwire {STRANGER} stopped the run at step 3: {STRANGER}. To change: {STRANGER}. See",
+        f"The run collapsed at step 2: {STRANGER}: back to checkpoint-1, once, with half the learning rate (1 for 2)",
         f"A reward broke: {STRANGER}: {STRANGER}, at step 3",
         f"Step {STRANGER}: {STRANGER}",
     )

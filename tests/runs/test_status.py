@@ -204,7 +204,8 @@ def test_the_last_three_warnings_and_how_many_there_are(run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "warnings.jsonl", "evaluation.json", "clock.json", "mirror.json",
-                                  "phase.json", "tripwire.json", "reward-failure.json", LOCK])  # fmt: skip
+                                  "phase.json", "tripwire.json", "reward-failure.json", "collapse.json",
+                                  LOCK])  # fmt: skip
 @pytest.mark.parametrize(
     "content",
     [b"", b"\0" * 50, b'{"step": 3, "re', b'{"step": null}\n', b'{"step": "x", "text": 1}\n', b"[1]\n", b"\xff\xfe\n"],

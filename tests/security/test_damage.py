@@ -26,7 +26,7 @@ pytestmark = pytest.mark.stack
 STEPS = 4
 ROWS = ("metrics.jsonl", "completions.jsonl", "warnings.jsonl", BEFORE, AFTER)
 OBJECTS = ("environment.json", "clock.json", "evaluation.json", "mirror.json", "tripwire.json", "reward-failure.json")
-OBJECTS += ("wandb.json", "draw.json", "phase.json")
+OBJECTS += ("wandb.json", "draw.json", "phase.json", "collapse.json")
 SMALL: dict[str, dict[str, Any]] = {
     "task": {"limit": 56},
     "budget": {"max_steps": STEPS, "prompts_per_step": 2, "rehearsal": False},

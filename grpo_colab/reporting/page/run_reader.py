@@ -49,6 +49,7 @@ class RunData:
     max_steps: float | None
     tripwire: dict[str, Any] | None  # what stopped the run, with "wire" and "step"
     reward_failure: dict[str, Any] | None  # with "reward", "what" and "step"
+    collapse: dict[str, Any] | None  # from which step it went back to its best checkpoint, with "step" and "text"
     recipe: dict[str, Any]  # the TOML file's tables, without secrets
     environment: dict[str, Any]  # without secrets
     metrics: list[dict[str, float]]  # a row per step, in order; finite numbers alone
@@ -124,7 +125,7 @@ class RunData:
     @property
     def has_problems(self) -> bool:
         """Tell whether something is missing or went wrong."""
-        return bool(self.notes or self.tripwire or self.reward_failure or self.warnings)
+        return bool(self.notes or self.tripwire or self.reward_failure or self.collapse or self.warnings)
 
     @property
     def steps_text(self) -> str:
@@ -286,13 +287,18 @@ def read_run(
         max_steps=number(told["max_steps"]),
         tripwire=told["tripwire"],
         reward_failure=told["reward_failure"],
+        collapse=told["collapse"],
         recipe=recipe,
         environment=environment,
         metrics=metrics,
         completions=completions,
         answers=answers,
         evaluation=evaluated,
-        warnings=sorted(warnings, key=lambda row: number(row.get("step")) or 0),
+        # The return to the best checkpoint has a line of its own.
+        warnings=sorted(
+            (row for row in warnings if row.get("kind") != "collapse" or not told["collapse"]),
+            key=lambda row: number(row.get("step")) or 0,
+        ),
         pictures=pictures if share.runs == 1 else {},
         notes=files.notes,
     )
