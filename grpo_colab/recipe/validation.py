@@ -106,7 +106,7 @@ def checked_tables(read: Mapping[str, Any]) -> dict[str, Any]:
         "grpo": grpo,
         "rewards": checked_weights(rewards_of_task(rewards, task["name"]), may_be_none=bool(read.get("own_rewards"))),
         "budget": budget,
-        "sampling": checked_sampling(tables["sampling"], grpo),
+        "sampling": checked_sampling(tables["sampling"], grpo, budget),
         "tripwires": checked_tripwires(tables["tripwires"], grpo, evaluation),
         "evaluation": evaluation,
         **_checked_optional_tables(read, task),

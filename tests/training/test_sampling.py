@@ -221,6 +221,12 @@ def test_a_run_begun_without_it_goes_on_with_it(tmp_path: Path) -> None:
         ({"sampling": {"strategy": "clever"}}, "sampling.strategy", "clever", "adaptive"),
         ({"sampling": {"refill": -1}}, "sampling.refill", -1, "write 0 or more"),
         ({"sampling": {"hints": "some"}}, "sampling.hints", "some", "solution"),
+        (
+            {"sampling": {"hints": "solution"}, "budget": {"stop_at_reward": 4.0}},
+            "sampling.hints",
+            "solution",
+            "budget.stop_at_reward",
+        ),
         ({"sampling": {"hint_share": 1.0}}, "sampling.hint_share", 1.0, "below 1"),
     ],
     ids=str,
