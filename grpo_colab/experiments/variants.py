@@ -25,8 +25,7 @@ SETTINGS_WITHOUT_EFFECT = {
     "her": r"tripwires\.|sampling\.|hindsight\.(near|goal_weight)$|grpo\.(?!max_completion_length$)",
     "both": r"tripwires\.|sampling\.|grpo\.(?!max_completion_length$)",
 }
-
-
+FOLLOWERS: Final = (("task", "seed"), ("lora", "random_state"))  # seeds that are grpo.seed where nobody wrote another
 AS_IT_IS: Final = "the recipe as it is"  # the one combination of several seeds alone
 
 
@@ -109,7 +108,7 @@ def recipes_of(
         by_user.setdefault(table, {})[key] = None
 
     first_seed = base.grpo["seed"]
-    following = [table for table, key in (("task", "seed"), ("lora", "random_state")) if _follows(base, table, key)]
+    following = [(table, key) for table, key in FOLLOWERS if getattr(base, table).get(key) == first_seed]
     names = short_names(tried)
     found: dict[str, Variant] = {}
     for values in itertools.product(*tried.values()):
@@ -118,8 +117,7 @@ def recipes_of(
         label = "".join(f"{names[setting]}={value}-" for setting, value in settings.items())
         for seed in range(first_seed, first_seed + seeds):
             chosen["grpo"] = {**chosen.get("grpo", {}), "seed": seed}
-            for table in following:
-                key = "seed" if table == "task" else "random_state"
+            for table, key in following:
                 if f"{table}.{key}" not in tried:
                     chosen[table] = {**chosen.get(table, {}), key: seed}
             recipe = _loaded(source, chosen, settings).with_user_overrides(by_user)
@@ -147,11 +145,6 @@ def short_names(settings: Iterable[str]) -> dict[str, str]:
     """Return each dotted setting's name without its table; with the table where two would have the same name."""
     last = {setting: setting.rpartition(".")[2] for setting in settings}
     return {name: short if [*last.values()].count(short) == 1 else name for name, short in last.items()}
-
-
-def _follows(base: Recipe, table: str, key: str) -> bool:
-    """Tell whether a seed of the recipe is grpo.seed, as it is where nobody has written another."""
-    return bool(getattr(base, table).get(key) == base.grpo["seed"])
 
 
 def _loaded(source: str | Path, chosen: Mapping[str, Any], settings: Mapping[str, Any]) -> Recipe:
