@@ -29,7 +29,7 @@ GREY: Final = "#C8C8C8"
 def sweep_picture(combinations: Sequence[Combination], rows: Sequence[Mapping[str, Any]], best: int | None) -> bytes:
     """Return the picture as a PNG. `rows` are those of `sweep_results.table`, and `best` is the index of the best."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     count = len(rows)
     figure = Figure(figsize=(12, max(4.0, 1.6 + 0.34 * count)), dpi=120, layout="constrained")
@@ -42,7 +42,7 @@ def sweep_picture(combinations: Sequence[Combination], rows: Sequence[Mapping[st
     curves.set_title(title, color=INK)
     curves.set_xlabel("step")
     if with_probe:
-        curves.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        curves.yaxis.set_major_formatter(PercentFormatter(1.0))  # as many decimals as tell its ticks apart
     curves.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     for axes in (curves, accuracy):
         axes.spines[["top", "right"]].set_visible(False)
