@@ -259,7 +259,13 @@ def choose(folder: Path) -> dict[str, object]:
         "budget": {"max_steps": 4, "prompts_per_step": 2, "rehearsal": False},
         "grpo": {"num_generations": 4, "max_completion_length": 24, "save_steps": 1, "save_total_limit": 99},
         "evaluation": {"n": 4, "max_completion_tokens": 8},
-        "sampling": {"strategy": "adaptive", "refill": 2, "generate_more": 8, "skip_zero_advantage": True},
+        "sampling": {
+            "strategy": "adaptive",
+            "refill": 2,
+            "generate_more": 8,
+            "skip_zero_advantage": True,
+            "merge_adapter": True,
+        },
     }
     recipe = Recipe.load(**settings)
     whole = train(recipe, out=folder / "chosen", loaded=fresh_policy(recipe))

@@ -80,15 +80,20 @@ class Asking:
 
     template: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the chat template
     decoding: Mapping[str, Any] = field(default_factory=dict)  # of generate(), or with vLLM of its SamplingParams
+    merged: bool = False  # with the adapter merged into the base, where that changes nothing
 
     @classmethod
     def of(cls, recipe: Recipe) -> Asking:
-        """Return how [grpo] of a recipe asks: by chat_template_kwargs, generation_kwargs and repetition_penalty."""
+        """Return how [grpo] of a recipe asks: by chat_template_kwargs, generation_kwargs and repetition_penalty.
+
+        [sampling] says whether it does so with the adapter merged.
+        """
         decoding: dict[str, Any] = {"repetition_penalty": 1.0}  # TRL's default; a model's own configuration has others
         for key in ("repetition_penalty", "cache_implementation"):
             if recipe.grpo.get(key) is not None:
                 decoding[key] = recipe.grpo[key]
-        return cls(_table(recipe, "chat_template_kwargs"), {**decoding, **_table(recipe, "generation_kwargs")})
+        template, given = _table(recipe, "chat_template_kwargs"), _table(recipe, "generation_kwargs")
+        return cls(template, {**decoding, **given}, recipe.sampling.merge_adapter)
 
     def prompt_text(self, tokenizer: Any, prompt: Sequence[Message], generation_prompt: bool = True) -> str:
         """Return a conversation as the tokenizer's chat template writes it, up to where the answer begins.

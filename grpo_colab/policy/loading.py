@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError, one_line
 from grpo_colab.policy.asking import Asking
+from grpo_colab.policy.merging import MERGE_SETTING, unmergeable
 from grpo_colab.policy.policy import Policy
 from grpo_colab.policy.templates import with_chat_template
 from grpo_colab.policy.turns import end_answers, text_tokenizer
@@ -72,6 +73,9 @@ def load_policy(recipe: Recipe, device: Device, adapter: Path | None = None) -> 
     said = end_answers(model, tokenizer, asking)
     if said:
         info(said)
+    reason = unmergeable(model) if asking.merged else None
+    if reason:
+        info(f"{MERGE_SETTING}: the adapter is not merged {reason}, where that would change the answers")
     policy = Policy(model, tokenizer, asking)
     if adapter is not None:
         policy.load_adapter(adapter)

@@ -10,13 +10,16 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError, one_line
+from grpo_colab.policy.adapter_file import trouble_in_matrices
 from grpo_colab.policy.asking import Asking
 from grpo_colab.policy.engine import awake, free_decoding, release_engine, replayed_decoding
+from grpo_colab.policy.merging import merged_adapter
 from grpo_colab.policy.turns import end_tokens
 from grpo_colab.utils import files
 from grpo_colab.utils.memory import free_memory, out_of_memory
@@ -95,7 +98,7 @@ class Policy:
         if texts and getattr(self.model, "vllm_engine", None) is not None:
             return self._complete_with_vllm(texts, max_new_tokens, **sampling)
         completions: list[list[int]] = []
-        with replayed_decoding(self.model):
+        with replayed_decoding(self.model), self.merged():
             while len(completions) < len(texts):
                 batch = texts[len(completions) :][:batch_size]
                 ticker = None
@@ -119,6 +122,10 @@ class Policy:
                 free_memory()
                 batch_size = len(batch) // 2
         return completions
+
+    def merged(self) -> AbstractContextManager[None]:
+        """Return a context in which the adapter is merged into the base, where `asking` says so and that is exact."""
+        return merged_adapter(self.model) if self.asking.merged else contextlib.nullcontext()
 
     def prompt_text(self, prompt: Sequence[Message]) -> str:
         """Return the conversation as the model's chat template writes it, up to where its answer begins."""
@@ -300,7 +307,7 @@ class Policy:
         active = self.model.active_adapter
         with self._restore_state():
             try:
-                troubles += _trouble_in_matrices(path)
+                troubles += trouble_in_matrices(path)
                 # PEFT takes a second adapter only where none has a bias.
                 if self.model.peft_config[active].bias != "none":
                     return troubles
@@ -372,28 +379,3 @@ def _cut_after_end(tokens: list[int], ends: Collection[int]) -> list[int]:
         if token in ends:
             return tokens[: position + 1]
     return tokens
-
-
-def _trouble_in_matrices(path: Path) -> Iterator[str]:
-    """Yield what is wrong with the matrices of the adapter saved in `path`; nothing where they are sound.
-
-    Looked for are B matrices that are all zero, and matrices with NaN or infinity. Raises OSError or SafetensorError
-    for weights that are missing or damaged.
-    """
-    from safetensors.torch import load_file
-
-    weights = load_file(path / "adapter_model.safetensors")
-    b_matrices = [name for name in weights if "lora_B" in name]
-    zero = [name for name in b_matrices if not weights[name].any()]
-    not_finite = [name for name, values in weights.items() if not values.isfinite().all()]
-    if zero:
-        effect = ", so that the adapter changes nothing" if zero == b_matrices else ""
-        yield f"{len(zero)} of {len(b_matrices)} B matrices are zero{effect} ({_list_names(zero)})"
-    if not_finite:
-        yield f"{len(not_finite)} matrices hold NaN or infinity ({_list_names(not_finite)})"
-
-
-def _list_names(names: Sequence[str]) -> str:
-    """Return the first three names of matrices, without what all of them begin and end with."""
-    short = [name.removeprefix("base_model.model.").removesuffix(".weight") for name in names[:3]]
-    return ", ".join([*short, "..."] if len(names) > 3 else short)

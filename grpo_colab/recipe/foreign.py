@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpo_colab.errors import SettingError
 from grpo_colab.recipe.reading import PASSED_THROUGH
-from grpo_colab.recipe.schema import brings_code
+from grpo_colab.recipe.settings_search import brings_code
 from grpo_colab.recipe.validation import checked_reward, of_reward
 from grpo_colab.rewards import check_signature, resolve_reward
 from grpo_colab.rewards.graders.own import OwnGrader

@@ -13,7 +13,8 @@ from typing import Any
 from grpo_colab.errors import SettingError, one_of
 from grpo_colab.recipe.functions import given_rewards
 from grpo_colab.recipe.paths import beside_file
-from grpo_colab.recipe.schema import DERIVED, RENAMED, secrets_in
+from grpo_colab.recipe.schema import DERIVED, RENAMED
+from grpo_colab.recipe.settings_search import secrets_in
 from grpo_colab.rewards.names import parse_reward, split_settings, with_paths
 from grpo_colab.tasks import TASKS, task_class
 from grpo_colab.tasks.names import canonical_task, parse_task

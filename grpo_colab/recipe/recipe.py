@@ -45,9 +45,8 @@ from grpo_colab.recipe.schema import (
     Sampling,
     Table,
     Tripwires,
-    secrets_in,
-    without_secrets,
 )
+from grpo_colab.recipe.settings_search import secrets_in, without_secrets
 from grpo_colab.recipe.task_table import own_options, with_given_rows
 from grpo_colab.recipe.validation import (
     checked_tables,

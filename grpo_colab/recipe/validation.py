@@ -14,15 +14,8 @@ from grpo_colab.errors import SettingError, nearest, one_line, one_of
 from grpo_colab.recipe import library_signatures
 from grpo_colab.recipe.reading import DEFAULT_PRESET, DRAWING_TABLES, OPTIONAL_TABLES, PASSED_THROUGH, TABLES
 from grpo_colab.recipe.sampling_table import checked_sampling
-from grpo_colab.recipe.schema import (
-    Budget,
-    Evaluation,
-    Hindsight,
-    Pretraining,
-    own_table,
-    secrets_in,
-    typed,
-)
+from grpo_colab.recipe.schema import Budget, Evaluation, Hindsight, Pretraining, own_table, typed
+from grpo_colab.recipe.settings_search import secrets_in
 from grpo_colab.recipe.task_table import checked_task
 from grpo_colab.recipe.tripwires_table import checked_tripwires
 from grpo_colab.rewards.names import parse_reward

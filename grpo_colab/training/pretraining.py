@@ -19,7 +19,8 @@ from grpo_colab.policy.card import model_card
 from grpo_colab.policy.loading import load_policy
 from grpo_colab.policy.policy import Policy
 from grpo_colab.recipe.recipe import Recipe
-from grpo_colab.recipe.schema import Pretraining, without_secrets
+from grpo_colab.recipe.schema import Pretraining
+from grpo_colab.recipe.settings_search import without_secrets
 from grpo_colab.runs.environment import keep_environment
 from grpo_colab.runs.folders import RUNS, quote
 from grpo_colab.runs.lock import locked

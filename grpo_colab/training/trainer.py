@@ -5,6 +5,7 @@ files use the mixins' public methods.
 
     CheckpointMixin         checkpoints are written whole, and read in full
     StepTimingMixin         a step's seconds and memory, beside TRL's metrics
+    MergedGenerationMixin   completions are generated with the adapter merged, where that is exact (trainer_sampling.py)
     ChunkedGenerationMixin  completions are generated in smaller chunks when memory runs out
     PrecisionMixin          the adapter is trained in the precision that it was loaded in (in trainer_precision.py)
     SamplingMixin           a step learns from the groups that [sampling] chooses (in trainer_sampling.py)
@@ -30,12 +31,12 @@ from grpo_colab.errors import one_line
 from grpo_colab.plan import GIB
 from grpo_colab.policy.policy import Policy
 from grpo_colab.policy.turns import end_tokens
-from grpo_colab.recipe.schema import without_secrets
+from grpo_colab.recipe.settings_search import without_secrets
 from grpo_colab.rewards import guard
 from grpo_colab.training.tracking import table_arguments
 from grpo_colab.training.trainer_precision import PrecisionMixin
 from grpo_colab.training.trainer_rows import CompletionLogMixin, Kept, RowsMixin, index_column
-from grpo_colab.training.trainer_sampling import ReplayMixin, SamplingMixin, practice_of, rows_of
+from grpo_colab.training.trainer_sampling import MergedGenerationMixin, ReplayMixin, SamplingMixin, practice_of, rows_of
 from grpo_colab.utils import console
 from grpo_colab.utils.memory import bytes_held, free_memory, out_of_memory
 
@@ -289,6 +290,7 @@ def build_trainer(setup: GRPOSetup, run: Run, checkpoints: CheckpointManager, tr
         TrackerMixin,
         CheckpointMixin,
         StepTimingMixin,
+        MergedGenerationMixin,
         ChunkedGenerationMixin,
         PrecisionMixin,
         SamplingMixin,

@@ -23,6 +23,7 @@ from grpo_colab.utils import files
 if TYPE_CHECKING:
     from trl import GRPOTrainer as Trainer  # the mixins' `super()`, once they are mixed in
 
+    from grpo_colab.policy.policy import Policy
     from grpo_colab.tasks import Message
     from grpo_colab.training.setup import GRPOSetup
 else:
@@ -112,6 +113,19 @@ class SamplingMixin(Trainer):
         super()._load_from_checkpoint(path, model)
         if self.practice.active and (Path(path) / STATE_FILE).is_file():
             self.practice.load_state_dict(json.loads((Path(path) / STATE_FILE).read_text(encoding="utf-8")))
+
+
+class MergedGenerationMixin(Trainer):
+    """Generate with the adapter merged into the base, where sampling.merge_adapter says so and that is exact.
+
+    It stands before ChunkedGenerationMixin, so that a step's chunks share one merge.
+    """
+
+    trained_policy: Policy
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        with self.trained_policy.merged():
+            return super()._generate_single_turn(*args, **kwargs)
 
 
 class ReplayMixin(Trainer):

@@ -25,6 +25,7 @@ ALL: dict[str, Any] = {
     "skip_zero_advantage": True,
     "hints": "solution",
     "hint_share": 0.9,
+    "merge_adapter": True,
 }
 
 
@@ -189,6 +190,20 @@ def test_without_the_completions_that_teach_nothing_the_gradient_is_the_same(los
         scale = whole.abs().max().item()
         assert scale > 0
         assert (found[True][name] - whole).abs().max().item() < 1e-4 * scale, name
+
+
+def test_a_merged_adapter_samples_and_learns_the_same(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    runs, weights = {}, {}
+    for merged in (False, True):
+        runs[merged] = train(quick(4, sampling={"merge_adapter": merged}), out=tmp_path / f"{merged}")
+        weights[merged] = load_file(runs[merged].adapter / "adapter_model.safetensors")
+    assert runs[True].completions() == runs[False].completions()
+    assert runs[True].answers("after") == runs[False].answers("after")
+    for name, values in weights[False].items():
+        assert values.any()
+        assert (weights[True][name] - values).abs().max().item() < 1e-4
 
 
 def test_a_run_begun_without_it_goes_on_with_it(tmp_path: Path) -> None:
