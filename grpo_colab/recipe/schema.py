@@ -136,7 +136,7 @@ class Sampling(Table):
 
     strategy: Literal["uniform", "adaptive"] = Field(
         "uniform",
-        description="uniform: TRL's own order; adaptive: problems of the kinds that come out right half of the time",
+        description="uniform: TRL's own order; adaptive: problems that are expected to come out right half of the time",
     )
     prior: str | None = Field(
         None, description="strategy adaptive: a file of `grpo-colab difficulty`, to begin with what it found"

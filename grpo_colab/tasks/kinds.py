@@ -18,17 +18,45 @@ def kinds_of(problems: Sequence[Problem]) -> list[str]:
 
     Where neither tells the problems apart, the kinds are five shares of equal size by the length of the question.
     """
-    steps = [len(problem.steps) for problem in problems]
-    numbers = [len(re.findall(r"\d+(?:[.,]\d+)*", problem.question)) for problem in problems]
+    steps, numbers = _steps(problems), _numbers(problems)
     if _tells_apart(steps) and steps.count(0) <= 0.1 * len(steps):
         return [_counted(count, "step") for count in steps]
     if _tells_apart(numbers):
         return [_counted(count, "number") for count in numbers]
+    return _lengths(problems)
+
+
+def features_of(problems: Sequence[Problem]) -> list[tuple[str, ...]]:
+    """Return what may tell how hard each problem is: its steps, numbers, length, and the operations of its solution.
+
+    Each is a text, such as "3 steps". Which of them tells is for `training.sampling.forecast` to learn.
+    """
+    steps = [_counted(count, "step") for count in _steps(problems)]
+    numbers = [_counted(count, "number") for count in _numbers(problems)]
+    operations = []
+    for problem in problems:
+        found = sorted(set(re.findall(r"(?<=[\d\s])[-+*/](?=[\d\s])", " ".join(problem.steps))))
+        operations.append("operations " + "".join(found))
+    return list(zip(steps, numbers, _lengths(problems), operations, strict=True))
+
+
+def _steps(problems: Sequence[Problem]) -> list[int]:
+    """Return how many steps the solution of each problem has."""
+    return [len(problem.steps) for problem in problems]
+
+
+def _numbers(problems: Sequence[Problem]) -> list[int]:
+    """Return how many numbers each question has."""
+    return [len(re.findall(r"\d+(?:[.,]\d+)*", problem.question)) for problem in problems]
+
+
+def _lengths(problems: Sequence[Problem]) -> list[str]:
+    """Return which share of the problems each one belongs to, of five of equal size by the length of the question."""
     order = sorted(range(len(problems)), key=lambda index: (len(problems[index].question), index))
-    kinds = [""] * len(problems)
+    lengths = [""] * len(problems)
     for place, index in enumerate(order):
-        kinds[index] = f"length {place * SHARES // len(problems) + 1} of {SHARES}"
-    return kinds
+        lengths[index] = f"length {place * SHARES // len(problems) + 1} of {SHARES}"
+    return lengths
 
 
 def _tells_apart(counts: Sequence[int]) -> bool:

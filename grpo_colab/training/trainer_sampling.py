@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from grpo_colab.evaluation.difficulty import read_difficulty
 from grpo_colab.rewards.names import parse_reward
-from grpo_colab.tasks.kinds import kinds_of
+from grpo_colab.tasks.kinds import features_of
 from grpo_colab.training.sampling import Group, HintedRows, Index, Practice, Sample
 from grpo_colab.utils import files
 
@@ -190,10 +190,10 @@ def practice_of(setup: GRPOSetup, rows: HintedRows) -> Practice:
     def hint_of(row: int, done: int) -> int:
         return rows.hint(row, recipe.sampling.hint_share, done / recipe.budget.max_steps)
 
-    kinds = kinds_of(problems) * (len(rows) // len(problems))
+    features = features_of(problems) * (len(rows) // len(problems))
     step = recipe.budget.prompts_per_step, recipe.grpo["num_generations"]
     seed = int(recipe.grpo.get("seed", 42))  # TRL's own default
-    practice = Practice(recipe.sampling, kinds, seed, list(recipe.rewards.values()), step, is_right, hint_of)
+    practice = Practice(recipe.sampling, features, seed, list(recipe.rewards.values()), step, is_right, hint_of)
     if recipe.sampling.prior:
         index_of = {problem.question: index for index, problem in enumerate(problems)}
         measured = read_difficulty(recipe.sampling.prior).rows

@@ -42,10 +42,19 @@ ARMS: Final[Mapping[str, dict[str, dict[str, Any]]]] = {
     "hints": {"sampling": {"hints": "solution"}},
     "adaptive+hints": {"sampling": {"strategy": "adaptive", "hints": "solution"}},
     "adaptive+skip": {"sampling": {"strategy": "adaptive", "skip_zero_advantage": True}},
+    "merged": {"sampling": {"merge_adapter": True}},
+    "all at one rate": {"sampling": {"strategy": "adaptive", "skip_zero_advantage": True, "merge_adapter": True}},
+    "groups of 4": {"grpo": {"num_generations": 4}, "budget": {"prompts_per_step": 4}},
+    "groups of 16": {"grpo": {"num_generations": 16}, "budget": {"prompts_per_step": 1}},
+    "two iterations": {"grpo": {"num_iterations": 2}},
     "twice": {"grpo": {"learning_rate": 8e-4}},
     "twice+adaptive+skip": {
         "grpo": {"learning_rate": 8e-4},
         "sampling": {"strategy": "adaptive", "skip_zero_advantage": True},
+    },
+    "ours": {
+        "grpo": {"learning_rate": 8e-4},
+        "sampling": {"strategy": "adaptive", "skip_zero_advantage": True, "merge_adapter": True},
     },
 }
 

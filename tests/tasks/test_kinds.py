@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grpo_colab.tasks import Problem
-from grpo_colab.tasks.kinds import kinds_of
+from grpo_colab.tasks.kinds import features_of, kinds_of
 
 
 def problems(*questions: str, steps: int = 0) -> list[Problem]:
@@ -28,3 +28,17 @@ def test_else_it_is_a_fifth_by_the_length_of_the_question() -> None:
 
 def test_a_count_that_nearly_all_problems_have_tells_nothing() -> None:
     assert {kind[:6] for kind in kinds_of(problems(*["1 and 2"] * 19, "1"))} == {"length"}
+
+
+def test_features_are_all_that_may_tell_how_hard_a_problem_is() -> None:
+    found = features_of(
+        [
+            Problem("I have 2 apples and 3 pears.", "5", steps=("2 + 3 = 5",)),
+            Problem("How much is 48 / 2, and then some more?", "20", steps=("48/2=24", "24-4 = <<24-4=20>>20")),
+            Problem("Well-known?", "yes"),
+        ]
+    )
+    assert [row[0] for row in found] == ["1 step", "2 steps", "0 steps"]
+    assert [row[1] for row in found] == ["2 numbers", "2 numbers", "0 numbers"]
+    assert [row[3] for row in found] == ["operations +", "operations -/", "operations "]
+    assert [row[2] for row in found] == ["length 2 of 5", "length 4 of 5", "length 1 of 5"]

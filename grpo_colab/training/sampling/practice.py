@@ -18,16 +18,16 @@ HintOf = Callable[[int, int], int]
 class Practice:
     """Choose the groups that a step learns from.
 
-    `kinds` are those of the training set's problems, and `weights` the rewards'. `step` has the prompts of a step and
-    the completions of a group that are learnt from. `is_right` gives the verdict on a completion of the problem with
-    an index, which may be seen from its rewards. `hint_of` returns how many steps of its solution a problem may show
-    after so many steps of training. With all settings off it is not `active`, and is not asked.
+    `features` are those of the training set's problems, and `weights` the rewards'. `step` has the prompts of a step
+    and the completions of a group that are learnt from. `is_right` gives the verdict on a completion of the problem
+    with an index, which may be seen from its rewards. `hint_of` returns how many steps of its solution a problem may
+    show after so many steps of training. With all settings off it is not `active`, and is not asked.
     """
 
     def __init__(
         self,
         settings: Sampling,
-        kinds: Sequence[str],
+        features: Sequence[Sequence[str]],
         seed: int,
         weights: Sequence[float],
         step: tuple[int, int],
@@ -37,7 +37,7 @@ class Practice:
         self.settings, self.weights, self.is_right = settings, weights, is_right
         self.hint_of = hint_of if settings.hints == "solution" else None
         self.prompts_per_step, self.group = step
-        self.prompts = PromptSampler(kinds, seed, settings.strategy == "adaptive")
+        self.prompts = PromptSampler(features, seed, settings.strategy == "adaptive")
         self.carried: list[Group] = []  # of the step before, which had no room for them
         self._before: tuple[int, dict[str, Any]] | None = None  # a step that has begun, and the state before it
 
@@ -60,7 +60,7 @@ class Practice:
         number of steps that are done. `sample` samples the groups of some problems. It is called once, and again up to
         `refill` times while too few groups teach anything. Groups for which there is no room are carried over to the
         next step. There they stand behind those that its own policy sampled. With hints, `sample` is called for those
-        that are all wrong once more. Nothing is learnt of a kind of problems from what came with a hint.
+        that are all wrong once more. Nothing is learnt of how hard problems are from what came with a hint.
         """
         self._before = (step, self.state_dict())
         asked: list[Group] = []  # without a hint

@@ -117,8 +117,8 @@ def test_a_checkpoint_has_the_state_of_the_last_whole_step() -> None:
 def hinting(answers: dict[Any, bool], prompts: int = 2, **settings: Any) -> tuple[Practice, list[list[Any]], Any]:
     """A practice that shows one step to everyone, what it asked, and a policy: `answers` says which groups teach."""
     settings = {"hints": "solution", **settings}
-    kinds = ["a", "b"] * (ROWS // 2)
-    made = Practice(Sampling(**settings), kinds, 0, [1.0], (prompts, 4), lambda *_: True, lambda row, step: 1)
+    features = [("a",), ("b",)] * (ROWS // 2)
+    made = Practice(Sampling(**settings), features, 0, [1.0], (prompts, 4), lambda *_: True, lambda row, step: 1)
     asked: list[list[Any]] = []
 
     def sample(rows: list[Any]) -> list[Group]:
@@ -157,7 +157,8 @@ def test_a_hint_that_teaches_nothing_takes_no_place() -> None:
 def test_hints_say_nothing_of_how_hard_a_kind_is() -> None:
     made, _, sample = hinting({7: False, 9: False, (7, 1): True, (9, 1): True})
     made.choose([7, 9], 0, sample)
-    assert made.prompts.counts == {"b": [0, 8]}
+    shares = [made.prompts.forecast.share(row) for row in (7, 9)]
+    assert max(shares) < 0.2, "all completions without a hint were wrong"
 
 
 def test_a_hint_may_spare_a_refill() -> None:
@@ -174,8 +175,8 @@ def test_a_carried_group_keeps_its_hint() -> None:
 
 
 def test_nobody_is_shown_a_step_where_there_is_none() -> None:
-    kinds = ["a"] * ROWS
-    made = Practice(Sampling(hints="solution"), kinds, 0, [1.0], (1, 4), lambda *_: True, lambda row, step: 0)
+    features = [("a",)] * ROWS
+    made = Practice(Sampling(hints="solution"), features, 0, [1.0], (1, 4), lambda *_: True, lambda row, step: 0)
     policy = Policy(False)
     _, metrics = made.choose([7], 0, policy)
     assert policy.asked == [[7]]
