@@ -22,6 +22,9 @@ UNCERTAINTY = 2
 # group, which the others wait for, and for the mean of all. They are guesses for GSM8K, in which an answer of some 200
 # tokens is usual where 768 are allowed.
 LONGEST, MEAN = 0.5, 0.5
+# What [sampling] generates beside a step's completions, as a share of them: measured on word problems of 1 to 4 steps,
+# of which many are too easy or too hard (tests/benchmarks/steps_to_accuracy.py).
+REFILLED, HINTED = 0.8, 0.25
 # For more than one row bitsandbytes reads a matrix in 4 bits, writes it in 16 and reads it again: bytes per number.
 UNPACKED_BYTES = 4
 # These and LONGEST were calibrated on the two known runs of Llama-3.1-8B with vLLM: T4, 6 completions of up to 768
@@ -76,15 +79,17 @@ def step_s(shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float |
 
     The forward passes are one for the old policy's log-probabilities, one for the reference's where `grpo.beta` asks
     for them, and one or, with gradient checkpointing, two for the update. The processes work at the same time, so the
-    completions of one process count. What sampling.refill samples again is not counted. `share` is as for `token_s`.
+    completions of one process count. What sampling.refill and sampling.hints sample again is counted as it was measured
+    on one task. `share` is as for `token_s`.
     """
     completions = recipe.completions_per_step // device.processes
     completion_tokens = recipe.grpo["max_completion_length"]
     tokens = completions * (MEAN * recipe.prompts.max_prompt_tokens + MEAN * completion_tokens)
     sampled = sampled_per_turn(recipe) // device.processes
     generating = generation_s(shape, recipe, device, share, sampled, completion_tokens)
+    again = REFILLED * (recipe.sampling.refill > 0) + HINTED * (recipe.sampling.hints != "none")
     passes = 1 + bool(recipe.grpo.get("beta")) + _update_passes(recipe)
-    return generating + _passes_s(shape, recipe, device, passes * tokens)
+    return (1 + again) * generating + _passes_s(shape, recipe, device, passes * tokens)
 
 
 def pretraining_s(shape: ModelShape, recipe: Recipe, device: DeviceSpec) -> float:
@@ -124,7 +129,24 @@ def evaluation_s(
     `evaluation_batch` held-out problems are answered together by generate(); vLLM gets all of them at once. `share` is
     as for `token_s`.
     """
-    problems, tokens = recipe.evaluation.n, recipe.max_completion_tokens
+    return _answers_s(shape, recipe, device, share, evaluation_batch, recipe.evaluation.n)
+
+
+def probes_s(
+    shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float | None, evaluation_batch: int
+) -> float:
+    """Return the seconds of all probes of a run, one every `evaluation.every` steps; 0 without. See `evaluation_s`."""
+    if not recipe.evaluation.every:
+        return 0.0
+    probes = recipe.budget.max_steps // recipe.evaluation.every
+    return probes * _answers_s(shape, recipe, device, share, evaluation_batch, recipe.evaluation.probe)
+
+
+def _answers_s(
+    shape: ModelShape, recipe: Recipe, device: DeviceSpec, share: float | None, evaluation_batch: int, problems: int
+) -> float:
+    """Return the seconds in which so many problems are answered, as `evaluation_s` says."""
+    tokens = recipe.max_completion_tokens
     if share is not None:
         return generation_s(shape, recipe, device, share, problems, tokens)
     batch = min(problems, evaluation_batch)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from grpo_colab.plan.batch import plan_batch
 from grpo_colab.plan.devices import DeviceSpec, device_for
-from grpo_colab.plan.duration import evaluation_s, step_s
+from grpo_colab.plan.duration import evaluation_s, probes_s, step_s
 from grpo_colab.plan.memory import answers_with_room, kv_bytes, unquantised_bytes
 from grpo_colab.plan.model_shape import CONFIGURATIONS, CannotEstimate, ModelShape, shape_of
 from grpo_colab.plan.result import Plan
@@ -68,7 +68,8 @@ def plan(recipe: Recipe, gpu: str | None = None, vram_gib: float | None = None, 
     evaluating = evaluation_s(shape, fitted, device, candidate.share, evaluation_batch)
     start = start_of(shape, fitted, device, candidate.share, evaluating)
     per_step = step_s(shape, fitted, device, candidate.share)
-    hours = (start.seconds + recipe.budget.max_steps * per_step + evaluating) / 3600
+    probing = probes_s(shape, fitted, device, candidate.share, evaluation_batch)
+    hours = (start.seconds + recipe.budget.max_steps * per_step + probing + evaluating) / 3600
 
     if candidate.ratio <= FITS:
         fits = "yes"

@@ -156,10 +156,11 @@ def time(plan: Plan) -> str:
     """Return the estimated time per step and of the whole run as a sentence."""
     steps = counted(plan.recipe.budget.max_steps, "step")
     before = plan.start
+    probes = ", with its probes" if plan.recipe.evaluation.every else ""
     started = "the start, " if before.download_s or before.compile_s or before.pretraining_s else ""
     return (
         f"about {duration(plan.step_s)} per step: {duration(3600 * plan.hours)} for {started}{steps} and the "
-        f"evaluation before and after, to within a factor of {UNCERTAINTY}"
+        f"evaluation before and after{probes}, to within a factor of {UNCERTAINTY}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,3 +126,22 @@ def test_this_machine_is_asked_for_its_cache() -> None:
     fitted = plan(Recipe.load())
     assert fitted.start.compile_s == (COMPILE_S if current_device().kind == "cuda" else 0)
     assert fitted.start.download_bytes == 0
+
+
+@pytest.mark.parametrize("vllm", [False, True])
+def test_the_hours_have_the_probes(vllm: bool) -> None:
+    """A probe of as many problems as the evaluation takes as long as one; the last step's is one of them."""
+    settings = {"n": 64, "probe": 64}
+    without = plan(Recipe.load(LLAMA, evaluation=settings), "T4", vllm=vllm)
+    with_them = plan(Recipe.load(LLAMA, evaluation={**settings, "every": 100}), "T4", vllm=vllm)
+    assert 3600 * (with_them.hours - without.hours) == pytest.approx(2 * without.start.evaluation_s)
+    assert "with its probes" in lines(with_them) and "probes" not in lines(without)
+    fewer = plan(Recipe.load(LLAMA, evaluation={**settings, "every": 100, "probe": 8}), "T4", vllm=vllm)
+    assert without.hours < fewer.hours <= with_them.hours
+
+
+@pytest.mark.parametrize("sampling", [{"refill": 2}, {"hints": "solution"}])
+def test_a_step_has_what_is_sampled_again(sampling: dict[str, Any]) -> None:
+    once = plan(Recipe.load(LLAMA), "T4").step_s
+    both = plan(Recipe.load(LLAMA, sampling={"refill": 2, "hints": "solution"}), "T4").step_s
+    assert once < plan(Recipe.load(LLAMA, sampling=sampling), "T4").step_s < both < 2.5 * once
