@@ -4,7 +4,8 @@
 
 All arms run in this process, one seed after the other, with the same model, rewards and recipe. A probe of 96 problems
 is asked every second step, and the first share at or above a threshold counts. Seconds are those of the steps
-(sampling, rewards, update), without probes and evaluations. Runs that OUT has already are not repeated.
+(sampling, rewards, update), without probes and evaluations. OUT/LEVEL.png has the curves. Runs that OUT has already are
+not repeated.
 
 `shipped` are the word problems of the default recipe. `hard` has problems of 1, 2, 3 and 4 steps in shares of 30, 15,
 15 and 40 %; its probe has those of 1 to 3, and those of 4 are a split of their own.
@@ -91,12 +92,13 @@ def recipe_of(level: str, arm: str, seed: int, steps: int) -> Recipe:
 
 
 class Result(NamedTuple):
-    """What is known of one run: the curve of its probe, its answers by split, and how many groups taught."""
+    """What is known of one run: the curve of its probe, its answers by split, and the share of groups that taught."""
 
     curve: Sequence[Point]
     before: Mapping[str, Sequence[Mapping[str, Any]]]
     after: Mapping[str, Sequence[Mapping[str, Any]]]
     teaching: float | None = None
+    per_minute: float | None = None  # groups that teach per minute of the steps
 
     def accuracy(self, split: str) -> float | None:
         """Return the share of a split that is right after the training; None where it was not asked."""
@@ -125,7 +127,11 @@ def result_of(level: str, arm: str, seed: int, steps: int, folder: Path) -> Resu
     for side in (BEFORE, AFTER):
         found = {split: run.answers(answers_file(side, split)) for split in (OWN, FOUR, NEW_STORIES)}
         sides.append({split: rows for split, rows in found.items() if rows})
-    return Result(curve_of(run), sides[0], sides[1], fmean(row["groups_that_teach"] for row in run.metrics()))
+    rows = run.metrics()
+    taught = [row["groups_that_teach"] for row in rows]
+    minutes = sum(row["step_time"] for row in rows) / 60
+    per_minute = sum(taught) * recipe.budget.prompts_per_step / minutes
+    return Result(curve_of(run), sides[0], sides[1], fmean(taught), per_minute)
 
 
 def curve_of(run: Run) -> list[Point]:
@@ -169,12 +175,38 @@ def show(level: str, found: Mapping[str, Sequence[Result]]) -> None:
         ]
         teaching = [result.teaching for result in results if result.teaching is not None]
         if teaching:
-            said.append(f"groups that teach {fmean(teaching):.0%}")
+            speed = fmean(result.per_minute for result in results if result.per_minute is not None)
+            said.append(f"groups that teach {fmean(teaching):.0%}, {speed:.0f} per minute")
         for split in (FOUR, NEW_STORIES):
             if any(result.accuracy(split) is not None for result in results):
                 said.append(f"{split.replace('_', ' ')} {spread_of([result.accuracy(split) for result in results])}")
         print(f"  {arm:<22}" + "  ".join(cells))
         print(f"  {'':<22}" + ", ".join(said))
+
+
+def draw(level: str, found: Mapping[str, Sequence[Result]], file: Path) -> None:
+    """Draw the probe of each arm by step and by second: the mean over the seeds, and the range from worst to best."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 5), dpi=110, layout="constrained")
+    by_step, by_second = figure.subplots(1, 2, sharey=True)
+    for arm, results in found.items():
+        length = min(len(result.curve) for result in results)
+        points = [result.curve[:length] for result in results]
+        shares = [[curve[place][1] for curve in points] for place in range(length)]
+        means = [fmean(values) for values in shares]
+        steps = [points[0][place][0] for place in range(length)]
+        (line,) = by_step.plot(steps, means, label=arm)
+        by_step.fill_between(steps, [*map(min, shares)], [*map(max, shares)], color=line.get_color(), alpha=0.12)
+        seconds = [fmean(curve[place][2] for curve in points) for place in range(length)]
+        by_second.plot(seconds, means, color=line.get_color())
+    by_step.set_title(f"{level}: probe, mean and range of the seeds")
+    by_step.set_xlabel("step")
+    by_second.set_xlabel("seconds of the steps")
+    by_step.legend(frameon=False)
+    for axes in (by_step, by_second):
+        axes.grid(alpha=0.25)
+    figure.savefig(file)
 
 
 def spread_of(shares: Sequence[float | None]) -> str:
@@ -202,6 +234,7 @@ def main() -> None:
                 found[arm].append(result)
                 print(json.dumps({"level": level, "arm": arm, "seed": seed, "curve": result.curve}), flush=True)
         show(level, found)
+        draw(level, found, asked.out / f"{level}.png")
 
 
 if __name__ == "__main__":
