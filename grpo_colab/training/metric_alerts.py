@@ -15,6 +15,7 @@ from grpo_colab.runs.records import WarningRow, reward_of_metric
 
 WINDOW: Final = 20  # steps over which a reward counts as constant and a trend is measured; also between two warnings
 NO_VARIANCE: Final = 3  # consecutive steps in which no group had any variance in reward
+ALL_RIGHT: Final = 10  # the same, where all completions are right
 SAME: Final = 1e-6  # below it two rewards are equal: in 32 bits, eight times 0.1 have a spread of 8e-9
 SHORTER: Final = 0.5  # of their former length: completions of the window's second half that shrank
 PAID: Final = 0.8  # mean of the format rewards from which the form counts as learnt
@@ -44,6 +45,7 @@ class MetricMonitor:
         self.rows: deque[Mapping[str, Any]] = deque(maxlen=WINDOW)
         self.constant: dict[str, tuple[float, float]] = {}  # by reward: its value, and the step since which it has it
         self.steps_without_variance = 0  # consecutive
+        self.steps_all_right = 0  # of these
         self.ever_paid = False  # whether any completion has earned anything from a reward
         self.last_warned: dict[str, int] = {}  # step of the last warning, by kind and reward
 
@@ -92,14 +94,17 @@ class MetricMonitor:
         """Yield an alert at the NO_VARIANCE-th consecutive step in which all completions of each group earn the same.
 
         Their advantages are then zero, so that the step has no gradient. It is another alert, which comes again, while
-        no reward has ever paid anything.
+        no reward has ever paid anything, and another one at the ALL_RIGHT-th step where all completions were right.
         """
         rewards = _reward_metrics(row).values()
         self.ever_paid = self.ever_paid or not rewards or any(row[f"{metric}/mean"] for metric in rewards)
-        if row.get("frac_reward_zero_std") == 1:
-            self.steps_without_variance += 1
-        else:
-            self.steps_without_variance = 0
+        if row.get("frac_reward_zero_std") != 1:
+            self.steps_without_variance = self.steps_all_right = 0
+            return
+        self.steps_without_variance += 1
+        right = [row[f"{metric}/mean"] for name, metric in _reward_metrics(row).items() if _tells(name, CORRECTNESS)]
+        self.steps_all_right += bool(right) and all(mean is not None and abs(mean - 1) < SAME for mean in right)
+        others = self.steps_without_variance - self.steps_all_right
         if not self.ever_paid and self.steps_without_variance >= NO_VARIANCE:
             text = (
                 f"no completion has earned anything from any reward in {self.steps_without_variance} steps, so nothing "
@@ -109,11 +114,17 @@ class MetricMonitor:
                 "instruct model, or easier problems"
             )
             yield Alert("no_reward", text)
-        elif self.steps_without_variance == NO_VARIANCE:
+        elif others == NO_VARIANCE:
             text = (
-                f"no group had any variance in reward for {NO_VARIANCE} steps, so nothing was learned: use more "
-                "completions per prompt (grpo.num_generations), more prompts per step (budget.prompts_per_step), or "
-                "prompts that are sometimes solved"
+                f"no group had any variance in reward for {self.steps_without_variance} steps, so nothing was learned: "
+                "use more completions per prompt (grpo.num_generations), more prompts per step "
+                "(budget.prompts_per_step), or prompts that are sometimes solved"
+            )
+            yield Alert("no_variance", text)
+        elif others == 0 and self.steps_all_right == ALL_RIGHT:
+            text = (
+                f"all completions of {ALL_RIGHT} steps are right, so nothing was learned from them. That is fine when "
+                "all is learned; to go on, take harder problems, or let sampling.strategy = 'adaptive' look for them"
             )
             yield Alert("no_variance", text)
 
@@ -158,7 +169,7 @@ class MetricMonitor:
     def _means(self, name_parts: Sequence[str]) -> list[float]:
         """Return, for each step of the window that has any, the mean of the rewards whose names contain such a part."""
         rewards = _reward_metrics(self.rows[-1])
-        metrics = [metric for name, metric in rewards.items() if any(part in name for part in name_parts)]
+        metrics = [metric for name, metric in rewards.items() if _tells(name, name_parts)]
         means = []
         for row in self.rows:
             values = [row.get(f"{metric}/mean") for metric in metrics]
@@ -204,6 +215,11 @@ def _reward_metrics(row: Mapping[str, Any]) -> dict[str, str]:
         if name is not None:
             found[name] = metric.removesuffix("/mean")
     return found
+
+
+def _tells(name: str, name_parts: Sequence[str]) -> bool:
+    """Tell whether a reward's name contains one of these parts."""
+    return any(part in name for part in name_parts)
 
 
 def _halves(values: Sequence[float]) -> tuple[float, float]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from grpo_colab.training.metric_alerts import NO_VARIANCE, WINDOW, MetricMonitor
+import pytest
+
+from grpo_colab.training.metric_alerts import ALL_RIGHT, NO_VARIANCE, WINDOW, MetricMonitor
 
 
 def row(step: int, **means: float) -> dict[str, Any]:
@@ -89,6 +91,30 @@ def test_no_variance_in_any_group_is_told_at_the_third_step_in_a_row() -> None:
     rows = [row(n) | {"frac_reward_zero_std": 1.0 if n in (1, 2, 4, 5, 6, 7) else 0.5} for n in range(1, 20)]
     assert seen(rows) == [(6, "no_variance")]
     assert NO_VARIANCE == 3
+
+
+def same_in_every_group(rights: list[float]) -> list[dict[str, Any]]:
+    """Return steps without any variance, in which so many completions are right."""
+    alike = {"frac_reward_zero_std": 1.0}
+    return [row(n, correctness_reward=right, tag_count_reward=0.5) | alike for n, right in enumerate(rights, 1)]
+
+
+@pytest.mark.parametrize(
+    ("rights", "told"),
+    [
+        ([1.0] * (ALL_RIGHT - 1), []),
+        ([1.0] * 19, [(ALL_RIGHT, "all completions of 10 steps are right")]),
+        ([0.5] * 5, [(3, "no group had any variance in reward for 3 steps")]),
+        ([1.0, 0.0, 1.0, 0.0, 1.0, 0.0], [(6, "no group had any variance in reward for 6 steps")]),
+    ],
+)
+def test_steps_that_are_all_right_are_told_apart_and_later(rights: list[float], told: list[tuple[int, str]]) -> None:
+    watch = MetricMonitor()
+    warnings = [warning for line in same_in_every_group(rights) for warning in watch.update(line)]
+    assert [warning["kind"] for warning in warnings] == ["no_variance"] * len(told)
+    for warning, (step, text) in zip(warnings, told, strict=True):
+        assert warning["step"] == step
+        assert text in warning["text"]
 
 
 def test_it_is_told_again_after_twenty_steps_at_the_earliest() -> None:
