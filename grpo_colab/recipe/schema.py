@@ -204,10 +204,9 @@ class Hindsight(Table):
         1e-3, gt=0, description="learning rate on drawings that are relabelled as if they had been asked for"
     )
     batch_size: int = Field(4, ge=1, description="pairs of a drawing and its program per optimiser step")
+    variations: int = Field(0, ge=0, description="also learn so many randomly changed programs per iteration")
     max_grad_norm: float = Field(1.0, gt=0, description="clip the gradient to this norm")
-    near: float = Field(
-        0.0, ge=0, description="method both: also learn from the real image once the best reward reaches this"
-    )
+    near: float = Field(0.0, ge=0, description="method both: from this reward on also learn from the real image")
     goal_weight: float = Field(1.0, ge=0, description="method both: weight of the real image's advantages")
 
 

@@ -4,12 +4,14 @@ This is hindsight experience replay (Andrychowicz et al. 2017, arXiv 1707.01495)
 notes (iterations 6 and 8). An iteration samples programs for the goal image, runs them, and trains on pairs of a drawn
 image and its program: from the worst drawing to the best, never twice on the same one. Iterations repeat until a
 program draws the goal. Rewards only order the drawings. Method "both" also learns from the samples as answers to the
-goal, by GRPO's advantages (`relabelling.goal_rows`). The temperature of `warmer_sampling` is in none of the sources.
+goal, by GRPO's advantages (`relabelling.goal_rows`). The temperature of `warmer_sampling` and the changed programs of
+`relabelling.variations` are in none of the sources.
 """
 
 from __future__ import annotations
 
 import contextlib
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -174,7 +176,8 @@ def learn(setup: Setup, run: Run, is_over: Callable[[], bool] = lambda: False) -
         solved = reaches(metrics, recipe.budget.stop_at_reward)
         if not solved:
             try:
-                metrics |= improve(policy, task, problem, samples, seen, settings, updates)
+                rng = random.Random(f"variations/{recipe.grpo['seed']}/{step}")
+                metrics |= improve(policy, task, problem, samples, seen, settings, updates, rng)
             except FloatingPointError as error:
                 raise diverged(run, step, settings, error) from error
         with writing_to(run):
@@ -270,15 +273,16 @@ def improve(
     seen: set[Image],
     settings: Hindsight,
     updates: Updates,
+    rng: random.Random,
 ) -> dict[str, float]:
     """Update the policy on an iteration's samples, and return metrics: the numbers of rows, and the mean loss if any.
 
     The metrics are `pairs` (of an image and its program), `goal_rows`, and `loss`, the mean over the batches of pairs
-    in nats per token. The new images are added to `seen`. Raises FloatingPointError when a loss or a gradient is not
-    finite, and RuntimeError when memory runs out.
+    in nats per token. `rng` makes the variations. The new images are added to `seen`. Raises FloatingPointError when a
+    loss or a gradient is not finite, and RuntimeError when memory runs out.
     """
     goal = goal_rows(policy, task, problem, samples, settings)
-    rows = relabelled_rows(policy, task, problem, samples, seen)
+    rows = relabelled_rows(policy, task, problem, samples, seen, settings.variations, rng)
     if goal:  # before all other updates, while the policy is still the one that sampled them
         updates.step(goal)
     losses = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def recipe_for(**hindsight: Any) -> Recipe:
         task={"image": "25-squares"},
         grpo={"max_completion_length": 60},
         budget={"max_steps": 3},
-        hindsight={"method": "her", "samples": 6, "cold_samples": 2, **hindsight},
+        hindsight={"method": "her", "samples": 6, "cold_samples": 2, "variations": 4, **hindsight},
     )
 
 
@@ -100,6 +101,60 @@ def test_python_programs_are_relabelled_without_the_calls_that_change_nothing(
     samples = samples_of("draw_pixel(img, (0, 0), 5)\ndraw_horizontal_line(img, 0, 1)", loop, "draw_pixel(img)")
     texts = [text for _, text in relabelled(task, task.problems("train")[0], samples, set())]
     assert texts == [loop, "draw_horizontal_line(img, 0, 1)"]
+
+
+@pytest.mark.parametrize(
+    ("language", "program", "others"),
+    [
+        ("compact", "H c1 y0", ("H c1", "draw_pixel(img, (0, 1), 6)", "P c0 y0 x0")),
+        (
+            "python",
+            "draw_horizontal_line(img, 0, 1)",
+            ("for c in (1, 2):\n    draw_pixel(img, (1, 0), c)", "no program"),
+        ),
+    ],
+)
+def test_variations_draw_new_images_and_never_the_goal(
+    samples_of: Callable[..., list[Any]], language: str, program: str, others: tuple[str, ...]
+) -> None:
+    from grpo_colab.training.relabelling import variations
+
+    task = Drawing(image=TWO, language=language)
+    problem, goal = task.problems("train")[0], parse_image(TWO)
+
+    def change(*texts: str, tries: int = 2_000, seed: int = 1) -> list[Any]:
+        samples, rng = samples_of(*texts), random.Random(seed)
+        return variations(task, problem, samples, seen, tries, rng)
+
+    drawn = draw_completions([program], [goal])[0]
+    seen = {drawn}
+    pairs = change(program, *others)
+    images = [image for image, _ in pairs]
+    assert len(pairs) > 100
+    assert len({*images}) == len(images)
+    assert draw_completions([text for _, text in pairs], images) == images
+    assert goal not in seen  # H c2 y1 behind the program draws it, which 2,000 tries have not missed
+    assert drawn not in images
+    assert seen == {drawn, *images}
+    # most of a program stays, and so does most of its image
+    assert sum(image[0] == (1, 1) for image in images) > 5
+    assert change(program, tries=0) == change(*others[:1]) == []
+    seen = {drawn}
+    assert change(program, *others) == pairs
+    seen = {drawn}
+    assert change(program, *others, seed=2) != pairs
+
+
+def test_variations_are_of_the_drawings_nearest_to_the_goal(samples_of: Callable[..., list[Any]]) -> None:
+    from grpo_colab.training.relabelling import VARIED, variations
+
+    task = Drawing(image="1111/1111/1111/1112", language="compact")
+    far = [f"H c{colour} y{row}" for colour in (3, 4, 5, 6) for row in (0, 1, 2)]
+    near = [f"P c{colour} y3 x3 P c{colour} y0 x0 H c1 y0 H c1 y1 V c1 x0" for colour in range(2, VARIED + 2)]
+    samples = samples_of(*near, *far, image="1111/1111/1111/1112")
+    pairs = variations(task, task.problems("train")[0], samples, set(), 60, random.Random(0))
+    # of three such statements at most two are left out, and seldom does a new one cover them all
+    assert sum("c1" in text for _, text in pairs) > 0.9 * len(pairs) > 30
 
 
 def test_the_real_image_is_learnt_by_the_groups_advantages(policy: Any, samples_of: Callable[..., list[Any]]) -> None:
