@@ -113,7 +113,7 @@ def test_a_run_begins_with_it(measured: tuple[Path, Difficulty], tmp_path: Path)
     assert run.finished
     state = json.loads((run.checkpoints / "checkpoint-1" / "sampling.json").read_text())
     kinds = {one["kind"] for one in found.rows}
-    assert kinds <= set(state["prompts"]["counts"])
+    assert kinds <= set(state["prompts"]["weights"])
 
 
 def test_a_prior_that_is_none_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:

@@ -461,14 +461,14 @@ def test_a_run_that_goes_further_has_the_new_schedule_s_rate_from_its_first_step
 def test_a_run_goes_on_with_another_learning_rate(whole: Run, tmp_path: Path, command: Callable[..., Any]) -> None:
     """What a tripwire suggests; the schedule in the checkpoint would bring back the old rate."""
     run = cut_copy(whole, tmp_path / "run", 6)
-    done = command("train", "--resume", str(run.path), "--grpo.learning-rate", "1e-4")
+    done = command("train", "--resume", str(run.path), "--grpo.learning-rate", "2e-4")
     assert done.returncode == 0, done.stderr[-3000:]
     old = {row["step"]: row["learning_rate"] for row in whole.metrics()}
     new = {row["step"]: row["learning_rate"] for row in run.metrics()}
     assert {step: rate for step, rate in new.items() if step <= 6} == {s: r for s, r in old.items() if s <= 6}
     assert new[7] == pytest.approx(old[7] / 4)
     assert new[8] == pytest.approx(old[8] / 4)
-    assert Run(run.path).recipe.grpo["learning_rate"] == 1e-4
+    assert Run(run.path).recipe.grpo["learning_rate"] == 2e-4
 
 
 def test_spoilt_checkpoints_are_set_aside_and_the_run_begins_before_them(whole: Run, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(tmp_path: Pat
     text, record = tripped(recipe(), tmp_path / "run")
     assert "at step 3 the gradient was nan; the policy wrote '" in text
     assert (record["wire"], record["what"]) == ("tripwires.non_finite", "the gradient was nan")
-    assert record["suggestion"].startswith("lower grpo.learning_rate (now 0.0004), say to 0.0001")
+    assert record["suggestion"].startswith("lower grpo.learning_rate (now 0.0008), say to 0.0002")
     assert f"; {record['suggestion']}; tripwires.non_finite = false turns this off" in text
     assert (record["step"], record["last_good_step"], record["seen"]) == (3, 2, {"largest_gradient": "nan"})
     run = Run(tmp_path / "run")
@@ -94,7 +94,7 @@ def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(tmp_path: Pat
 
 @pytest.mark.usefixtures("poisoned")
 def test_without_the_wire_it_is_the_users_own(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="inf"):  # sampling refuses the probabilities of the next step
+    with pytest.raises(ValueError, match="NaN"):  # the adapter is merged for the next step's sampling, and PEFT refuses
         train(recipe({"non_finite": False}), out=tmp_path / "run")
     assert len(Run(tmp_path / "run").metrics()) == 3
 
