@@ -55,8 +55,9 @@ iterations = 60  # @param {"type": "integer"}
 # ## 3. Hindsight
 #
 # In each iteration the model writes some dozens of programs for the image. The new drawings are sorted, those that are
-# least like the image first, and the model learns to write each program for *its own* drawing. Then it tries again. The
-# run ends with the first drawing that is right in every pixel.
+# least like the image first, and the model learns to write each program for *its own* drawing. So it does with programs
+# that nobody wrote: those of its nearest drawings, with a statement or two put in or left out at random. Then it tries
+# again. The run ends when the model draws every pixel right.
 #
 # **What to look for:** the animation shows the best drawing of each iteration on the right. The first drawings have a
 # few large blocks instead of many squares, like everything that the model was trained on. From its own drawings it
@@ -159,6 +160,7 @@ animate(*real)
 # - Set the image to `16-squares`, which GRPO never drew in the study, with three seeds and 150 iterations. Which method
 #   draws it, and how often?
 # - Hindsight needs no reward. So why does **both** use one? Compare their `samples` on `25-squares`.
+# - Take the random changes away, with `hindsight={"variations": 0}` in `draw`. How many samples do `20-squares` take then?
 # - The command line does the same: `grpo-colab draw 12-squares --method both --seeds 5`. Every run has a folder under
 #   `runs/` with all drawings, the curves and a report.
 # - Write a reward for another task in the [reward workshop]({COLAB}/colab/reward_workshop.ipynb), or train a large model
