@@ -75,7 +75,7 @@ def load_policy(recipe: Recipe, device: Device, adapter: Path | None = None) -> 
         info(said)
     reason = unmergeable(model) if asking.merged else None
     if reason:
-        info(f"{MERGE_SETTING}: the adapter is not merged {reason}, where that would change the answers")
+        info(f"{MERGE_SETTING}: the adapter is not merged {reason}. It generates as usual")
     policy = Policy(model, tokenizer, asking)
     if adapter is not None:
         policy.load_adapter(adapter)

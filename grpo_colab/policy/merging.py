@@ -40,7 +40,7 @@ def merged_adapter(model: Any) -> Iterator[None]:
 
 
 def unmergeable(model: Any) -> str | None:
-    """Return why an adapter cannot be merged without a difference, in words; None where it can.
+    """Return where an adapter cannot be merged without a difference, in words; None where it can.
 
     `model` is a PEFT model. On a GPU it is never merged: Unsloth replays its decode steps from CUDA graphs, which keep
     the addresses of the weights.
