@@ -97,8 +97,8 @@ class Forecast:
         return {"weights": {name: list(weight) for name, weight in self.weights.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
-        self.weights = {name: Weight(*weight) for name, weight in state["weights"].items()}
+        """Take over what `state_dict` returned. The state of the sampler before this one has no weights: begin anew."""
+        self.weights = {name: Weight(*weight) for name, weight in state.get("weights", {}).items()}
 
 
 def logistic(logit: float) -> float:

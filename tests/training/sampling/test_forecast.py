@@ -137,3 +137,10 @@ def test_the_state_goes_through_json() -> None:
         one.update([(3, 2, 6)])
     assert [forecast.share(row) for row in range(20)] == [same.share(row) for row in range(20)]
     assert forecast.weights == same.weights
+
+
+def test_a_checkpoint_of_the_former_sampler_is_begun_anew() -> None:
+    forecast = Forecast([("a",)])
+    forecast.update([(0, 8, 0)])
+    forecast.load_state_dict({"counts": {"1 step": [8.0, 0.0]}})
+    assert forecast.share(0) == 0.5
