@@ -96,14 +96,15 @@ class MetricMonitor:
         Their advantages are then zero, so that the step has no gradient. It is another alert, which comes again, while
         no reward has ever paid anything, and another one at the ALL_RIGHT-th step where all completions were right.
         """
-        rewards = _reward_metrics(row).values()
-        self.ever_paid = self.ever_paid or not rewards or any(row[f"{metric}/mean"] for metric in rewards)
+        means = {name: row[f"{metric}/mean"] for name, metric in _reward_metrics(row).items()}
+        self.ever_paid = self.ever_paid or not means or any(means.values())
         if row.get("frac_reward_zero_std") != 1:
             self.steps_without_variance = self.steps_all_right = 0
             return
         self.steps_without_variance += 1
-        right = [row[f"{metric}/mean"] for name, metric in _reward_metrics(row).items() if _tells(name, CORRECTNESS)]
-        self.steps_all_right += bool(right) and all(mean is not None and abs(mean - 1) < SAME for mean in right)
+        right = [mean for name, mean in means.items() if _tells(name, CORRECTNESS)]
+        if right and all(mean is not None and abs(mean - 1) < SAME for mean in right):
+            self.steps_all_right += 1
         others = self.steps_without_variance - self.steps_all_right
         if not self.ever_paid and self.steps_without_variance >= NO_VARIANCE:
             text = (

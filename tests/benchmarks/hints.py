@@ -60,10 +60,9 @@ def main() -> None:
     for number, problem in enumerate(problems):
         if policy is None or number < len(rows):
             continue
-
-        row: dict[str, Any] = {"question": problem.question, "steps": len(problem.steps), "right": 0}
-        row["right"] = right_of(policy, task, problem, asked.group, asked.tokens)
-        if row["right"] == 0:
+        right = right_of(policy, task, problem, asked.group, asked.tokens)
+        row: dict[str, Any] = {"question": problem.question, "steps": len(problem.steps), "right": right}
+        if right == 0:
             shown = {share: steps_shown(share, 0.0, len(problem.steps)) for share in asked.shares}
             row["hinted"] = {
                 str(share): right_of(policy, task, problem, asked.group, asked.tokens, count)
